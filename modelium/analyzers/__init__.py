@@ -1,0 +1,57 @@
+"""A folder → ``ModelProfile`` · ``Incomplete`` · ``Unsupported``, from headers and JSON alone.
+
+What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``; never an exception.
+Weights are never loaded, nothing from the folder is executed, torch and transformers are not imported. The fast path (a
+whole folder of a dozen files, read before) takes about a millisecond: one listing, the small JSON files, one header;
+the auto-mappings are parsed once a process.
+
+An ``Incomplete`` may turn ``Unsupported`` by time alone (``FRESH_S`` after the last write): ask again then.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelium.analyzers.folder import is_in_flight
+from modelium.analyzers.onnx_model import profile_onnx_file
+from modelium.analyzers.required_files import FRESH_S, is_fresh
+from modelium.analyzers.transformers_model import profile_folder
+from modelium.analyzers.verdict import NotYet, Refused
+from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
+
+__all__ = ["FRESH_S", "analyze", "is_in_flight"]
+
+_AS_IT_IS = ModelOverride()
+
+
+def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analysis:
+    """What ``candidate`` is. Runs in a thread; safe to call from several."""
+    name, path = candidate.name, candidate.path
+    if candidate.conflict:
+        return Unsupported(name=name, path=path, why=candidate.conflict, hint="rename one of the two")
+    try:
+        if path.suffix == ".onnx" and not path.is_dir():
+            return profile_onnx_file(candidate, override)
+        return profile_folder(candidate, override)
+    except NotYet as verdict:
+        if verdict.hint_when_stale is not None and not is_fresh(candidate.newest_mtime):
+            return Unsupported(name=name, path=path, why=verdict.why, hint=verdict.hint_when_stale)
+        return Incomplete(name=name, path=path, why=verdict.why, missing=verdict.missing)
+    except Refused as verdict:
+        return Unsupported(name=name, path=path, why=verdict.why, hint=verdict.hint)
+    except FileNotFoundError as error:
+        return Incomplete(name=name, path=path, why=f"{_relative(error, path)} vanished while it was read")
+    except OSError as error:
+        why = f"{_relative(error, path)} cannot be read: {error.strerror or error}"
+        return Unsupported(name=name, path=path, why=why, hint="see its permissions and the disk")
+    except Exception as error:  # the last line: whatever lies in a folder must not stop the others
+        why = f"it could not be analyzed: {type(error).__name__}: {error}"[:500]
+        return Unsupported(name=name, path=path, why=why, hint="please report this folder: a clear reason is missing here")
+
+
+def _relative(error: OSError, path: Path) -> str:
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if not named or named == os.fspath(path):
+        return path.name
+    return os.path.relpath(named, path) if named.startswith(os.fspath(path)) else named

@@ -1,0 +1,132 @@
+"""``config.json`` and its neighbours as typed facts: architecture, labels, widths, lengths, quantization.
+
+What enters: JSON objects. What leaves: ``ModelConfig``, and the two numbers that need more than one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelium.analyzers.json_text import JsonObject, integer, nested, text, texts
+
+_SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"
+_POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
+_WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "hidden_dim", "n_embed", "word_embed_proj_dim")
+# Positions start behind the padding index here: 514 positions are 512 tokens.
+_OFFSET_TYPES = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "roberta-prelayernorm",
+    "xmod",
+    "data2vec-text",
+    "mpnet",
+    "longformer",
+    "luke",
+    "mluke",
+    "lilt",
+    "layoutlmv3",
+    "markuplm",
+    "ibert",
+    "esm",
+}
+# Relative positions: n_positions is what they were trained with, not a limit.
+_UNLIMITED_TYPES = {"t5", "mt5", "umt5", "longt5", "switch_transformers", "xlnet", "mamba", "mamba2", "rwkv"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """What ``config.json`` says, as far as serving depends on it. ``width`` and ``positions`` are those of the text part."""
+
+    architectures: tuple[str, ...]
+    model_type: str
+    auto_map: Mapping[str, str]
+    labels: tuple[str, ...]
+    label_count: int | None
+    width: int | None
+    positions: int | None
+    quantization: str | None
+    encoder_decoder: bool
+    task_names: tuple[str, ...]  # keys of task_specific_params: what a seq2seq model was trained for
+    timm: bool
+    mlx: bool
+
+
+def read_config(source: JsonObject) -> ModelConfig:
+    """The facts in a parsed ``config.json``."""
+    inner = nested(source, "text_config")
+    model_type = text(source, "model_type")
+    auto_map = {key: value for key, value in nested(source, "auto_map").items() if isinstance(value, str)}
+    return ModelConfig(
+        architectures=texts(source, "architectures"),
+        model_type=model_type,
+        auto_map=auto_map,
+        labels=_labels(nested(source, "id2label")),
+        label_count=integer(source, "num_labels", "_num_labels"),
+        width=integer(source, *_WIDTH_KEYS) or integer(inner, *_WIDTH_KEYS) or _last_stage_width(source),
+        positions=_positions(source, model_type) or _positions(inner, model_type),
+        quantization=_quantization(nested(source, "quantization_config")),
+        encoder_decoder=source.get("is_encoder_decoder") is True,
+        task_names=tuple(nested(source, "task_specific_params")),
+        timm=not model_type and bool(text(source, "architecture")) and not texts(source, "architectures"),
+        mlx="group_size" in nested(source, "quantization"),
+    )
+
+
+def labels_for(config: ModelConfig) -> tuple[str, ...]:
+    """Labels in id order; transformers leaves them out of the file where they are LABEL_0 and LABEL_1."""
+    if config.labels:
+        return config.labels
+    return tuple(f"LABEL_{number}" for number in range(min(config.label_count or 2, 100_000)))
+
+
+def longest_input(config: ModelConfig, tokenizer: JsonObject, sentence: JsonObject | None) -> int | None:
+    """Tokens of the longest input: sentence-transformers' own limit where there is one, never more than the positions."""
+    by_sentence = integer(sentence, "max_seq_length") if sentence is not None else None
+    limits = [config.positions, by_sentence if by_sentence is not None else _tokenizer_limit(tokenizer)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _tokenizer_limit(tokenizer: JsonObject) -> int | None:
+    value = tokenizer.get("model_max_length")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _SENTINEL_LENGTH:
+        return int(value)
+    return None
+
+
+def _positions(source: JsonObject, model_type: str) -> int | None:
+    if model_type in _UNLIMITED_TYPES:
+        return None
+    count = integer(source, *_POSITION_KEYS)
+    if count is None or model_type not in _OFFSET_TYPES:
+        return count
+    padding = source.get("pad_token_id")
+    offset = (padding if isinstance(padding, int) and 0 <= padding < 16 else 1) + 1
+    return max(count - offset, 1)
+
+
+def _last_stage_width(source: JsonObject) -> int | None:
+    """Convolutional and hierarchical image models give one width per stage, or the first and the number of stages."""
+    stages = source.get("hidden_sizes")
+    if isinstance(stages, list) and stages and isinstance(stages[-1], int):
+        return int(stages[-1])
+    first, depths = source.get("embed_dim"), source.get("depths")
+    if isinstance(first, int) and isinstance(depths, list) and 0 < len(depths) <= 16:
+        return first << (len(depths) - 1)
+    return None
+
+
+def _labels(source: Mapping[str, object]) -> tuple[str, ...]:
+    numbered = [(int(key), str(label)) for key, label in source.items() if key.isascii() and key.isdigit() and len(key) < 10]
+    return tuple(label for _, label in sorted(numbered))
+
+
+def _quantization(source: JsonObject) -> str | None:
+    method = text(source, "quant_method")
+    if method:
+        return method
+    if source.get("load_in_4bit") is True or source.get("load_in_8bit") is True:
+        return "bitsandbytes"
+    return None

@@ -1,0 +1,208 @@
+"""Which task a folder is for, and why one thinks so.
+
+What enters: config facts, the README's ``pipeline_tag``, names of files. What leaves: a ``TaskFinding``, or ``Refused``
+with the task that is not served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelium.analyzers.architectures import Mappings
+from modelium.analyzers.model_config import ModelConfig
+from modelium.analyzers.verdict import Refused
+from modelium.values import Task
+
+# transformers' mapping → task, in the order of asking: BART is listed under MASKED_LM as well, XLM under CAUSAL_LM.
+_SERVED = (
+    ("CTC", Task.AUTOMATIC_SPEECH_RECOGNITION),
+    ("SPEECH_SEQ_2_SEQ", Task.AUTOMATIC_SPEECH_RECOGNITION),
+    ("AUDIO_CLASSIFICATION", Task.AUDIO_CLASSIFICATION),
+    ("IMAGE_CLASSIFICATION", Task.IMAGE_CLASSIFICATION),
+    ("OBJECT_DETECTION", Task.OBJECT_DETECTION),
+    ("SEQUENCE_CLASSIFICATION", Task.TEXT_CLASSIFICATION),
+    ("TOKEN_CLASSIFICATION", Task.TOKEN_CLASSIFICATION),
+    ("QUESTION_ANSWERING", Task.QUESTION_ANSWERING),
+    ("SEQ_TO_SEQ_CAUSAL_LM", Task.TEXT2TEXT_GENERATION),
+    ("MASKED_LM", Task.FILL_MASK),
+    ("CAUSAL_LM", Task.TEXT_GENERATION),
+)
+_AUTO_CLASSES = {
+    "AutoModelForCTC": Task.AUTOMATIC_SPEECH_RECOGNITION,
+    "AutoModelForSpeechSeq2Seq": Task.AUTOMATIC_SPEECH_RECOGNITION,
+    "AutoModelForAudioClassification": Task.AUDIO_CLASSIFICATION,
+    "AutoModelForImageClassification": Task.IMAGE_CLASSIFICATION,
+    "AutoModelForObjectDetection": Task.OBJECT_DETECTION,
+    "AutoModelForSequenceClassification": Task.TEXT_CLASSIFICATION,
+    "AutoModelForTokenClassification": Task.TOKEN_CLASSIFICATION,
+    "AutoModelForQuestionAnswering": Task.QUESTION_ANSWERING,
+    "AutoModelForSeq2SeqLM": Task.TEXT2TEXT_GENERATION,
+    "AutoModelForMaskedLM": Task.FILL_MASK,
+    "AutoModelForCausalLM": Task.TEXT_GENERATION,
+    "AutoModel": Task.FEATURE_EXTRACTION,
+}
+# What a pipeline_tag may make of an architecture's task: more precise within the family, never another family.
+_REFINEMENTS = {
+    Task.TEXT_CLASSIFICATION: {Task.ZERO_SHOT_CLASSIFICATION},
+    Task.FEATURE_EXTRACTION: {Task.SENTENCE_SIMILARITY},
+    Task.TEXT2TEXT_GENERATION: {Task.TRANSLATION, Task.SUMMARIZATION},
+}
+_SEQ2SEQ_TYPES = {
+    "marian": Task.TRANSLATION,
+    "fsmt": Task.TRANSLATION,
+    "m2m_100": Task.TRANSLATION,
+    "nllb-moe": Task.TRANSLATION,
+    "pegasus": Task.SUMMARIZATION,
+    "pegasus_x": Task.SUMMARIZATION,
+    "bigbird_pegasus": Task.SUMMARIZATION,
+}
+_TRAINED_FOR = (("summarization", Task.SUMMARIZATION), ("translation", Task.TRANSLATION))
+_MASKED_HEADS = "ForPreTraining"
+_FAMILY_WORDS = {"RNNT": "speech recognition by transducer", "TDT": "speech recognition by transducer", "": "a base model"}
+_LISTED = "served are: " + ", ".join(task.value for task in Task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFinding:
+    """``architecture`` is the class that will be loaded; ``is_llm``: a decoder that transformers lists under causal LM."""
+
+    task: Task
+    architecture: str
+    source: str
+    custom_code: bool = False
+    is_llm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clues:
+    """Besides ``config.json``: the README's tag, and what the files are for."""
+
+    pipeline_tag: str
+    sentence_modules: bool
+    has_tokenizer: bool
+    has_image_processor: bool
+    has_feature_extractor: bool
+
+
+def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
+    """The task of a folder.
+
+    1. ``modules.json`` makes it an embedding model, whatever head its weights were trained with.
+    2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family.
+    3. A class that transformers lacks: ``auto_map`` names the auto-class that code in the folder is for.
+    4. No ``architectures``: the pipeline_tag, where transformers has such a class for this model type.
+    5. Nothing of it: the base model of this model type, if there is one.
+    """
+    architecture = _named(config, known)
+    if architecture and known.knows(architecture, config.model_type):
+        if clues.sentence_modules:
+            return _embedding(architecture, clues, custom_code=False)  # 1
+        return _by_architecture(architecture, config, known, clues)  # 2
+    if config.auto_map:
+        return _by_auto_map(architecture, config, clues)  # 3 (and 1)
+    if architecture:
+        what = f"architecture {architecture} (model type {config.model_type or 'missing'})"
+        raise Refused(f"transformers does not know the {what}", "a newer transformers may; or check config.json")
+    if clues.pipeline_tag and not clues.sentence_modules:
+        return _by_tag(config, known, clues)  # 4
+    base = known.tables[""].get(config.model_type)
+    if base is None:
+        said = f"model type {config.model_type!r} is not known to transformers" if config.model_type else "it has no model_type"
+        raise Refused(
+            f"config.json does not say what the model is: no architectures, and {said}", "copy the model's own config.json"
+        )
+    if clues.sentence_modules:
+        return _embedding(base, clues, custom_code=False)
+    return _by_architecture(base, config, known, clues, source=f"model_type: {config.model_type}")  # 5
+
+
+def _named(config: ModelConfig, known: Mappings) -> str:
+    """The class to load: of several the first that transformers knows; a TF or Flax class stands for its torch twin."""
+    twins = [name.removeprefix("TF").removeprefix("Flax") for name in config.architectures]
+    for name in [*config.architectures, *twins]:
+        if name in known.families:
+            return name
+    return config.architectures[0] if config.architectures else ""
+
+
+def _by_architecture(
+    architecture: str, config: ModelConfig, known: Mappings, clues: Clues, source: str | None = None
+) -> TaskFinding:
+    families = known.families[architecture]
+    why = source or f"architectures: {architecture}"
+    for family, task in _SERVED:
+        if family in families:
+            refined, why = _refine(task, config, clues, why)
+            # BERT and its kin have a causal head too; vLLM is no place for them.
+            encoder = config.encoder_decoder or config.model_type in known.tables["MASKED_LM"]
+            llm = family == "CAUSAL_LM" and not encoder
+            return TaskFinding(task=refined, architecture=architecture, source=why, is_llm=llm)
+    others = families - {"", "PRETRAINING", "IMAGE", "TEXT_ENCODING", "BACKBONE"}
+    if others:
+        raise _not_served(architecture, min(others))
+    if architecture.endswith(_MASKED_HEADS) and config.model_type in known.tables["MASKED_LM"]:
+        return TaskFinding(task=Task.FILL_MASK, architecture=known.tables["MASKED_LM"][config.model_type], source=why)
+    if "IMAGE" in families or (clues.has_image_processor and not clues.has_tokenizer):
+        return TaskFinding(task=Task.IMAGE_FEATURE_EXTRACTION, architecture=architecture, source=why)
+    if clues.has_feature_extractor:
+        raise Refused(f"{architecture} gives features of sound, which is not served", _LISTED)
+    if clues.has_image_processor and "TEXT_ENCODING" not in families:
+        raise Refused(f"{architecture} takes images and text together, which is not served", _LISTED)
+    refined, why = _refine(Task.FEATURE_EXTRACTION, config, clues, why)
+    return TaskFinding(task=refined, architecture=architecture, source=why)
+
+
+def _refine(task: Task, config: ModelConfig, clues: Clues, source: str) -> tuple[Task, str]:
+    allowed = _REFINEMENTS.get(task, set())
+    if clues.pipeline_tag in {choice.value for choice in allowed}:
+        return Task(clues.pipeline_tag), f"{source}, README pipeline_tag: {clues.pipeline_tag}"
+    if task is Task.TEXT2TEXT_GENERATION:
+        if config.model_type in _SEQ2SEQ_TYPES:
+            return _SEQ2SEQ_TYPES[config.model_type], f"{source}, model_type: {config.model_type}"
+        trained = {task for name in config.task_names for prefix, task in _TRAINED_FOR if name.startswith(prefix)}
+        if len(trained) == 1:
+            only = trained.pop()
+            return only, f"{source}, task_specific_params: {only.value}"
+    return task, source
+
+
+def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFinding:
+    if clues.sentence_modules:
+        return _embedding(architecture or _class_of(config.auto_map.get("AutoModel", "")), clues, custom_code=True)
+    offered = [name for name in _AUTO_CLASSES if name in config.auto_map]
+    named = [name for name in offered if _class_of(config.auto_map[name]) == architecture]
+    for auto_class in named or offered:
+        refined, why = _refine(_AUTO_CLASSES[auto_class], config, clues, f"auto_map: {auto_class}")
+        shown = _class_of(config.auto_map[auto_class])
+        llm = refined is Task.TEXT_GENERATION
+        return TaskFinding(task=refined, architecture=shown, source=why, custom_code=True, is_llm=llm)
+    raise Refused(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)
+
+
+def _by_tag(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
+    source = f"README pipeline_tag: {clues.pipeline_tag}"
+    for family, task in (*_SERVED, ("", Task.FEATURE_EXTRACTION), ("IMAGE", Task.IMAGE_FEATURE_EXTRACTION)):
+        tags = {task.value} | {choice.value for choice in _REFINEMENTS.get(task, set())}
+        found = known.tables[family].get(config.model_type)
+        if clues.pipeline_tag in tags and found is not None:
+            llm = task is Task.TEXT_GENERATION and not config.encoder_decoder
+            return TaskFinding(task=Task(clues.pipeline_tag), architecture=found, source=source, is_llm=llm)
+    what = f"model type {config.model_type!r}" if config.model_type else "a config.json without model_type"
+    raise Refused(f"the README says {clues.pipeline_tag!r}, which is not served for {what}", _LISTED)
+
+
+def _embedding(architecture: str, clues: Clues, *, custom_code: bool) -> TaskFinding:
+    features = clues.pipeline_tag == Task.FEATURE_EXTRACTION.value
+    task = Task.FEATURE_EXTRACTION if features else Task.SENTENCE_SIMILARITY
+    said = f", README pipeline_tag: {clues.pipeline_tag}" if clues.pipeline_tag == task.value else ""
+    return TaskFinding(task=task, architecture=architecture, source=f"modules.json{said}", custom_code=custom_code)
+
+
+def _not_served(architecture: str, family: str) -> Refused:
+    words = _FAMILY_WORDS.get(family, family.lower().replace("_", "-"))
+    return Refused(f"{architecture} is for {words}, which is not served", _LISTED)
+
+
+def _class_of(reference: str) -> str:
+    """``org/repo--modeling_x.XForCausalLM`` → ``XForCausalLM``."""
+    return reference.rsplit(".", 1)[-1]

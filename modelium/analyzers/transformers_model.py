@@ -1,0 +1,148 @@
+"""A profile for a folder: the questions in their order.
+
+What enters: a candidate that is a folder. What leaves: its ``ModelProfile``, or a verdict raised. The order: is it
+another kind of thing, is it there at all, what is it for, may it run, are its weights whole, is everything else there.
+"""
+
+from __future__ import annotations
+
+from modelium.analyzers.architectures import mappings
+from modelium.analyzers.fingerprint import fingerprint_folder
+from modelium.analyzers.folder import Folder, list_folder
+from modelium.analyzers.foreign import refuse_other_kinds, refuse_other_weights
+from modelium.analyzers.json_text import read_object
+from modelium.analyzers.model_card import read_card
+from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
+from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
+from modelium.analyzers.required_files import missing_files, read_clues, read_optional
+from modelium.analyzers.sentence_modules import read_pooling
+from modelium.analyzers.tasks_of import TaskFinding, find_task
+from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.weights import find_weights, join_missing
+from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Pooling, PoolingMode, Task
+
+_LABELLED = {
+    Task.TEXT_CLASSIFICATION,
+    Task.TOKEN_CLASSIFICATION,
+    Task.ZERO_SHOT_CLASSIFICATION,
+    Task.IMAGE_CLASSIFICATION,
+    Task.OBJECT_DETECTION,
+    Task.AUDIO_CLASSIFICATION,
+}
+_EMBEDDING = {Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY}
+_NOT_TEXT = {
+    Task.IMAGE_CLASSIFICATION,
+    Task.OBJECT_DETECTION,
+    Task.IMAGE_FEATURE_EXTRACTION,
+    Task.AUTOMATIC_SPEECH_RECOGNITION,
+    Task.AUDIO_CLASSIFICATION,
+}
+_SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
+
+
+def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfile:
+    """What the folder of ``candidate`` is."""
+    folder = list_folder(candidate.path, candidate.root)
+    refuse_other_kinds(folder)
+    if "config.json" not in folder:
+        return _without_config(candidate, override, folder)
+    config = read_config(read_object(folder, "config.json"))
+    _refuse_other_libraries(config)
+    weights = find_weights(folder)
+    if weights is None:
+        return _without_weights(candidate, override, folder)
+    card = read_card(folder)
+    finding = _decide_task(config, folder, card.pipeline_tag, override, candidate.name)
+    pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
+    gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
+    unfinished = join_missing(gaps)
+    if unfinished is not None:
+        raise unfinished
+    is_text = finding.task not in _NOT_TEXT
+    sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if pooling else None
+    tokenizer = read_optional(folder, "tokenizer_config.json") if is_text else {}
+    return ModelProfile(
+        name=candidate.name,
+        path=candidate.path,
+        task=finding.task,
+        library="sentence-transformers" if "modules.json" in folder and pooling else "transformers",
+        architecture=finding.architecture,
+        model_type=config.model_type,
+        weight_format=weights.format,
+        parameters=weights.parameters,
+        weight_bytes=weights.weight_bytes,
+        dtype=weights.dtype,
+        quantization=config.quantization,
+        max_length=longest_input(config, tokenizer, sentence) if is_text else None,
+        labels=labels_for(config) if finding.task in _LABELLED else (),
+        embedding_width=(width or config.width) if finding.task in _EMBEDDING | {Task.IMAGE_FEATURE_EXTRACTION} else None,
+        pooling=pooling,
+        is_llm=finding.is_llm and finding.task is Task.TEXT_GENERATION,
+        needs_custom_code=finding.custom_code,
+        task_source=finding.source,
+        fingerprint=fingerprint_folder(folder, f"{card.pipeline_tag} {card.library_name}"),
+    )
+
+
+def _without_config(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile:
+    graph = find_graph(folder)
+    if graph is not None:
+        return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
+    weights = find_weights(folder)
+    if weights is None:
+        refuse_other_weights(folder)
+    parts = [MissingPart(file="config.json", present_bytes=0)]
+    if weights is not None and weights.missing is not None:
+        parts += weights.missing.missing
+    parts += [MissingPart(file=file.name, present_bytes=file.size) for file in folder.in_flight.values() if file.size]
+    why = "nothing that is a model yet: expected config.json or an .onnx file"
+    raise NotYet(why, *parts, hint_when_stale="drop a Hugging Face model folder (config.json and weights) or an .onnx file")
+
+
+def _without_weights(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile:
+    graph = find_graph(folder)
+    if graph is not None:
+        return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
+    refuse_other_weights(folder)
+    parts = [MissingPart(file="model.safetensors", present_bytes=sum(file.size for file in folder.in_flight.values()))]
+    why = "no weights yet: expected model.safetensors or its shards, pytorch_model.bin, or an ONNX file"
+    several = any(name.endswith(".onnx") for name in folder.names())
+    hint = "it has several ONNX graphs: drop the one to serve by itself" if several else "copy the model's weights too"
+    raise NotYet(why, *parts, hint_when_stale=hint)
+
+
+def _refuse_other_libraries(config: ModelConfig) -> None:
+    if config.timm:
+        raise Refused("this is a timm model, which transformers does not load by itself", "export it to ONNX and drop that")
+    if config.mlx:
+        raise Refused("these weights are quantized for MLX (Apple)", "drop the original folder of this model")
+
+
+def _decide_task(config: ModelConfig, folder: Folder, pipeline_tag: str, override: ModelOverride, name: str) -> TaskFinding:
+    finding = find_task(config, mappings(), read_clues(folder, pipeline_tag))
+    if finding.custom_code and not override.allow_custom_code:
+        code = next(iter(config.auto_map.values()))
+        hint = f"if you trust it, allow it in modelium.yaml: models: {{{name}: {{allow_custom_code: true}}}}"
+        raise Refused(f"it needs code from its folder ({code}) to run", hint)
+    if finding.custom_code and (elsewhere := [value for value in config.auto_map.values() if "--" in value]):
+        repository = elsewhere[0].split("--")[0]
+        hint = f"copy the .py files of {repository} into the folder and take '{repository}--' out of auto_map in config.json"
+        raise Refused(f"its code lies in another repository ({repository}), and nothing is downloaded", hint)
+    if override.task is None:
+        return finding
+    if override.task is Task.TENSORS:
+        raise Refused("the task 'tensors' is for ONNX files", f"choose another one in models: {{{name}: {{task: …}}}}")
+    return TaskFinding(
+        task=override.task,
+        architecture=finding.architecture,
+        source=f"models.{name}.task in modelium.yaml",
+        custom_code=finding.custom_code,
+        is_llm=finding.is_llm,
+    )
+
+
+def _read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
+    """Without modules.json: what sentence-transformers does with a plain folder."""
+    if "modules.json" in folder:
+        return read_pooling(folder)
+    return Pooling(mode=PoolingMode.MEAN, normalize=False), None

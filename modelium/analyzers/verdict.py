@@ -1,0 +1,71 @@
+"""How an analysis ends early: ``NotYet`` (a copy under way) and ``Refused`` (cannot be served), and words for sizes.
+
+What enters: what one file shows. What leaves: an exception that ``analyze`` turns into ``Incomplete`` or
+``Unsupported``. They never leave this room.
+"""
+
+from __future__ import annotations
+
+from modelium.values import MissingPart
+
+_POWERS = ("bytes", "KB", "MB", "GB", "TB", "PB")
+
+
+class NotYet(Exception):
+    """Something is missing that may still arrive.
+
+    ``hint_when_stale`` is set where only time can tell a copy under way from a folder that will never be whole: when
+    nothing has arrived for ``FRESH_S``, the answer becomes Unsupported with this hint.
+    """
+
+    def __init__(self, why: str, *missing: MissingPart, hint_when_stale: str | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.missing = missing
+        self.hint_when_stale = hint_when_stale
+
+
+class Refused(Exception):
+    """The folder cannot be served as it is, whatever else arrives."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.hint = hint
+
+
+def describe_bytes(count: int) -> str:
+    """A size as people say it.
+
+    >>> describe_bytes(4_976_698_672)
+    '5.0 GB'
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    value, power = float(count), 0
+    while value >= 999.95 and power < len(_POWERS) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.1f} {_POWERS[power]}"
+
+
+def describe_part(part: MissingPart) -> str:
+    """What is missing of one file, in one clause.
+
+    >>> describe_part(MissingPart(file="model.safetensors", present_bytes=1_200_000_000, expected_bytes=4_900_000_000))
+    'model.safetensors: 1.2 of 4.9 GB'
+    """
+    if part.detail:
+        return f"{part.file}: {part.detail}"
+    if part.expected_bytes is None:
+        return (
+            f"{part.file}: {describe_bytes(part.present_bytes)} so far" if part.present_bytes else f"{part.file}: not there yet"
+        )
+    present, expected = describe_bytes(part.present_bytes), describe_bytes(part.expected_bytes)
+    number, unit = present.split(" ")
+    return f"{part.file}: {number if expected.endswith(unit) else present} of {expected}"
+
+
+def not_whole(file: str, present_bytes: int, expected_bytes: int | None = None, detail: str = "") -> NotYet:
+    """The verdict that one file is shorter than it has to be."""
+    part = MissingPart(file=file, present_bytes=present_bytes, expected_bytes=expected_bytes, detail=detail)
+    return NotYet(describe_part(part), part)

@@ -1,0 +1,181 @@
+"""The composition root: settings enter, the whole running system leaves.
+
+``running()`` is the system as a context (tests and the demo use it), ``serve()`` the system until a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from modelium.config import Settings, TritonSettings
+from modelium.controller import Controller
+from modelium.controller.scanner import Scanner
+from modelium.devices import Devices
+from modelium.errors import ConfigError, TritonError
+from modelium.gateway.app import build_app, build_runner
+from modelium.gateway.metrics_app import build_metrics_app
+from modelium.ledger import Ledger
+from modelium.metrics import Recorder
+from modelium.repository import ModelRepository
+from modelium.triton.addresses import claim_addresses
+from modelium.triton.client import TritonClient
+from modelium.triton.embedded import EmbeddedServer
+from modelium.triton.external import ExternalServer
+from modelium.triton.supervisor import Supervisor
+from modelium.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The running system: where it answers, and its parts. ``failed`` is done when it cannot go on."""
+
+    controller: Controller
+    client: TritonClient
+    recorder: Recorder
+    server: EmbeddedServer | ExternalServer
+    gateway_url: str
+    metrics_url: str
+    failed: asyncio.Future[None]
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Start everything and yield; on the way out end everything, Triton and its shared memory included.
+
+    The gateway answers at once, before Triton is up: requests that come early wait like all others.
+    """
+    triton = _with_ports(settings.triton)
+    server = EmbeddedServer(triton) if triton.mode == "embedded" else ExternalServer(triton)
+    client = TritonClient(
+        http_url=triton.http_url,
+        grpc_url=triton.grpc_url,
+        log_path=server.log_path if isinstance(server, EmbeddedServer) else None,
+    )
+    recorder = Recorder()
+    repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping)
+    controller = Controller(
+        settings,
+        client=client,
+        repository=repository,
+        devices=Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction),
+        ledger=Ledger.load(triton.state_directory / "ledger.json"),
+        recorder=recorder,
+        backends=lambda: server.backends,
+        server_pid=lambda: server.pid,
+    )
+    discovery = settings.orchestration.model_discovery
+    scanner = Scanner(
+        Watcher(discovery.watch_directories, settle_seconds=discovery.settle_seconds),
+        controller.post,
+        interval_s=discovery.scan_interval_seconds,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        supervisor = Supervisor(server, on_up=controller.server_up, on_down=_FirstFailureEnds(controller, failed).on_down)
+        await stack.enter_async_context(
+            _running_tasks({"controller": controller.run, "scanner": scanner.run, "triton": supervisor.run}, failed)
+        )
+        gateway_url = await _listen(
+            stack,
+            build_runner(build_app(controller, client, settings, recorder)),
+            "gateway",
+            settings.gateway.host,
+            settings.gateway.port,
+        )
+        metrics_url = ""
+        if settings.metrics.enabled:
+            metrics = web.AppRunner(build_metrics_app(controller, recorder), access_log=None)
+            metrics_url = await _listen(stack, metrics, "metrics", settings.metrics.host, settings.metrics.port)
+        yield Running(
+            controller=controller,
+            client=client,
+            recorder=recorder,
+            server=server,
+            gateway_url=gateway_url,
+            metrics_url=metrics_url,
+            failed=failed,
+        )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises what made it impossible to go on (no runtime, a port that is taken …)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as modelium:
+        log.info("the gateway answers at %s", modelium.gateway_url)
+        modelium.failed.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        if modelium.failed.done():
+            modelium.failed.result()
+        log.info("stopping")
+
+
+class _FirstFailureEnds:
+    """A server that cannot even be started once is the user's to mend, now; later failures are the supervisor's."""
+
+    def __init__(self, controller: Controller, failed: asyncio.Future[None]) -> None:
+        self._controller = controller
+        self._failed = failed
+
+    def on_down(self, detail: str) -> None:
+        if not self._controller.was_up() and not self._failed.done():
+            self._failed.set_exception(TritonError(detail))
+        self._controller.server_down(detail)
+
+
+@contextlib.asynccontextmanager
+async def _running_tasks(
+    work: dict[str, Callable[[], Coroutine[object, object, None]]], failed: asyncio.Future[None]
+) -> AsyncIterator[None]:
+    """Run each until the end of the context; one that ends by itself is a failure of the whole."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not failed.done():
+            failed.set_exception(task.exception() or RuntimeError(f"the {task.get_name()} task ended"))
+
+    tasks = [asyncio.create_task(run(), name=name) for name, run in work.items()]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        if failed.done():
+            failed.exception()  # seen: asyncio need not complain
+        for task in tasks:  # the controller first: what ends from here on is no accident to heal
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _listen(stack: contextlib.AsyncExitStack, runner: web.AppRunner, section: str, host: str, port: int) -> str:
+    """Serve ``runner`` and return its URL; port 0 takes a free one."""
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise ConfigError(
+            f"{section}: cannot listen on {host}:{port} ({error.strerror}); choose another {section}.port"
+        ) from error
+    bound_host, bound_port = runner.addresses[0][:2]
+    return f"http://{bound_host}:{bound_port}"
+
+
+def _with_ports(triton: TritonSettings) -> TritonSettings:
+    """Replace port 0 in the embedded server's addresses by free ones, so that the client knows them from the start."""
+    urls = {"http_url": triton.http_url, "grpc_url": triton.grpc_url, "metrics_url": triton.metrics_url}
+    open_ended = {key: url for key, url in urls.items() if url.endswith(":0")}
+    if triton.mode != "embedded" or not open_ended:
+        return triton
+    return triton.model_copy(update={key: str(address) for key, address in claim_addresses(open_ended).items()})

@@ -1,0 +1,124 @@
+"""Where a model goes: rooms (devices with what is committed on them) enter, the devices worth trying leave, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelium.brain.memory import estimate_footprint
+from modelium.values import (
+    Device,
+    DeviceKind,
+    Footprint,
+    ModelOverride,
+    ModelProfile,
+    ModelView,
+    Placement,
+    Runtime,
+    State,
+    Task,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """A device and what is committed on it; the planner's working copy, changed while it plans.
+
+    ``promised``: committed to models that are loading, so not (wholly) in ``device.used_bytes`` yet. ``returning``: held by
+    models that are on their way out. ``reserved``: kept for a model that waits for room here.
+    """
+
+    device: Device
+    committed: int = 0
+    promised: int = 0
+    returning: int = 0
+    reserved: int = 0
+    loads: int = 0
+
+    @property
+    def free(self) -> int:
+        """Bytes that may be promised now: inside the budget, really there, and nobody else's."""
+        device = self.device
+        return min(device.budget_bytes - self.committed, device.total_bytes - device.used_bytes - self.promised) - self.reserved
+
+
+def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str, Room]:
+    """What is committed where."""
+    rooms = {device.id: Room(device=device) for device in devices}
+    for view in models:
+        if view.bytes_held and view.placement is not None and (room := rooms.get(view.placement.device_id)) is not None:
+            room.committed += view.bytes_held
+            if view.state is State.LOADING:
+                room.promised += view.bytes_held
+                room.loads += 1
+            elif view.state in (State.DRAINING, State.UNLOADING):
+                room.returning += view.bytes_held
+    return rooms
+
+
+_BATCH = {
+    Task.IMAGE_CLASSIFICATION: 8,
+    Task.OBJECT_DETECTION: 4,
+    Task.IMAGE_FEATURE_EXTRACTION: 8,
+    Task.AUTOMATIC_SPEECH_RECOGNITION: 4,
+    Task.AUDIO_CLASSIFICATION: 8,
+    Task.TEXT_GENERATION: 8,
+    Task.TRANSLATION: 8,
+    Task.SUMMARIZATION: 4,
+    Task.TEXT2TEXT_GENERATION: 8,
+    Task.QUESTION_ANSWERING: 8,
+    Task.ZERO_SHOT_CLASSIFICATION: 4,
+    Task.TENSORS: 16,
+}
+
+
+def choose_batch_size(profile: ModelProfile, override: ModelOverride) -> int:
+    """``max_batch_size`` of the entry: the user's, 0 where the graph cannot batch, else by the size of the task's inputs."""
+    if profile.onnx is not None and not profile.onnx.dynamic_batch:
+        return 0
+    return override.max_batch_size or _BATCH.get(profile.task, 32)
+
+
+def options(
+    view: ModelView, profile: ModelProfile, runtime: Runtime, rooms: Iterable[Room], override: ModelOverride
+) -> list[tuple[Room, Placement]]:
+    """Devices that could hold the model when empty, best first.
+
+    1. The device the user chose, and no other.
+    2. Accelerators, the one with the most free memory first.
+    3. Host memory: for vllm only where there is no accelerator.
+    """
+    candidates = list(rooms)
+    if override.device is not None:  # 1
+        candidates = [room for room in candidates if room.device.id == override.device]
+    accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
+    if runtime is Runtime.VLLM and accelerators:  # 3
+        candidates = accelerators
+    candidates.sort(key=lambda room: (room.device.kind is DeviceKind.HOST, -room.free, room.device.id))  # 2, 3
+    batch = choose_batch_size(profile, override)
+    result = []
+    for room in candidates:
+        placement = _place(view, profile, runtime, room.device, batch, override)
+        if placement.footprint.bytes <= room.device.budget_bytes:
+            result.append((room, placement))
+    return result
+
+
+def _place(
+    view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, batch: int, override: ModelOverride
+) -> Placement:
+    instances = override.instance_count or 1
+    estimated = override.memory_bytes or estimate_footprint(
+        profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
+    )
+    return Placement(
+        runtime=runtime,
+        device_id=device.id,
+        device_kind=device.kind,
+        device_index=device.index,
+        footprint=Footprint(
+            estimated_bytes=estimated, measured_bytes=None if override.memory_bytes else view.footprint.measured_bytes
+        ),
+        max_batch_size=batch,
+        instance_count=instances,
+    )

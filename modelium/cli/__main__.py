@@ -1,0 +1,5 @@
+"""``python -m modelium.cli serve``."""
+
+from modelium.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""The gateway's JSON as the verbs read it: bytes enter, checked values leave. Unknown fields pass: the gateway may be newer."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from modelium.errors import ModeliumError
+
+
+class NotUnderstood(ModeliumError):
+    """The reply is not what this version of the verbs knows."""
+
+    type = "not_understood"
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Decision(_Reply):
+    model: str = ""
+    verb: str
+    rule: str
+    reason: str
+    age_s: float | None = None
+
+
+class Part(_Reply):
+    file: str
+    present_bytes: int
+    expected_bytes: int | None = None
+    detail: str = ""
+
+
+class Profile(_Reply):
+    task: str
+    architecture: str
+    library: str = ""
+    parameters: int = 0
+    weight_bytes: int = 0
+    dtype: str = ""
+    quantization: str | None = None
+    max_length: int | None = None
+    embedding_width: int | None = None
+    labels: tuple[str, ...] = ()
+
+
+class Model(_Reply):
+    name: str
+    label: str = ""
+    path: str = ""
+    state: str
+    reason: str = ""
+    profile: Profile | None = None
+    runtime: str | None = None
+    device: str | None = None
+    estimated_bytes: int | None = None
+    measured_bytes: int | None = None
+    missing: tuple[Part, ...] = ()
+    qps: float = 0
+    idle_s: float | None = None
+    leases: int = 0
+    waiting: int = 0
+    requests: int = 0
+    pinned: bool = False
+    failures: int = 0
+    retry_in_s: float | None = None
+    quarantined: bool = False
+    revision_error: str = ""
+    load_seconds: float = 0
+    loads: int = 0
+    unloads: int = 0
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Measured where it was, else estimated."""
+        return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes
+
+
+class Server(_Reply):
+    up: bool
+    restarts: int = 0
+    detail: str = ""
+
+
+class Device(_Reply):
+    id: str
+    used_bytes: int
+    budget_bytes: int
+
+
+class Models(_Reply):
+    models: tuple[Model, ...]
+    devices: tuple[Device, ...] = ()
+    triton: Server | None = None
+    scanned: bool = True
+
+
+class Plan(_Reply):
+    actions: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    pressure: dict[str, str] = {}
+
+
+Reply = TypeVar("Reply", bound=_Reply)
+
+
+def models(body: bytes) -> Models:
+    return _read(Models, body)
+
+
+def model(body: bytes) -> Model:
+    return _read(Model, body)
+
+
+def plan(body: bytes) -> Plan:
+    return _read(Plan, body)
+
+
+def decisions_json(model: Model) -> str:
+    """The decisions alone, for ``why --json``."""
+    return json.dumps([decision.model_dump() for decision in model.decisions], indent=2)
+
+
+def _read(kind: type[Reply], body: bytes) -> Reply:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise NotUnderstood(
+            f"the gateway's reply is not understood at {place or 'its start'}: {first['msg']}; is it another version?"
+        ) from None

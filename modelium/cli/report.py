@@ -1,0 +1,108 @@
+"""What the verbs of this machine found, as tables: an inspection, an entry, the configuration, checks, the model runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.syntax import Syntax
+from rich.text import Text
+from rich.tree import Tree
+
+from modelium.brain.plan import human_bytes
+from modelium.cli.diagnosis import Check, Outcome
+from modelium.cli.offline import Inspection, Rendering
+from modelium.cli.terminal import columns, facts
+from modelium.config import Settings
+from modelium.runtime_env import RuntimeReport
+from modelium.values import Tensor
+
+_OUTCOMES = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
+_PACKAGES = ("nvidia-pytriton", "torch", "transformers", "numpy", "onnxruntime")
+
+
+def inspection(found: Inspection) -> RenderableType:
+    placement = found.placement
+    served = {"runtime": f"{found.choice.runtime or 'none'}: {found.choice.reason}", "device": found.placement_reason}
+    if placement is not None:
+        served |= {
+            "device": f"{placement.device_id}: {found.placement_reason}",
+            "memory": f"about {human_bytes(placement.footprint.estimated_bytes)}: {found.estimate.explain()}"
+            if found.estimate
+            else "",
+            "batch": f"up to {placement.max_batch_size} requests at a time"
+            if placement.max_batch_size > 1
+            else "one request at a time",
+        }
+    inputs, outputs = found.tensors()
+    return Group(
+        Text(found.profile.name, style="bold"),
+        facts(found.facts()),
+        Text(""),
+        Text("How it would be served", style="bold"),
+        facts(served),
+        Text(""),
+        _tensors("inputs", inputs),
+        _tensors("outputs", outputs),
+    )
+
+
+def rendering(found: Rendering) -> RenderableType:
+    tree = Tree(Text(str(found.entry), style="bold"))
+    for file in found.files():
+        tree.add(Text(file))
+    placement = found.inspection.placement
+    where = f"for the {placement.runtime} runtime on {placement.device_id}; " if placement else ""
+    return Group(tree, Text(f"{where}the model itself stays in {found.inspection.profile.path}"))
+
+
+def configuration(settings: Settings) -> RenderableType:
+    """The settings as the YAML that would give them."""
+    import yaml
+
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return Syntax(text.rstrip(), "yaml", background_color="default", word_wrap=True)
+
+
+def checks(found: Iterable[Check]) -> RenderableType:
+    table = columns("check", "")
+    table.add_column("found", overflow="fold")
+    table.add_column("what to do", overflow="fold")
+    for check in found:
+        table.add_row(check.name, Text(check.outcome, style=_OUTCOMES[check.outcome]), Text(check.found), Text(check.remedy))
+    return table
+
+
+def runtime(found: RuntimeReport) -> RenderableType:
+    rows = {
+        "directory": str(found.directory),
+        "python": ".".join(map(str, found.python_minor)) if found.python_minor else "",
+        "packages": ", ".join(f"{name} {found.packages[name]}" for name in _PACKAGES if name in found.packages),
+        "tritonserver": str(found.tritonserver or ""),
+        "libpython": str(found.libpython_directory or ""),
+    }
+    problems = [Text(problem, style="red") for problem in found.problems] or [Text("it can serve", style="green")]
+    return Group(facts({name: value for name, value in rows.items() if value}), *problems)
+
+
+def runtime_json(found: RuntimeReport) -> str:
+    return json.dumps(
+        {
+            "directory": str(found.directory),
+            "python": str(found.python) if found.python else None,
+            "python_minor": ".".join(map(str, found.python_minor)) if found.python_minor else None,
+            "packages": found.packages,
+            "tritonserver": str(found.tritonserver) if found.tritonserver else None,
+            "problems": list(found.problems),
+        },
+        indent=2,
+    )
+
+
+def _tensors(title: str, described: Iterable[Tensor]) -> Tree:
+    tree = Tree(title)
+    for tensor in described:
+        dims = " × ".join("any" if size == -1 else str(size) for size in tensor.dims)
+        tree.add(Text(f"{tensor.name}  {tensor.datatype} [{dims}]" + ("  optional" if tensor.optional else "")))
+    return tree

@@ -1,0 +1,160 @@
+"""Replies of a running Modelium as tables: a reply enters, what the terminal shows leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from modelium.brain.plan import human_bytes
+from modelium.cli import replies
+from modelium.cli.terminal import columns, duration, facts, state
+
+_STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
+
+
+def models(found: replies.Models) -> RenderableType:
+    table = columns("model", "state", "task", "runtime", "device")
+    for name in ("memory", "qps", "idle"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for model in sorted(found.models, key=lambda model: model.name):
+        table.add_row(
+            Text(model.name),
+            state(model.state),
+            model.profile.task if model.profile else "",
+            model.runtime or "",
+            model.device or "",
+            _memory(model),
+            f"{model.qps:.2f}" if model.idle_s is not None else "",
+            duration(model.idle_s),
+            Text(_remark(model)),
+        )
+    empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
+    return Group(table if table.row_count else Text(empty), *_warnings(found))
+
+
+def _warnings(found: replies.Models) -> list[RenderableType]:
+    server = found.triton
+    if server is None or server.up:
+        return []
+    return [Text("Triton is not up" + (f": {server.detail}" if server.detail else ""), style="red")]
+
+
+def model(found: replies.Model) -> RenderableType:
+    head = Text.assemble((found.name, "bold"), "  ", state(found.state))
+    return Group(head, facts(_status_rows(found)), *_decisions(found.decisions))
+
+
+def reasons(found: replies.Model) -> RenderableType:
+    head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
+    return (
+        Group(head, *_decisions(found.decisions)) if found.decisions else Group(head, Text("nothing was decided about it yet"))
+    )
+
+
+def plan(found: replies.Plan) -> RenderableType:
+    parts: list[RenderableType] = [
+        Text(f"{device} is under pressure: {why}", style="yellow") for device, why in found.pressure.items()
+    ]
+    if not found.actions:
+        parts.append(Text("nothing to do"))
+    if rows := (*found.actions, *(decision for decision in found.decisions if decision not in found.actions)):
+        parts.append(_decision_table(rows, with_model=True))
+    return Group(*parts)
+
+
+def outcome(verb: str, found: replies.Model) -> RenderableType:
+    done = {"load": "loaded", "unload": "unloaded", "pin": "pinned", "unpin": "unpinned"}[verb]
+    text = Text.assemble((found.name, "bold"), f" {done}: ", state(found.state))
+    match verb:
+        case "load" if found.load_seconds:
+            text.append(f" in {found.load_seconds:.1f} s on {found.device}, {_memory(found)}")
+        case "unload" if found.reason:
+            text.append(f" ({found.reason})")
+    return text
+
+
+def _status_rows(found: replies.Model) -> dict[str, str]:
+    profile = found.profile
+    rows = {
+        "label": found.label if found.label != found.name else "",
+        "path": found.path,
+        "reason": found.reason,
+        "newer revision": found.revision_error,
+        "missing": "\n".join(_part(part) for part in found.missing),
+    }
+    if profile is not None:
+        size = f"{profile.parameters:,} parameters, {human_bytes(profile.weight_bytes)} {profile.dtype}"
+        rows |= {
+            "task": profile.task,
+            "architecture": f"{profile.architecture} ({profile.library})",
+            "size": size + (f", {profile.quantization}" if profile.quantization else ""),
+            "longest input": f"{profile.max_length:,} tokens" if profile.max_length else "",
+            "embedding": f"{profile.embedding_width} wide" if profile.embedding_width else "",
+            "labels": f"{len(profile.labels)}" if profile.labels else "",
+        }
+    estimated = human_bytes(found.estimated_bytes) if found.estimated_bytes is not None else "not yet"
+    measured = human_bytes(found.measured_bytes) if found.measured_bytes is not None else "not yet"
+    rows |= {
+        "runs on": f"{found.runtime} on {found.device}" if found.runtime else "",
+        "memory": f"{estimated} estimated, {measured} measured" if found.estimated_bytes is not None else "",
+        "use": f"{found.qps:.2f} requests/s, {found.requests} in all, {found.leases} in flight, {found.waiting} waiting",
+        "idle": duration(found.idle_s),
+        "loads": f"{found.loads} ({found.unloads} unloads), the last took {found.load_seconds:.1f} s" if found.loads else "",
+        "failures": _failures(found),
+        "pinned": "yes" if found.pinned else "",
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def _failures(found: replies.Model) -> str:
+    if not found.failures:
+        return ""
+    after = "quarantined until the folder changes" if found.quarantined else ""
+    if found.retry_in_s is not None and not after:
+        after = f"next try in {duration(found.retry_in_s)}"
+    return f"{found.failures}" + (f", {after}" if after else "")
+
+
+def _remark(found: replies.Model) -> str:
+    if found.state in ("INCOMPLETE", "UNSUPPORTED", "FAILED"):
+        return found.reason
+    remarks = ["pinned"] if found.pinned else []
+    if found.waiting:
+        remarks.append(f"{found.waiting} waiting")
+    if found.revision_error:
+        remarks.append(f"newer revision: {found.revision_error}")
+    return ", ".join(remarks)
+
+
+def _memory(found: replies.Model) -> str:
+    if found.memory_bytes is None:
+        return ""
+    return ("~" if found.measured_bytes is None else "") + human_bytes(found.memory_bytes)
+
+
+def _part(part: replies.Part) -> str:
+    if part.detail:
+        return f"{part.file}: {part.detail}"
+    if part.expected_bytes is None:
+        return part.file
+    return f"{part.file}: {human_bytes(part.present_bytes)} of {human_bytes(part.expected_bytes)}"
+
+
+def _decisions(decisions: Iterable[replies.Decision]) -> list[RenderableType]:
+    rows = tuple(decisions)
+    return [Text(""), _decision_table(rows, with_model=False)] if rows else []
+
+
+def _decision_table(decisions: Iterable[replies.Decision], *, with_model: bool) -> Table:
+    table = columns(*(("model",) if with_model else ("when",)), "decision", "rule")
+    table.add_column("reason", overflow="fold")
+    for decision in decisions:
+        first = decision.model if with_model else (f"{duration(decision.age_s)} ago" if decision.age_s is not None else "")
+        table.add_row(
+            Text(first), Text(decision.verb, style=_STEPS.get(decision.verb, "")), decision.rule, Text(decision.reason)
+        )
+    return table

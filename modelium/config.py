@@ -1,0 +1,259 @@
+"""``modelium.yaml``: what enters is YAML and ``MODELIUM__…`` environment variables, what leaves is a checked ``Settings``.
+
+An unknown key is an error that names its place and the nearest known key. ``modelium.example.yaml`` documents every key
+and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from modelium.errors import ConfigError
+from modelium.values import Capabilities, ModelOverride, Policies, Runtime, Task
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_bytes(value: object) -> object:
+    """``"12GiB"`` → 12884901888. Whole numbers pass; anything else is left for pydantic to refuse.
+
+    >>> parse_bytes("1.5 GiB")
+    1610612736
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"{value!r} is not a size; write it like 12GiB, 512MiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    request_timeout_seconds: Seconds = 300
+    max_body_bytes: Bytes = 64 * 2**20
+    max_waiting: Annotated[int, Field(ge=1)] = 512
+
+
+class TritonSettings(_Section):
+    mode: Literal["embedded", "external"] = "embedded"
+    http_url: str = "127.0.0.1:8000"
+    grpc_url: str = "127.0.0.1:8001"
+    metrics_url: str = "127.0.0.1:8002"
+    model_repository: Path = Path("./models/repository")
+    state_directory: Path = Path("./models/.modelium")
+    runtime_directory: Path = Path("./.runtime")
+    path_mapping: dict[str, str] = {}
+    backends: tuple[str, ...] = ()  # empty: what the embedded server has, or python + onnxruntime for an external one
+    load_timeout_seconds: Seconds = 600
+    unload_timeout_seconds: Seconds = 60
+
+
+class VllmSettings(_Section):
+    enabled: bool = True
+
+
+class OnnxSettings(_Section):
+    enabled: bool = True
+
+
+class RaySettings(_Section):
+    enabled: bool = False
+
+
+class DiscoverySettings(_Section):
+    watch_directories: tuple[Path, ...] = (Path("./models/incoming"),)
+    scan_interval_seconds: Seconds = 30
+    settle_seconds: Seconds = 2
+
+
+class PolicySettings(_Section):
+    always_loaded: tuple[str, ...] = ()
+    evict_after_idle_seconds: Seconds = 300
+    check_interval_seconds: Seconds = 10
+    memory_pressure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    drain_timeout_seconds: Seconds = 30
+    load_retries: Annotated[int, Field(ge=0)] = 3
+    retry_backoff_seconds: Seconds = 1
+
+
+class OrchestrationSettings(_Section):
+    model_discovery: DiscoverySettings = DiscoverySettings()
+    load_on_discovery: bool = True
+    policies: PolicySettings = PolicySettings()
+
+
+class DeviceSettings(_Section):
+    host_memory: Bytes | None = None  # None: three quarters of the machine's memory
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class BrainSettings(_Section):
+    enabled: bool = True
+    fallback_to_rules: bool = True
+
+
+class MetricsSettings(_Section):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 9090
+
+
+class ModelSettings(_Section):
+    runtime: Runtime | None = None
+    device: str | None = None
+    task: Task | None = None
+    pin: bool = False
+    allow_custom_code: bool = False
+    max_batch_size: Annotated[int, Field(ge=1)] | None = None
+    instance_count: Annotated[int, Field(ge=1)] | None = None
+    memory: Bytes | None = None
+
+
+class Settings(BaseSettings):
+    """The whole of ``modelium.yaml``. Environment variables win over the file, the file over the defaults."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="MODELIUM__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    gateway: GatewaySettings = GatewaySettings()
+    triton: TritonSettings = TritonSettings()
+    vllm: VllmSettings = VllmSettings()
+    onnx: OnnxSettings = OnnxSettings()
+    ray: RaySettings = RaySettings()
+    orchestration: OrchestrationSettings = OrchestrationSettings()
+    devices: DeviceSettings = DeviceSettings()
+    modelium_brain: BrainSettings = BrainSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    models: dict[str, ModelSettings] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file's values (passed as init arguments)."""
+        return (EnvSettingsSource(settings_cls), init_settings)
+
+    def policies(self) -> Policies:
+        """The part of the configuration that the brain takes as an argument."""
+        policies = self.orchestration.policies
+        return Policies(
+            evict_after_idle_seconds=policies.evict_after_idle_seconds,
+            pressure_fraction=policies.memory_pressure_fraction,
+            evict=self.modelium_brain.enabled or self.modelium_brain.fallback_to_rules,
+            cost_aware=self.modelium_brain.enabled,
+        )
+
+    def overrides(self) -> dict[str, ModelOverride]:
+        """Per-model overrides as the brain takes them."""
+        return {
+            name: ModelOverride(
+                runtime=m.runtime,
+                device=m.device,
+                task=m.task,
+                pin=m.pin,
+                allow_custom_code=m.allow_custom_code,
+                max_batch_size=m.max_batch_size,
+                instance_count=m.instance_count,
+                memory_bytes=m.memory,
+            )
+            for name, m in self.models.items()
+        }
+
+    def capabilities(self, backends: frozenset[str]) -> Capabilities:
+        """What may be used, given the backends that the connected Triton has."""
+        return Capabilities(
+            backends=frozenset(self.triton.backends) or backends,
+            vllm_enabled=self.vllm.enabled,
+            onnx_enabled=self.onnx.enabled,
+            ray_enabled=self.ray.enabled,
+        )
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read ``path`` (default: ``./modelium.yaml`` if it is there, else the defaults) and the environment.
+
+    Raises ``ConfigError`` with the place of each fault and the nearest known key.
+    """
+    if path is None:
+        default = Path("modelium.yaml")
+        path = default if default.is_file() else None
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path}: expected a mapping at the top, found {type(loaded).__name__}")
+        data = loaded or {}
+    _refuse_unknown_environment()
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        where = str(path) if path is not None else "environment"
+        raise ConfigError("\n".join(f"{where}: {_explain(fault)}" for fault in error.errors())) from error
+
+
+def _refuse_unknown_environment() -> None:
+    known = {f"MODELIUM__{name.upper()}" for name in Settings.model_fields}
+    for variable in os.environ:
+        if variable.startswith("MODELIUM__"):
+            head = "__".join(variable.split("__")[:2])
+            if head not in known:
+                near = difflib.get_close_matches(head, known, n=1)
+                raise ConfigError(
+                    f"environment variable {variable}: no such section" + (f"; did you mean {near[0]}?" if near else "")
+                )
+
+
+def _explain(fault: Any) -> str:
+    location = [str(part) for part in fault["loc"]]
+    place = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(sorted(known))}"
+        return f"{place}: unknown key; {hint}"
+    return f"{place}: {fault['msg']}" + (f" (found {fault['input']!r})" if not isinstance(fault["input"], dict) else "")
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        if model is Settings and part == "models":
+            model = ModelSettings
+            continue
+        field = model.model_fields.get(part)
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,258 @@
+"""The controller: what others may ask of it.
+
+What enters: events, requests for leases, commands. What leaves: leases, snapshots, and work for ``Work``. All of it runs on
+one event loop; whatever changes a model runs here, in the loop or in ``Reactions``, and never
+awaits in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import time
+from collections.abc import Callable
+
+from modelium.brain import plan as planner
+from modelium.config import Settings
+from modelium.controller.books import Books
+from modelium.controller.desk import Desk
+from modelium.controller.events import Event, ServerDown, Wake
+from modelium.controller.leases import Lease
+from modelium.controller.loop import Loop
+from modelium.controller.reactions import Reactions
+from modelium.controller.record import Model
+from modelium.controller.work import Work
+from modelium.devices import Devices
+from modelium.errors import (
+    Conflict,
+    DeadlineExceeded,
+    QueueFull,
+    UnknownModel,
+)
+from modelium.ledger import Ledger
+from modelium.metrics import Recorder
+from modelium.repository import ModelRepository
+from modelium.triton.client import TritonClient
+from modelium.values import (
+    Decision,
+    Demand,
+    ModelStatus,
+    Plan,
+    ServerStatus,
+    Snapshot,
+    State,
+)
+
+log = logging.getLogger(__name__)
+
+_DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
+_RETRY_AFTER_S = 5.0
+
+
+class Controller:
+    """Owns every model's state. ``run()`` is the one writer; everything else here returns at once or waits for it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client: TritonClient,
+        repository: ModelRepository,
+        devices: Devices,
+        ledger: Ledger,
+        recorder: Recorder,
+        backends: Callable[[], frozenset[str]],
+        server_pid: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._books = Books()
+        self._desk = Desk(
+            settings=settings,
+            overrides=settings.overrides(),
+            books=self._books,
+            work=Work(
+                post=self.post,
+                client=client,
+                repository=repository,
+                devices=devices,
+                overrides=settings.overrides(),
+                server_pid=server_pid,
+                load_timeout_s=settings.triton.load_timeout_seconds,
+                unload_timeout_s=settings.triton.unload_timeout_seconds,
+            ),
+            devices=devices,
+            ledger=ledger,
+            recorder=recorder,
+            post=self.post,
+            backends=backends,
+        )
+        self._reactions = Reactions(self._desk)
+        self._admission = self._reactions.admission
+        self._loop = Loop(self._desk, self._reactions, self._queue)
+
+    def post(self, event: Event) -> None:
+        """Put an event into the queue; from the event loop's thread."""
+        self._queue.put_nowait(event)
+
+    async def run(self) -> None:
+        """Turn until cancelled."""
+        await self._loop.run()
+
+    # -- what the server's supervisor says ---------------------------------------------------------------------------
+
+    def server_up(self) -> None:
+        """Triton answers; called each time it comes up."""
+        self._desk.work.greet()
+
+    def was_up(self) -> bool:
+        """Did Triton ever come up?"""
+        return self._books.server_starts > 0
+
+    def server_down(self, detail: str) -> None:
+        """Triton is gone, and everything that it had loaded."""
+        self._desk.work.forget_greeting()
+        self.post(ServerDown(detail=detail))
+
+    # -- what the gateway asks ---------------------------------------------------------------------------------------
+
+    async def lease(self, name: str, *, timeout_s: float) -> Lease:
+        """The right to send one request to ``name``; waits until it is loaded.
+
+        Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
+        """
+        model = self._find(name)
+        if model.serves:
+            return self._admission.grant(model)
+        if model.state is State.DRAINING and self._admission.call_back(model):
+            return self._admission.grant(model)
+        if (obstacle := self._admission.obstacle(model)) is not None:
+            raise obstacle
+        waiting = sum(len(m.waiters) for m in self._books.models.values())
+        limit = self._desk.settings.gateway.max_waiting
+        if waiting >= limit:
+            raise QueueFull(
+                f"{waiting} requests wait for models already (gateway.max_waiting = {limit}); try again later", _RETRY_AFTER_S
+            )
+        return await self._wait(model, timeout_s)
+
+    async def _wait(self, model: Model, timeout_s: float) -> Lease:
+        started = time.monotonic()
+        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        if not model.waiters:
+            model.want_since = started
+        model.waiters.append(waiter)
+        self.post(Wake())
+        try:
+            async with asyncio.timeout(timeout_s):
+                lease = await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().release()  # granted in the very turn in which the caller gave up
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded(
+                    f"{model.key!r} was not ready within {timeout_s:g} s; it is {model.state}: {model.reason}"
+                ) from None
+            raise
+        finally:
+            if waiter in model.waiters:
+                model.waiters.remove(waiter)
+        lease.cold = True
+        lease.waited_s = time.monotonic() - started
+        return lease
+
+    def report_gone(self, name: str, detail: str) -> None:
+        """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""
+        model = self._books.models.get(name)
+        if model is not None:
+            self._admission.suspect(model, detail)
+
+    # -- what users ask ----------------------------------------------------------------------------------------------
+
+    async def load(self, name: str, *, timeout_s: float) -> ModelStatus:
+        """Load now and wait for it. A failure lifts an earlier quarantine: the user may know better."""
+        model = self._find(name)
+        if model.state is State.FAILED:
+            model.retry_at, model.failures = 0.0, 0
+            model.crashes.clear()
+        model.want = max(model.want, Demand.USER)
+        (await self.lease(name, timeout_s=timeout_s)).release()
+        model.want = Demand.NONE
+        return self.status(name)
+
+    async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:
+        """Drain, unload and verify. Raises ``Conflict`` when a pin or ``always_loaded`` would bring it back at once."""
+        model = self._find(name)
+        if model.pinned or model.always_loaded:
+            what = (
+                "is pinned: unpin it first" if model.pinned else "is in always_loaded: take it out of the configuration first"
+            )
+            raise Conflict(f"{name!r} {what}")
+        model.want = Demand.NONE
+        if model.state in (State.LOADING, State.LOADED):
+            done = self._admission.when_unloaded(model)
+            if model.state is State.LOADED:
+                self._reactions.loads.begin_unload(model, "user", "unloaded by the user")
+            self.post(Wake())
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await done
+            except TimeoutError:
+                raise DeadlineExceeded(f"{name!r} is still {model.state} after {timeout_s:g} s; it goes on") from None
+        return self.status(name)
+
+    def pin(self, name: str, pinned: bool) -> ModelStatus:
+        """Pinned: loaded, and never unloaded by policy."""
+        model = self._find(name)
+        model.pinned = pinned
+        model.want_since = time.monotonic()
+        self._desk.ledger.remember_pin(name, pinned)
+        self.post(Wake())
+        return self.status(name)
+
+    # -- what can be seen --------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        now = time.monotonic()
+        books = self._books
+        return Snapshot(
+            now=now,
+            models=tuple(m.status(now, self._desk.usage_window_s) for m in books.models.values()),
+            fleet=self._desk.devices.fleet(),
+            server=ServerStatus(
+                up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
+            ),
+            scanned=books.scanned,
+        )
+
+    def status(self, name: str) -> ModelStatus:
+        """Raises ``UnknownModel`` with the nearest names."""
+        return self._find(name).status(time.monotonic(), self._desk.usage_window_s)
+
+    def plan(self) -> Plan:
+        """What the next pass would do, and for every loaded model why it stays."""
+        observed = self._loop.observe(time.monotonic())
+        made = planner.plan(observed)
+        spoken_for = {decision.model for decision in made.decisions}
+        rest: list[Decision] = [
+            decision
+            for view in observed.models
+            if view.name not in spoken_for and (decision := planner.explain_keep(observed, view)) is not None
+        ]
+        return Plan(actions=made.actions, decisions=(*made.decisions, *rest), pressure=made.pressure)
+
+    def alive(self) -> bool:
+        """The loop turned lately."""
+        return time.monotonic() - self._loop.turned_at < _DEAD_AFTER_S
+
+    def ready(self) -> bool:
+        """Triton is up and ``incoming/`` was scanned once."""
+        return self._books.server_up and self._books.scanned and self.alive()
+
+    def _find(self, name: str) -> Model:
+        model = self._books.models.get(name) or self._books.by_label(name)
+        if model is None:
+            near = difflib.get_close_matches(name, self._books.models, n=3, cutoff=0.4)
+            known = f"did you mean {', '.join(near)}?" if near else "GET /models lists the models that are there"
+            raise UnknownModel(f"no model is called {name!r}; {known}")
+        return model

@@ -1,0 +1,124 @@
+"""What may arrive in the controller's queue. An event only causes a pass; what is decided depends on what is observed then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelium.devices import Process
+from modelium.errors import ModeliumError
+from modelium.triton.client import IndexEntry, ModelStatistics
+from modelium.values import Analysis, Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """``incoming/`` as it was. ``lag_s``: from the file event that caused the scan to its end, None for a periodic scan."""
+
+    candidates: tuple[Candidate, ...]
+    seconds: float
+    lag_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyzed:
+    """``key``: of the model's record; ``signature``: of the candidate that was analyzed."""
+
+    key: str
+    signature: str
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A load or a reload ended well. ``generation``: the model's when the work began; other generations are history."""
+
+    key: str
+    generation: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailed:
+    key: str
+    generation: int
+    seconds: float
+    error: ModeliumError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unloaded:
+    """Triton says UNAVAILABLE, the processes are gone, the memory is back."""
+
+    key: str
+    generation: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadFailed:
+    key: str
+    generation: int
+    seconds: float
+    error: ModeliumError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A reading of Triton and of the processes. ``held``: bytes by model. ``processes`` is None where none can be seen."""
+
+    generation: int  # of the server: readings of an earlier one say nothing
+    started_at: float  # models loaded later than this were perhaps not seen
+    statistics: Mapping[str, ModelStatistics]
+    index: Mapping[str, IndexEntry]
+    processes: Mapping[str, tuple[Process, ...]] | None
+    held: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessDied:
+    key: str
+    generation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A model that a request found gone was looked at. ``serves``: Triton says READY and its processes live."""
+
+    key: str
+    generation: int
+    serves: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerUp:
+    version: str
+    index: Mapping[str, IndexEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDown:
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Nothing but a pass: a lease is wanted or was given back, a timer ran out, a user asked for something."""
+
+
+Event = (
+    Scanned
+    | Analyzed
+    | Loaded
+    | LoadFailed
+    | Unloaded
+    | UnloadFailed
+    | Measured
+    | ProcessDied
+    | Checked
+    | ServerUp
+    | ServerDown
+    | Wake
+)

@@ -1,0 +1,165 @@
+"""What a scan and an analysis do to the books: models appear, change and go.
+
+What enters: ``Scanned`` and ``Analyzed``. What leaves: changed records, and loads, reloads and unloads asked of ``Reactions``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+
+from modelium.brain.memory import estimate_footprint
+from modelium.brain.runtime import choose_runtime
+from modelium.controller.admission import Admission
+from modelium.controller.desk import Desk
+from modelium.controller.events import Analyzed, Scanned
+from modelium.controller.loads import Loads
+from modelium.controller.record import Model
+from modelium.errors import NotServable, UnknownModel
+from modelium.values import Candidate, Demand, Incomplete, ModelOverride, ModelProfile, Runtime, State, Unsupported
+
+log = logging.getLogger(__name__)
+
+_SETTLED = (State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED)
+
+
+class Folders:
+    """Keeps the records in step with ``incoming/``."""
+
+    def __init__(self, desk: Desk, admission: Admission, loads: Loads) -> None:
+        self._desk = desk
+        self._admission = admission
+        self._loads = loads
+        settings = desk.settings
+        self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
+        self._want_at_discovery = (
+            Demand.DISCOVERY if settings.orchestration.load_on_discovery and settings.modelium_brain.enabled else Demand.NONE
+        )
+
+    def scanned(self, event: Scanned) -> None:
+        """Add what is new, look again at what changed, let go what is gone."""
+        seen: set[str] = set()
+        to_analyze: list[tuple[str, Candidate]] = []
+        periodic = event.lag_s is None
+        for candidate in event.candidates:
+            key = _key(candidate)
+            seen.add(key)
+            model = self._desk.books.models.get(key)
+            if model is None:
+                model = self._desk.books.models[key] = self._new(key, candidate)
+            if model.removing:
+                continue  # it came back while it was on its way out: found anew when it is gone
+            model.candidate = candidate
+            if candidate.conflict is not None:
+                if model.state in _SETTLED:
+                    model.become(State.UNSUPPORTED, candidate.conflict)
+                continue
+            again = periodic and model.state is State.INCOMPLETE  # what is missing may have become final
+            if (candidate.signature != model.analyzed_signature or again) and not model.analyzing:
+                model.analyzing = True
+                to_analyze.append((key, candidate))
+        for key in [key for key in self._desk.books.models if key not in seen]:
+            self._gone(self._desk.books.models[key])
+        self._desk.work.analyze(to_analyze)
+        self._desk.books.scanned = True
+
+    def analyzed(self, event: Analyzed) -> None:
+        """Apply what the analyzers found, unless the folder has changed since: then look again."""
+        model = self._desk.books.models.get(event.key)
+        if model is None:
+            return
+        model.analyzing = False
+        if model.removing:
+            return
+        model.analyzed_signature = event.signature
+        match event.analysis:
+            case Incomplete(why=why, missing=missing):
+                model.missing = missing
+                if model.state in _SETTLED:
+                    model.profile = None
+                    model.become(State.INCOMPLETE, why)
+                else:
+                    model.revision_error = f"a new revision is not complete yet: {why}"
+            case Unsupported(why=why, hint=hint):
+                model.missing = ()
+                words = f"{why}; {hint}" if hint else why
+                if model.state in _SETTLED:
+                    model.profile = None
+                    model.become(State.UNSUPPORTED, words)
+                    self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {words}"))
+                else:
+                    model.revision_error = f"the new revision cannot be served: {words}"
+            case ModelProfile() as profile:
+                model.missing = ()
+                self._revision(model, profile)
+        if model.candidate.signature != event.signature:
+            model.analyzing = True
+            self._desk.work.analyze([(model.key, model.candidate)])
+
+    def finish_removal(self, model: Model) -> None:
+        """Its folder is gone and it occupies nothing: forget it, and its entry."""
+        self._desk.books.models.pop(model.key, None)
+        self._desk.work.remove(model.key)
+        self._admission.reject_waiters(model, UnknownModel(f"{model.key!r}: its folder was removed"))
+        log.info("%s: removed, its folder is gone", model.key)
+
+    def _new(self, key: str, candidate: Candidate) -> Model:
+        override = self._desk.overrides.get(candidate.name)
+        return Model(
+            key=key,
+            candidate=candidate,
+            want=self._want_at_discovery,
+            want_since=time.monotonic(),
+            pinned=self._desk.ledger.pinned(key) or bool(override and override.pin),
+            always_loaded=candidate.name in self._always_loaded or candidate.label in self._always_loaded,
+        )
+
+    def _gone(self, model: Model) -> None:
+        if model.removing:
+            return
+        model.removing = True
+        model.want = Demand.NONE
+        model.reason = "its folder was removed"
+        if model.state is State.LOADED:
+            self._loads.begin_unload(model, "removed", "its folder was removed")
+
+    def _revision(self, model: Model, profile: ModelProfile) -> None:
+        """A complete revision. The same as before: nothing but a copy that was touched."""
+        if model.profile is not None and model.profile.fingerprint == profile.fingerprint:
+            if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:
+                model.revision_error = ""
+            return
+        model.profile = profile
+        model.revision_error = ""
+        model.failures, model.retry_at = 0, 0.0
+        model.crashes.clear()
+        model.entry = None
+        facts = self._desk.ledger.facts(model.key, profile.fingerprint)
+        model.measured_bytes = facts.measured_bytes
+        model.load_seconds = facts.load_seconds or 0.0
+        model.estimated_bytes = self._estimate(profile)
+        if model.state in _SETTLED:
+            was_broken = model.state in (State.FAILED, State.UNSUPPORTED)
+            model.become(State.UNLOADED, "not loaded yet")
+            if was_broken:
+                model.want = max(model.want, self._want_at_discovery)
+            if model.key in self._desk.books.ready_in_triton or facts.loaded:
+                model.want = max(model.want, Demand.RESTORE)
+            if facts.quarantine:
+                model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
+                model.retry_at = None
+        elif model.state is State.LOADED:
+            self._loads.begin_reload(model)
+
+    def _estimate(self, profile: ModelProfile) -> int:
+        capabilities = self._desk.capabilities()
+        runtime = choose_runtime(profile, capabilities, self._desk.overrides.get(profile.name, ModelOverride())).runtime
+        return estimate_footprint(profile, runtime or Runtime.PYTHON)
+
+
+def _key(candidate: Candidate) -> str:
+    """The served name; a candidate in conflict gets a key that no served name can be."""
+    if candidate.conflict is None:
+        return candidate.name
+    return f"{candidate.name}~{hashlib.sha256(str(candidate.path).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

@@ -1,0 +1,44 @@
+"""Leases: the right to send one request to a loaded model. A model with leases is never unloaded by policy.
+
+What enters: a model that serves. What leaves: a ``Lease`` that must be released once; releasing twice does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from modelium.tasks import Signature, signature
+from modelium.values import ModelProfile, Placement
+
+
+class Lease:
+    """One request's hold on a model. ``with lease:`` releases it; ``waited_s`` is what the request waited for a load.
+
+    ``cold``: the model was not loaded when the request came. ``placement`` says how many rows go into one inference.
+    """
+
+    __slots__ = ("_release", "cold", "placement", "profile", "waited_s")
+
+    def __init__(self, *, profile: ModelProfile, placement: Placement, release: Callable[[], None]) -> None:
+        self.profile = profile
+        self.placement = placement
+        self.waited_s = 0.0
+        self.cold = False
+        self._release: Callable[[], None] | None = release
+
+    @property
+    def signature(self) -> Signature:
+        return signature(self.profile)
+
+    def release(self) -> None:
+        """The request is over, however it ended."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()

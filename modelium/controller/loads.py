@@ -1,0 +1,212 @@
+"""Loads and unloads: the steps that a plan, a user or a folder asks for, and what their ends do to the record.
+
+What enters: a model and what is to become of it, or the end of a piece of work. What leaves: changed records, work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from modelium.brain import lifecycle
+from modelium.brain import usage as use
+from modelium.brain.memory import estimate_footprint
+from modelium.brain.placement import choose_batch_size
+from modelium.brain.runtime import choose_runtime
+from modelium.controller.admission import Admission
+from modelium.controller.desk import Desk
+from modelium.controller.events import LoadFailed, UnloadFailed, Wake
+from modelium.controller.record import Model
+from modelium.errors import NotServable, TritonUnavailable
+from modelium.values import Demand, Footprint, ModelOverride, Placement, State
+
+log = logging.getLogger(__name__)
+
+_AFTER_OUTAGE_S = 0.5
+
+
+class Loads:
+    """Moves models through the table of states."""
+
+    def __init__(self, desk: Desk, admission: Admission) -> None:
+        self._desk = desk
+        self._admission = admission
+
+    def begin_load(self, model: Model, placement: Placement, reason: str) -> None:
+        """Promise the memory and load."""
+        assert model.profile is not None
+        model.become(State.LOADING, reason)
+        self._take_place(model, placement)
+        model.bytes_held = placement.footprint.bytes
+        model.loading = model.profile
+        model.generation += 1
+        written = (model.profile.fingerprint, _of_entry(placement))
+        self._desk.work.load(model.key, model.generation, model.profile, placement, write=model.entry != written, fresh=False)
+        model.entry = written
+
+    def begin_reload(self, model: Model) -> None:
+        """A newer revision of a model that serves: beside the old one if there is room for both, else after it."""
+        profile, place = model.profile, model.placement
+        assert profile is not None and place is not None
+        override = self._desk.overrides.get(profile.name, ModelOverride())
+        choice = choose_runtime(profile, self._desk.capabilities(), override)
+        if choice.runtime is None:
+            model.revision_error = f"the new revision cannot be served: {choice.reason}"
+            return
+        batch = choose_batch_size(profile, override)
+        estimated = override.memory_bytes or estimate_footprint(
+            profile, choice.runtime, device=place.device_kind, max_batch_size=max(batch, 1), instances=place.instance_count
+        )
+        footprint = Footprint(estimated_bytes=estimated, measured_bytes=model.measured_bytes)
+        device = self._desk.devices.fleet().get(place.device_id)
+        committed = sum(
+            m.bytes_held for m in self._desk.books.models.values() if m.placement and m.placement.device_id == place.device_id
+        )
+        if device is None or committed + footprint.bytes > device.budget_bytes:
+            model.want = Demand.RESTORE
+            self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
+            return
+        model.reloading = True
+        model.loading = profile
+        placement = replace(place, runtime=choice.runtime, max_batch_size=batch, footprint=footprint)
+        model.next_placement = placement
+        model.bytes_held += footprint.bytes
+        model.entry = (profile.fingerprint, _of_entry(placement))
+        self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False)
+        log.info("%s: a new revision is loaded beside the old one", model.key)
+
+    def begin_unload(self, model: Model, rule: str, reason: str) -> None:
+        """Drain; ``settle`` unloads when the last lease is back or the time for that is over."""
+        model.become(State.DRAINING, reason)
+        model.unload_rule = rule
+        model.drain_until = time.monotonic() + self._desk.policies.drain_timeout_seconds
+        self._desk.post(Wake())
+
+    def refuse(self, model: Model, reason: str) -> None:
+        """Nothing here can serve it: an answer, not an error."""
+        model.become(State.UNSUPPORTED, reason)
+        model.want = Demand.NONE
+        self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {reason}"))
+
+    def settle(self, model: Model, now: float) -> None:
+        """Unload a model that is drained, or whose time to drain is over."""
+        if model.state is not State.DRAINING or (model.leases and now < model.drain_until):
+            return
+        model.become(State.UNLOADING, model.reason)
+        model.generation += 1
+        processes = model.processes
+        model.stop_watching()
+        self._desk.work.unload(model.key, model.generation, processes, remove=model.removing)
+
+    def _take_place(self, model: Model, placement: Placement) -> None:
+        model.placement = placement
+        model.estimated_bytes = placement.footprint.estimated_bytes
+
+    def loaded(self, model: Model, seconds: float) -> None:
+        now = time.monotonic()
+        if model.reloading:
+            model.reloading = False
+            assert model.next_placement is not None
+            self._take_place(model, model.next_placement)
+            model.bytes_held = model.next_placement.footprint.bytes
+            model.stop_watching()
+        else:
+            assert model.placement is not None
+            model.become(State.LOADED, model.reason)
+        model.serving, model.loading = model.loading, None
+        model.suspect = False
+        model.revision_error = ""
+        model.failures, model.retry_at = 0, 0.0
+        model.want = Demand.NONE
+        model.loads += 1
+        model.load_seconds, model.loaded_at = seconds, now
+        model.window = use.start(now, model.window)
+        self._desk.recorder.load(model.key, "ok", seconds)
+        log.info("%s: loaded in %.2f s", model.key, seconds)
+        assert model.serving is not None and model.profile is not None
+        self._desk.ledger.remember_load(model.key, model.serving.fingerprint, load_seconds=seconds)
+        self._admission.answer_waiters(model)
+        if model.removing:
+            self.begin_unload(model, "removed", "its folder was removed")
+        elif self._admission.unload_is_wanted(model):
+            self.begin_unload(model, "user", "unloaded by the user")
+        elif model.profile.fingerprint != model.serving.fingerprint:
+            self.begin_reload(model)
+
+    def load_failed(self, model: Model, event: LoadFailed) -> None:
+        now = time.monotonic()
+        reason = str(event.error)
+        model.entry = None
+        model.loading = None
+        self._desk.recorder.load(model.key, "failed", event.seconds)
+        if model.reloading:
+            model.reloading = False
+            assert model.placement is not None
+            model.bytes_held = model.placement.footprint.bytes
+            model.revision_error = f"the new revision failed to load, the old one goes on serving: {reason}"
+            log.warning("%s: %s", model.key, model.revision_error)
+            return
+        model.bytes_held = 0
+        if isinstance(event.error, TritonUnavailable):  # not the model's fault: the supervisor brings Triton back
+            model.become(State.UNLOADED, reason)
+            model.want = max(model.want, Demand.RESTORE)
+            model.retry_at = now + _AFTER_OUTAGE_S
+            return
+        self.count_failure(model, State.FAILED, reason)
+
+    def count_failure(self, model: Model, state: State, reason: str) -> None:
+        """One failure more: back-off, then quarantine until the folder changes."""
+        now = time.monotonic()
+        model.failures += 1
+        model.retry_at = lifecycle.next_try(
+            failures=model.failures,
+            retries=self._desk.policies.load_retries,
+            backoff_s=self._desk.policies.retry_backoff_seconds,
+            now=now,
+        )
+        if model.retry_at is None:
+            state = State.FAILED
+            model.want = Demand.NONE
+            if model.profile is not None:
+                self._desk.ledger.remember_quarantine(model.key, model.profile.fingerprint, reason)
+        model.become(state, reason)
+        log.warning("%s: failed %d times: %s", model.key, model.failures, reason)
+        if state is State.FAILED:
+            when = (
+                "in quarantine until its folder changes"
+                if model.retry_at is None
+                else f"next try in {model.retry_at - now:.1f} s"
+            )
+            self._admission.reject_waiters(model, NotServable(f"{model.key!r} failed to load ({when}): {reason}"))
+        self._admission.resolve_unload(model)
+
+    def unloaded(self, model: Model, seconds: float) -> None:
+        model.become(State.UNLOADED, model.reason)
+        self.let_go(model)
+        model.unloads += 1
+        self._desk.recorder.unload(model.key, model.unload_rule, seconds)
+        if model.serving is not None:
+            self._desk.ledger.remember_unload(model.key, model.serving.fingerprint)
+        model.serving = None
+        log.info("%s: unloaded in %.2f s (%s)", model.key, seconds, model.unload_rule)
+        self._admission.resolve_unload(model)
+
+    def unload_failed(self, model: Model, event: UnloadFailed) -> None:
+        if isinstance(event.error, TritonUnavailable):
+            return  # Triton went away with everything: its supervisor says so next
+        model.become(State.FAILED, f"it could not be unloaded: {event.error}")
+        model.retry_at = None
+        self._admission.reject_waiters(model, NotServable(f"{model.key!r}: {model.reason}"))
+        self._admission.resolve_unload(model)
+
+    def let_go(self, model: Model) -> None:
+        model.stop_watching()
+        model.bytes_held = 0
+        model.suspect = False
+        model.reloading = False
+
+
+def _of_entry(placement: Placement) -> Placement:
+    """The part of a placement that an entry is written from."""
+    return replace(placement, reason="", footprint=Footprint(estimated_bytes=0))

@@ -1,0 +1,167 @@
+"""Outages: a process died, Triton went away or came back, a measurement shows that somebody else changed something.
+
+What enters: what was seen of Triton and its processes. What leaves: changed records, and loads that heal.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from modelium.brain import lifecycle
+from modelium.brain import usage as use
+from modelium.controller.admission import Admission
+from modelium.controller.desk import Desk
+from modelium.controller.events import Checked, Measured, ProcessDied, ServerDown, ServerUp
+from modelium.controller.loads import Loads
+from modelium.controller.record import Model
+from modelium.devices import Process
+from modelium.values import Demand, State
+
+log = logging.getLogger(__name__)
+
+_CRASH_WINDOW_S = 300.0
+_SAME_OUTAGE_S = 10.0
+
+
+class Outages:
+    """Keeps the records true when Triton and its processes do what nobody asked for."""
+
+    def __init__(self, desk: Desk, admission: Admission, loads: Loads) -> None:
+        self._desk = desk
+        self._admission = admission
+        self._loads = loads
+
+    def measure(self) -> None:
+        """Ask for a reading of Triton and of the processes."""
+        self._desk.work.measure(self._desk.books.server_generation, self._desk.books.places(self._desk.devices.fleet()))
+
+    def process_died(self, model: Model, pid: int) -> None:
+        """A process that was watched ended. Where an unload is under way, that is what it is for."""
+        if model.state is State.LOADED:
+            self.crashed(model, f"its process {pid} died")
+
+    def crashed(self, model: Model, detail: str) -> None:
+        """Its process died though Triton calls it READY: load it anew beside the corpse, a plain load would do nothing."""
+        now = time.monotonic()
+        model.stop_watching()
+        model.generation += 1
+        model.suspect = model.reloading = False
+        model.crashes.append(now)
+        recent = sum(1 for at in model.crashes if at > now - _CRASH_WINDOW_S)
+        if recent > self._desk.policies.load_retries:
+            model.failures = self._desk.policies.load_retries
+            self._loads.let_go(model)
+            model.become(State.FAILED, detail)
+            self._desk.work.discard(model.key)
+            self._loads.count_failure(model, State.FAILED, f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s")
+            return
+        log.warning("%s: %s; loading it again", model.key, detail)
+        model.become(State.LOADING, f"{detail}; loading it again")
+        model.loading = model.profile if model.profile is not None else model.serving
+        assert model.loading is not None and model.placement is not None
+        self._desk.work.load(model.key, model.generation, model.loading, model.placement, write=False, fresh=True)
+
+    def checked(self, model: Model, event: Checked) -> None:
+        if not model.suspect or model.state is not State.LOADED:
+            return
+        model.suspect = False
+        if event.serves:
+            self._admission.answer_waiters(model)
+        elif "died" in event.detail:
+            self.crashed(model, event.detail)
+        else:
+            self._lost(model, event.detail)
+
+    def _lost(self, model: Model, detail: str) -> None:
+        """Triton unloaded it without being asked by us."""
+        log.warning("%s: Triton does not serve it any more: %s", model.key, detail)
+        model.generation += 1
+        self._loads.let_go(model)
+        model.become(State.UNLOADED, f"Triton does not serve it any more: {detail}")
+        model.serving = None
+
+    def measured(self, event: Measured) -> None:
+        if event.generation != self._desk.books.server_generation or not self._desk.books.server_up:
+            return
+        now = time.monotonic()
+        for key, model in self._desk.books.models.items():
+            if model.state is not State.LOADED or model.loaded_at > event.started_at:
+                continue
+            statistics = event.statistics.get(key)
+            if statistics is not None:
+                model.window = use.observe(
+                    model.window, completed=statistics.completed, now=now, window_s=self._desk.usage_window_s
+                )
+            if not model.processes and event.processes is not None and not model.suspect:
+                if not (found := event.processes.get(key)):
+                    self.crashed(model, "its process died")  # before anybody could watch it
+                    continue
+                self._watch_processes(model, found)
+            held = event.held.get(key)
+            if held and not model.reloading:
+                self._weighed(model, held)
+            entry = event.index.get(key)
+            if entry is not None and entry.state == "UNAVAILABLE" and not (model.suspect or model.reloading):
+                self._lost(model, entry.reason)
+
+    def _watch_processes(self, model: Model, processes: tuple[Process, ...]) -> None:
+        model.processes = processes
+        for process in processes:
+            died = ProcessDied(key=model.key, generation=model.generation, pid=process.pid)
+            model.exit_watches.append(self._desk.devices.watch_exit(process, partial(self._desk.post, died)))
+
+    def _weighed(self, model: Model, held: int) -> None:
+        """Keep the largest measurement of this revision: a model grows with its first large batch."""
+        model.measured_bytes = max(held, model.measured_bytes or 0)
+        override = self._desk.overrides.get(model.key)
+        if override is None or override.memory_bytes is None:  # what the user states is kept free, used or not
+            model.bytes_held = model.measured_bytes
+        if model.serving is not None:
+            self._desk.ledger.remember_measurement(model.key, model.serving.fingerprint, model.measured_bytes)
+
+    def server_up(self, event: ServerUp) -> None:
+        books = self._desk.books
+        books.server_up = True
+        books.server_version, books.server_detail = event.version, ""
+        books.server_starts += 1
+        books.server_generation += 1
+        books.ready_in_triton = frozenset(name for name, entry in event.index.items() if entry.state == "READY")
+        if books.server_starts > 1:
+            self._desk.recorder.triton_restart()
+        for name in books.ready_in_triton:
+            model = books.models.get(name)
+            if model is not None and model.state is State.UNLOADED:
+                model.want = max(model.want, Demand.RESTORE)
+        log.info("Triton %s is up", event.version)
+
+    def server_down(self, event: ServerDown) -> None:
+        """Everything it had loaded is gone. What was loaded or loading is brought back when it is up again.
+
+        A model that was loading alone when Triton died may be the cause: that counts as its failure.
+        """
+        books = self._desk.books
+        books.server_detail = event.detail
+        if not books.server_up:
+            return
+        books.server_up = False
+        log.error("Triton is down: %s", event.detail)
+        loading = [m for m in books.models.values() if m.state is State.LOADING]
+        now = time.monotonic()
+        for model in books.models.values():
+            while model.crashes and model.crashes[-1] > now - _SAME_OUTAGE_S:
+                model.crashes.pop()  # its process died of this, not of itself
+            if model.state not in lifecycle.OCCUPYING:
+                continue
+            model.generation += 1
+            leaving = model.state in (State.DRAINING, State.UNLOADING)
+            self._loads.let_go(model)
+            model.serving = model.loading = None
+            if loading == [model]:
+                self._loads.count_failure(model, State.UNLOADED, f"Triton died while it loaded: {event.detail}")
+            else:
+                model.become(State.UNLOADED, f"Triton is down: {event.detail}")
+            if not leaving and not model.removing and model.retry_at is not None:
+                model.want = max(model.want, Demand.RESTORE)
+            self._admission.resolve_unload(model)

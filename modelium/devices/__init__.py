@@ -1,0 +1,80 @@
+"""Devices and what is on them: what enters are NVML, /proc and control groups, what leaves is a ``Fleet`` and the memory
+that each model's processes hold.
+
+Reading is cheap but not free (files of /proc, a page-table walk for proportional sizes): call it from a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from modelium.devices.host import read_host_memory
+from modelium.devices.nvml import Nvml
+from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, watch_exit
+from modelium.values import Device, DeviceKind, Fleet
+
+__all__ = ["Devices", "Process", "find_process"]
+
+_HOST_SHARE = 0.75
+
+
+class Devices:
+    """This machine's devices. ``host_memory`` None: models may use three quarters of the host's memory."""
+
+    def __init__(self, *, host_memory: int | None, gpu_memory_fraction: float) -> None:
+        self._host_memory = host_memory
+        self._gpu_memory_fraction = gpu_memory_fraction
+        self._nvml = Nvml()
+        self._map = ProcessMap()
+
+    def fleet(self) -> Fleet:
+        """Every device with its memory now: the host first, then the GPUs in Triton's order."""
+        memory = read_host_memory()
+        wanted = int(memory.total_bytes * _HOST_SHARE) if self._host_memory is None else self._host_memory
+        host = Device(
+            id="host",
+            kind=DeviceKind.HOST,
+            index=-1,
+            name=f"host, {os.cpu_count()} CPUs",
+            total_bytes=memory.total_bytes,
+            used_bytes=memory.used_bytes,
+            budget_bytes=min(wanted, memory.total_bytes),
+        )
+        gpus = [
+            Device(
+                id=f"cuda:{gpu.index}",
+                kind=DeviceKind.CUDA,
+                index=gpu.index,
+                name=gpu.name,
+                total_bytes=gpu.total_bytes,
+                used_bytes=gpu.used_bytes,
+                budget_bytes=int(gpu.total_bytes * self._gpu_memory_fraction),
+                uuid=gpu.uuid,
+            )
+            for gpu in self._nvml.gpus()
+        ]
+        return Fleet(devices=(host, *gpus))
+
+    def processes(self, server_pid: int) -> dict[str, tuple[Process, ...]]:
+        """Model name → its processes below ``server_pid`` (tritonserver or anything above it), stubs first.
+
+        Offspring that outlives its stub stays with its model for as long as it lives.
+        """
+        return self._map.read(server_pid)
+
+    def held_bytes(self, pids: Iterable[int], device: Device) -> int:
+        """What these processes hold on a device together; 0 also where it cannot be known (then keep the estimate)."""
+        match device.kind:
+            case DeviceKind.HOST:
+                return resident_bytes(pids)
+            case DeviceKind.CUDA:
+                return self._nvml.process_bytes(device.index, frozenset(pids))
+
+    def alive(self, process: Process) -> bool:
+        """Whether this very process runs; a zombie does not."""
+        return alive(process)
+
+    def watch_exit(self, process: Process, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` once, in the running loop, when the process has ended. What is returned ends the watch."""
+        return watch_exit(process, callback)

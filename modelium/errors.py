@@ -1,0 +1,132 @@
+"""One tree of errors. Each carries the sentence for the user: what happened and what to do.
+
+``type`` is the stable word that clients may branch on; ``status`` is the HTTP status the gateway answers with.
+"""
+
+from __future__ import annotations
+
+
+class ModeliumError(Exception):
+    """Root of everything Modelium raises on purpose."""
+
+    type = "internal_error"
+    status = 500
+
+
+class ConfigError(ModeliumError):
+    """modelium.yaml cannot be used: the place and the nearest right word are in the message."""
+
+    type = "config_error"
+
+
+class IllegalTransition(ModeliumError):
+    """A state change that the table does not have: a defect of ours, never of the user."""
+
+
+class EntryError(ModeliumError):
+    """A model-repository entry could not be written."""
+
+    type = "entry_error"
+
+
+class RuntimeMissing(ModeliumError):
+    """The model runtime (``.runtime``) or the embedded server cannot be used on this machine."""
+
+    type = "runtime_missing"
+
+
+# -- what Triton said ----------------------------------------------------------------------------------------------
+
+
+class TritonError(ModeliumError):
+    """Triton refused or could not do something."""
+
+    type = "triton_error"
+    status = 502
+
+
+class TritonUnavailable(TritonError):
+    """Triton cannot be reached (down, restarting, connection refused)."""
+
+    type = "triton_unavailable"
+    status = 503
+
+
+class LoadFailed(TritonError):
+    """Triton could not load a model; the message is the cause, without Triton's wrapping."""
+
+    type = "load_failed"
+    status = 503
+
+
+class InferenceFailed(TritonError):
+    """The model answered with an error for this very request."""
+
+    type = "inference_failed"
+    status = 422
+
+
+class ModelGone(TritonError):
+    """Triton does not serve the model now (not loaded, or its stub process died): the request may be tried again."""
+
+    type = "model_gone"
+    status = 503
+
+
+# -- what a request can run into -----------------------------------------------------------------------------------
+
+
+class RequestError(ModeliumError):
+    """A request that cannot be answered as it stands."""
+
+    type = "bad_request"
+    status = 400
+
+
+class UnknownModel(RequestError):
+    """No model of that name; the message names the nearest ones."""
+
+    type = "unknown_model"
+    status = 404
+
+
+class InvalidBody(RequestError):
+    """The body does not fit the task; the message names the field."""
+
+    type = "invalid_body"
+    status = 422
+
+
+class BodyTooLarge(RequestError):
+    type = "body_too_large"
+    status = 413
+
+
+class NotServable(RequestError):
+    """INCOMPLETE, UNSUPPORTED, FAILED or quarantined: the message carries the reason."""
+
+    type = "not_servable"
+    status = 503
+
+
+class DeadlineExceeded(RequestError):
+    type = "deadline_exceeded"
+    status = 504
+
+
+class QueueFull(RequestError):
+    """Too many requests wait for models; ``retry_after_s`` goes into the Retry-After header."""
+
+    type = "queue_full"
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Conflict(RequestError):
+    """What is asked contradicts what was asked before (unloading a pinned model); the message says what to undo."""
+
+    type = "conflict"
+    status = 409

@@ -1,0 +1,39 @@
+"""The gateway's application: controller, Triton client and settings enter, an aiohttp application leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.config import Settings
+from modelium.gateway.counting import RECORDER, count_predictions
+from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
+from modelium.gateway.health import Health
+from modelium.gateway.models import Models
+from modelium.gateway.page import show_page
+from modelium.gateway.predict import Predict
+from modelium.metrics import Recorder
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+    from modelium.triton.client import TritonClient
+
+
+def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
+    """Routes and middlewares. Run it with ``build_runner``: cancelling depends on how it is run."""
+    gateway = settings.gateway
+    app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=[count_predictions, answer_errors])
+    app[MAX_BODY_BYTES] = gateway.max_body_bytes
+    app[RECORDER] = metrics
+    app.router.add_get("/", show_page)
+    predict = Predict(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
+    app.router.add_post("/predict/{model:.+}", predict.answer)
+    app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
+    app.add_routes(Health(controller).routes())
+    return app
+
+
+def build_runner(app: web.Application) -> web.AppRunner:
+    """How the application must run: a client that goes away cancels its handler, and with it the inference and the lease."""
+    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10)

@@ -1,0 +1,27 @@
+"""Codecs: the body of a request enters, a ``Call`` in Triton's terms leaves."""
+
+from modelium.gateway.codecs.answers import answer_of
+from modelium.gateway.codecs.body import read_body
+from modelium.gateway.codecs.call import Call, Tensors
+from modelium.gateway.codecs.inputs import rows_of
+from modelium.gateway.codecs.tensors import encode_tensors
+from modelium.values import ModelProfile
+
+__all__ = ["Call", "Tensors", "encode"]
+
+_ANSWERED_HERE = frozenset({"details"})  # parameters that shape the answer and mean nothing to the model
+
+
+def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
+    """What ``data`` asks of ``profile``. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
+    body = read_body(profile.task, content_type, data)
+    if profile.onnx is not None:
+        return encode_tensors(profile.onnx, body.inputs)
+    rows = rows_of(profile.task, body)
+    for_model = {name: value for name, value in body.parameters.items() if name not in _ANSWERED_HERE}
+    return Call(
+        inputs=rows.tensors(for_model),
+        rows=rows.count,
+        splits=True,
+        answer=answer_of(profile.task, rows, body.parameters),
+    )

@@ -1,0 +1,178 @@
+"""Answers of the tasks of the python runtime: Triton's outputs enter, Hugging Face's usual output shapes leave.
+
+The shapes are those that ``huggingface_hub.InferenceClient`` parses; where it leaves room, those of transformers' pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelium.errors import TritonError
+from modelium.gateway.codecs.call import Tensors
+from modelium.gateway.codecs.inputs import Rows
+from modelium.values import Task
+
+Columns = dict[str, list[Any]]  # one row of the outputs, by tensor name, as Python values
+Results = list[dict[str, object]]
+
+
+def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Callable[[Sequence[Tensors]], object]:
+    """The function that turns the outputs of all chunks into the body of the answer."""
+    match task:
+        case Task.FEATURE_EXTRACTION | Task.SENTENCE_SIMILARITY | Task.IMAGE_FEATURE_EXTRACTION:
+            return _similarities if rows.compares else lambda chunks: _embeddings(chunks, rows.listed)
+        case Task.TEXT_CLASSIFICATION:
+            # Hugging Face answers one text with a list of one list, and its client takes the first.
+            return lambda chunks: [_labelled(row) for row in _split(chunks)]
+        case Task.ZERO_SHOT_CLASSIFICATION | Task.IMAGE_CLASSIFICATION | Task.AUDIO_CLASSIFICATION:
+            return _each(rows, _labelled)
+        case Task.TOKEN_CLASSIFICATION:
+            return _each(rows, _entities)
+        case Task.FILL_MASK:
+            return _each(rows, _filled)
+        case Task.QUESTION_ANSWERING:
+            several = parameters.get("top_k", 1) != 1
+            return _each(rows, lambda row: _answers(row, several=several))
+        case Task.TEXT_GENERATION:
+            details = bool(parameters.get("details"))
+            return _each(rows, lambda row: _continuations(row, details=details))
+        case Task.TRANSLATION:
+            return _generated(rows, parameters, "translation_text")
+        case Task.SUMMARIZATION:
+            return _generated(rows, parameters, "summary_text")
+        case Task.TEXT2TEXT_GENERATION:
+            return _generated(rows, parameters, "generated_text")
+        case Task.OBJECT_DETECTION:
+            return _each(rows, _boxes)
+        case Task.AUTOMATIC_SPEECH_RECOGNITION:
+            return _each(rows, lambda row: {"text": row["TEXT"][0]})
+        case Task.TENSORS:
+            raise AssertionError("tensors have their own codec")
+
+
+def _each(rows: Rows, one: Callable[[Columns], object]) -> Callable[[Sequence[Tensors]], object]:
+    """One answer a row; a request that was no list gets the answer alone."""
+
+    def answer(chunks: Sequence[Tensors]) -> object:
+        answers = [one(row) for row in _split(chunks)]
+        return answers if rows.listed else answers[0]
+
+    return answer
+
+
+def _split(chunks: Sequence[Tensors]) -> Iterator[Columns]:
+    """Rows of all chunks, bytes as text, padding beyond COUNT cut off."""
+    for outputs in chunks:
+        columns = {name: _plain(array) for name, array in outputs.items()}
+        for index in range(len(next(iter(columns.values())))):
+            row = {name: column[index] for name, column in columns.items()}
+            if "COUNT" in row:
+                (count,) = row.pop("COUNT")
+                row = {name: values[:count] for name, values in row.items()}
+            yield row
+
+
+def _plain(array: NDArray[Any]) -> list[Any]:
+    values: list[Any] = array.tolist()
+    return [_texts(row) for row in values] if array.dtype == np.object_ else values
+
+
+def _texts(row: list[Any]) -> list[Any]:
+    return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in row]
+
+
+def _vectors(chunks: Sequence[Tensors]) -> NDArray[Any]:
+    arrays = [chunk["EMBEDDING"] for chunk in chunks]
+    return np.ascontiguousarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+
+
+def _embeddings(chunks: Sequence[Tensors], listed: bool) -> object:
+    vectors = _vectors(chunks)
+    return vectors if listed else vectors[0]
+
+
+def _similarities(chunks: Sequence[Tensors]) -> object:
+    """Cosine of the first row with each of the others. A zero vector is like nothing: 0, not NaN, which JSON has not."""
+    vectors = _vectors(chunks).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return (units[1:] @ units[0]).tolist()
+
+
+def _labelled(row: Columns) -> Results:
+    return [{"label": label, "score": score} for label, score in zip(row["LABEL"], row["SCORE"], strict=True)]
+
+
+def _entities(row: Columns) -> Results:
+    """Index -1 marks aggregated entities, which have a group in place of a token."""
+    results: Results = []
+    columns = (row[name] for name in ("ENTITY", "SCORE", "WORD", "INDEX", "START", "END"))
+    for entity, score, word, index, start, end in zip(*columns, strict=True):
+        kind: dict[str, object] = {"entity_group": entity} if index < 0 else {"entity": entity, "index": index}
+        results.append({**kind, "score": score, "word": word, "start": start, "end": end})
+    return results
+
+
+def _filled(row: Columns) -> object:
+    """One list for a text with one mask, a list of lists for more."""
+    by_mask: dict[int, Results] = {}
+    columns = (row[name] for name in ("SCORE", "TOKEN", "TOKEN_STR", "SEQUENCE", "MASK"))
+    for score, token, word, sequence, mask in zip(*columns, strict=True):
+        by_mask.setdefault(mask, []).append({"score": score, "token": token, "token_str": word, "sequence": sequence})
+    masks = [by_mask[mask] for mask in sorted(by_mask)]
+    return masks[0] if len(masks) == 1 else masks
+
+
+def _answers(row: Columns, *, several: bool) -> object:
+    columns = (row[name] for name in ("ANSWER", "SCORE", "START", "END"))
+    results = [
+        {"answer": answer, "score": score, "start": start, "end": end}
+        for answer, score, start, end in zip(*columns, strict=True)
+    ]
+    if several:
+        return results
+    if not results:
+        raise TritonError("the model found no answer span; a shorter question or parameters.handle_impossible_answer may help")
+    return results[0]
+
+
+def _continuations(row: Columns, *, details: bool) -> Results:
+    if not details:
+        return [{"generated_text": text} for text in row["GENERATED_TEXT"]]
+    finish = {"stop": "eos_token", "length": "length"}
+    columns = (row[name] for name in ("GENERATED_TEXT", "FINISH_REASON", "OUTPUT_TOKENS"))
+    return [
+        {
+            "generated_text": text,
+            "details": {
+                "finish_reason": finish.get(reason, reason),
+                "generated_tokens": tokens,
+                "prefill": [],
+                "tokens": [],
+                "seed": None,
+            },
+        }
+        for text, reason, tokens in zip(*columns, strict=True)
+    ]
+
+
+def _generated(rows: Rows, parameters: Mapping[str, object], key: str) -> Callable[[Sequence[Tensors]], object]:
+    """As transformers' pipelines: a flat list with one result a text, nested only when each text has several."""
+    several = rows.listed and parameters.get("num_return_sequences", 1) != 1
+
+    def answer(chunks: Sequence[Tensors]) -> object:
+        texts = [[{key: text} for text in row["GENERATED_TEXT"]] for row in _split(chunks)]
+        return texts if several else [result for row in texts for result in row]
+
+    return answer
+
+
+def _boxes(row: Columns) -> Results:
+    return [
+        {"score": score, "label": label, "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))}
+        for label, score, box in zip(row["LABEL"], row["SCORE"], row["BOX"], strict=True)
+    ]

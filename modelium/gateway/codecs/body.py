@@ -1,0 +1,84 @@
+"""The body of a prediction: raw bytes and a content type enter, what leaves is either JSON fields or one raw medium."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from modelium.errors import InvalidBody, RequestError
+from modelium.gateway.codecs.fields import kind, nearest
+from modelium.gateway.codecs.parameters import KNOWN, check
+from modelium.values import Task
+
+_MEDIUM = {
+    Task.IMAGE_CLASSIFICATION: "image",
+    Task.OBJECT_DETECTION: "image",
+    Task.IMAGE_FEATURE_EXTRACTION: "image",
+    Task.AUTOMATIC_SPEECH_RECOGNITION: "audio",
+    Task.AUDIO_CLASSIFICATION: "audio",
+}
+_EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
+_NO_EMBEDDING_HAS = ("dimensions", "encoding_format")  # OpenAI's, which Hugging Face's client can send
+_FIELDS = ("inputs", "parameters", "options", "stream", "model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """``inputs`` as JSON held them (None for a raw medium), ``parameters`` checked; ``labels`` are zero-shot's candidates."""
+
+    inputs: object
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    raw: bytes | None = None
+    labels: object = None
+
+
+def read_body(task: Task, content_type: str, data: bytes) -> Body:
+    """Parse and check everything but the shape of ``inputs``."""
+    if not data:
+        raise InvalidBody('the body is empty; send {"inputs": …}' + (" or raw bytes" if task in _MEDIUM else ""))
+    if content_type.startswith("multipart/"):
+        raise InvalidBody("multipart forms are not read; send JSON or the raw bytes (curl --data-binary @FILE)")
+    medium = _MEDIUM.get(task)
+    if medium is not None and _is_raw(content_type, data):
+        major = content_type.partition("/")[0]
+        if major in ("image", "audio") and major != medium:
+            raise InvalidBody(f"the body is {content_type}, but this model does {task.value}; send {medium}/* bytes")
+        return Body(inputs=None, raw=data)
+    if medium is None and content_type.startswith(("image/", "audio/", "video/")):
+        raise InvalidBody(f'the body is {content_type}, but this model does {task.value}; send JSON: {{"inputs": …}}')
+    return _from_json(task, data)
+
+
+def _is_raw(content_type: str, data: bytes) -> bool:
+    """Clients that state no type (curl says form-urlencoded) are judged by the first byte: no image or sound begins with {."""
+    if content_type.startswith(("image/", "audio/", "video/")):
+        return True
+    return content_type != "application/json" and data.lstrip()[:1] != b"{"
+
+
+def _from_json(task: Task, data: bytes) -> Body:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
+    at_root = KNOWN[task] if task in _EMBEDDING else {}  # where Hugging Face's schema of these tasks has its parameters
+    root_parameters: dict[str, object] = {}
+    for name, value in body.items():
+        if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
+            root_parameters[name] = value
+        elif name not in _FIELDS:
+            raise InvalidBody(f"{name}: unknown field{nearest(name, _FIELDS[:2])}")
+    if body.get("stream"):
+        raise InvalidBody("stream: answers are not streamed here; leave it out")
+    if "inputs" not in body:
+        raise InvalidBody("inputs: is missing")
+    parameters = body.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InvalidBody(f"parameters: expected an object, found {kind(parameters)}")
+    sent = dict(parameters or {})
+    labels = sent.pop("candidate_labels", None) if task is Task.ZERO_SHOT_CLASSIFICATION else None
+    return Body(inputs=body["inputs"], parameters=check(task, sent) | check(task, root_parameters, ""), labels=labels)

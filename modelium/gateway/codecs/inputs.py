@@ -1,0 +1,122 @@
+"""Inputs of the tasks of the python runtime: a checked body enters, rows of Triton's tensors leave.
+
+``listed`` says whether the client sent a list, and so gets a list: a single item is answered by a single answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.body import Body
+from modelium.gateway.codecs.call import Tensors, byte_rows
+from modelium.gateway.codecs.fields import decoded, mapping, string, strings, wrong
+from modelium.values import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Inputs by tensor name, one tuple of byte strings a row."""
+
+    columns: Mapping[str, list[tuple[bytes, ...]]]
+    listed: bool
+    compares: bool = False  # sentence-similarity: the first row is compared with the others
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def tensors(self, parameters: Mapping[str, object]) -> Tensors:
+        columns = dict(self.columns)
+        if parameters:
+            columns["PARAMETERS"] = [(orjson.dumps(parameters),)] * self.count
+        return {name: byte_rows(rows) for name, rows in columns.items()}
+
+
+def rows_of(task: Task, body: Body) -> Rows:
+    """The rows of ``body``; raises ``InvalidBody`` with the field that does not fit ``task``."""
+    inputs = body.inputs
+    match task:
+        case Task.TEXT_CLASSIFICATION:
+            return _texts_or_pairs(inputs)
+        case Task.QUESTION_ANSWERING:
+            return _questions(inputs)
+        case Task.ZERO_SHOT_CLASSIFICATION:
+            texts = _texts(inputs)
+            labels = tuple(label.encode() for label in _candidate_labels(body.labels))
+            return Rows(columns={**texts.columns, "CANDIDATE_LABELS": [labels] * texts.count}, listed=texts.listed)
+        case Task.FEATURE_EXTRACTION | Task.SENTENCE_SIMILARITY if isinstance(inputs, dict):
+            pair = mapping(inputs, "inputs", ("source_sentence", "sentences"))
+            source = string(pair["source_sentence"], "inputs.source_sentence")
+            sentences = [source, *strings(pair["sentences"], "inputs.sentences")]
+            return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
+        case Task.IMAGE_CLASSIFICATION | Task.OBJECT_DETECTION | Task.IMAGE_FEATURE_EXTRACTION:
+            return _media("IMAGE", body)
+        case Task.AUTOMATIC_SPEECH_RECOGNITION | Task.AUDIO_CLASSIFICATION:
+            return _media("AUDIO", body)
+        case _:
+            return _texts(inputs)
+
+
+def _texts(inputs: object) -> Rows:
+    if isinstance(inputs, str):
+        return Rows(columns={"TEXT": [(inputs.encode(),)]}, listed=False)
+    if not isinstance(inputs, list):
+        raise wrong("inputs", "a string or a list of strings", inputs)
+    return Rows(columns={"TEXT": [(text.encode(),) for text in strings(inputs, "inputs")]}, listed=True)
+
+
+def _texts_or_pairs(inputs: object) -> Rows:
+    """Text, ``{"text", "text_pair"}``, or a list of one kind of them."""
+    items = inputs if isinstance(inputs, list) else [inputs]
+    if not any(isinstance(item, dict) for item in items):
+        return _texts(inputs)
+    texts: list[tuple[bytes, ...]] = []
+    pairs: list[tuple[bytes, ...]] = []
+    for field, item in _items(inputs):
+        pair = mapping(item, field, ("text",), ("text_pair",))
+        texts.append((string(pair["text"], f"{field}.text").encode(),))
+        if pair.get("text_pair") is not None:
+            pairs.append((string(pair["text_pair"], f"{field}.text_pair").encode(),))
+        if len(pairs) not in (0, len(texts)):
+            raise InvalidBody(f"{field}: either all inputs have a text_pair or none")
+    return Rows(columns={"TEXT": texts} | ({"TEXT_PAIR": pairs} if pairs else {}), listed=isinstance(inputs, list))
+
+
+def _questions(inputs: object) -> Rows:
+    questions: list[tuple[bytes, ...]] = []
+    contexts: list[tuple[bytes, ...]] = []
+    for field, item in _items(inputs):
+        pair = mapping(item, field, ("question", "context"))
+        questions.append((string(pair["question"], f"{field}.question").encode(),))
+        contexts.append((string(pair["context"], f"{field}.context").encode(),))
+    return Rows(columns={"QUESTION": questions, "CONTEXT": contexts}, listed=isinstance(inputs, list))
+
+
+def _items(inputs: object) -> list[tuple[str, object]]:
+    """Each item with its path; a bare item is ``inputs`` itself."""
+    if not isinstance(inputs, list):
+        return [("inputs", inputs)]
+    if not inputs:
+        raise InvalidBody("inputs: the list is empty")
+    return [(f"inputs[{index}]", item) for index, item in enumerate(inputs)]
+
+
+def _candidate_labels(labels: object) -> list[str]:
+    """A list, or a string with commas, as transformers' pipeline takes them."""
+    field = "parameters.candidate_labels"
+    if labels is None:
+        raise InvalidBody(f"{field}: is missing; send the labels to choose from")
+    if isinstance(labels, str):
+        labels = [label.strip() for label in labels.split(",") if label.strip()]
+    return strings(labels, field)
+
+
+def _media(tensor: str, body: Body) -> Rows:
+    if body.raw is not None:
+        return Rows(columns={tensor: [(body.raw,)]}, listed=False)
+    items: list[tuple[bytes, ...]] = [(decoded(item, field),) for field, item in _items(body.inputs)]
+    return Rows(columns={tensor: items}, listed=isinstance(body.inputs, list))

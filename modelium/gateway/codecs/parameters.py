@@ -1,0 +1,186 @@
+"""The parameters of each task: what enters is the body's ``parameters``, what leaves is checked and flat.
+
+The names are Hugging Face's, so its clients work unchanged. Names that exist there but that no runtime here can honour
+are refused by name rather than silently ignored, unless they ask for nothing (``false``, null).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.fields import nearest, string, strings, wrong
+from modelium.values import Task
+
+
+class Kind(Enum):
+    """What a parameter holds, besides a choice of words."""
+
+    WHOLE = auto()
+    REAL = auto()
+    FLAG = auto()
+    WORDS = auto()
+    TEXT = auto()
+    STOP = auto()  # a string or a list of strings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    kind: Kind
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+
+COUNT = Rule(kind=Kind.WHOLE, low=1)
+NATURAL = Rule(kind=Kind.WHOLE, low=0)
+FLAG = Rule(kind=Kind.FLAG)
+WORDS = Rule(kind=Kind.WORDS)
+TEXT = Rule(kind=Kind.TEXT)
+UNIT = Rule(kind=Kind.REAL, low=0, high=1)
+NON_NEGATIVE = Rule(kind=Kind.REAL, low=0)
+
+
+def _choice(*words: str) -> Rule:
+    return Rule(kind=Kind.TEXT, choices=words)
+
+
+_CLASSIFICATION = {"top_k": COUNT, "function_to_apply": _choice("softmax", "sigmoid", "none")}
+_SAMPLING = {
+    "max_new_tokens": COUNT,
+    "do_sample": FLAG,
+    "temperature": NON_NEGATIVE,
+    "top_k": NATURAL,
+    "top_p": UNIT,
+    "typical_p": UNIT,
+    "repetition_penalty": NON_NEGATIVE,
+    "num_beams": COUNT,
+    "num_return_sequences": COUNT,
+    "seed": NATURAL,
+    "stop": Rule(kind=Kind.STOP),
+}
+_SEQ2SEQ = {
+    **_SAMPLING,
+    "max_length": COUNT,
+    "min_length": NATURAL,
+    "no_repeat_ngram_size": NATURAL,
+    "length_penalty": Rule(kind=Kind.REAL),
+    "clean_up_tokenization_spaces": FLAG,
+    "truncation": _choice("do_not_truncate", "longest_first", "only_first", "only_second"),
+    "src_lang": TEXT,
+    "tgt_lang": TEXT,
+}
+_EMBEDDING = {
+    "normalize": FLAG,
+    "truncate": FLAG,
+    "truncation_direction": _choice("left", "right"),
+    "prompt_name": TEXT,
+}
+
+KNOWN: Mapping[Task, Mapping[str, Rule]] = {
+    Task.FEATURE_EXTRACTION: _EMBEDDING,
+    Task.SENTENCE_SIMILARITY: _EMBEDDING,
+    Task.TEXT_CLASSIFICATION: _CLASSIFICATION,
+    Task.TOKEN_CLASSIFICATION: {
+        "aggregation_strategy": _choice("none", "simple", "first", "average", "max"),
+        "ignore_labels": WORDS,
+        "stride": NATURAL,
+    },
+    Task.FILL_MASK: {"top_k": COUNT, "targets": WORDS},
+    Task.QUESTION_ANSWERING: {
+        "top_k": COUNT,
+        "doc_stride": COUNT,
+        "max_answer_len": COUNT,
+        "max_seq_len": COUNT,
+        "handle_impossible_answer": FLAG,
+        "align_to_words": FLAG,
+    },
+    Task.ZERO_SHOT_CLASSIFICATION: {"multi_label": FLAG, "hypothesis_template": TEXT},
+    Task.TEXT_GENERATION: {**_SAMPLING, "return_full_text": FLAG, "truncate": COUNT, "details": FLAG},
+    Task.TRANSLATION: _SEQ2SEQ,
+    Task.SUMMARIZATION: _SEQ2SEQ,
+    Task.TEXT2TEXT_GENERATION: _SEQ2SEQ,
+    Task.IMAGE_CLASSIFICATION: _CLASSIFICATION,
+    Task.OBJECT_DETECTION: {"threshold": UNIT},
+    Task.IMAGE_FEATURE_EXTRACTION: {"normalize": FLAG},
+    Task.AUTOMATIC_SPEECH_RECOGNITION: {
+        "language": TEXT,
+        "task": _choice("transcribe", "translate"),
+        "max_new_tokens": COUNT,
+        "num_beams": COUNT,
+    },
+    Task.AUDIO_CLASSIFICATION: _CLASSIFICATION,
+    Task.TENSORS: {},
+}
+
+# Hugging Face nests the sampling parameters of its encoder-decoder tasks; the runtime takes them flat.
+_NESTED = ("generate_parameters", "generation_parameters")
+_GENERATING = (Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION, Task.AUTOMATIC_SPEECH_RECOGNITION)
+
+# In Hugging Face's schema, but nothing here can honour them.
+_ELSEWHERE = frozenset(
+    {
+        "adapter_id", "best_of", "decoder_input_details", "dimensions", "encoding_format", "frequency_penalty", "grammar",
+        "max_question_len", "return_timestamps", "stream", "top_n_tokens", "watermark",
+    }
+)  # fmt: skip
+
+
+def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") -> dict[str, object]:
+    """The parameters that go to the model. Raises ``InvalidBody`` that names the first wrong one."""
+    known = KNOWN[task]
+    checked: dict[str, object] = {}
+    for name, value in sent.items():
+        field = f"{prefix}.{name}" if prefix else name
+        if value is None:
+            continue
+        if name in _NESTED and task in _GENERATING:
+            if not isinstance(value, dict):
+                raise wrong(field, "an object", value)
+            checked |= check(task, value, field)
+        elif name in known:
+            checked[name] = _checked(known[name], value, field)
+        elif name not in _ELSEWHERE:
+            raise InvalidBody(f"{field}: unknown parameter of {task.value}{nearest(name, sorted(known))}")
+        elif value not in (False, "float"):
+            raise InvalidBody(f"{field}: is not supported for {task.value}; leave it out")
+    return checked
+
+
+def understood(task: Task, name: str) -> bool:
+    """Is ``name`` a parameter that is honoured for ``task``, or that is refused in words of its own?"""
+    return name in KNOWN[task] or name in _ELSEWHERE or (name in _NESTED and task in _GENERATING)
+
+
+def _checked(rule: Rule, value: object, field: str) -> object:
+    match rule.kind:
+        case Kind.FLAG:
+            if not isinstance(value, bool):
+                raise wrong(field, "true or false", value)
+        case Kind.WHOLE:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise wrong(field, "a whole number", value)
+            _within(rule, value, field)
+        case Kind.REAL:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise wrong(field, "a number", value)
+            _within(rule, value, field)
+        case Kind.TEXT:
+            word = string(value, field)
+            if rule.choices and word not in rule.choices:
+                raise InvalidBody(f"{field}: {word!r} is not one of {', '.join(rule.choices)}")
+        case Kind.WORDS:
+            return [] if value == [] else strings(value, field)
+        case Kind.STOP:
+            return strings([value] if isinstance(value, str) else value, field)
+    return value
+
+
+def _within(rule: Rule, value: float, field: str) -> None:
+    if value < rule.low:
+        raise InvalidBody(f"{field}: must be at least {rule.low:g}, found {value}")
+    if value > rule.high:
+        raise InvalidBody(f"{field}: must be at most {rule.high:g}, found {value}")

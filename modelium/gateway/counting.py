@@ -1,0 +1,30 @@
+"""Counting of predictions: requests pass through, the recorder learns the status and the time of each."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from modelium.metrics import Recorder
+
+MODEL: web.RequestKey[str] = web.RequestKey("model", str)
+RECORDER: web.AppKey[Recorder] = web.AppKey("recorder", Recorder)
+
+CLIENT_GONE = 499  # nginx' code for a client that did not wait; only the metrics ever see it
+
+
+@web.middleware
+async def count_predictions(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count requests to /predict. One that names no model is counted under "": wrong names make no series."""
+    if not request.path.startswith("/predict/"):
+        return await handler(request)
+    started_at = monotonic()
+    code = CLIENT_GONE  # all else comes back as a response: only a cancelled handler raises
+    try:
+        response = await handler(request)
+        code = response.status
+        return response
+    finally:
+        request.app[RECORDER].request(request.get(MODEL, ""), code, monotonic() - started_at)

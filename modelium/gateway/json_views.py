@@ -1,0 +1,167 @@
+"""Values as JSON: what enters are the frozen values of ``modelium.values``, what leaves are plain dictionaries.
+
+Names and units are part of the interface (``modelium list --json`` prints the same): sizes in bytes, durations in seconds.
+Instants of the monotonic clock mean nothing outside, so they leave as ``age_s``.
+"""
+
+from __future__ import annotations
+
+from modelium.tasks import signature
+from modelium.values import (
+    Decision,
+    Device,
+    ModelProfile,
+    ModelStatus,
+    Placement,
+    Plan,
+    ServerStatus,
+    Snapshot,
+    Tensor,
+)
+
+Json = dict[str, object]
+
+
+def snapshot_view(snapshot: Snapshot) -> Json:
+    """``GET /models``: a summary of each model, the devices and Triton."""
+    return {
+        "models": [summary_view(status) for status in snapshot.models],
+        "devices": [device_view(device) for device in snapshot.fleet.devices],
+        "triton": server_view(snapshot.server),
+        "scanned": snapshot.scanned,
+    }
+
+
+def summary_view(status: ModelStatus) -> Json:
+    """One line of ``modelium list``."""
+    profile, placement, footprint = status.profile, status.placement, status.footprint
+    return {
+        "name": status.name,
+        "label": status.label,
+        "state": status.state.value,
+        "reason": status.reason,
+        "profile": short_profile_view(profile) if profile is not None else None,
+        "runtime": placement.runtime.value if placement is not None else None,
+        "device": placement.device_id if placement is not None else None,
+        "estimated_bytes": footprint.estimated_bytes if footprint is not None else None,
+        "measured_bytes": footprint.measured_bytes if footprint is not None else None,
+        "qps": status.qps,
+        "idle_s": status.idle_s,
+        "leases": status.leases,
+        "waiting": status.waiting,
+        "requests": status.requests,
+        "pinned": status.pinned,
+    }
+
+
+def status_view(status: ModelStatus, now: float) -> Json:
+    """``GET /models/{name}``: everything that is known about one model."""
+    return {
+        **summary_view(status),
+        "path": str(status.path),
+        "missing": [
+            {
+                "file": part.file,
+                "present_bytes": part.present_bytes,
+                "expected_bytes": part.expected_bytes,
+                "detail": part.detail,
+            }
+            for part in status.missing
+        ],
+        "failures": status.failures,
+        "retry_in_s": status.retry_in_s,
+        "quarantined": status.quarantined,
+        "revision_error": status.revision_error,
+        "load_seconds": status.load_seconds,
+        "loads": status.loads,
+        "unloads": status.unloads,
+        "profile": profile_view(status.profile) if status.profile is not None else None,
+        "placement": placement_view(status.placement) if status.placement is not None else None,
+        "decisions": [decision_view(decision, now) for decision in status.decisions],
+    }
+
+
+def short_profile_view(profile: ModelProfile) -> Json:
+    """The part of a profile that a list of models has room for."""
+    return {
+        "task": profile.task.value,
+        "library": profile.library,
+        "architecture": profile.architecture,
+        "parameters": profile.parameters,
+        "weight_bytes": profile.weight_bytes,
+        "dtype": profile.dtype,
+    }
+
+
+def profile_view(profile: ModelProfile) -> Json:
+    tensors = signature(profile)
+    return {
+        **short_profile_view(profile),
+        "task_source": profile.task_source,
+        "model_type": profile.model_type,
+        "weight_format": profile.weight_format.value,
+        "quantization": profile.quantization,
+        "max_length": profile.max_length,
+        "labels": list(profile.labels),
+        "embedding_width": profile.embedding_width,
+        "pooling": {"mode": profile.pooling.mode.value, "normalize": profile.pooling.normalize} if profile.pooling else None,
+        "is_llm": profile.is_llm,
+        "needs_custom_code": profile.needs_custom_code,
+        "pickled": profile.pickled,
+        "opset": profile.onnx.opset if profile.onnx is not None else None,
+        "fingerprint": profile.fingerprint,
+        "batches": tensors.batches,
+        "inputs": [tensor_view(tensor) for tensor in tensors.inputs],
+        "outputs": [tensor_view(tensor) for tensor in tensors.outputs],
+    }
+
+
+def tensor_view(tensor: Tensor) -> Json:
+    return {"name": tensor.name, "datatype": tensor.datatype, "dims": list(tensor.dims), "optional": tensor.optional}
+
+
+def placement_view(placement: Placement) -> Json:
+    return {
+        "runtime": placement.runtime.value,
+        "device": placement.device_id,
+        "max_batch_size": placement.max_batch_size,
+        "instance_count": placement.instance_count,
+        "estimated_bytes": placement.footprint.estimated_bytes,
+        "measured_bytes": placement.footprint.measured_bytes,
+        "reason": placement.reason,
+    }
+
+
+def decision_view(decision: Decision, now: float) -> Json:
+    return {
+        "model": decision.model,
+        "verb": decision.verb.value,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "device": decision.placement.device_id if decision.placement is not None else None,
+        "age_s": max(0.0, now - decision.at),
+    }
+
+
+def plan_view(plan: Plan, now: float) -> Json:
+    """``GET /plan``: what the next pass would do, and why nothing else."""
+    return {
+        "actions": [decision_view(action, now) for action in plan.actions],
+        "decisions": [decision_view(decision, now) for decision in plan.decisions],
+        "pressure": dict(plan.pressure),
+    }
+
+
+def device_view(device: Device) -> Json:
+    return {
+        "id": device.id,
+        "kind": device.kind.value,
+        "name": device.name,
+        "total_bytes": device.total_bytes,
+        "used_bytes": device.used_bytes,
+        "budget_bytes": device.budget_bytes,
+    }
+
+
+def server_view(server: ServerStatus) -> Json:
+    return {"up": server.up, "version": server.version, "restarts": server.restarts, "detail": server.detail}

@@ -1,0 +1,92 @@
+"""``/``: a page for people. It reads ``/models`` every two seconds; no asset comes from elsewhere."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Modelium</title>
+<style>
+:root { color-scheme: light dark; --line: #8884; --dim: #888; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
+p { margin: .2rem 0; color: var(--dim); }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 500; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.reason { color: var(--dim); max-width: 30rem; overflow-wrap: anywhere; }
+.state { font-weight: 600; }
+.LOADED { color: #2a9d4a; } .LOADING, .DRAINING, .UNLOADING { color: #c77d00; }
+.FAILED, .UNSUPPORTED { color: #d33; } .UNLOADED, .INCOMPLETE { color: var(--dim); }
+progress { width: 12rem; vertical-align: middle; }
+</style>
+</head>
+<body>
+<h1>Modelium</h1>
+<p id="triton"></p>
+<div id="devices"></div>
+<table>
+<thead><tr><th>Model</th><th>State</th><th>Task</th><th>Runtime</th><th>Device</th><th>Memory</th><th>Requests/s</th><th>Idle</th>
+<th>Waiting</th><th>Why</th></tr></thead>
+<tbody id="models"></tbody>
+</table>
+<p>Ask a model: <code>curl -d '{"inputs": "Hello"}' http://<span id="host"></span>/predict/NAME</code></p>
+<script>
+const size = bytes => {
+  if (bytes == null) return "";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (bytes >= 1024 && unit < 4) { bytes /= 1024; unit++; }
+  return bytes.toFixed(unit && bytes < 100 ? 1 : 0) + " " + units[unit];
+};
+const span = s => {
+  if (s == null) return "";
+  return s < 90 ? s.toFixed(0) + " s" : s < 5400 ? (s / 60).toFixed(0) + " min" : (s / 3600).toFixed(1) + " h";
+};
+const cell = (text, kind) => {
+  const td = document.createElement("td");
+  td.textContent = text ?? "";
+  if (kind) td.className = kind;
+  return td;
+};
+document.getElementById("host").textContent = location.host;
+async function refresh() {
+  const triton = document.getElementById("triton");
+  try {
+    const reply = await (await fetch("/models")).json();
+    triton.textContent = reply.triton.up ? "Triton " + reply.triton.version : "Triton is down. " + reply.triton.detail;
+    document.getElementById("devices").replaceChildren(...reply.devices.map(device => {
+      const line = document.createElement("p"), bar = document.createElement("progress");
+      bar.max = device.total_bytes; bar.value = device.used_bytes;
+      line.append(bar, ` ${device.id} ${device.name}: ${size(device.used_bytes)} used of ${size(device.total_bytes)}, ` +
+                       `models may take ${size(device.budget_bytes)}`);
+      return line;
+    }));
+    document.getElementById("models").replaceChildren(...reply.models.map(model => {
+      const row = document.createElement("tr");
+      const memory = size(model.measured_bytes ?? model.estimated_bytes);
+      row.append(cell(model.label + (model.pinned ? " (pinned)" : "")), cell(model.state, "state " + model.state),
+        cell(model.profile?.task), cell(model.runtime), cell(model.device),
+        cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
+        cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"), cell(model.reason, "reason"));
+      return row;
+    }));
+  } catch (error) {
+    triton.textContent = "Modelium does not answer: " + error;
+  }
+  setTimeout(refresh, 2000);
+}
+refresh();
+</script>
+</body>
+</html>
+"""
+
+
+async def show_page(request: web.Request) -> web.Response:
+    return web.Response(text=_PAGE, content_type="text/html", headers={"Cache-Control": "no-store"})

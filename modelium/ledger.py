@@ -1,0 +1,187 @@
+"""What survives a restart: pins, what was loaded, learned footprints and load times, quarantines.
+
+What enters are facts as they become known, what leaves is ``ledger.json`` (written whole, then renamed) and the facts again
+at the next start. Memory of the past is a help, never a condition: a broken file is set aside, a full disk is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+_log = logging.getLogger(__name__)
+
+SCHEMA = 1
+_DAY_S = 24 * 3600.0
+_FORGET_AFTER_S = 90 * _DAY_S
+_MOST_REVISIONS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was learned about one revision of a model.
+
+    ``loaded``: it was when this was last heard of, so a restart brings it back. ``quarantine``: why it is not tried again
+    until its folder changes.
+    """
+
+    measured_bytes: int | None = None
+    load_seconds: float | None = None
+    loaded: bool = False
+    quarantine: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Revision:
+    name: str
+    fingerprint: str
+    seen_at: float
+    facts: Facts = Facts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Book:
+    """The file as it lies on disk."""
+
+    schema: int = SCHEMA
+    pinned: tuple[str, ...] = ()
+    revisions: tuple[_Revision, ...] = ()
+
+
+_BOOK = TypeAdapter(_Book)
+
+
+class Ledger:
+    """Facts in memory, written by ``save`` when something changed. One owner (the controller), no locks.
+
+    ``clock`` gives wall-clock seconds: they have to mean something after a restart.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._pinned: set[str] = set()
+        self._revisions: dict[tuple[str, str], _Revision] = {}
+        self._changed = False
+        self._failing = False
+
+    @classmethod
+    def load(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Ledger:
+        """The ledger of ``path``; an empty one when there is none or it cannot be read (then it is set aside)."""
+        ledger = cls(path, clock=clock)
+        try:
+            book = _BOOK.validate_json(path.read_bytes())
+            if book.schema != SCHEMA:
+                raise ValueError(f"it has schema {book.schema}, this version reads {SCHEMA}")
+        except FileNotFoundError:
+            return ledger
+        except OSError as error:
+            _log.warning("%s cannot be read (%s); starting without what was learned earlier", path, error.strerror)
+            return ledger
+        except ValueError as error:  # pydantic's ValidationError is one
+            aside = path.with_suffix(".broken.json")
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            _log.warning("%s is broken and set aside as %s: %s", path, aside.name, str(error).splitlines()[0])
+            return ledger
+        ledger._pinned = set(book.pinned)
+        ledger._revisions = {(revision.name, revision.fingerprint): revision for revision in book.revisions}
+        return ledger
+
+    def pinned(self, name: str) -> bool:
+        return name in self._pinned
+
+    def facts(self, name: str, fingerprint: str) -> Facts:
+        """What is known of one revision; empty facts when nothing is. Asking keeps them from being forgotten."""
+        revision = self._revisions.get((name, fingerprint))
+        if revision is None:
+            return Facts()
+        if self._clock() - revision.seen_at > _DAY_S:  # once a day is often enough to write that it is still there
+            self._keep(name, fingerprint, revision.facts)
+        return revision.facts
+
+    def remember_pin(self, name: str, pinned: bool) -> None:
+        if pinned != (name in self._pinned):
+            (self._pinned.add if pinned else self._pinned.discard)(name)
+            self._changed = True
+
+    def remember_load(self, name: str, fingerprint: str, *, load_seconds: float) -> None:
+        """A load that went well. It ends a quarantine, and takes the place of any other revision that was loaded."""
+        for other in [r for r in self._revisions.values() if r.name == name and r.fingerprint != fingerprint]:
+            self.remember_unload(name, other.fingerprint)
+        facts = self._known(name, fingerprint)
+        self._learn(name, fingerprint, replace(facts, load_seconds=load_seconds, loaded=True, quarantine=None))
+
+    def remember_unload(self, name: str, fingerprint: str) -> None:
+        self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False))
+
+    def remember_measurement(self, name: str, fingerprint: str, measured_bytes: int) -> None:
+        """What the model was measured to hold on its device."""
+        self._learn(name, fingerprint, replace(self._known(name, fingerprint), measured_bytes=measured_bytes))
+
+    def remember_quarantine(self, name: str, fingerprint: str, reason: str) -> None:
+        self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False, quarantine=reason))
+
+    def lift_quarantine(self, name: str, fingerprint: str) -> None:
+        self._learn(name, fingerprint, replace(self._known(name, fingerprint), quarantine=None))
+
+    def save(self) -> bool:
+        """Write if anything changed; False when that failed: it stays in memory and the next ``save`` tries again."""
+        if not self._changed:
+            return True
+        self._forget()
+        book = _Book(pinned=tuple(sorted(self._pinned)), revisions=tuple(self._revisions.values()))
+        try:
+            _write(self.path, json.dumps(asdict(book), indent=1))
+        except OSError as error:
+            if not self._failing:
+                _log.warning("%s cannot be written (%s); it is kept in memory and tried again", self.path, error.strerror)
+            self._failing = True
+            return False
+        if self._failing:
+            _log.info("%s is written again", self.path)
+        self._changed = self._failing = False
+        return True
+
+    def _known(self, name: str, fingerprint: str) -> Facts:
+        revision = self._revisions.get((name, fingerprint))
+        return Facts() if revision is None else revision.facts
+
+    def _learn(self, name: str, fingerprint: str, facts: Facts) -> None:
+        if facts != self._known(name, fingerprint):
+            self._keep(name, fingerprint, facts)
+
+    def _keep(self, name: str, fingerprint: str, facts: Facts) -> None:
+        revision = _Revision(name=name, fingerprint=fingerprint, seen_at=self._clock(), facts=facts)
+        self._revisions[name, fingerprint] = revision
+        self._changed = True
+
+    def _forget(self) -> None:
+        now = self._clock()
+        recent = [revision for revision in self._revisions.values() if now - revision.seen_at < _FORGET_AFTER_S]
+        recent.sort(key=lambda revision: revision.seen_at, reverse=True)
+        self._revisions = {(r.name, r.fingerprint): r for r in recent[:_MOST_REVISIONS]}
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, also when the power fails: written beside, flushed to the disk, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise

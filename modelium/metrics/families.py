@@ -1,0 +1,191 @@
+"""The table of metrics: nothing enters, what leaves are the names, kinds, labels and words of every family.
+
+The series of a scrape, ``docs/metrics.md`` and the tests are all made from ``FAMILIES``.
+
+A model has one ``modelium_model_state`` series, not one a state: eight series for each of 2,000 models were half of the
+bytes of a scrape, and ``count by (state) (modelium_model_state)`` needs no zeros (``modelium_models`` has them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One row of the reference: a metric's name as it is scraped, its kind, its labels and what it says."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LOAD_BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+AGE_BUCKETS = (60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0, 86400.0, 604800.0)
+LAG_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+_KNOWN = 'model="" where the model is not known, so that wrong names make no series.'
+
+REQUESTS = Family(
+    name="modelium_requests_total",
+    kind="counter",
+    labels=("model", "code"),
+    help=f"Requests to /predict that were answered, by HTTP status (499: the client went away); {_KNOWN}",
+)
+REQUEST_SECONDS = Family(
+    name="modelium_request_duration_seconds",
+    kind="histogram",
+    labels=("model",),
+    buckets=REQUEST_BUCKETS,
+    help="Time from the first byte of a request to its answer, waiting for a load included.",
+)
+RETRIES = Family(
+    name="modelium_infer_retries_total",
+    kind="counter",
+    labels=("model",),
+    help="Inferences tried again because the model or Triton went away under them.",
+)
+IN_FLIGHT = Family(
+    name="modelium_requests_in_flight",
+    kind="gauge",
+    labels=("model",),
+    help="Leases held now; only for models that are not at rest.",
+)
+WAITING = Family(
+    name="modelium_requests_waiting",
+    kind="gauge",
+    labels=("model",),
+    help="Requests that wait for the model to be loaded; only for models that are not at rest.",
+)
+COLD_STARTS = Family(
+    name="modelium_cold_starts_total",
+    kind="counter",
+    labels=("model",),
+    help="Requests that found their model unloaded and waited for it.",
+)
+COLD_START_SECONDS = Family(
+    name="modelium_cold_start_wait_seconds",
+    kind="histogram",
+    buckets=LOAD_BUCKETS,
+    help="How long those requests waited for the load.",
+)
+QPS = Family(
+    name="modelium_model_qps",
+    kind="gauge",
+    labels=("model",),
+    help="Requests per second from Triton's statistics, so traffic straight to Triton's ports counts; loaded models only.",
+)
+IDLE = Family(
+    name="modelium_model_idle_seconds",
+    kind="gauge",
+    labels=("model",),
+    help="Seconds since the end of the last request, 0 while one runs; loaded models only.",
+)
+STATE = Family(
+    name="modelium_model_state",
+    kind="gauge",
+    labels=("model", "state"),
+    help="1 for the state that the model is in; the other states have no series.",
+)
+MODELS = Family(name="modelium_models", kind="gauge", labels=("state",), help="Number of models in each state, zeros included.")
+PINNED = Family(name="modelium_models_pinned", kind="gauge", help="Number of pinned models.")
+MODEL_BYTES = Family(
+    name="modelium_model_memory_bytes",
+    kind="gauge",
+    labels=("model", "device", "kind"),
+    help="Memory of a model: kind=estimated from the headers, kind=measured after a load (absent until then).",
+)
+LOADS = Family(
+    name="modelium_model_loads_total",
+    kind="counter",
+    labels=("model", "outcome"),
+    help="Loads that ended, by outcome (ok, failed …).",
+)
+LOAD_SECONDS = Family(
+    name="modelium_model_load_duration_seconds",
+    kind="histogram",
+    buckets=LOAD_BUCKETS,
+    help="Duration of loads, failed ones too.",
+)
+UNLOADS = Family(
+    name="modelium_model_unloads_total",
+    kind="counter",
+    labels=("model", "rule"),
+    help="Unloads that ended, by the rule that asked for them.",
+)
+UNLOAD_SECONDS = Family(
+    name="modelium_model_unload_duration_seconds",
+    kind="histogram",
+    buckets=LOAD_BUCKETS,
+    help="From the start of the drain until processes and memory are gone.",
+)
+EVICTIONS = Family(
+    name="modelium_evictions_total", kind="counter", labels=("rule",), help="Unloads by policy, by the eviction rule."
+)
+EVICTION_AGE = Family(
+    name="modelium_eviction_age_seconds", kind="histogram", buckets=AGE_BUCKETS, help="How long evicted models had been loaded."
+)
+DEVICE_BYTES = Family(
+    name="modelium_device_memory_bytes",
+    kind="gauge",
+    labels=("device", "kind"),
+    help="Memory of a device: kind=total, used (by anybody) or budget (what models may use).",
+)
+DECISIONS = Family(
+    name="modelium_decisions_total",
+    kind="counter",
+    labels=("verb", "rule"),
+    help="Decisions by verb and by the rule that made them.",
+)
+WATCHER_LAG = Family(
+    name="modelium_watcher_lag_seconds",
+    kind="histogram",
+    buckets=LAG_BUCKETS,
+    help="From a change in a watched directory to the scan that saw it.",
+)
+SCAN_SECONDS = Family(
+    name="modelium_scan_duration_seconds",
+    kind="histogram",
+    buckets=LAG_BUCKETS,
+    help="Duration of scans of the watched directories.",
+)
+SCANNED = Family(name="modelium_scanned", kind="gauge", help="1 once the first scan is over.")
+TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton answers.")
+TRITON_RESTARTS = Family(
+    name="modelium_triton_restarts_total", kind="counter", help="Restarts of the embedded server since Modelium started."
+)
+BUILD = Family(
+    name="modelium_build_info", kind="info", labels=("version", "python", "triton"), help="Always 1; the versions are labels."
+)
+
+FAMILIES: tuple[Family, ...] = (
+    REQUESTS, REQUEST_SECONDS, RETRIES, IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
+    QPS, IDLE, STATE, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
+    EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
+    TRITON_UP, TRITON_RESTARTS, BUILD,
+)  # fmt: skip
+
+
+def reference() -> str:
+    """``docs/metrics.md``, from ``FAMILIES``."""
+    rows = "\n".join(
+        f"| `{f.name}` | {f.kind} | {', '.join(f'`{label}`' for label in f.labels) or '–'} | {f.help} |" for f in FAMILIES
+    )
+    return f"""# Metrics
+
+Modelium answers a scrape at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus' text format or
+in OpenMetrics, whichever the scraper asks for. Values are computed at the scrape; a removed model's series vanish.
+Counters start at 0 with Modelium, and with a model that is removed and comes back.
+
+This page is generated: `python -m modelium.metrics > docs/metrics.md`.
+
+| name | kind | labels | what it says |
+|---|---|---|---|
+{rows}
+
+The process's own metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` …) come with them.
+"""

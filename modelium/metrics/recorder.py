@@ -1,0 +1,135 @@
+"""The recorder: events enter as they happen (gateway, controller), counters and histograms are read at the scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from modelium.metrics.families import (
+    COLD_START_SECONDS,
+    COLD_STARTS,
+    DECISIONS,
+    EVICTION_AGE,
+    EVICTIONS,
+    FAMILIES,
+    LOAD_SECONDS,
+    LOADS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    RETRIES,
+    SCAN_SECONDS,
+    TRITON_RESTARTS,
+    UNLOAD_SECONDS,
+    UNLOADS,
+    WATCHER_LAG,
+    Family,
+)
+
+
+class Histogram:
+    """Counts by bucket and their sum."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """Buckets as Prometheus wants them (each holds all below it), and the sum."""
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        return buckets, self._sum
+
+
+Labels = tuple[str, ...]
+
+
+class Recorder:
+    """Counts events as they happen. Fed by the gateway and the controller on one event loop, read by ``collect``.
+
+    Methods never raise and cost a dictionary look-up: they sit on the path of every request.
+    """
+
+    def __init__(self) -> None:
+        self._counters: dict[Family, Counter[Labels]] = {f: Counter() for f in FAMILIES if f.kind == "counter"}
+        self._histograms: dict[Family, dict[Labels, Histogram]] = {f: {} for f in FAMILIES if f.kind == "histogram"}
+        for family, series in self._histograms.items():
+            if not family.labels:
+                series[()] = Histogram(family.buckets)
+
+    def request(self, model: str, code: int, seconds: float) -> None:
+        """A request to /predict ended. ``model`` is "" when the name is not known: wrong names make no series."""
+        self._count(REQUESTS, model, str(code))
+        self._observe(REQUEST_SECONDS, seconds, model)
+
+    def infer_retry(self, model: str) -> None:
+        self._count(RETRIES, model)
+
+    def cold_start(self, model: str, waited_s: float) -> None:
+        self._count(COLD_STARTS, model)
+        self._observe(COLD_START_SECONDS, waited_s)
+
+    def load(self, model: str, outcome: str, seconds: float) -> None:
+        """A load ended; ``outcome`` is a word from a small set: ok, failed, cancelled."""
+        self._count(LOADS, model, outcome)
+        self._observe(LOAD_SECONDS, seconds)
+
+    def unload(self, model: str, reason_rule: str, seconds: float) -> None:
+        self._count(UNLOADS, model, reason_rule)
+        self._observe(UNLOAD_SECONDS, seconds)
+
+    def eviction(self, rule: str, age_s: float) -> None:
+        self._count(EVICTIONS, rule)
+        self._observe(EVICTION_AGE, age_s)
+
+    def decision(self, verb: str, rule: str) -> None:
+        self._count(DECISIONS, verb, rule)
+
+    def watcher_lag(self, seconds: float) -> None:
+        self._observe(WATCHER_LAG, seconds)
+
+    def scan(self, seconds: float) -> None:
+        self._observe(SCAN_SECONDS, seconds)
+
+    def triton_restart(self) -> None:
+        self._count(TRITON_RESTARTS)
+
+    def _count(self, family: Family, *labels: str) -> None:
+        self._counters[family][labels] += 1
+
+    def _observe(self, family: Family, value: float, *labels: str) -> None:
+        series = self._histograms[family]
+        histogram = series.get(labels)
+        if histogram is None:
+            histogram = series[labels] = Histogram(family.buckets)
+        histogram.observe(value)
+
+    def counted(self, family: Family) -> list[tuple[Labels, float]]:
+        return list(self._counters[family].items()) or ([] if family.labels else [((), 0)])
+
+    def observed(self, family: Family) -> list[tuple[Labels, Histogram]]:
+        return list(self._histograms[family].items())
+
+    def keep(self, models: frozenset[str]) -> None:
+        """Drop the series of models that exist no more; a model that comes back starts from 0, as after a restart."""
+        for counters in self._counters.items():
+            _drop_others(*counters, models)
+        for histograms in self._histograms.items():
+            _drop_others(*histograms, models)
+
+
+def _drop_others(family: Family, series: dict[Labels, Any], models: frozenset[str]) -> None:
+    if family.labels[:1] == ("model",):
+        for labels in [key for key in tuple(series) if key[0] and key[0] not in models]:
+            series.pop(labels, None)

@@ -1,0 +1,121 @@
+"""The tensor contract: for each task, the Triton inputs and outputs. One table for config.pbtxt and for the gateway.
+
+What enters: a ``ModelProfile``. What leaves: its ``Signature``. ``repository_templates/python/1/model.py`` runs in another
+environment and cannot import this file; a test holds that the two agree.
+
+Dims exclude the batch dimension (every task below batches: row i of the outputs answers row i of the inputs). Where the
+number of results varies from row to row, rows are padded to the longest and ``COUNT`` says how many are real.
+``PARAMETERS`` is a JSON object per row with Hugging Face's parameter names (``top_k``, ``aggregation_strategy`` …).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelium.values import ModelProfile, Task, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Inputs and outputs of a served model, batch dimension excluded when ``batches``."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    batches: bool = True
+
+
+def _in(name: str, *dims: int, optional: bool = False) -> Tensor:
+    return Tensor(name=name, datatype="BYTES", dims=dims or (1,), optional=optional)
+
+
+def _out(name: str, datatype: str, *dims: int) -> Tensor:
+    return Tensor(name=name, datatype=datatype, dims=dims or (-1,))
+
+
+PARAMETERS = _in("PARAMETERS", 1, optional=True)
+_COUNT = _out("COUNT", "INT32", 1)
+_LABELS = (_out("LABEL", "BYTES"), _out("SCORE", "FP32"))
+_GENERATED = (
+    _out("GENERATED_TEXT", "BYTES"),  # num_return_sequences
+    _out("FINISH_REASON", "BYTES"),  # "stop" or "length", one a sequence
+    _out("INPUT_TOKENS", "INT32", 1),
+    _out("OUTPUT_TOKENS", "INT32"),
+)
+
+_TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
+    Task.TEXT_CLASSIFICATION: ((_in("TEXT"), _in("TEXT_PAIR", 1, optional=True)), _LABELS),
+    Task.TOKEN_CLASSIFICATION: (
+        (_in("TEXT"),),
+        (
+            _out("ENTITY", "BYTES"),
+            _out("SCORE", "FP32"),
+            _out("WORD", "BYTES"),
+            _out("INDEX", "INT32"),  # token index; -1 when entities are aggregated
+            _out("START", "INT32"),  # character offsets
+            _out("END", "INT32"),
+            _COUNT,
+        ),
+    ),
+    Task.FILL_MASK: (
+        (_in("TEXT"),),
+        (
+            _out("SCORE", "FP32"),
+            _out("TOKEN", "INT64"),
+            _out("TOKEN_STR", "BYTES"),
+            _out("SEQUENCE", "BYTES"),
+            _out("MASK", "INT32"),  # which mask of the text this result fills, from 0
+            _COUNT,
+        ),
+    ),
+    Task.QUESTION_ANSWERING: (
+        (_in("QUESTION"), _in("CONTEXT")),
+        (_out("ANSWER", "BYTES"), _out("SCORE", "FP32"), _out("START", "INT32"), _out("END", "INT32"), _COUNT),
+    ),
+    Task.ZERO_SHOT_CLASSIFICATION: ((_in("TEXT"), _in("CANDIDATE_LABELS", -1)), _LABELS),
+    Task.TEXT_GENERATION: ((_in("TEXT"),), _GENERATED),
+    Task.TRANSLATION: ((_in("TEXT"),), _GENERATED),
+    Task.SUMMARIZATION: ((_in("TEXT"),), _GENERATED),
+    Task.TEXT2TEXT_GENERATION: ((_in("TEXT"),), _GENERATED),
+    Task.IMAGE_CLASSIFICATION: ((_in("IMAGE"),), _LABELS),
+    Task.OBJECT_DETECTION: (
+        (_in("IMAGE"),),
+        (_out("LABEL", "BYTES"), _out("SCORE", "FP32"), _out("BOX", "INT32", -1, 4), _COUNT),  # xmin ymin xmax ymax
+    ),
+    Task.AUTOMATIC_SPEECH_RECOGNITION: ((_in("AUDIO"),), (_out("TEXT", "BYTES", 1),)),
+    Task.AUDIO_CLASSIFICATION: ((_in("AUDIO"),), _LABELS),
+}
+
+_EMBEDDING_INPUT = {
+    Task.FEATURE_EXTRACTION: "TEXT",
+    Task.SENTENCE_SIMILARITY: "TEXT",
+    Task.IMAGE_FEATURE_EXTRACTION: "IMAGE",
+}
+
+
+def signature(profile: ModelProfile) -> Signature:
+    """Tensors of ``profile`` as Triton serves it.
+
+    >>> from pathlib import Path
+    >>> p = ModelProfile(name="m", path=Path("m"), task=Task.FEATURE_EXTRACTION, library="transformers",
+    ...                  architecture="BertModel", embedding_width=384)
+    >>> signature(p).outputs
+    (Tensor(name='EMBEDDING', datatype='FP32', dims=(384,), optional=False),)
+    """
+    if profile.onnx is not None:
+        graph = profile.onnx
+        first = 1 if graph.dynamic_batch else 0
+        return Signature(
+            inputs=_served(graph.inputs, first), outputs=_served(graph.outputs, first), batches=graph.dynamic_batch
+        )
+    if profile.task in _EMBEDDING_INPUT:
+        return Signature(
+            inputs=(_in(_EMBEDDING_INPUT[profile.task]), PARAMETERS),
+            outputs=(_out("EMBEDDING", "FP32", profile.embedding_width or -1),),
+        )
+    inputs, outputs = _TABLE[profile.task]
+    return Signature(inputs=(*inputs, PARAMETERS), outputs=outputs)
+
+
+def _served(tensors: tuple[Tensor, ...], first: int) -> tuple[Tensor, ...]:
+    """The graph's tensors from dimension ``first`` on; a scalar travels as [1], because Triton has no tensor without dims."""
+    return tuple(Tensor(name=t.name, datatype=t.datatype, dims=t.dims[first:] or (1,), optional=t.optional) for t in tensors)

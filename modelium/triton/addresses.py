@@ -1,0 +1,82 @@
+"""The three addresses of the embedded server: what enters are ``host:port`` words of the configuration, what leaves are
+addresses that are free now, or an error that says who sits there and which key to change.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from modelium.errors import ConfigError, TritonError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(url: str, key: str) -> Address:
+    """``127.0.0.1:8000``, ``[::1]:8000``, also with ``http://`` before it. ``key`` names the configuration's key in errors."""
+    host, colon, port = url.removeprefix("http://").rstrip("/").rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{key}: {url!r} is not host:port, like 127.0.0.1:8000")
+    return Address(host=host.strip("[]"), port=int(port))
+
+
+def claim_addresses(urls: Mapping[str, str]) -> dict[str, Address]:
+    """Per configuration key an address that can be bound now; port 0 is replaced by a free one.
+
+    Raises ``TritonError`` for a port that is taken. All are held until all are found, so that they differ.
+    """
+    wanted = {key: parse_address(url, key) for key, url in urls.items()}
+    seen: dict[int, str] = {}
+    for key, address in wanted.items():
+        if address.port and address.port in seen:
+            raise ConfigError(f"{key} and {seen[address.port]} name the same port, {address.port}: give each its own")
+        seen[address.port] = key
+    sockets: list[socket.socket] = []
+    try:
+        claimed: dict[str, Address] = {}
+        for key, address in wanted.items():
+            try:
+                family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+                listener = socket.socket(family, kind, protocol)
+                sockets.append(listener)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(where)
+                listener.listen(1)  # two sockets may be *bound* to one port with SO_REUSEADDR, but only one can listen
+            except OSError as error:
+                raise TritonError(_explain(key, address, error)) from error
+            claimed[key] = Address(host=address.host, port=listener.getsockname()[1])
+        return claimed
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+def _explain(key: str, address: Address, error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"{key}: the host {address.host!r} is not known: {error.strerror}"
+    who = _listener_on(address.port)
+    if who is not None:
+        return f"port {address.port} for Triton is taken by {who}: end it, or choose another port with `{key}`"
+    return f"Triton cannot listen on {address} ({error.strerror}): choose another address with `{key}`"
+
+
+def _listener_on(port: int) -> str | None:
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                if connection.pid is None:
+                    return "another user's process"
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return None

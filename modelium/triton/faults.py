@@ -1,0 +1,120 @@
+"""What Triton says when something goes wrong → one of our errors with the sentence that matters.
+
+What enters: gRPC status codes and messages (measured on 2.51, see the tests), and the server's log for the one cause that
+Triton tells nobody. What leaves: ``TritonError``s.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import grpc
+
+from modelium.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    LoadFailed,
+    ModelGone,
+    ModeliumError,
+    TritonError,
+    TritonUnavailable,
+)
+
+POLL_FAILED = "failed to poll from model repository"
+
+_GONE = re.compile(
+    r"is not found|has no available versions|Stub process '.*' is not healthy|is not ready|unhealthy vLLM engine"
+    r"|requested model '.*' is not available|in-flight requests|Server is stopping|model is unloading",
+    re.IGNORECASE,
+)
+_STATE = re.compile(r"version \d+ is at \w+ state: (?P<cause>.*?)(?=;\s*(?:version \d+ is at|$)|$)", re.DOTALL)
+_CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown|Already exists|Cancelled): ")
+
+
+def unwrap_load_error(message: str) -> str:
+    """The cause inside Triton's wrapping.
+
+    >>> unwrap_load_error("load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: RuntimeError: boom\\n\\nAt:\\n  m.py(1)\\n;\\n")
+    'RuntimeError: boom'
+    """  # noqa: E501 — Triton's own words, on one line
+    match = _STATE.search(message)
+    cause = match["cause"] if match else re.sub(r"^(?:load failed for model|failed to load) '[^']*'[:,] ", "", message)
+    cause = _CODE.sub("", cause.strip())
+    cause = cause.split("\n\nAt:\n", 1)[0]  # the Python traceback that pybind11 appends
+    return cause.strip().rstrip(";").strip() or message.strip()
+
+
+def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> ModeliumError:
+    """What a failed ``RepositoryModelLoad`` means."""
+    code, details = error.code(), error.details() or ""
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"Triton did not finish loading {name!r} in time")
+        case grpc.StatusCode.UNAVAILABLE if "load failed" not in details:
+            return _unavailable(details)
+        case grpc.StatusCode.CANCELLED if "load failed" not in details:
+            return _unavailable(details)
+    cause = unwrap_load_error(details)
+    if POLL_FAILED in cause:
+        found = find_poll_cause(log_path, name) if log_path is not None else None
+        cause = found or f"{cause}; the cause is only in Triton's log, look there for {name!r}"
+    return LoadFailed(cause)
+
+
+def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:
+    """What a failed ``ModelInfer`` means for the request that caused it."""
+    code, details = error.code(), error.details() or ""
+    match code:
+        case grpc.StatusCode.NOT_FOUND:
+            return ModelGone(f"Triton does not serve {name!r} now: {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"{name!r} did not answer in time")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "message" in details.lower():
+            return InferenceFailed(f"{name!r}: the message is too large for gRPC: {details}")
+    if _GONE.search(details):
+        return ModelGone(f"Triton does not serve {name!r} now: {details}")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return _unavailable(details)
+    return InferenceFailed(unwrap_model_error(details))
+
+
+def call_error(what: str, error: grpc.RpcError) -> ModeliumError:
+    """What any other failed call means."""
+    details = error.details() or ""
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return _unavailable(details)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return TritonUnavailable(f"Triton did not answer ({what}) in time")
+        case _:
+            return TritonError(f"{what}: {details}")
+
+
+def unwrap_model_error(message: str) -> str:
+    """The message of an exception in ``execute``, without pybind11's traceback and Triton's preamble."""
+    text = re.sub(r"^Failed to process the request\(s\) for model(?: instance)? '[^']*', message: ", "", message)
+    text = re.sub(r"^in ensemble '[^']*', ", "", text)
+    return text.split("\n\nAt:\n", 1)[0].strip() or message.strip()
+
+
+def find_poll_cause(log_path: Path, name: str, *, tail_bytes: int = 65_536) -> str | None:
+    """Why Triton could not even read the entry ``name``: the last word about it at the end of the server's log.
+
+    Triton answers "failed to poll from model repository" to the caller and writes the true cause to its log only.
+    """
+    try:
+        with log_path.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - tail_bytes))
+            text = log.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+    quoted = re.escape(name)
+    pattern = re.compile(rf"Poll failed for model directory '{quoted}': (.+)|failed to poll model '{quoted}': (.+)")
+    found = [match[1] or match[2] for match in pattern.finditer(text)]
+    return found[-1].strip().strip('"') if found else None
+
+
+def _unavailable(details: str) -> TritonUnavailable:
+    return TritonUnavailable(f"Triton cannot be reached: {details}" if details else "Triton cannot be reached")

@@ -1,0 +1,96 @@
+"""How the embedded server is started: what enters are a runtime report, addresses and directories, what leaves are its
+command line and environment. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelium.runtime_env import RuntimeReport
+from modelium.triton.addresses import Address
+
+# In-flight requests get this long at the end. Modelium has drained before; a stub that hangs would hold the server for
+# all of it (measured: a killed stub blocks the exit for the whole timeout).
+EXIT_TIMEOUT_S = 5
+KILL_AFTER_S = EXIT_TIMEOUT_S + 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that a start needs besides the runtime."""
+
+    http: Address
+    grpc: Address
+    metrics: Address
+    model_repository: Path
+    backends: Path
+    shm_prefix: str
+    run_mark: str
+
+
+def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
+    """tritonserver's argument vector."""
+    return [
+        str(report.tritonserver),
+        f"--model-repository={launch.model_repository}",
+        f"--backend-directory={launch.backends}",
+        "--model-control-mode=explicit",
+        # Entries written by Modelium state inputs, outputs and policies. Completing them costs a throw-away stub, and with
+        # it a second import of torch, on every load (measured: 1.4 s of MiniLM's 4.9).
+        "--disable-auto-complete-config",
+        "--strict-readiness=false",  # one loading model must not make the whole server unready (server #7014)
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        "--model-load-thread-count=4",
+        "--http-thread-count=16",
+        f"--http-address={launch.http.host}",
+        f"--http-port={launch.http.port}",
+        f"--grpc-address={_bracketed(launch.grpc.host)}",
+        f"--grpc-port={launch.grpc.port}",
+        f"--metrics-address={launch.metrics.host}",
+        f"--metrics-port={launch.metrics.port}",
+        "--reuse-grpc-port=false",
+        "--reuse-http-port=false",
+        # Connections that a client keeps open through quiet times may be pinged as often as gRPC's defaults do.
+        "--grpc-http2-min-recv-ping-interval-without-data=10000",
+        "--allow-metrics=true",
+        "--log-format=ISO8601",
+        # Unique per run and owner: the sweep after a crash takes these and no other server's.
+        f"--backend-config=python,shm-region-prefix-name={launch.shm_prefix}",
+        "--backend-config=python,shm-default-byte-size=1048576",
+        "--backend-config=python,shm-growth-byte-size=1048576",
+        "--backend-config=python,stub-timeout-seconds=120",  # importing torch from a cold disk takes longer than 30 s
+    ]
+
+
+def server_environment(report: RuntimeReport, run_mark: tuple[str, str]) -> dict[str, str]:
+    """The server's environment: this process's own, with the runtime's Python first.
+
+    The stub's embedded interpreter finds its packages through ``python3`` on PATH. PYTHON* variables it ignores, also
+    PYTHONDONTWRITEBYTECODE (measured: ``1/__pycache__`` appears); for the engines that it starts, bytecode is welcome.
+    """
+    assert report.site_packages is not None and report.python is not None
+    libraries = [report.site_packages / "nvidia_pytriton.libs"]
+    if report.libpython_directory is not None:
+        libraries.append(report.libpython_directory)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "MODELIUM_RUN")
+    }
+    environment |= {
+        "PATH": os.pathsep.join([str(report.python.parent), environment.get("PATH", os.defpath)]),
+        "LD_LIBRARY_PATH": os.pathsep.join([*map(str, libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]),
+        "VIRTUAL_ENV": str(report.directory.absolute()),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML counts: CUDA's own order is by speed where the GPUs differ
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        run_mark[0]: run_mark[1],
+    }
+    return environment
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

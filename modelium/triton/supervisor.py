@@ -1,0 +1,68 @@
+"""Keeps the embedded Triton up: a server enters, calls to ``on_up`` and ``on_down`` leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from modelium.errors import RuntimeMissing, TritonError
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_STEADY_AFTER_S = 60.0  # a server that ran this long starts again without the pauses of earlier failures
+
+
+class Server(Protocol):
+    """What can be kept up: the embedded server, or an external one, which only comes and goes."""
+
+    async def start(self) -> None: ...
+    async def wait(self) -> object: ...
+    async def stop(self) -> None: ...
+
+
+class Supervisor:
+    """One task that starts the server, waits for its end and starts it again, with growing pauses: 1, 2, 4 … 30 s.
+
+    ``on_up`` is called when the server answers (its models are then not loaded: bringing them back is the controller's),
+    ``on_down`` with a sentence each time it has ended or could not be started.
+    """
+
+    def __init__(self, server: Server, *, on_up: Callable[[], None], on_down: Callable[[str], None]) -> None:
+        self._server = server
+        self._on_up = on_up
+        self._on_down = on_down
+        self.restarts = 0  # starts that succeeded after the first
+
+    async def run(self) -> None:
+        """Run until cancelled, which stops the server. Raises ``RuntimeMissing``: that heals by no retry."""
+        loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
+        first = True
+        try:
+            while True:
+                try:
+                    await self._server.start()
+                except RuntimeMissing:
+                    raise
+                except TritonError as error:
+                    _log.error("%s", error)
+                    self._on_down(str(error))
+                else:
+                    if not first:
+                        self.restarts += 1
+                    first = False
+                    up_since = loop.time()
+                    self._on_up()
+                    ended = await self._server.wait()
+                    _log.error("%s", ended)
+                    self._on_down(str(ended))
+                    if loop.time() - up_since >= _STEADY_AFTER_S:
+                        pause_s = _FIRST_PAUSE_S
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        finally:
+            await self._server.stop()

@@ -1,0 +1,211 @@
+"""Sound: speech to text, and labels.
+
+What enters: rows with AUDIO (an encoded recording: wav, flac, ogg, mp3). What leaves: TEXT, or LABEL and SCORE.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .batching import group, run_same_shapes
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, parse_parameters
+from .loading import load_model, load_processor, move
+from .scores import ClassifyParameters, check, rank
+
+_ROWS_PER_BATCH = 16
+_WINDOW_S = 30.0  # of a long recording; each window overlaps its neighbours by a sixth on either side
+_OVERLAP_S = 5.0
+
+
+def read_audio(data: bytes, rate: int) -> np.ndarray:
+    """An encoded recording as one channel of float32 at ``rate``."""
+    import soundfile
+
+    try:
+        samples, own_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        raise BadInput(f"AUDIO cannot be read as wav, flac, ogg or mp3 ({len(data)} bytes): {error}") from error
+    if not len(samples):
+        raise BadInput("AUDIO holds no sound")
+    return resample(samples.mean(axis=1), own_rate, rate)
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Band-limited resampling: a windowed sinc at the lower rate's limit, one filter for each of the output's phases."""
+    if rate == wanted:
+        return samples
+    divisor = math.gcd(rate, wanted)
+    step, phases = rate // divisor, wanted // divisor
+    zeros, rolloff = 16, 0.945
+    cutoff = min(step, phases) * rolloff
+    width = math.ceil(zeros * step / cutoff)
+    taps = torch.arange(-width, width + step, dtype=torch.float64)[None] / step
+    times = ((torch.arange(0, -phases, -1, dtype=torch.float64)[:, None] / phases + taps) * cutoff).clamp(-zeros, zeros)
+    window = torch.special.i0(14.77 * torch.sqrt(1 - (times / zeros) ** 2)) / torch.special.i0(torch.tensor(14.77).double())
+    filters = (torch.sinc(times) * window * (cutoff / step)).float()[:, None]
+    padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(samples))[None, None], (width, width + step))
+    result = torch.nn.functional.conv1d(padded, filters, stride=step)
+    return result[0].T.reshape(-1)[: math.ceil(len(samples) * wanted / rate)].numpy()
+
+
+class AudioClassification:
+    """A recording → its labels."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = load_model(settings, "AutoModelForAudioClassification")
+        self._extractor = load_processor(settings, "AutoFeatureExtractor")
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, good = attempt(rows, self._read)
+        logits = run_same_shapes([inputs for inputs, _ in good.values()], _ROWS_PER_BATCH, self._forward)
+        for (index, (_, parameters)), one in zip(good.items(), logits, strict=True):
+            answers[index] = rank(one.numpy(), self._model.config, parameters, default_top_k=5)
+        return answers
+
+    def _read(self, row: Row) -> tuple[dict[str, torch.Tensor], ClassifyParameters]:
+        parameters = check(parse_parameters(ClassifyParameters, row.parameters))
+        rate = self._extractor.sampling_rate
+        samples = read_audio(row.data("AUDIO"), rate)
+        return dict(self._extractor(samples, sampling_rate=rate, return_tensors="pt")), parameters
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._model(**move(batch, self._model)).logits.float().cpu()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscribeParameters:
+    language: str | None = None
+    task: str | None = None
+    max_new_tokens: int | None = None
+    num_beams: int | None = None
+
+
+class SpeechRecognition:
+    """Speech → text, by the kind of model that the folder holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers import AutoConfig
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
+
+        config = AutoConfig.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code)
+        named = (config.architectures or [""])[0]
+        ctc = named.endswith("ForCTC") or (not named and config.model_type in MODEL_FOR_CTC_MAPPING_NAMES)
+        self._recogniser = _ByFrames(settings) if ctc else _ByGeneration(settings)
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        return self._recogniser.answer(rows)
+
+
+class _ByFrames:
+    """CTC (wav2vec2, HuBERT …): a letter for each frame. Long recordings in overlapping windows, joined by frames."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = load_model(settings, "AutoModelForCTC")
+        self._extractor = load_processor(settings, "AutoFeatureExtractor")
+        self._tokenizer = load_processor(settings, "AutoTokenizer")
+        self._rate: int = self._extractor.sampling_rate
+        self._samples_per_frame: int = getattr(self._model.config, "inputs_to_logits_ratio", 1)
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, good = attempt(rows, self._read)
+        windows = [inputs for parts in good.values() for inputs, _, _ in parts]
+        tokens = iter(run_same_shapes(windows, _ROWS_PER_BATCH, self._forward))
+        for index, parts in good.items():
+            ids: list[int] = []
+            for _, left, right in parts:
+                found = next(tokens).tolist()
+                ids += found[left : len(found) - right]
+            answers[index] = {"TEXT": as_bytes([self._tokenizer.decode(ids, skip_special_tokens=False)])}
+        return answers
+
+    def _read(self, row: Row) -> list[tuple[dict[str, torch.Tensor], int, int]]:
+        """Windows with the number of frames to drop on either side."""
+        parameters = parse_parameters(TranscribeParameters, row.parameters)
+        for name in ("language", "task", "max_new_tokens", "num_beams"):
+            if getattr(parameters, name) is not None:
+                raise BadInput(f"parameter {name!r} means nothing to a CTC model")
+        samples = read_audio(row.data("AUDIO"), self._rate)
+        frame = self._samples_per_frame
+        window, overlap = (int(seconds * self._rate) // frame * frame for seconds in (_WINDOW_S, _OVERLAP_S))
+        if len(samples) <= window:
+            return [(self._extract(samples), 0, 0)]
+        parts = []
+        for start in range(0, len(samples), window - 2 * overlap):
+            chunk = samples[start : start + window]
+            last = start + window >= len(samples)
+            parts.append((self._extract(chunk), 0 if start == 0 else overlap // frame, 0 if last else overlap // frame))
+            if last:
+                break
+        return parts
+
+    def _extract(self, samples: np.ndarray) -> dict[str, torch.Tensor]:
+        inputs = self._extractor(samples, sampling_rate=self._rate, return_tensors="pt", return_attention_mask=True)
+        return dict(inputs)
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._model(**move(batch, self._model)).logits.argmax(dim=-1).cpu()
+
+
+class _ByGeneration:
+    """Encoder-decoders (Whisper …). Whisper itself reads recordings over 30 s window by window."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = load_model(settings, "AutoModelForSpeechSeq2Seq")
+        self._extractor = load_processor(settings, "AutoFeatureExtractor")
+        self._tokenizer = load_processor(settings, "AutoTokenizer")
+        self._rate: int = self._extractor.sampling_rate
+        self._whisper = self._model.config.model_type == "whisper"
+        self._multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, good = attempt(rows, self._read)
+        keys = {i: (parameters, long) for i, (_, parameters, long) in good.items()}
+        for (parameters, long), members in group(keys).items():
+            options = self._options(parameters, long)
+
+            def forward(batch: dict[str, torch.Tensor], options: dict[str, Any] = options) -> list[torch.Tensor]:
+                return list(self._model.generate(**move(batch, self._model), **options).cpu())
+
+            found = run_same_shapes([good[i][0] for i in members], 1 if long else _ROWS_PER_BATCH, forward)
+            for index, tokens in zip(members, found, strict=True):
+                text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+                answers[index] = {"TEXT": as_bytes([text])}
+        return answers
+
+    def _read(self, row: Row) -> tuple[dict[str, torch.Tensor], TranscribeParameters, bool]:
+        parameters = parse_parameters(TranscribeParameters, row.parameters)
+        if not self._multilingual:
+            for name in ("language", "task"):
+                if getattr(parameters, name) is not None:
+                    raise BadInput(f"parameter {name!r}: this model knows one language and only transcribes")
+        if parameters.task not in (None, "transcribe", "translate"):
+            raise BadInput(f"parameter 'task' must be transcribe or translate, found {parameters.task!r}")
+        languages = getattr(self._model.generation_config, "lang_to_id", None) or {}
+        if parameters.language is not None and not self._knows(parameters.language, languages):
+            raise BadInput(f"parameter 'language': this model does not know {parameters.language!r}")
+        samples = read_audio(row.data("AUDIO"), self._rate)
+        long = self._whisper and len(samples) > self._extractor.n_samples
+        options = {"truncation": False, "padding": "longest"} if long else {}
+        inputs = self._extractor(samples, sampling_rate=self._rate, return_tensors="pt", return_attention_mask=True, **options)
+        return dict(inputs), parameters, long
+
+    @staticmethod
+    def _knows(language: str, languages: dict[str, int]) -> bool:
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        return f"<|{code}|>" in languages or language in languages
+
+    def _options(self, parameters: TranscribeParameters, long: bool) -> dict[str, Any]:
+        names = ("language", "task", "max_new_tokens", "num_beams")
+        options: dict[str, Any] = {n: getattr(parameters, n) for n in names if getattr(parameters, n) is not None}
+        if long:
+            options["return_timestamps"] = True
+        return options

@@ -1,0 +1,317 @@
+"""Text that is generated: continuations (decoders) and translations, summaries (encoder-decoders).
+
+What enters: rows with TEXT. What leaves: GENERATED_TEXT, FINISH_REASON ("stop" or "length"), token counts.
+Greedy unless the request asks for sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from .batching import Encoding, Text, buckets, group
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters
+from .loading import load_model, load_processor, move
+
+G = TypeVar("G", bound="GenerateParameters")
+
+_NEW_TOKENS = 128  # where neither the request nor the folder says how many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateParameters:
+    """Hugging Face's names. Rows with equal values share a batch."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    do_sample: bool | None = None
+    repetition_penalty: float | None = None
+    num_return_sequences: int = 1
+    num_beams: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    return_full_text: bool | None = None
+    truncate: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformParameters(GenerateParameters):
+    """What encoder-decoders take besides. ``max_length`` and ``min_length`` count the output's tokens."""
+
+    src_lang: str | None = None
+    tgt_lang: str | None = None
+    max_length: int | None = None
+    min_length: int | None = None
+    length_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    clean_up_tokenization_spaces: bool | None = None
+    truncation: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompt:
+    encoding: Encoding
+    text: str
+    parameters: GenerateParameters
+    row: Row
+
+    @property
+    def length(self) -> int:
+        return len(self.encoding["input_ids"])
+
+
+class _Cancelled(StoppingCriteria):
+    """Ends the sequences whose requests were cancelled."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._steps = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        self._steps += 1
+        gone = [self._steps % 8 == 0 and row.is_cancelled() for row in self._rows]
+        sequences_per_row = max(1, len(input_ids) // len(self._rows))
+        return torch.tensor(gone, device=input_ids.device).repeat_interleave(sequences_per_row)
+
+
+class _Generator:
+    """What decoders and encoder-decoders share: batches of equal parameters through ``generate``, and reading its result."""
+
+    def __init__(self, settings: Settings, auto_class: str) -> None:
+        self.model = load_model(settings, auto_class)
+        self.text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self.model)
+        self.tokenizer = self.text.tokenizer
+        eos = self.model.generation_config.eos_token_id
+        self._ends = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        self._pad = self.tokenizer.pad_token_id or 0
+
+    def generate(
+        self, prompts: dict[int, _Prompt], new_tokens: dict[int, int], options: dict[int, dict[str, Any]]
+    ) -> dict[int, list[list[int]]]:
+        """The new tokens of each row's sequences."""
+        results: dict[int, list[list[int]]] = {}
+        # A row with a seed is sampled alone: its answer must not depend on who shares the batch.
+        keys = {i: (repr(options[i]), new_tokens[i], i if prompts[i].parameters.seed is not None else -1) for i in prompts}
+        for members in group(keys).values():
+            lengths = [prompts[i].length + new_tokens[i] for i in members]
+            for bucket in buckets(lengths, self.text.budget):
+                part = [members[place] for place in bucket]
+                results |= zip(part, self._run([prompts[i] for i in part], options[part[0]]), strict=True)
+        return results
+
+    def _run(self, prompts: Sequence[_Prompt], options: dict[str, Any]) -> list[list[list[int]]]:
+        batch = move(self.text.pad([prompt.encoding for prompt in prompts], side="left"), self.model)
+        batch.pop("token_type_ids", None)
+        parameters = prompts[0].parameters
+        if parameters.seed is not None:
+            torch.manual_seed(parameters.seed)
+        if parameters.stop:
+            options = {**options, "stop_strings": list(parameters.stop), "tokenizer": self.tokenizer}
+        stopping = StoppingCriteriaList([_Cancelled([prompt.row for prompt in prompts])])
+        output = self.model.generate(**batch, **options, pad_token_id=self._pad, stopping_criteria=stopping)
+        skip = 1 if self.model.config.is_encoder_decoder else batch["input_ids"].shape[1]
+        tokens: list[list[int]] = output[:, skip:].tolist()
+        count = parameters.num_return_sequences
+        return [tokens[i * count : (i + 1) * count] for i in range(len(prompts))]
+
+    def read(self, tokens: list[int]) -> tuple[list[int], bool]:
+        """Tokens up to the end token, that one included, and whether there was one. What follows is padding."""
+        for place, token in enumerate(tokens):
+            if token in self._ends:
+                return tokens[: place + 1], True
+        return tokens, False
+
+
+class TextGeneration:
+    """A decoder that continues a prompt."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._generator = _Generator(settings, "AutoModelForCausalLM")
+        config = self._generator.model.config
+        self._context = settings.max_length or getattr(config, "max_position_embeddings", None) or 2**31
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, prompts = attempt(rows, self._read)
+        lengths = {i: self._new_tokens(prompt) for i, prompt in prompts.items()}
+        options = {i: sampling(prompt.parameters) | {"max_new_tokens": lengths[i]} for i, prompt in prompts.items()}
+        for index, sequences in self._generator.generate(prompts, lengths, options).items():
+            answers[index] = self._decode(prompts[index], sequences)
+        return answers
+
+    def _new_tokens(self, prompt: _Prompt) -> int:
+        wanted = prompt.parameters.max_new_tokens or self._generator.model.generation_config.max_new_tokens or _NEW_TOKENS
+        return min(wanted, self._context - prompt.length)
+
+    def _read(self, row: Row) -> _Prompt:
+        parameters = check(parse_parameters(GenerateParameters, row.parameters))
+        text = row.text("TEXT")
+        encoding: Encoding = self._generator.tokenizer(text).data
+        if parameters.truncate is not None:
+            encoding = {name: values[-parameters.truncate :] for name, values in encoding.items()}
+        length = len(encoding["input_ids"])
+        if length == 0:
+            raise BadInput("TEXT is empty: there is nothing to continue")
+        if length >= self._context:
+            raise BadInput(f"TEXT is {length} tokens long, this model's context is {self._context} (parameter 'truncate' cuts)")
+        return _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
+
+    def _decode(self, prompt: _Prompt, sequences: list[list[int]]) -> Answer:
+        tokenizer = self._generator.tokenizer
+        ids = prompt.encoding["input_ids"]
+        before = len(tokenizer.decode(ids, skip_special_tokens=True))
+        texts, reasons, counts = [], [], []
+        for sequence in sequences:
+            tokens, ended = self._generator.read(sequence)
+            # Decoded with the prompt and cut: a token alone can lose its leading space.
+            text, stopped = cut(tokenizer.decode([*ids, *tokens], skip_special_tokens=True)[before:], prompt.parameters.stop)
+            texts.append(prompt.text + text if prompt.parameters.return_full_text else text)
+            reasons.append("stop" if ended or stopped else "length")
+            counts.append(len(tokens))
+        return _answer(texts, reasons, prompt.length, counts)
+
+
+class TextToText:
+    """translation, summarization, text2text-generation: an encoder-decoder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._generator = _Generator(settings, "AutoModelForSeq2SeqLM")
+        self._task = settings.task
+        self._tasks: dict[str, dict[str, Any]] = getattr(self._generator.model.config, "task_specific_params", None) or {}
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, prompts = attempt(rows, self._read)
+        options, lengths = {}, {}
+        for index, prompt in prompts.items():
+            options[index], lengths[index] = self._options(prompt)
+        for index, sequences in self._generator.generate(prompts, lengths, options).items():
+            answers[index] = self._decode(prompts[index], sequences)
+        return answers
+
+    def _read(self, row: Row) -> _Prompt:
+        given = dict(row.parameters)
+        nested = given.pop("generate_parameters", None) or given.pop("generation_parameters", None) or {}
+        if not isinstance(nested, dict):
+            raise BadInput("parameter 'generate_parameters' must be an object")
+        parameters = check(parse_parameters(TransformParameters, {**given, **nested}))
+        text = row.text("TEXT")
+        if parameters.src_lang is not None and "prefix" not in self._specific(parameters):
+            self._language(parameters.src_lang, "src_lang")
+            self._generator.tokenizer.src_lang = parameters.src_lang
+        prefix = self._specific(parameters).get("prefix") or ""
+        encoding = self._generator.text.encode(prefix + text, truncate=parameters.truncation != "do_not_truncate")
+        if not text.strip():
+            raise BadInput("TEXT is empty")
+        return _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
+
+    def _specific(self, parameters: TransformParameters) -> dict[str, Any]:
+        """What the folder's config says for this task (T5: a prefix, beams)."""
+        pair = f"translation_{parameters.src_lang}_to_{parameters.tgt_lang}"
+        if pair in self._tasks:
+            return self._tasks[pair]
+        return self._tasks.get(self._task, {})
+
+    def _language(self, code: str, parameter: str) -> int:
+        tokenizer = self._generator.tokenizer
+        if not hasattr(tokenizer, "src_lang"):
+            raise BadInput(f"parameter {parameter!r}: this model has no languages to choose from")
+        named = getattr(tokenizer, "lang_code_to_token", {}).get(code, code)
+        token = tokenizer.convert_tokens_to_ids(named)
+        if token is None or token == tokenizer.unk_token_id:
+            raise BadInput(f"parameter {parameter!r}: this model does not know the language {code!r}")
+        return int(token)
+
+    def _options(self, prompt: _Prompt) -> tuple[dict[str, Any], int]:
+        parameters = prompt.parameters
+        assert isinstance(parameters, TransformParameters)
+        defaults = self._generator.model.generation_config
+        specific = {name: value for name, value in self._specific(parameters).items() if name != "prefix"}
+        wanted = parameters.max_new_tokens or parameters.max_length or defaults.max_new_tokens
+        length = int(wanted or specific.pop("max_length", None) or defaults.max_length or _NEW_TOKENS)
+        specific.pop("max_length", None)
+        options = specific | sampling(parameters) | {"max_new_tokens": length}
+        if parameters.tgt_lang is not None and "prefix" not in self._specific(parameters):
+            options["forced_bos_token_id"] = self._language(parameters.tgt_lang, "tgt_lang")
+        for name in ("length_penalty", "no_repeat_ngram_size"):
+            if getattr(parameters, name) is not None:
+                options[name] = getattr(parameters, name)
+        if parameters.min_length is not None:
+            options["min_new_tokens"] = parameters.min_length
+            options.pop("min_length", None)
+        return options, length
+
+    def _decode(self, prompt: _Prompt, sequences: list[list[int]]) -> Answer:
+        texts, reasons, counts = [], [], []
+        assert isinstance(prompt.parameters, TransformParameters)
+        for sequence in sequences:
+            tokens, ended = self._generator.read(sequence)
+            cleanup = prompt.parameters.clean_up_tokenization_spaces
+            options = {} if cleanup is None else {"clean_up_tokenization_spaces": cleanup}
+            text = self._generator.tokenizer.decode(tokens, skip_special_tokens=True, **options)
+            text, stopped = cut(text, prompt.parameters.stop)
+            texts.append(text)
+            reasons.append("stop" if ended or stopped else "length")
+            counts.append(len(tokens))
+        return _answer(texts, reasons, prompt.length, counts)
+
+
+def check(parameters: G) -> G:
+    for name in ("max_new_tokens", "num_return_sequences", "num_beams", "top_k", "truncate"):
+        value = getattr(parameters, name)
+        if value is not None and value < 1:
+            raise BadInput(f"parameter {name!r} must be at least 1, found {value}")
+    if parameters.temperature is not None and parameters.temperature < 0:
+        raise BadInput(f"parameter 'temperature' must not be negative, found {parameters.temperature}")
+    for name in ("top_p", "typical_p"):
+        value = getattr(parameters, name)
+        if value is not None and not 0 < value <= 1:
+            raise BadInput(f"parameter {name!r} must be in (0, 1], found {value}")
+    if parameters.repetition_penalty is not None and parameters.repetition_penalty <= 0:
+        raise BadInput(f"parameter 'repetition_penalty' must be positive, found {parameters.repetition_penalty}")
+    beams = parameters.num_beams or 1
+    if not samples(parameters) and parameters.num_return_sequences > beams:
+        raise BadInput("parameter 'num_return_sequences' above 1 needs 'do_sample' or as many 'num_beams'")
+    return parameters
+
+
+def samples(parameters: GenerateParameters) -> bool:
+    """Sampling is asked for in words (do_sample), or by a parameter that only sampling has."""
+    if parameters.do_sample is not None:
+        return parameters.do_sample
+    if parameters.temperature == 0:
+        return False
+    knobs = (parameters.temperature, parameters.top_k, parameters.top_p, parameters.typical_p)
+    return any(knob is not None for knob in knobs)
+
+
+def sampling(parameters: GenerateParameters) -> dict[str, Any]:
+    """Options of ``generate``, the same for all rows of a batch."""
+    options: dict[str, Any] = {"do_sample": samples(parameters), "num_return_sequences": parameters.num_return_sequences}
+    names = ["repetition_penalty", "num_beams"]
+    if options["do_sample"]:
+        names += ["temperature", "top_k", "top_p", "typical_p"]
+    options |= {name: getattr(parameters, name) for name in names if getattr(parameters, name) is not None}
+    if options.get("temperature") == 0:
+        del options["temperature"]
+    return options
+
+
+def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """``text`` before the first of ``stops``, and whether one was there."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _answer(texts: list[str], reasons: list[str], input_tokens: int, output_tokens: list[int]) -> Answer:
+    return {
+        "GENERATED_TEXT": as_bytes(texts),
+        "FINISH_REASON": as_bytes(reasons),
+        "INPUT_TOKENS": ints([input_tokens]),
+        "OUTPUT_TOKENS": ints(output_tokens),
+    }

@@ -1,0 +1,73 @@
+"""A folder → a model on its device, its tokenizer, its processors. Nothing from the folder is executed unless allowed.
+
+What enters: ``Settings``. What leaves: transformers objects, ready for inference. A folder whose weights are not what its
+config says is refused here, with the tensors' names, instead of answering with random weights.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+
+from .contract import Settings
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+# Tensors that checkpoints commonly lack and that inference does not use, or that are computed.
+_HARMLESS = re.compile(r"pooler|masked_spec_embed|position_ids|embed_positions|inv_freq|rotary|mask_token|num_batches_tracked")
+
+
+def load_model(settings: Settings, auto_class: str) -> PreTrainedModel:
+    """The weights of ``settings.model_path`` in the class that ``auto_class`` (``AutoModelFor…``) picks."""
+    folder = Path(settings.model_path)
+    if not folder.is_dir():
+        raise RuntimeError(
+            f"the model's folder {folder} is not there; if Triton sees it elsewhere, set triton.path_mapping in modelium.yaml"
+        )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.custom_code)
+    model, info = _class_for(config, auto_class).from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=settings.custom_code,
+        weights_only=True,
+        use_safetensors=not settings.pickled,
+        dtype=torch.float32 if settings.device == "cpu" else "auto",
+        output_loading_info=True,
+    )
+    missing = sorted(name for name in info["missing_keys"] if not _HARMLESS.search(name))
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise RuntimeError(f"the weights in {folder} lack tensors that {type(model).__name__} needs: {shown}")
+    model.modelium_missing = frozenset(info["missing_keys"])
+    return model.eval().requires_grad_(False).to(settings.device)
+
+
+def load_processor(settings: Settings, auto_class: str) -> Any:
+    """``AutoTokenizer``, ``AutoImageProcessor``, ``AutoFeatureExtractor`` or ``AutoProcessor`` of the folder."""
+    options = {"use_fast": True} if auto_class == "AutoTokenizer" else {}
+    kind = getattr(transformers, auto_class)
+    return kind.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code, **options)
+
+
+def _class_for(config: Any, auto_class: str) -> Any:
+    """The auto class, except for encoders of encoder-decoders (sentence-t5), which ``AutoModel`` would load in full."""
+    named = (getattr(config, "architectures", None) or [""])[0]
+    if auto_class == "AutoModel" and named.endswith("EncoderModel") and hasattr(transformers, named):
+        return getattr(transformers, named)
+    return getattr(transformers, auto_class)
+
+
+def move(inputs: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Inputs on the model's device; floating ones in its dtype."""
+    return {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor)
+    }

@@ -1,0 +1,194 @@
+"""Parts of a text: entities and answers, with their character offsets.
+
+What enters: rows with TEXT, or QUESTION and CONTEXT. What leaves: spans with scores, best or first first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .batching import Text, run_in_buckets
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters
+from .loading import load_model, load_processor, move
+from .scores import softmax
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityParameters:
+    aggregation_strategy: str = "none"
+    ignore_labels: tuple[str, ...] = ("O",)
+    stride: int | None = None
+
+
+class TokenClassification:
+    """Entities of a text. Grouping is transformers' own: its pipeline's code runs on logits that were computed in batches."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers.pipelines.token_classification import TokenClassificationPipeline
+
+        self._model = load_model(settings, "AutoModelForTokenClassification")
+        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._pipeline = TokenClassificationPipeline(
+            model=self._model, tokenizer=self._text.tokenizer, device=self._model.device
+        )
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, good = attempt(rows, self._read)
+        encodings = [encoding for windows, _, _ in good.values() for encoding in self._text.rows_of(windows)]
+        logits = iter(run_in_buckets(self._text, encodings, self._forward))
+        for index, (windows, text, parameters) in good.items():
+            answers[index] = self._group(windows, text, parameters, [next(logits) for _ in windows["input_ids"]])
+        return answers
+
+    def _read(self, row: Row) -> tuple[Any, str, EntityParameters]:
+        parameters = parse_parameters(EntityParameters, row.parameters)
+        strategy = parameters.aggregation_strategy
+        if strategy not in _STRATEGIES:
+            raise BadInput(f"parameter 'aggregation_strategy' must be one of {', '.join(_STRATEGIES)}, found {strategy!r}")
+        text = row.text("TEXT")
+        if parameters.stride is None:
+            return _first(self._text.windows(text, stride=0)), text, parameters
+        if strategy == "none":
+            raise BadInput("parameter 'stride' needs an 'aggregation_strategy' other than none")
+        if not 0 <= parameters.stride < (self._text.max_length or 2**31) - 2:
+            raise BadInput(f"parameter 'stride' must be less than the longest input ({self._text.max_length} tokens)")
+        return self._text.windows(text, stride=parameters.stride), text, parameters
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._model(**move(batch, self._model)).logits.float().cpu()
+
+    def _group(self, windows: Any, text: str, parameters: EntityParameters, logits: list[torch.Tensor]) -> Answer:
+        from transformers.pipelines.token_classification import AggregationStrategy
+
+        outputs = []
+        for number, ids in enumerate(windows["input_ids"]):
+            outputs.append(
+                {
+                    "logits": logits[number][None, : len(ids)],
+                    "input_ids": torch.tensor([ids]),
+                    "offset_mapping": torch.tensor([windows["offset_mapping"][number]]),
+                    "special_tokens_mask": torch.tensor([windows["special_tokens_mask"][number]]),
+                    "sentence": text,
+                }
+            )
+        strategy = AggregationStrategy(parameters.aggregation_strategy)
+        entities = self._pipeline.postprocess(outputs, strategy, list(parameters.ignore_labels))
+        return {
+            "ENTITY": as_bytes([entity.get("entity_group", entity.get("entity", "")) for entity in entities]),
+            "SCORE": floats([float(entity["score"]) for entity in entities]),
+            "WORD": as_bytes([entity["word"] for entity in entities]),
+            "INDEX": ints([entity.get("index", -1) for entity in entities]),
+            "START": ints([entity["start"] for entity in entities]),
+            "END": ints([entity["end"] for entity in entities]),
+            "COUNT": ints([len(entities)]),
+        }
+
+
+_STRATEGIES = ("none", "simple", "first", "average", "max")
+
+
+def _first(windows: Any) -> dict[str, list[Any]]:
+    """The first window alone: what is cut off is not looked at, as transformers does without a stride."""
+    return {name: values[:1] for name, values in windows.items() if name != "overflow_to_sample_mapping"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerParameters:
+    top_k: int = 1
+    doc_stride: int | None = None
+    max_answer_len: int = 15
+    max_seq_len: int | None = None
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class _Span:
+    score: float
+    start: int
+    end: int
+
+
+class QuestionAnswering:
+    """The parts of a context that answer a question. A long context is read in overlapping windows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = load_model(settings, "AutoModelForQuestionAnswering")
+        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+
+    def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
+        answers, good = attempt(rows, self._read)
+        encodings = [encoding for windows, _, _ in good.values() for encoding in self._text.rows_of(windows)]
+        logits = iter(run_in_buckets(self._text, encodings, self._forward))
+        for index, (windows, context, parameters) in good.items():
+            spans: dict[tuple[int, int], _Span] = {}
+            nothing = 1.0
+            for number in range(len(windows["input_ids"])):
+                found, null = find_spans(next(logits).numpy(), windows.encodings[number], parameters)
+                nothing = min(nothing, null)
+                for span in found:
+                    place = (span.start, span.end)
+                    spans[place] = max(span, spans.get(place, span))  # windows overlap: the same span comes twice
+            if parameters.handle_impossible_answer:
+                spans[0, 0] = _Span(score=nothing, start=0, end=0)
+            best = sorted(spans.values(), reverse=True)[: parameters.top_k]
+            answers[index] = {
+                "ANSWER": as_bytes([context[span.start : span.end] for span in best]),
+                "SCORE": floats([span.score for span in best]),
+                "START": ints([span.start for span in best]),
+                "END": ints([span.end for span in best]),
+                "COUNT": ints([len(best)]),
+            }
+        return answers
+
+    def _read(self, row: Row) -> tuple[Any, str, AnswerParameters]:
+        parameters = parse_parameters(AnswerParameters, row.parameters)
+        if parameters.top_k < 1 or parameters.max_answer_len < 1:
+            raise BadInput("parameters 'top_k' and 'max_answer_len' must be at least 1")
+        question, context = row.text("QUESTION"), row.text("CONTEXT")
+        if not question.strip() or not context.strip():
+            raise BadInput("QUESTION and CONTEXT must not be empty")
+        length = min(self._text.max_length or 384, parameters.max_seq_len or 384)
+        room = length - len(self._text.tokenizer(question)["input_ids"]) - 2
+        stride = min(length // 2, 128) if parameters.doc_stride is None else parameters.doc_stride
+        if room < 8:
+            raise BadInput(f"QUESTION leaves no room for the context in a window of {length} tokens")
+        windows = self._text.windows(
+            question, context, length=length, stride=max(0, min(stride, room // 2)), truncation="only_second"
+        )
+        return windows, context, parameters
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        output = self._model(**move(batch, self._model))
+        return torch.stack([output.start_logits, output.end_logits], dim=1).float().cpu()
+
+
+def find_spans(logits: np.ndarray, encoding: Any, parameters: AnswerParameters) -> tuple[list[_Span], float]:
+    """The best spans of one window in the context's characters, and the score of "no answer" (the first token's).
+
+    Scores are probabilities over the context's tokens and the first token, as transformers' question-answering pipeline
+    computed them until version 5 dropped it.
+    """
+    in_context = np.array([sequence == 1 for sequence in encoding.sequence_ids])
+    allowed = in_context.copy()
+    allowed[0] = True
+    starts, ends = softmax(np.where(allowed, logits[:, : len(allowed)], -10000.0))
+    null = float(starts[0] * ends[0])
+    starts, ends = np.where(in_context, starts, 0.0), np.where(in_context, ends, 0.0)
+    scores = np.tril(np.triu(np.outer(starts, ends)), parameters.max_answer_len - 1)
+    spans = []
+    for flat in np.argsort(-scores, axis=None)[: parameters.top_k]:
+        first, last = (int(i) for i in np.unravel_index(flat, scores.shape))
+        if not (in_context[first] and in_context[last]):
+            continue
+        start, end = encoding.offsets[first][0], encoding.offsets[last][1]
+        if parameters.align_to_words and encoding.word_ids[first] is not None and encoding.word_ids[last] is not None:
+            start = encoding.word_to_chars(encoding.word_ids[first], 1)[0]
+            end = encoding.word_to_chars(encoding.word_ids[last], 1)[1]
+        spans.append(_Span(score=float(scores[first, last]), start=start, end=end))
+    return spans, null

@@ -1,0 +1,271 @@
+"""Accidents, each provoked on the real Triton: the broken thing is shown with its cause, the rest goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from modelium.app import running
+from modelium.devices import Devices
+from modelium.errors import TritonError
+from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
+
+pytestmark = pytest.mark.server
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _server_pid(modelium: System) -> int:
+    pid = modelium.running.server.pid
+    assert pid is not None
+    return pid
+
+
+async def _stub_of(modelium: System, name: str, *, other_than: int = 0) -> int:
+    """The process of a model's stub, once it is another than the one that was killed before."""
+    devices = Devices(host_memory=None, gpu_memory_fraction=0.9)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = devices.processes(_server_pid(modelium)).get(name, ())
+        if found and found[0].pid != other_than:
+            return found[0].pid
+        assert time.monotonic() < deadline, f"{name} has no new stub"
+        await asyncio.sleep(0.02)
+
+
+async def test_a_half_copy_is_shown_with_what_is_missing_and_completes_later(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        whole = write_adder(tmp_path / "whole.onnx", 2.0, weight_floats=100_000).read_bytes()
+        copy = modelium.incoming / "m.onnx"
+        with copy.open("wb") as target:
+            target.write(whole[:150_000])
+            target.flush()
+            seen = await modelium.becomes("m", "INCOMPLETE", lambda m: m["missing"])
+            [part] = seen["missing"]
+            assert part["present_bytes"] == 150_000 and 400_000 < part["expected_bytes"] <= len(whole)
+            status, body = await modelium.add("m", 1.0)
+            assert (status, body["type"]) == (503, "not_servable") and "INCOMPLETE" in body["error"]
+            target.write(whole[150_000:])
+        await modelium.becomes("m", "LOADED")
+        assert await modelium.add("m", 1.0) == (200, 3.0)
+
+
+async def test_a_broken_model_is_tried_with_pauses_then_quarantined_and_hurts_nobody(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "good.onnx")
+        await modelium.becomes("good", "LOADED")
+        file = write_unloadable(modelium.incoming / "bad.onnx")
+        bad = await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
+        assert bad["failures"] == 4 and "NoSuchOperator" in bad["reason"]
+        status, body = await modelium.add("bad", 1.0)
+        assert (status, body["type"]) == (503, "not_servable") and "quarantine" in body["error"]
+        assert await modelium.add("good", 1.0) == (200, 2.0)
+        write_adder(file, 7.0)
+        await modelium.becomes("bad", "LOADED")
+        assert await modelium.add("bad", 1.0) == (200, 8.0)
+
+
+async def test_a_revision_that_does_not_load_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx", 1.0)
+        await modelium.becomes("m", "LOADED")
+        write_unloadable(file)
+        seen = await modelium.becomes("m", "LOADED", lambda m: m["revision_error"])
+        assert "the old one goes on serving" in seen["revision_error"] and "NoSuchOperator" in seen["revision_error"]
+        assert await modelium.add("m", 1.0) == (200, 2.0)
+        write_adder(file, 3.0)
+        await modelium.becomes("m", "LOADED", lambda m: m["loads"] == 2 and not m["revision_error"])
+        assert await modelium.add("m", 1.0) == (200, 4.0)
+
+
+async def test_a_half_copied_revision_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx", 1.0)
+        await modelium.becomes("m", "LOADED")
+        whole = write_adder(tmp_path / "next.onnx", 9.0, weight_floats=50_000).read_bytes()
+        part = tmp_path / "part"
+        part.write_bytes(whole[:90_000])
+        part.replace(file)
+        seen = await modelium.becomes("m", "LOADED", lambda m: m["revision_error"])
+        assert "not complete yet" in seen["revision_error"]
+        assert await modelium.add("m", 1.0) == (200, 2.0)
+
+
+async def test_killed_triton_comes_back_with_its_models_and_every_request_is_answered(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        for name in ("a", "b"):
+            write_adder(modelium.incoming / f"{name}.onnx")
+            await modelium.becomes(name, "LOADED")
+        sent = [asyncio.create_task(modelium.add("ab"[i % 2], float(i))) for i in range(50)]
+        _kill(_server_pid(modelium))
+        sent += [asyncio.create_task(modelium.add("ab"[i % 2], float(i))) for i in range(50, 100)]
+        assert await asyncio.gather(*sent) == [(200, i + 1.0) for i in range(100)]
+        assert (await modelium.get("/health/ready"))["triton"]["restarts"] == 1
+
+
+async def test_triton_killed_during_a_load_loads_again(tmp_path: Path) -> None:
+    async with system(tmp_path, orchestration={"load_on_discovery": False}) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "UNLOADED")
+        request = asyncio.create_task(modelium.add("m", 1.0))
+        await modelium.becomes("m", "LOADING")
+        _kill(_server_pid(modelium))
+        assert await request == (200, 2.0)
+
+
+async def test_a_dead_stub_is_noticed_without_a_request_and_healed(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
+        _kill(await _stub_of(modelium, "m"))
+        await modelium.becomes("m", "LOADED", lambda m: m["loads"] == 2)
+        assert await modelium.add("m", 1.0) == (200, 2.0)
+
+
+async def test_requests_of_a_dying_stub_are_answered_after_the_heal(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_counter(modelium.incoming / "slow.onnx")
+        await modelium.becomes("slow", "LOADED", lambda m: m["measured_bytes"] is not None)
+        requests = [asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [200_000]}})) for _ in range(4)]
+        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 4)
+        _kill(await _stub_of(modelium, "slow"))
+        assert await asyncio.gather(*requests) == [(200, {"y": [200_000]})] * 4
+
+
+async def test_a_model_that_dies_again_and_again_is_quarantined(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        stub = 0
+        for _ in range(4):
+            stub = await _stub_of(modelium, "m", other_than=stub)
+            await modelium.becomes("m", "LOADED")
+            _kill(stub)
+        seen = await modelium.becomes("m", "FAILED", lambda m: m["quarantined"])
+        assert "the 4th time" in seen["reason"]
+        status, body = await modelium.post("/models/m/load")
+        assert (status, body["state"]) == (200, "LOADED")
+
+
+async def test_a_model_unloaded_behind_our_back_is_loaded_for_the_next_request(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED")
+        await modelium.running.client.unload("m")
+        assert await modelium.add("m", 1.0) == (200, 2.0)
+
+
+async def test_a_folder_that_vanishes_while_it_loads_is_forgotten(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx", weight_floats=5_000_000)
+        await modelium.becomes("m", "LOADING")
+        file.unlink()
+        await modelium.until("/models/m", lambda m: m.get("type") == "unknown_model", "m is forgotten")
+        await modelium.until("/models", lambda _: not (modelium.repository / "m").exists(), "its entry is removed")
+
+
+async def test_the_later_of_two_folders_with_one_name_is_shown_as_the_culprit(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    directories = [tmp_path / "incoming", more]
+    async with system(tmp_path, orchestration={"model_discovery": {"watch_directories": directories}}) as modelium:
+        write_adder(modelium.incoming / "twin.onnx", 1.0)
+        await modelium.becomes("twin", "LOADED")
+        write_adder(more / "twin.onnx", 2.0)
+        seen = await modelium.until("/models", lambda listing: len(listing["models"]) == 2, "both are shown")
+        first, later = sorted(seen["models"], key=lambda m: len(m["name"]))
+        assert (first["name"], first["state"]) == ("twin", "LOADED")
+        assert later["state"] == "UNSUPPORTED" and "twin" in later["reason"]
+        shown = await modelium.get(f"/models/{later['name']}")
+        assert shown["path"].startswith(str(more)), shown
+        assert await modelium.add("twin", 1.0) == (200, 2.0)
+
+
+async def test_somebody_elses_entry_is_never_touched(tmp_path: Path) -> None:
+    theirs = tmp_path / "repository" / "m"
+    (theirs / "1").mkdir(parents=True)
+    (theirs / "config.pbtxt").write_text("# mine\n")
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        seen = await modelium.becomes("m", "FAILED")
+        assert "Modelium did not write it" in seen["reason"]
+        assert (theirs / "config.pbtxt").read_text() == "# mine\n"
+
+
+async def test_names_with_spaces_and_unicode_are_served_under_a_name_triton_can_take(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "größer als eins.onnx")
+        [seen] = (
+            await modelium.until("/models", lambda listing: [m["state"] for m in listing["models"]] == ["LOADED"], "loaded")
+        )["models"]
+        assert seen["label"] == "größer als eins" and seen["name"].isascii() and " " not in seen["name"]
+        assert await modelium.add(seen["name"], 1.0) == (200, 2.0)
+        assert await modelium.add("größer als eins", 1.0) == (200, 2.0)
+
+
+async def test_a_taken_port_ends_the_start_with_who_has_it(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        async with running(settings_of(tmp_path, triton={"http_url": f"127.0.0.1:{port}"})) as modelium:
+            with pytest.raises(TritonError, match=rf"port {port} .* is taken by .*triton.http_url"):
+                await asyncio.wait_for(modelium.failed, 30)
+
+
+async def test_every_kind_of_bad_folder_is_shown_with_its_reason_and_a_good_one_answers(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "good.onnx")
+        (modelium.incoming / "empty").mkdir()
+        for name, config in (("broken", '{"architectures": ['), ("wrong", '{"architectures" "BertModel"}'), ("list", "[]")):
+            (modelium.incoming / name).mkdir()
+            (modelium.incoming / name / "config.json").write_text(config)
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (modelium.incoming / "escape").symlink_to(outside)
+        lying = modelium.incoming / "lying"
+        lying.mkdir()
+        (lying / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+        (lying / "model.safetensors").write_bytes(b"\xff" * 64)
+        await modelium.becomes("good", "LOADED")
+        seen = await modelium.until(
+            "/models",
+            lambda listing: (
+                len(listing["models"]) == 7
+                and all(m["state"] in ("INCOMPLETE", "UNSUPPORTED", "LOADED") and m["reason"] for m in listing["models"])
+            ),
+            "each is shown with a reason",
+        )
+        assert {m["name"]: m["state"] for m in seen["models"]} == {
+            "good": "LOADED",
+            "empty": "INCOMPLETE",
+            "broken": "INCOMPLETE",
+            "wrong": "UNSUPPORTED",
+            "list": "UNSUPPORTED",
+            "escape": "UNSUPPORTED",
+            "lying": "UNSUPPORTED",
+        }
+        assert await modelium.add("good", 1.0) == (200, 2.0)
+        for name in ("broken", "lying"):
+            shutil.rmtree(modelium.incoming / name)
+        await modelium.until("/models", lambda listing: len(listing["models"]) == 5, "the removed ones are forgotten")
+
+
+async def test_too_many_waiting_requests_are_told_to_come_back(tmp_path: Path) -> None:
+    changes = {"gateway": {"max_waiting": 3}, "orchestration": {"load_on_discovery": False}}
+    async with system(tmp_path, **changes) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "UNLOADED")
+        answers = await asyncio.gather(*(modelium.add("m", 1.0) for _ in range(10)))
+        assert [status for status, _ in answers].count(200) == 3
+        refused = [body for status, body in answers if status == 503]
+        assert len(refused) == 7 and all(body["type"] == "queue_full" for body in refused)

@@ -1,0 +1,186 @@
+"""The whole loop on the real Triton: drop, answer, change, remove, evict, bring back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelium.triton.client import TritonClient
+from tests.server.systems import system, write_adder, write_counter
+
+pytestmark = pytest.mark.server
+
+
+async def test_a_dropped_model_answers_at_every_door(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "plus-one.onnx")
+        seen = await modelium.becomes("plus-one", "LOADED")
+        assert seen["profile"]["task"] == "tensors" and seen["placement"]["runtime"] == "onnxruntime"
+        assert await modelium.add("plus-one", 41.0) == (200, 42.0)
+        triton = modelium.running.server.http_url
+        body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.5]}]}
+        async with modelium.http.post(f"http://{triton}/v2/models/plus-one/infer", json=body) as response:
+            assert (await response.json())["outputs"][0]["data"] == [2.5]
+        answer = await modelium.running.client.infer("plus-one", {"x": np.array([[2.0]], dtype=np.float32)})
+        assert answer["y"].tolist() == [[3.0]]
+        text = await modelium.metrics()
+        assert 'modelium_requests_total{code="200",model="plus-one"} 1.0' in text
+
+
+async def test_use_straight_at_triton_counts(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED")
+        for _ in range(5):
+            await modelium.running.client.infer("m", {"x": np.array([[2.0]], dtype=np.float32)})
+        seen = await modelium.becomes("m", "LOADED", lambda m: m["requests"] >= 5)
+        assert seen["qps"] > 0
+
+
+async def test_requests_for_an_unloaded_model_share_one_load(tmp_path: Path) -> None:
+    async with system(tmp_path, orchestration={"load_on_discovery": False}) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "UNLOADED")
+        answers = await asyncio.gather(*(modelium.add("m", float(x)) for x in range(20)))
+        assert answers == [(200, x + 1.0) for x in range(20)]
+        assert (await modelium.get("/models/m"))["loads"] == 1
+
+
+async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> None:
+    """Room for one; the idle one goes when the other is asked for, with the rule in its decisions."""
+    policies = {"evict_after_idle_seconds": 1.0}
+    one = {"memory": "300MiB"}
+    async with system(
+        tmp_path,
+        devices={"host_memory": "400MiB"},
+        models={"a": one, "b": one},
+        orchestration={"load_on_discovery": False, "policies": policies},
+    ) as modelium:
+        for name, amount in (("a", 1.0), ("b", 2.0)):
+            write_adder(modelium.incoming / f"{name}.onnx", amount)
+            await modelium.becomes(name, "UNLOADED")
+        for _ in range(2):
+            assert await modelium.add("a", 1.0) == (200, 2.0)
+            assert await modelium.add("b", 1.0) == (200, 3.0)
+            evicted = await modelium.becomes("a", "UNLOADED")
+            last = next(d for d in evicted["decisions"] if d["verb"] == "unload")
+            assert last["rule"] == "evict.5" and "b needs" in last["reason"]
+        assert 'modelium_evictions_total{rule="evict.5"}' in await modelium.metrics()
+
+
+async def test_a_busy_model_is_not_evicted_and_the_request_waits_until_its_deadline(tmp_path: Path) -> None:
+    one = {"memory": "300MiB"}
+    async with system(tmp_path, devices={"host_memory": "400MiB"}, models={"a": one, "b": one}) as modelium:
+        write_adder(modelium.incoming / "a.onnx")
+        await modelium.becomes("a", "LOADED")
+        write_adder(modelium.incoming / "b.onnx")
+        waiting = await modelium.becomes("b", "UNLOADED", lambda m: "no room" in m["reason"])
+        assert "it is loaded when somebody asks for it" in waiting["reason"]
+        status, body = await modelium.add("b", 1.0, headers={"X-Request-Timeout": "1"})
+        assert (status, body["type"]) == (504, "deadline_exceeded")
+        assert "nothing there may be evicted" in body["error"]
+        assert (await modelium.get("/models/a"))["state"] == "LOADED"
+
+
+async def test_a_long_request_holds_its_model_while_a_user_unloads_it(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_counter(modelium.incoming / "slow.onnx")
+        await modelium.becomes("slow", "LOADED")
+        request = asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [300_000]}}))
+        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 1)
+        status, seen = await modelium.post("/models/slow/unload")
+        assert (status, seen["state"]) == (200, "UNLOADED")
+        assert await request == (200, {"y": [300_000]})
+
+
+async def test_unload_load_pin_and_unpin(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED")
+        assert (await modelium.post("/models/m/pin"))[0] == 200
+        status, body = await modelium.post("/models/m/unload")
+        assert (status, body["type"]) == (409, "conflict") and "unpin it first" in body["error"]
+        await modelium.post("/models/m/unpin")
+        assert (await modelium.post("/models/m/unload"))[1]["state"] == "UNLOADED"
+        assert (await modelium.post("/models/m/load"))[1]["state"] == "LOADED"
+
+
+async def test_a_removed_folder_is_unloaded_and_its_entry_goes(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED")
+        assert (modelium.repository / "m").is_dir()
+        file.unlink()
+        gone = await modelium.until("/models/m", lambda m: m.get("type") == "unknown_model", "m is forgotten")
+        assert "no model is called 'm'" in gone["error"]
+        await modelium.until("/models", lambda _: not (modelium.repository / "m").exists(), "the entry is removed")
+        write_adder(file, 5.0)
+        await modelium.becomes("m", "LOADED")
+        assert await modelium.add("m", 1.0) == (200, 6.0)
+
+
+async def test_a_changed_file_is_a_new_revision_without_a_gap(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx", 1.0)
+        await modelium.becomes("m", "LOADED")
+        answers: set[float] = set()
+        write_adder(file, 10.0)
+        while 11.0 not in answers:
+            status, y = await modelium.add("m", 1.0)
+            assert status == 200
+            answers.add(y)
+        assert answers <= {2.0, 11.0}
+
+
+async def test_pins_and_what_was_loaded_survive_a_restart(tmp_path: Path) -> None:
+    async with system(tmp_path) as first:
+        for name in ("kept", "pinned", "left"):
+            write_adder(first.incoming / f"{name}.onnx")
+            await first.becomes(name, "LOADED")
+        await first.post("/models/pinned/pin")
+        await first.post("/models/left/unload")
+    async with system(tmp_path, orchestration={"load_on_discovery": False}) as second:
+        await second.becomes("kept", "LOADED")
+        assert (await second.becomes("pinned", "LOADED"))["pinned"]
+        assert (await second.get("/models/left"))["state"] == "UNLOADED"
+
+
+async def test_an_external_triton_is_served_by_the_same_code(tmp_path: Path) -> None:
+    """Two Modeliums: the first runs the Triton that the second uses as an external one."""
+    async with system(tmp_path / "owner") as owner:
+        server = owner.running.server
+        shared = {
+            "mode": "external",
+            "http_url": server.http_url,
+            "grpc_url": server.grpc_url,
+            "metrics_url": server.metrics_url,
+            "model_repository": owner.repository,
+        }
+        async with system(tmp_path / "guest", triton=shared) as guest:
+            write_adder(guest.incoming / "theirs.onnx", 3.0)
+            await guest.becomes("theirs", "LOADED")
+            assert await guest.add("theirs", 1.0) == (200, 4.0)
+            assert (await guest.post("/models/theirs/unload"))[1]["state"] == "UNLOADED"
+            assert (await owner.get("/models"))["models"] == []
+
+
+async def test_a_client_that_goes_away_gives_its_lease_back(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_counter(modelium.incoming / "slow.onnx")
+        await modelium.becomes("slow", "LOADED")
+        request = asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [100_000_000]}}))
+        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 1)
+        request.cancel()
+        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 0)
+
+
+async def test_triton_has_no_model_left_after_an_unload(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
+        await modelium.post("/models/m/unload")
+        client: TritonClient = modelium.running.client
+        assert (await client.index())["m"].state == "UNAVAILABLE"

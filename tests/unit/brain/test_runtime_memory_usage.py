@@ -1,0 +1,118 @@
+"""Choice of the runtime, estimates, and use from Triton's counters."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelium.brain import usage as use
+from modelium.brain.memory import estimate, estimate_footprint
+from modelium.brain.runtime import choose_runtime
+from modelium.values import (
+    Capabilities,
+    DeviceKind,
+    ModelOverride,
+    ModelProfile,
+    OnnxGraph,
+    Runtime,
+    Task,
+    Tensor,
+)
+from tests.unit.brain.worlds import MIB, profile
+
+_X = Tensor(name="x", datatype="FP32", dims=(-1, 4))
+_ONNX = profile("o", task=Task.TENSORS, onnx=OnnxGraph(inputs=(_X,), outputs=(_X,), dynamic_batch=True, opset=17))
+_LLM = profile("llm", task=Task.TEXT_GENERATION, is_llm=True)
+_BASIC = Capabilities()
+_WITH_VLLM = Capabilities(backends=frozenset({"python", "onnxruntime", "vllm"}))
+
+
+@pytest.mark.parametrize(
+    ("model", "capabilities", "override", "runtime", "rule"),
+    [
+        (_ONNX, _BASIC, ModelOverride(), Runtime.ONNXRUNTIME, "runtime.2"),
+        (_ONNX, Capabilities(onnx_enabled=False), ModelOverride(), None, "runtime.5"),
+        (_LLM, _WITH_VLLM, ModelOverride(), Runtime.VLLM, "runtime.3"),
+        (_LLM, _BASIC, ModelOverride(), Runtime.PYTHON, "runtime.4"),
+        (_LLM, Capabilities(backends=_WITH_VLLM.backends, vllm_enabled=False), ModelOverride(), Runtime.PYTHON, "runtime.4"),
+        (profile(), _WITH_VLLM, ModelOverride(), Runtime.PYTHON, "runtime.4"),
+        (_LLM, _WITH_VLLM, ModelOverride(runtime=Runtime.PYTHON), Runtime.PYTHON, "runtime.1"),
+        (profile(), _BASIC, ModelOverride(runtime=Runtime.RAY), None, "runtime.1"),
+        (profile(quantization="gptq"), _BASIC, ModelOverride(), None, "runtime.5"),
+        (profile(), Capabilities(backends=frozenset()), ModelOverride(), None, "runtime.5"),
+    ],
+)
+def test_the_runtime_by_the_first_rule_that_holds(
+    model: ModelProfile, capabilities: Capabilities, override: ModelOverride, runtime: Runtime | None, rule: str
+) -> None:
+    choice = choose_runtime(model, capabilities, override)
+    assert (choice.runtime, choice.rule) == (runtime, rule)
+
+
+def test_the_reason_says_why_not_vllm() -> None:
+    assert "this Triton has no vllm backend" in choose_runtime(_LLM, _BASIC).reason
+
+
+def test_minilm_is_estimated_near_what_was_measured() -> None:
+    minilm = profile(parameters=22_713_216, weight_bytes=90_852_864, max_length=256, embedding_width=384)
+    assert 380 * MIB < estimate_footprint(minilm, Runtime.PYTHON, max_batch_size=32) < 650 * MIB  # measured: about 420 MB
+
+
+def test_half_precision_weights_double_on_the_host_and_not_on_a_gpu() -> None:
+    half = profile(parameters=10**9, weight_bytes=2 * 10**9, dtype="bfloat16")
+    assert estimate(half, Runtime.PYTHON).weights == 4 * 10**9
+    assert estimate(half, Runtime.PYTHON, device=DeviceKind.CUDA).weights == 2 * 10**9
+
+
+@given(st.integers(0, 10**12), st.integers(1, 64), st.integers(1, 8))
+def test_an_estimate_grows_with_the_model_and_its_instances(parameters: int, batch: int, instances: int) -> None:
+    model = profile(parameters=parameters, weight_bytes=parameters * 4)
+    one = estimate_footprint(model, Runtime.PYTHON, max_batch_size=batch)
+    assert estimate_footprint(model, Runtime.PYTHON, max_batch_size=batch, instances=instances) == one * instances
+    assert one > parameters * 4
+
+
+def test_qps_and_idle_time_come_from_the_counters() -> None:
+    window = use.start(100.0)
+    for second, completed in ((110, 5), (120, 5), (130, 5)):
+        window = use.observe(window, completed=completed, now=float(second))
+    seen = use.usage(window, in_flight=0, now=130.0)
+    assert (seen.qps, seen.last_used_at, seen.requests) == (5 / 30, 110.0, 5)
+
+
+def test_a_reset_counter_is_not_negative_use() -> None:
+    window = use.observe(use.start(0.0), completed=50, now=10.0)
+    window = use.observe(window, completed=3, now=20.0)
+    assert window.total == 53
+
+
+def test_a_reload_keeps_the_total_and_starts_the_window_anew() -> None:
+    window = use.observe(use.start(0.0), completed=50, now=10.0)
+    window = use.observe(use.start(20.0, window), completed=2, now=30.0)
+    assert window.total == 52
+    assert use.usage(window, in_flight=0, now=30.0).qps == pytest.approx(0.2)
+
+
+def test_old_use_leaves_the_window() -> None:
+    window = use.observe(use.start(0.0), completed=600, now=10.0)
+    for second in range(20, 200, 10):
+        window = use.observe(window, completed=600, now=float(second))
+    assert use.usage(window, in_flight=0, now=190.0).qps == 0.0
+    assert len(window.readings) <= 8
+
+
+def test_a_lease_in_flight_is_never_idle() -> None:
+    window = use.start(0.0)
+    assert use.usage(window, in_flight=1, now=500.0).idle_s(500.0) == 0.0
+    assert use.usage(use.touch(window, 490.0), in_flight=0, now=500.0).idle_s(500.0) == 10.0
+
+
+@given(st.lists(st.integers(0, 1000), max_size=40))
+def test_the_total_never_falls(readings: list[int]) -> None:
+    window, now = use.start(0.0), 0.0
+    for completed in readings:
+        now += 10.0
+        after = use.observe(window, completed=completed, now=now)
+        assert after.total >= window.total
+        window = after

@@ -1,0 +1,239 @@
+"""Stand-ins with the methods that the gateway uses: a controller whose models are set by the test, and a Triton that answers
+from a function. Both are plain objects, so faults come exactly when a test wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import numpy as np
+from aiohttp import web
+from numpy.typing import NDArray
+
+from modelium.config import GatewaySettings, Settings
+from modelium.controller import Controller, Lease
+from modelium.errors import UnknownModel
+from modelium.gateway import build_app, build_metrics_app, build_runner
+from modelium.metrics import Recorder
+from modelium.triton.client import TritonClient
+from modelium.values import (
+    Decision,
+    Device,
+    DeviceKind,
+    Fleet,
+    Footprint,
+    ModelProfile,
+    ModelStatus,
+    Placement,
+    Plan,
+    Runtime,
+    ServerStatus,
+    Snapshot,
+    State,
+    Task,
+    Verb,
+)
+
+Tensors = Mapping[str, NDArray[Any]]
+Answerer = Callable[[Tensors], Tensors]
+
+
+def profile_of(task: Task, name: str = "m", **changes: Any) -> ModelProfile:
+    width = 3 if task in (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY, Task.IMAGE_FEATURE_EXTRACTION) else None
+    profile = ModelProfile(
+        name=name, path=Path("incoming") / name, task=task, library="transformers", architecture="X", embedding_width=width
+    )
+    return replace(profile, **changes)
+
+
+def status_of(profile: ModelProfile, *, state: State = State.LOADED, max_batch_size: int = 32) -> ModelStatus:
+    footprint = Footprint(estimated_bytes=1000, measured_bytes=900)
+    placement = Placement(
+        runtime=Runtime.PYTHON,
+        device_id="host",
+        device_kind=DeviceKind.HOST,
+        device_index=-1,
+        footprint=footprint,
+        max_batch_size=max_batch_size,
+    )
+    decision = Decision(
+        at=time.monotonic() - 10, model=profile.name, verb=Verb.LOAD, rule="place.2", reason="fits", placement=placement
+    )
+    return ModelStatus(
+        name=profile.name,
+        label=profile.name,
+        path=profile.path,
+        state=state,
+        reason="serving",
+        profile=profile,
+        placement=placement,
+        footprint=footprint,
+        idle_s=1.0,
+        decisions=(decision,),
+    )
+
+
+@dataclass
+class StandInController:
+    """Knows the models it is given; a lease is granted at once unless ``refuse`` says otherwise."""
+
+    models: dict[str, ModelStatus] = field(default_factory=dict)
+    refuse: Exception | None = None
+    never: bool = False  # leases wait for ever
+    cold_s: float = 0.0
+    held: int = 0
+    gone: list[str] = field(default_factory=list)
+    calls: list[tuple[str, str, float]] = field(default_factory=list)
+    is_alive: bool = True
+    is_ready: bool = True
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def snapshot(self) -> Snapshot:
+        device = Device(
+            id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=100, used_bytes=50, budget_bytes=75
+        )
+        server = ServerStatus(up=True, version="2.51.0")
+        return Snapshot(
+            now=100.0, models=tuple(self.models.values()), fleet=Fleet(devices=(device,)), server=server, scanned=True
+        )
+
+    def status(self, name: str) -> ModelStatus:
+        if name not in self.models:
+            raise UnknownModel(f"no model {name!r}; the nearest names are {', '.join(self.models)}")
+        return self.models[name]
+
+    async def lease(self, name: str, *, timeout_s: float) -> Lease:
+        status = self.status(name)
+        if self.refuse is not None:
+            raise self.refuse
+        if self.never:
+            await asyncio.Event().wait()
+        assert status.profile is not None and status.placement is not None
+        self.held += 1
+        lease = Lease(profile=status.profile, placement=status.placement, release=self._release)
+        lease.cold, lease.waited_s = self.cold_s > 0, self.cold_s
+        return lease
+
+    def _release(self) -> None:
+        self.held -= 1
+        self.released.set()
+
+    def report_gone(self, name: str, detail: str) -> None:
+        assert self.held, "reported without a lease"
+        self.gone.append(detail)
+
+    async def load(self, name: str, *, timeout_s: float) -> ModelStatus:
+        self.calls.append(("load", name, timeout_s))
+        return self.status(name)
+
+    async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:
+        self.calls.append(("unload", name, timeout_s))
+        return self.status(name)
+
+    def pin(self, name: str, pinned: bool) -> ModelStatus:
+        self.models[name] = replace(self.status(name), pinned=pinned)
+        return self.models[name]
+
+    def alive(self) -> bool:
+        return self.is_alive
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def plan(self) -> Plan:
+        status = next(iter(self.models.values()))
+        return Plan(actions=status.decisions, decisions=status.decisions, pressure={"host": "91 % taken"})
+
+
+@dataclass
+class StandInTriton:
+    """Answers inferences with ``answerer``; ``faults`` are raised first, one an inference."""
+
+    answerer: Answerer = dict
+    faults: list[Exception] = field(default_factory=list)
+    seen: list[Tensors] = field(default_factory=list)
+    hang: bool = False
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def infer(self, name: str, inputs: Tensors, *, timeout_s: float | None = None) -> Tensors:
+        self.seen.append(inputs)
+        self.started.set()
+        if self.faults:
+            raise self.faults.pop(0)
+        if self.hang:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return self.answerer(inputs)
+
+
+@dataclass
+class Served:
+    """A running gateway and what stands behind it."""
+
+    url: str
+    metrics_url: str
+    controller: StandInController
+    triton: StandInTriton
+    recorder: Recorder
+    http: aiohttp.ClientSession
+
+    def serve(self, profile: ModelProfile, answerer: Answerer | None = None, *, max_batch_size: int = 32) -> str:
+        """Serve ``profile`` and give its URL."""
+        self.controller.models[profile.name] = status_of(profile, max_batch_size=max_batch_size)
+        if answerer is not None:
+            self.triton.answerer = answerer
+        return f"{self.url}/predict/{profile.name}"
+
+
+@asynccontextmanager
+async def served(**gateway: Any) -> AsyncIterator[Served]:
+    controller, triton, recorder = StandInController(), StandInTriton(), Recorder()
+    settings = Settings(gateway=GatewaySettings(**gateway))
+    app = build_app(cast("Controller", controller), cast("TritonClient", triton), settings, recorder)
+    runners = [build_runner(app), build_runner(build_metrics_app(cast("Controller", controller), recorder))]
+    try:
+        urls = [await _listen(runner) for runner in runners]
+        async with aiohttp.ClientSession() as http:
+            yield Served(url=urls[0], metrics_url=urls[1], controller=controller, triton=triton, recorder=recorder, http=http)
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner) -> str:
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    return f"http://{host}:{port}"
+
+
+def texts(*rows: list[str]) -> NDArray[np.object_]:
+    """A BYTES output."""
+    array = np.empty((len(rows), len(rows[0])), dtype=np.object_)
+    for index, row in enumerate(rows):
+        array[index, :] = [item.encode() for item in row]
+    return array
+
+
+def numbers(*rows: Sequence[float], dtype: Any = np.float32) -> NDArray[Any]:
+    return np.array(rows, dtype=dtype)
+
+
+def repeated(row: Tensors) -> Answerer:
+    """Answers every row of a request with ``row`` (whose arrays have one row)."""
+
+    def answer(inputs: Tensors) -> Tensors:
+        count = len(next(iter(inputs.values())))
+        return {name: np.repeat(array, count, axis=0) for name, array in row.items()}
+
+    return answer

@@ -1,0 +1,105 @@
+"""``/models``, ``/plan``, ``/health`` and the page: what is shown, and what reaches the controller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelium.values import OnnxGraph, Task, Tensor
+
+from .stand_in import Served, profile_of
+
+
+async def get(gateway: Served, path: str) -> tuple[int, Any]:
+    async with gateway.http.get(gateway.url + path) as response:
+        return response.status, await response.json()
+
+
+async def post(gateway: Served, path: str, **options: Any) -> tuple[int, Any]:
+    async with gateway.http.post(gateway.url + path, **options) as response:
+        return response.status, await response.json()
+
+
+async def test_the_list_shows_models_devices_and_triton(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK, name="a"))
+    gateway.serve(profile_of(Task.FEATURE_EXTRACTION, name="b"))
+    status, body = await get(gateway, "/models")
+    assert status == 200
+    assert [model["name"] for model in body["models"]] == ["a", "b"]
+    first = body["models"][0]
+    assert (first["state"], first["runtime"], first["device"], first["measured_bytes"]) == ("LOADED", "python", "host", 900)
+    assert first["profile"]["task"] == "fill-mask"
+    assert body["devices"][0]["budget_bytes"] == 75
+    assert body["triton"] == {"up": True, "version": "2.51.0", "restarts": 0, "detail": ""}
+
+
+async def test_one_model_shows_everything(gateway: Served) -> None:
+    tensor = Tensor(name="x", datatype="FP32", dims=(-1, 2))
+    onnx = OnnxGraph(inputs=(tensor,), outputs=(tensor,), dynamic_batch=True, opset=17)
+    gateway.serve(profile_of(Task.TENSORS, onnx=onnx))
+    status, body = await get(gateway, "/models/m")
+    assert status == 200
+    assert body["profile"]["inputs"] == [{"name": "x", "datatype": "FP32", "dims": [2], "optional": False}]
+    assert body["placement"]["max_batch_size"] == 32
+    (decision,) = body["decisions"]
+    assert 10 <= decision.pop("age_s") < 60
+    assert decision == {"model": "m", "verb": "load", "rule": "place.2", "reason": "fits", "device": "host"}
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+async def test_load_and_unload_wait_as_long_as_the_header_says(gateway: Served, verb: str) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK, name="org--name"))
+    status, body = await post(gateway, f"/models/org%2Fname/{verb}", headers={"X-Request-Timeout": "2.5"})
+    assert (status, body["name"]) == (200, "org--name")
+    ((called, name, timeout_s),) = gateway.controller.calls
+    assert (called, name) == (verb, "org--name")
+    assert 2 < timeout_s <= 2.5
+
+
+async def test_pin_and_unpin(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK))
+    assert (await post(gateway, "/models/m/pin"))[1]["pinned"] is True
+    assert (await post(gateway, "/models/m/unpin"))[1]["pinned"] is False
+
+
+async def test_unknown_models_and_verbs(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK, name="minilm"))
+    for status, body in (await get(gateway, "/models/minilmm"), await post(gateway, "/models/nope/load")):
+        assert (status, body["type"]) == (404, "unknown_model")
+        assert "minilm" in body["error"]
+    assert (await post(gateway, "/models/minilm/delete"))[0] == 405
+
+
+async def test_the_plan(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK))
+    status, body = await get(gateway, "/plan")
+    assert (status, body["pressure"]) == (200, {"host": "91 % taken"})
+    assert body["actions"][0]["verb"] == "load"
+
+
+async def test_health_is_the_controllers_account(gateway: Served) -> None:
+    assert await get(gateway, "/health/live") == (200, {"alive": True})
+    assert (await get(gateway, "/health/ready"))[0] == 200
+    gateway.controller.is_alive = gateway.controller.is_ready = False
+    assert await get(gateway, "/health/live") == (503, {"alive": False})
+    status, body = await get(gateway, "/health/ready")
+    assert (status, body["ready"], body["scanned"]) == (503, False, True)
+
+
+async def test_the_page_loads_nothing_from_elsewhere(gateway: Served) -> None:
+    async with gateway.http.get(gateway.url + "/") as response:
+        assert response.content_type == "text/html"
+        page = await response.text()
+    assert "src=" not in page
+    assert "@import" not in page
+    assert "//" not in page.replace("http://<span", "")
+
+
+async def test_watching_counts_as_no_request(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.FILL_MASK))
+    for path in ("/models", "/models/m", "/plan", "/health/live", "/health/ready", "/"):
+        async with gateway.http.get(gateway.url + path) as response:
+            assert response.status == 200
+    async with gateway.http.get(gateway.metrics_url + "/metrics") as response:
+        assert "modelium_requests_total{" not in await response.text()

@@ -1,0 +1,85 @@
+"""The parameters that the gateway lets through are those that the python runtime reads: one misspelt name on either side would
+turn a valid request into an error. The runtime lives in another environment, so its source is read, not imported."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import InferenceClient
+
+from modelium.gateway.codecs.parameters import KNOWN, understood
+from modelium.values import Task
+
+RUNTIME = Path(__file__).parents[3] / "repository_templates" / "python" / "1"
+READ_BY = {
+    Task.FEATURE_EXTRACTION: "EmbedParameters",
+    Task.SENTENCE_SIMILARITY: "EmbedParameters",
+    Task.TEXT_CLASSIFICATION: "ClassifyParameters",
+    Task.TOKEN_CLASSIFICATION: "EntityParameters",
+    Task.FILL_MASK: "FillParameters",
+    Task.QUESTION_ANSWERING: "AnswerParameters",
+    Task.ZERO_SHOT_CLASSIFICATION: "ZeroShotParameters",
+    Task.TEXT_GENERATION: "GenerateParameters",
+    Task.TRANSLATION: "TransformParameters",
+    Task.SUMMARIZATION: "TransformParameters",
+    Task.TEXT2TEXT_GENERATION: "TransformParameters",
+    Task.IMAGE_CLASSIFICATION: "ClassifyParameters",
+    Task.OBJECT_DETECTION: "DetectParameters",
+    Task.IMAGE_FEATURE_EXTRACTION: "FeatureParameters",
+    Task.AUTOMATIC_SPEECH_RECOGNITION: "TranscribeParameters",
+    Task.AUDIO_CLASSIFICATION: "ClassifyParameters",
+}
+ANSWERED_BY_THE_GATEWAY = {"details"}
+# Arguments of the client's methods that are no parameters of the request's body.
+NOT_PARAMETERS = {
+    "self", "model", "text", "image", "audio", "question", "context", "prompt", "sentence", "other_sentences", "stream",
+    "candidate_labels", "extra_body", "stop_sequences",
+}  # fmt: skip
+METHODS: dict[Task, Callable[..., object]] = {
+    Task.FEATURE_EXTRACTION: InferenceClient.feature_extraction,
+    Task.SENTENCE_SIMILARITY: InferenceClient.sentence_similarity,
+    Task.TEXT_CLASSIFICATION: InferenceClient.text_classification,
+    Task.TOKEN_CLASSIFICATION: InferenceClient.token_classification,
+    Task.FILL_MASK: InferenceClient.fill_mask,
+    Task.QUESTION_ANSWERING: InferenceClient.question_answering,
+    Task.ZERO_SHOT_CLASSIFICATION: InferenceClient.zero_shot_classification,
+    Task.TEXT_GENERATION: InferenceClient.text_generation,
+    Task.TRANSLATION: InferenceClient.translation,
+    Task.SUMMARIZATION: InferenceClient.summarization,
+    Task.IMAGE_CLASSIFICATION: InferenceClient.image_classification,
+    Task.OBJECT_DETECTION: InferenceClient.object_detection,
+    Task.AUTOMATIC_SPEECH_RECOGNITION: InferenceClient.automatic_speech_recognition,
+    Task.AUDIO_CLASSIFICATION: InferenceClient.audio_classification,
+}
+
+
+def runtime_parameters() -> dict[str, set[str]]:
+    """Field names of the runtime's ``…Parameters`` classes, inherited ones included."""
+    classes = {
+        node.name: node
+        for path in RUNTIME.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Parameters")
+    }
+
+    def fields(name: str) -> set[str]:
+        node = classes[name]
+        own = {item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)}
+        return own.union(*(fields(base.id) for base in node.bases if isinstance(base, ast.Name)))
+
+    return {name: fields(name) for name in classes}
+
+
+@pytest.mark.parametrize("task", READ_BY)
+def test_what_the_gateway_lets_through_the_runtime_reads(task: Task) -> None:
+    assert set(KNOWN[task]) - ANSWERED_BY_THE_GATEWAY <= runtime_parameters()[READ_BY[task]]
+
+
+@pytest.mark.parametrize("task", METHODS)
+def test_every_parameter_of_hugging_faces_client_is_honoured_or_refused_by_name(task: Task) -> None:
+    sendable = set(inspect.signature(METHODS[task]).parameters) - NOT_PARAMETERS
+    assert {name for name in sendable if not understood(task, name)} == set()

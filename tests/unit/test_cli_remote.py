@@ -1,0 +1,268 @@
+"""The verbs' HTTP client and what they make of replies: errors in one sentence, and the gateway's own JSON read back."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from modelium.cli import replies, show
+from modelium.cli.remote import Refused, Remote, Unreachable, model_path
+from modelium.gateway.json_views import plan_view, snapshot_view, status_view
+from modelium.values import (
+    Decision,
+    Device,
+    DeviceKind,
+    Fleet,
+    Footprint,
+    MissingPart,
+    ModelProfile,
+    ModelStatus,
+    Placement,
+    Plan,
+    Runtime,
+    ServerStatus,
+    Snapshot,
+    State,
+    Task,
+    Verb,
+)
+
+HOST = Device(id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=2**34, used_bytes=2**30, budget_bytes=2**33)
+KEPT = Decision(at=40.0, model="minilm", verb=Verb.KEEP, rule="evict.3", reason="kept: 0.300 requests/s is over 0.01")
+LOADED = ModelStatus(
+    name="minilm",
+    label="org/minilm",
+    path=Path("incoming/org/minilm"),
+    state=State.LOADED,
+    reason="loaded",
+    profile=ModelProfile(
+        name="minilm",
+        path=Path("incoming/org/minilm"),
+        task=Task.FEATURE_EXTRACTION,
+        library="sentence-transformers",
+        architecture="BertModel",
+        parameters=22_713_216,
+        weight_bytes=90_852_864,
+        embedding_width=384,
+        max_length=256,
+    ),
+    placement=Placement(
+        runtime=Runtime.PYTHON,
+        device_id="host",
+        device_kind=DeviceKind.HOST,
+        device_index=-1,
+        footprint=Footprint(estimated_bytes=600 * 2**20),
+        max_batch_size=32,
+    ),
+    footprint=Footprint(estimated_bytes=600 * 2**20, measured_bytes=440 * 2**20),
+    qps=0.3,
+    idle_s=4000.0,
+    requests=18,
+    loads=2,
+    unloads=1,
+    load_seconds=3.2,
+    pinned=True,
+    decisions=(KEPT,),
+)
+COPYING = ModelStatus(
+    name="llama",
+    label="llama",
+    path=Path("incoming/llama"),
+    state=State.INCOMPLETE,
+    reason="model-00002-of-00003.safetensors: 1.2 of 4.9 GB",
+    missing=(MissingPart(file="model-00002-of-00003.safetensors", present_bytes=12 * 10**8, expected_bytes=49 * 10**8),),
+)
+FAILED = ModelStatus(
+    name="broken",
+    label="broken",
+    path=Path("broken"),
+    state=State.FAILED,
+    reason="[red]boom[/red]",
+    failures=4,
+    quarantined=True,
+)
+SNAPSHOT = Snapshot(
+    now=50.0,
+    models=(LOADED, COPYING, FAILED),
+    fleet=Fleet(devices=(HOST,)),
+    server=ServerStatus(up=True, version="2.51.0"),
+    scanned=True,
+)
+
+
+def text_of(content: RenderableType) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(content)
+    return capture.get()
+
+
+def reply_of(view: object) -> bytes:
+    return json.dumps(view).encode()
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A real HTTP server that gives one canned answer, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            asked.append(f"{self.command} {self.path} {self.headers.get('X-Request-Timeout', '')}".rstrip())
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# -- asking --------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_there_says_how_to_start_one() -> None:
+    with answering(200, b"") as (url, _):
+        pass  # the port was free a moment ago and is again
+    with pytest.raises(Unreachable, match=rf"no Modelium answers at {url}; start one with `modelium serve`"):
+        Remote(url).get("/models")
+
+
+@pytest.mark.parametrize("url", ["http://256.0.0.1:1", "nonsense", "ftp://"])
+def test_an_address_that_is_none_is_no_trace(url: str) -> None:
+    with pytest.raises(Unreachable, match="no Modelium answers at"):
+        Remote(url).get("/models")
+
+
+def test_an_error_of_the_gateway_is_its_own_sentence() -> None:
+    body = json.dumps({"error": "no model 'bret'; did you mean bert?", "type": "unknown_model"}).encode()
+    with answering(404, body) as (url, _), pytest.raises(Refused) as caught:
+        Remote(url).get("/models/bret")
+    assert (str(caught.value), caught.value.type, caught.value.status) == (
+        "no model 'bret'; did you mean bert?",
+        "unknown_model",
+        404,
+    )
+
+
+def test_somebody_else_on_the_port_is_recognised() -> None:
+    with answering(404, b"<html>nginx</html>") as (url, _), pytest.raises(Refused, match="is it the gateway"):
+        Remote(url).get("/models")
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"did not answer within 0\.1 s"):
+            Remote(url).get("/models", timeout_s=0.1)
+
+
+def test_a_wish_carries_its_deadline() -> None:
+    with answering(200, b"{}") as (url, asked):
+        Remote(url).post(model_path("minilm", "load"), timeout_s=12.5)
+    assert asked == ["POST /models/minilm/load 12.5"]
+
+
+def test_the_environments_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with answering(200, b"here") as (url, _):
+        assert Remote(url).get("/models") == b"here"
+
+
+# -- reading what the gateway really writes ------------------------------------------------------------------------
+
+
+def test_the_list_has_every_model_with_state_memory_and_use() -> None:
+    table = text_of(show.models(replies.models(reply_of(snapshot_view(SNAPSHOT)))))
+    rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
+    assert all(
+        word in rows["minilm"]
+        for word in ("LOADED", "feature-extraction", "python", "host", "440 MiB", "0.30", "1 h 6 min", "pinned")
+    )
+    assert "1.2 of 4.9 GB" in rows["llama"]
+    assert "[red]boom[/red]" in rows["broken"], "a reason is text, never markup"
+
+
+def test_a_list_without_models_says_what_to_do() -> None:
+    empty = Snapshot(now=0, models=(), fleet=Fleet(devices=()), server=ServerStatus(detail="port 8000 is taken"), scanned=True)
+    text = text_of(show.models(replies.models(reply_of(snapshot_view(empty)))))
+    assert "drop a Hugging Face folder" in text
+    assert "Triton is not up: port 8000 is taken" in text
+
+
+def test_the_status_tells_what_is_known() -> None:
+    text = text_of(show.model(replies.model(reply_of(status_view(LOADED, 50.0)))))
+    for words in (
+        "org/minilm",
+        "22,713,216 parameters",
+        "600 MiB estimated, 440 MiB measured",
+        "384 wide",
+        "2 (1 unloads)",
+        "evict.3",
+        "10 s ago",
+    ):
+        assert words in text
+
+
+def test_the_status_of_a_copy_under_way_names_what_is_missing() -> None:
+    text = text_of(show.model(replies.model(reply_of(status_view(COPYING, 50.0)))))
+    assert "model-00002-of-00003.safetensors: 1.1 GiB of 4.6 GiB" in text
+
+
+def test_the_status_of_a_failure_says_whether_it_is_tried_again() -> None:
+    text = text_of(show.model(replies.model(reply_of(status_view(FAILED, 50.0)))))
+    assert "4, quarantined until the folder changes" in text
+
+
+def test_why_gives_rule_and_reason() -> None:
+    model = replies.model(reply_of(status_view(LOADED, 50.0)))
+    assert "kept: 0.300 requests/s is over 0.01" in text_of(show.reasons(model))
+    assert json.loads(replies.decisions_json(model))[0]["rule"] == "evict.3"
+    nothing = replies.model(reply_of(status_view(COPYING, 50.0)))
+    assert "nothing was decided" in text_of(show.reasons(nothing))
+
+
+def test_the_plan_shows_pressure_and_steps() -> None:
+    load = Decision(at=50.0, model="llama", verb=Verb.LOAD, rule="load.3", reason="it fits", placement=LOADED.placement)
+    view = plan_view(Plan(actions=(load,), decisions=(load, KEPT), pressure={"host": "95 % of its budget is taken"}), 50.0)
+    text = text_of(show.plan(replies.plan(reply_of(view))))
+    assert "host is under pressure: 95 % of its budget is taken" in text
+    assert text.count("llama") == 1, "an action is listed once"
+    assert "evict.3" in text
+    assert "nothing to do" in text_of(show.plan(replies.plan(reply_of(plan_view(Plan(), 0.0)))))
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"), [("load", "loaded: LOADED in 3.2 s on host, 440 MiB"), ("pin", "pinned"), ("unload", "unloaded")]
+)
+def test_a_wish_is_confirmed_in_one_line(verb: str, words: str) -> None:
+    text = text_of(show.outcome(verb, replies.model(reply_of(status_view(LOADED, 50.0)))))
+    assert words in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_reply_of_another_version_is_an_error_with_its_place() -> None:
+    with pytest.raises(replies.NotUnderstood, match=r"models\.0\.state"):
+        replies.models(b'{"models": [{"name": "x"}]}')
+    with pytest.raises(replies.NotUnderstood, match="at its start"):
+        replies.models(b"not json")

@@ -1,0 +1,154 @@
+"""``modelium.yaml``: sizes, unknown keys with the nearest known one, the environment, and the documented example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from modelium.config import ModelSettings, Settings, load_settings, parse_bytes
+from modelium.errors import ConfigError
+from modelium.values import Runtime, Task
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "modelium.example.yaml"
+
+
+def settings_of(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "modelium.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+def every_key(model: type[BaseModel], place: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        key = f"{place}{name}"
+        yield key
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from every_key(field.annotation, f"{key}.")
+
+
+def keys_of(data: object, place: str = "") -> Iterator[str]:
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield f"{place}{name}"
+            yield from keys_of(value, f"{place}{name}.")
+
+
+# -- the example ---------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_the_defaults() -> None:
+    assert load_settings(EXAMPLE) == Settings()
+
+
+def test_the_example_names_every_key_and_no_other() -> None:
+    assert set(keys_of(yaml.safe_load(EXAMPLE.read_text(encoding="utf-8")))) == set(every_key(Settings))
+
+
+def test_the_example_explains_every_per_model_key() -> None:
+    comment = EXAMPLE.read_text(encoding="utf-8").split("# Per-model overrides", 1)[1]
+    lines = re.findall(r"^#   (\w+): (.+?)  ", comment, re.MULTILINE)
+    documented = yaml.safe_load("\n".join(f"{key}: {value}" for key, value in lines))
+    assert set(documented) == set(ModelSettings.model_fields)
+    ModelSettings.model_validate(documented)  # what the comments show can be written
+
+
+def test_every_key_of_the_example_has_words() -> None:
+    """Behind it, except where the name says all."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    plain = {"host", "port", "http_url", "grpc_url", "metrics_url", "enabled", "models", "orchestration"}
+    for line in text.splitlines():
+        key = re.match(r"\s+(\w+): \S", line)
+        if key and key[1] not in plain:
+            assert " # " in line, f"no words for {line.strip()!r}"
+
+
+# -- what a user gets wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gatway: {port: 1}", ["gatway: unknown key", "did you mean 'gateway'?"]),
+        ("gateway: {prot: 1}", ["gateway.prot: unknown key", "did you mean 'port'?"]),
+        ("orchestration: {policies: {evict_after_seconds: 3}}", ["evict_after_seconds", "'evict_after_idle_seconds'"]),
+        ("models: {bert: {pinned: true}}", ["models.bert.pinned", "'pin'"]),
+        ("vllm: {qqqq: 1}", ["vllm.qqqq: unknown key; known keys here: enabled"]),
+        ("gateway: {port: 70000}", ["gateway.port", "65535", "found 70000"]),
+        ("devices: {host_memory: 12 parsecs}", ["devices.host_memory", "12GiB"]),
+        ("triton: {mode: remote}", ["triton.mode", "embedded", "external"]),
+        ("- a list", ["expected a mapping at the top, found list"]),
+        ("gateway: [", ["cannot be read"]),
+    ],
+)
+def test_a_fault_is_named_with_its_place(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, text)
+    for word in words:
+        assert word in str(caught.value)
+    assert str(tmp_path / "modelium.yaml") in str(caught.value)
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, "gatway: {}\ngateway: {port: x}\n")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_is_an_error_and_no_file_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path / "nothing.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings() == Settings()
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, "# nothing\n") == Settings()
+
+
+# -- the environment -----------------------------------------------------------------------------------------------
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELIUM__GATEWAY__PORT", "8090")
+    monkeypatch.setenv("MODELIUM__DEVICES__HOST_MEMORY", "2GiB")
+    settings = settings_of(tmp_path, "gateway: {port: 8070, max_waiting: 3}\n")
+    assert (settings.gateway.port, settings.gateway.max_waiting) == (8090, 3)
+    assert settings.devices.host_memory == 2 * 2**30
+
+
+def test_a_wrong_section_in_the_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELIUM__GATWAY__PORT", "8090")
+    with pytest.raises(ConfigError, match=r"MODELIUM__GATWAY__PORT.*did you mean MODELIUM__GATEWAY"):
+        settings_of(tmp_path, "")
+
+
+# -- values --------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(min_value=0, max_value=10**6), st.sampled_from([("KiB", 2**10), ("MiB", 2**20), ("GB", 10**9), ("", 1)]))
+def test_sizes_mean_what_they_say(number: int, unit: tuple[str, int]) -> None:
+    assert parse_bytes(f"{number}{unit[0]}") == number * unit[1]
+    assert parse_bytes(f" {number} {unit[0].lower()} ") == number * unit[1]
+
+
+def test_overrides_reach_the_brain_as_values(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path, "models: {bert: {runtime: python, task: fill-mask, memory: 1GiB, pin: true, allow_custom_code: true}}"
+    )
+    override = settings.overrides()["bert"]
+    assert (override.runtime, override.task, override.memory_bytes) == (Runtime.PYTHON, Task.FILL_MASK, 2**30)
+    assert override.pin and override.allow_custom_code and override.device is None
+
+
+def test_capabilities_are_the_configured_backends_or_the_found_ones() -> None:
+    found = frozenset({"python", "vllm"})
+    assert Settings().capabilities(found).backends == found
+    chosen = Settings.model_validate({"triton": {"backends": ["onnxruntime"]}})
+    assert chosen.capabilities(found).backends == frozenset({"onnxruntime"})

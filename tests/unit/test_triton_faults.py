@@ -1,0 +1,100 @@
+"""Triton's words → our errors. The messages are those of a real 2.51, word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, ModelGone, TritonError, TritonUnavailable
+from modelium.triton.faults import call_error, find_poll_cause, infer_error, load_error, unwrap_load_error
+
+BACKEND = "unable to find backend library for backend 'vllm', try specifying runtime on the model configuration."
+WRAPPED = {
+    "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: RuntimeError: boom-init x\n\nAt:\n"
+    "  /r/x/1/model.py(16): initialize\n;\n": "RuntimeError: boom-init x",
+    f"load failed for model 'x': version 1 is at UNAVAILABLE state: Invalid argument: {BACKEND};\n": BACKEND,
+    "load failed for model 'n': at least one version must be available under the version policy of model 'n'\n": (
+        "at least one version must be available under the version policy of model 'n'"
+    ),
+    "failed to load 'x', failed to poll from model repository": "failed to poll from model repository",
+    "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: ValueError: a; b\nc;\n": "ValueError: a; b\nc",
+    "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: A: one;\nversion 2 is at UNAVAILABLE state: "
+    "Internal: B: two;\n": "A: one",
+    "": "",
+    "something never seen": "something never seen",
+}
+
+
+def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
+
+
+@pytest.mark.parametrize(("message", "cause"), WRAPPED.items())
+def test_cause_is_unwrapped(message: str, cause: str) -> None:
+    assert unwrap_load_error(message) == cause
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x' is not found", ModelGone),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x' has no available versions", ModelGone),
+        (grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'x' has no available versions", ModelGone),
+        (grpc.StatusCode.INTERNAL, "Stub process 'x_0_0' is not healthy.", ModelGone),
+        (grpc.StatusCode.UNAVAILABLE, "Model is unavailable due to unhealthy vLLM engine", ModelGone),
+        (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", TritonUnavailable),
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", TritonUnavailable),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", TritonUnavailable),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
+        (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "[request id: <id_unknown>] inference input 'IN' data-type is 'INT64'",
+            InferenceFailed,
+        ),
+        (grpc.StatusCode.INTERNAL, "the text is not for me", InferenceFailed),
+    ],
+)
+def test_failed_inference(code: grpc.StatusCode, details: str, kind: type[Exception]) -> None:
+    assert type(infer_error("x", rpc_error(code, details))) is kind
+
+
+def test_traceback_of_a_model_is_not_shown_to_its_users() -> None:
+    details = (
+        "Failed to process the request(s) for model 'x_0_0', message: ValueError: no\n\nAt:\n  /r/x/1/model.py(3): execute\n"
+    )
+    assert str(infer_error("x", rpc_error(grpc.StatusCode.INTERNAL, details))) == "ValueError: no"
+
+
+def test_failed_load(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "2026-11-22T17:13:33Z E 1 manager.cc:1460] \"Poll failed for model directory 'x': unexpected directory name"
+        " 'x' for model 'y', directory name must equal model name\"\n"
+    )
+    poll = rpc_error(grpc.StatusCode.INTERNAL, "failed to load 'x', failed to poll from model repository")
+    known, unknown = load_error("x", poll, log), load_error("x", poll, None)
+    assert isinstance(known, LoadFailed)
+    assert str(known) == "unexpected directory name 'x' for model 'y', directory name must equal model name"
+    assert isinstance(unknown, LoadFailed) and "log" in str(unknown)
+    assert isinstance(load_error("x", rpc_error(grpc.StatusCode.UNAVAILABLE, "Socket closed"), log), TritonUnavailable)
+    assert isinstance(load_error("x", rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, ""), log), DeadlineExceeded)
+
+
+def test_last_poll_failure_of_the_very_model_counts(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "E Poll failed for model directory 'x': old\nE Poll failed for model directory 'xx': other\n"
+        "E failed to poll model 'x': model not found in any model repository.\nE Poll failed for model directory 'y': newer\n"
+    )
+    assert find_poll_cause(log, "x") == "model not found in any model repository."
+    assert find_poll_cause(log, "z") is None
+    assert find_poll_cause(tmp_path / "no-log", "x") is None
+
+
+def test_other_calls() -> None:
+    assert isinstance(call_error("index", rpc_error(grpc.StatusCode.UNAVAILABLE, "")), TritonUnavailable)
+    assert isinstance(call_error("index", rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, "")), TritonUnavailable)
+    assert type(call_error("index", rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "no"))) is TritonError

@@ -1,0 +1,452 @@
+"""The watcher: what counts as a model in a watch directory, when its signature changes, who keeps a name, and wake-ups."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelium.values import Candidate
+from modelium.watcher import Watcher
+from modelium.watcher.survey import Surveyor
+
+MINUTE_NS = 60_000_000_000
+
+
+def fill(folder: Path, *files: str) -> Path:
+    for name in files or ("config.json", "model.safetensors"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return folder
+
+
+def by_label(candidates: tuple[Candidate, ...]) -> dict[str, Candidate]:
+    return {candidate.label: candidate for candidate in candidates}
+
+
+def one(watcher: Watcher) -> Candidate:
+    (candidate,) = watcher.scan()
+    return candidate
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.01)
+
+
+# -- what is a model -------------------------------------------------------------------------------------------------
+
+
+def test_folders_organisations_empty_folders_and_single_onnx_files_are_models(tmp_path: Path) -> None:
+    fill(tmp_path / "minilm", "config.json", "1_Pooling/config.json", "onnx/model.onnx")
+    fill(tmp_path / "google" / "vit")
+    fill(tmp_path / "google" / "bert")
+    (tmp_path / "google" / "README.md").write_text("what we keep here")
+    (tmp_path / "to-be").mkdir()
+    fill(tmp_path / "half-copied" / "1_Pooling", "config.json")
+    fill(tmp_path, "net.onnx", "net.onnx.data", "weights.onnx_data", "notes.txt")
+    found = by_label(Watcher([tmp_path]).scan())
+    assert set(found) == {"minilm", "google/vit", "google/bert", "to-be", "half-copied", "net"}
+    assert found["google/vit"].name == "google--vit"
+    assert found["google/vit"].path == tmp_path / "google" / "vit"
+    assert found["net"].path == tmp_path / "net.onnx"
+    assert {candidate.root for candidate in found.values()} == {tmp_path}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".cache", ".locks", "x.incomplete", "x.part", "x.tmp", "x.crdownload", "x.lock", ".hidden", ".onnx", "datasets--a--b"],
+)
+def test_ignored_names_are_no_models(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / name)
+    assert Watcher([tmp_path]).scan() == ()
+
+
+def test_names_with_spaces_and_unicode_are_served_under_safe_names(tmp_path: Path) -> None:
+    fill(tmp_path / "mein modèle")
+    candidate = one(Watcher([tmp_path]))
+    assert (candidate.label, candidate.name) == ("mein modèle", "mein_0x20_mod_0xc3a8_le")
+    assert candidate.conflict is None
+
+
+def test_a_name_of_300_characters_is_shown_with_what_to_do(tmp_path: Path) -> None:
+    fill(tmp_path / ("o" * 150) / ("n" * 150))
+    candidate = one(Watcher([tmp_path]))
+    assert candidate.conflict is not None
+    assert "use a shorter one" in candidate.conflict
+    assert len(candidate.name) < 60
+
+
+def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).mkdir()
+    candidate = one(Watcher([tmp_path]))
+    candidate.label.encode()
+    assert candidate.name == "caf_0xe9_"
+
+
+# -- the Hugging Face cache ------------------------------------------------------------------------------------------
+
+
+def fill_cache(hub: Path, revision: str, *, main: bool = True) -> Path:
+    folder = hub / "models--org--name"
+    blob = fill(folder / "blobs", f"blob-{revision}") / f"blob-{revision}"
+    snapshot = folder / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").symlink_to(os.path.relpath(blob, snapshot))
+    if main:
+        fill(folder / "refs", "main")
+        (folder / "refs" / "main").write_text(revision)
+    return snapshot
+
+
+def test_a_cache_folder_serves_the_snapshot_of_main(tmp_path: Path) -> None:
+    first = fill_cache(tmp_path, "aaa")
+    watcher = Watcher([tmp_path])
+    before = one(watcher)
+    assert (before.label, before.name, before.path) == ("org/name", "org--name", first)
+    second = fill_cache(tmp_path, "bbb")
+    after = one(watcher)
+    assert after.path == second
+    assert after.signature != before.signature
+
+
+def test_without_a_reference_the_newest_snapshot_is_served(tmp_path: Path) -> None:
+    os.utime(fill_cache(tmp_path, "old", main=False), (1e9, 1e9))
+    newest = fill_cache(tmp_path, "new", main=False)
+    assert one(Watcher([tmp_path])).path == newest
+
+
+@pytest.mark.parametrize("reference", ["../../..", "", "gone", "a/b", "\0", "x" * 500])
+def test_a_bad_reference_never_leads_out_of_the_cache(tmp_path: Path, reference: str) -> None:
+    snapshot = fill_cache(tmp_path, "aaa")
+    (tmp_path / "models--org--name" / "refs" / "main").write_text(reference)
+    assert one(Watcher([tmp_path])).path == snapshot
+
+
+def test_a_cache_folder_whose_download_only_began_is_one_model(tmp_path: Path) -> None:
+    fill(tmp_path / "models--org--name" / "blobs", "abc.incomplete")
+    assert one(Watcher([tmp_path])).label == "org/name"
+
+
+# -- links -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_out_of_the_watch_directory_is_shown_but_not_followed(tmp_path: Path) -> None:
+    outside = fill(tmp_path / "outside" / "model")
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    (incoming / "linked").symlink_to(outside)
+    (incoming / "nowhere").symlink_to(tmp_path / "missing")
+    watcher = Watcher([incoming])
+    before = watcher.scan()
+    assert [(c.label, c.path) for c in before] == [("linked", incoming / "linked"), ("nowhere", incoming / "nowhere")]
+    fill(outside, "more.json")
+    assert watcher.scan() is before
+
+
+def test_loops_of_links_end(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "model")
+    (folder / "again").symlink_to(folder)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "round").symlink_to(tmp_path)
+    assert {"model", "round", "self"} == set(by_label(Watcher([tmp_path]).scan()))
+
+
+# -- signatures ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_gives_the_very_same_tuple(tmp_path: Path) -> None:
+    fill(tmp_path / "model")
+    fill(tmp_path / "org" / "name")
+    fill(tmp_path, "net.onnx")
+    watcher = Watcher([tmp_path])
+    assert watcher.scan() is watcher.scan()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: fill(folder, "new.json"),
+        lambda folder: (folder / "config.json").write_text("longer than it was"),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "config.json").rename(folder / "other.json"),
+        lambda folder: fill(folder, "onnx/model.onnx"),
+        lambda folder: fill(folder, "model.bin.part"),
+        lambda folder: rewrite_with_old_mtime(folder / "config.json"),
+    ],
+)
+def test_any_change_changes_the_signature_of_that_model_only(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    fill(tmp_path / "other")
+    folder = fill(tmp_path / "model")
+    watcher = Watcher([tmp_path])
+    before = by_label(watcher.scan())
+    change(folder)
+    after = by_label(watcher.scan())
+    assert after["model"].signature != before["model"].signature
+    assert after["other"] is before["other"]
+
+
+def rewrite_with_old_mtime(path: Path) -> None:
+    status = path.stat()
+    path.write_text(path.read_text()[::-1])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_external_data_beside_an_onnx_file_counts_for_its_signature(tmp_path: Path) -> None:
+    fill(tmp_path, "net.onnx")
+    watcher = Watcher([tmp_path])
+    before = one(watcher)
+    fill(tmp_path, "weights.bin")
+    assert one(watcher).signature != before.signature
+
+
+def test_a_copy_with_preserved_times_counts_as_old_and_the_future_as_now(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "model", "config.json")
+    os.utime(folder / "config.json", (1e9, 1e9))
+    watcher = Watcher([tmp_path])
+    assert one(watcher).newest_mtime == 1e9
+    os.utime(folder / "config.json", (9e9, 9e9))
+    assert one(watcher).newest_mtime == pytest.approx(time.time(), abs=60)
+
+
+def test_a_huge_folder_is_bounded(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "model")
+    deep = folder.joinpath(*"abcdefgh")
+    deep.mkdir(parents=True)
+    watcher = Watcher([tmp_path])
+    before = one(watcher)
+    fill(deep, "far-away.json")
+    assert one(watcher) is before
+
+
+def test_a_light_survey_sees_names_and_touched_folders_at_once_and_any_rewrite_within_four(tmp_path: Path) -> None:
+    folders = [fill(tmp_path / f"model-{number}") for number in range(8)]
+    surveyor = Surveyor(tmp_path)
+    later = time.time_ns() + 10 * MINUTE_NS
+    surveyor.survey(later)
+
+    def survey(*touched: Path) -> dict[str, str]:
+        found = surveyor.survey(later, touched=frozenset(map(str, touched)))
+        return {candidate.label: candidate.signature for candidate in found}
+
+    before = survey()
+    for folder in folders:
+        (folder / "config.json").write_text("rewritten in place")
+    first = survey(folders[5])
+    assert first["model-5"] != before["model-5"]
+    assert sum(first[label] == signature for label, signature in before.items()) >= 4  # the others wait for their turn
+    changed = [sum(survey()[label] != signature for label, signature in before.items()) for _ in range(4)]
+    assert changed == sorted(changed)
+    assert changed[-1] == 8
+    shutil.rmtree(folders[0])
+    fill(tmp_path / "new")
+    fill(folders[1], "new.json")
+    after = survey()
+    assert set(before) - set(after) == {"model-0"}
+    assert set(after) - set(before) == {"new"}
+
+
+PLACES = st.sampled_from(
+    [
+        "a",
+        "a/onnx",
+        "a/x",
+        "a/x/y",
+        "b",
+        "b/1_Pooling",
+        "models--o--n",
+        "models--o--n/snapshots/r",
+        "models--o--n/refs",
+        "c.onnx",
+    ]
+)
+CHANGES = st.tuples(st.sampled_from(["mkdir", "write", "part", "remove", "link", "move"]), PLACES, PLACES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CHANGES, max_size=12))
+def test_what_is_remembered_never_differs_from_a_first_look(changes: list[tuple[str, str, str]]) -> None:
+    with TemporaryDirectory() as directory:
+        root = Path(directory)
+        surveyor = Surveyor(root)
+        later = time.time_ns() + MINUTE_NS  # so that no directory counts as just changed, and what is remembered is used
+        for verb, place, other in changes:
+            with contextlib.suppress(OSError):
+                apply(verb, root / place, root / other)
+            assert surveyor.survey(later) == Surveyor(root).survey(later)
+
+
+def apply(verb: str, place: Path, other: Path) -> None:
+    match verb:
+        case "mkdir":
+            place.mkdir(parents=True)
+        case "write":
+            fill(place.parent, place.name) if place.suffix else fill(place, "main", "config.json")
+        case "part":
+            fill(place, "weights.part")
+        case "remove":
+            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+        case "link":
+            place.symlink_to(other)
+        case "move":
+            place.rename(other)
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_of_two_models_with_one_name_the_first_seen_keeps_it(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    fill(second / "bert")
+    first.mkdir()
+    watcher = Watcher([first, second])
+    assert one(watcher).conflict is None
+    fill(first / "bert")
+    fill(second / "bert", "touched-later.json")
+    holder, later = watcher.scan()
+    assert (holder.path, holder.conflict) == (second / "bert", None)
+    assert later.conflict is not None
+    assert "rename one of them" in later.conflict
+    assert str(second / "bert") in later.conflict
+    (first / "bert").rename(first / "bert-2")
+    assert [candidate.conflict for candidate in watcher.scan()] == [None, None]
+
+
+def test_the_name_goes_to_the_later_one_when_the_first_leaves(tmp_path: Path) -> None:
+    fill(tmp_path / "org" / "name")
+    watcher = Watcher([tmp_path])
+    watcher.scan()
+    fill_cache(tmp_path, "aaa")
+    assert [candidate.conflict is None for candidate in watcher.scan()] == [True, False]
+    shutil.rmtree(tmp_path / "org")
+    assert one(watcher).conflict is None
+
+
+# -- directories that go ---------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_vanishes_is_gone_from_the_next_scan(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "model")
+    watcher = Watcher([tmp_path])
+    assert len(watcher.scan()) == 1
+    shutil.rmtree(folder)
+    assert watcher.scan() == ()
+
+
+def test_a_watch_directory_that_vanishes_is_said_once_and_may_come_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    incoming = fill(tmp_path / "incoming" / "model").parent
+    watcher = Watcher([incoming])
+    assert len(watcher.scan()) == 1
+    shutil.rmtree(incoming)
+    with caplog.at_level(logging.WARNING):
+        assert watcher.scan() == watcher.scan() == ()
+    assert [record.message for record in caplog.records] == [
+        f"watch directory {incoming} is gone; its models are withdrawn until it is back"
+    ]
+    fill(incoming / "model")
+    assert len(watcher.scan()) == 1
+
+
+def test_a_watch_directory_inside_another_is_surveyed_once(tmp_path: Path) -> None:
+    fill(tmp_path / "inner" / "model")
+    fill(tmp_path / "outer-model")
+    watcher = Watcher([tmp_path, tmp_path / "inner", tmp_path / "inner"])
+    assert set(by_label(watcher.scan())) == {"model", "outer-model"}
+
+
+# -- wake-ups --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    return tmp_path / "incoming"
+
+
+@pytest.fixture
+def woken(incoming: Path) -> Iterator[tuple[Watcher, threading.Event]]:
+    watcher, event = Watcher([incoming], settle_seconds=0.01), threading.Event()
+    threads = set(threading.enumerate())
+    watcher.start(event.set)
+    watcher.start(event.set)
+    watcher.scan()
+    yield watcher, event
+    watcher.stop()
+    watcher.stop()
+    assert set(threading.enumerate()) == threads
+
+
+def settle(watcher: Watcher, event: threading.Event) -> None:
+    """Scan until nothing rings any more, as the controller would."""
+    watcher.scan()
+    event.clear()
+    while event.wait(0.15):
+        event.clear()
+
+
+def test_start_makes_the_directory_and_a_dropped_model_wakes(
+    incoming: Path, woken: tuple[Watcher, threading.Event], tmp_path: Path
+) -> None:
+    watcher, event = woken
+    shutil.copytree(fill(tmp_path / "source"), incoming / "model")
+    began = time.monotonic()
+    assert event.wait(5)
+    assert time.monotonic() - began < 1.0
+    wait_for(lambda: len(watcher.scan()) == 1)
+
+
+def test_a_rename_in_the_folder_wakes_at_once(incoming: Path, woken: tuple[Watcher, threading.Event]) -> None:
+    watcher, event = woken
+    fill(incoming / "model", "model.safetensors.part")
+    settle(watcher, event)
+    (incoming / "model" / "model.safetensors.part").rename(incoming / "model" / "model.safetensors")
+    began = time.monotonic()
+    assert event.wait(5)
+    assert time.monotonic() - began < 0.4  # watchdog alone would hold it back for 0.5 s
+
+
+def test_ignored_names_and_our_own_reading_do_not_wake(incoming: Path, woken: tuple[Watcher, threading.Event]) -> None:
+    watcher, event = woken
+    fill(incoming / "model", "config.json", ".cache/x")
+    settle(watcher, event)
+    fill(incoming / "model", ".cache/huggingface/y", "model.safetensors.incomplete", "a.lock")
+    (incoming / "model" / "config.json").read_text()
+    assert not event.wait(0.3)
+
+
+def test_a_watch_directory_that_comes_back_is_watched_again(incoming: Path, woken: tuple[Watcher, threading.Event]) -> None:
+    watcher, event = woken
+    shutil.rmtree(incoming)
+    watcher.scan()
+    incoming.mkdir()
+    settle(watcher, event)
+    fill(incoming / "model")
+    assert event.wait(5)
+
+
+def test_a_change_makes_the_watcher_look_again(incoming: Path, woken: tuple[Watcher, threading.Event]) -> None:
+    watcher, event = woken
+    folder = fill(incoming / "model")
+    settle(watcher, event)
+    with (folder / "model.safetensors").open("ab", buffering=0) as growing:  # a write sends no event that we listen to
+        growing.write(b"x")
+        before = watcher.scan()
+        event.clear()
+        assert event.wait(5)
+        growing.write(b"x")
+        assert watcher.scan() != before
