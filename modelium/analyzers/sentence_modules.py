@@ -1,7 +1,7 @@
 """sentence-transformers' ``modules.json``: how token embeddings become one vector.
 
 What enters: a folder that has ``modules.json``. What leaves: its ``Pooling`` and width. A module that the python
-runtime does not run (Dense, LSTM, SPLADE …) would change the vectors: such a folder is refused rather than answered
+runtime does not run (LSTM, SPLADE …) would change the vectors: such a folder is refused rather than answered
 wrongly.
 """
 
@@ -31,6 +31,7 @@ def read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
         raise Refused("modules.json is not a list of modules", "copy the model's own modules.json")
     pooling: JsonObject | None = None
     normalize = False
+    width: int | None = None
     for module in modules:
         kind, where = text(module, "type").rsplit(".", 1)[-1], text(module, "path").strip("/")
         match kind:
@@ -42,21 +43,28 @@ def read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
                 pooling = _read_module(folder, f"{where}/config.json" if where else "config.json")
             case "Normalize":
                 normalize = True
+            case "Dense":  # its weights are small and of its own; the last one sets the width
+                width = integer(_read_module(folder, f"{where}/config.json"), "out_features")
+                if f"{where}/model.safetensors" not in folder:
+                    _require(folder, f"{where}/pytorch_model.bin")
             case "Dropout":  # does nothing outside training
                 continue
             case _:
                 raise Refused(f"modules.json has the module {kind or '?'}, which the python runtime does not run", _HINT)
     if pooling is None:
-        return Pooling(mode=PoolingMode.MEAN, normalize=normalize), None
-    return Pooling(mode=_mode(pooling), normalize=normalize), integer(
-        pooling, "embedding_dimension", "word_embedding_dimension"
-    )
+        return Pooling(mode=PoolingMode.MEAN, normalize=normalize), width
+    width = width or integer(pooling, "embedding_dimension", "word_embedding_dimension")
+    return Pooling(mode=_mode(pooling), normalize=normalize), width
 
 
-def _read_module(folder: Folder, name: str) -> JsonObject:
+def _require(folder: Folder, name: str) -> None:
     if name not in folder:
         part = MissingPart(file=name, present_bytes=0)
         raise NotYet(f"{name}: not there yet", part, hint_when_stale=f"copy {name} too: modules.json refers to it")
+
+
+def _read_module(folder: Folder, name: str) -> JsonObject:
+    _require(folder, name)
     return read_object(folder, name, _MAX_MODULES_BYTES)
 
 

@@ -33,9 +33,7 @@ class Folders:
         self._loads = loads
         settings = desk.settings
         self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
-        self._want_at_discovery = (
-            Demand.DISCOVERY if settings.orchestration.load_on_discovery and settings.modelium_brain.enabled else Demand.NONE
-        )
+        self._want_at_discovery = Demand.DISCOVERY if settings.orchestration.load_on_discovery else Demand.NONE
 
     def scanned(self, event: Scanned) -> None:
         """Add what is new, look again at what changed, let go what is gone."""

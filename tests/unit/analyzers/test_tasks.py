@@ -187,7 +187,7 @@ def test_pooling_that_the_runtime_lacks_is_refused(tmp_path: Path, pooling: dict
 
 
 def test_a_module_that_the_runtime_lacks_is_refused(tmp_path: Path) -> None:
-    assert "Dense" in unsupported(drop(tmp_path / "m", files=_modules("Transformer", "Pooling", "Dense"))).why
+    assert "LSTM" in unsupported(drop(tmp_path / "m", files=_modules("Transformer", "Pooling", "LSTM"))).why
     assert "list of modules" in unsupported(drop(tmp_path / "n", files={"modules.json": "{}"})).why
 
 

@@ -1,0 +1,158 @@
+"""What a plan depends on, and what it says. Instants are readings of the controller's monotonic clock, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from modelium.values.models import ModelProfile, Task
+from modelium.values.places import Fleet, Footprint, Placement, Runtime
+
+
+class State(StrEnum):
+    """Where a model is in its life. ``brain.lifecycle`` holds the one table of legal transitions."""
+
+    INCOMPLETE = "INCOMPLETE"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNLOADED = "UNLOADED"
+    LOADING = "LOADING"
+    LOADED = "LOADED"
+    DRAINING = "DRAINING"
+    UNLOADING = "UNLOADING"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Use of one model as the brain sees it.
+
+    ``qps``: requests per second over the window, from Triton's statistics, so traffic straight to Triton counts.
+    ``last_used_at``: the *end* of the last request, or the load if there was none since. ``in_flight``: leases plus what
+    Triton reports as pending. ``requests``: since Modelium started.
+    """
+
+    qps: float = 0.0
+    last_used_at: float = 0.0
+    in_flight: int = 0
+    requests: int = 0
+
+    def idle_s(self, now: float) -> float:
+        """Seconds without use; 0 while a request is in flight (rule 5)."""
+        return 0.0 if self.in_flight else max(0.0, now - self.last_used_at)
+
+
+class Demand(IntEnum):
+    """Who wants a model loaded, weakest first. Only POLICY and above may push another model out."""
+
+    NONE = 0
+    DISCOVERY = 1  # it was dropped: load it if there is room
+    RESTORE = 2  # it was loaded when Triton or Modelium went down
+    POLICY = 3  # always_loaded or pinned
+    USER = 4  # POST /models/NAME/load
+    REQUEST = 5  # a request waits for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """One model in a snapshot: what ``plan()`` may look at.
+
+    ``waiting``: requests that wait for it; ``demand``: who wants it loaded, since ``demand_since``; ``retry_at``: a failed
+    load is not tried before this instant (None: quarantined until the folder changes).
+    ``bytes_held``: what it occupies, or was promised, on ``placement.device_id`` now; 0 when unloaded.
+    """
+
+    name: str
+    state: State
+    profile: ModelProfile | None
+    footprint: Footprint
+    placement: Placement | None = None
+    usage: Usage = field(default_factory=Usage)
+    pinned: bool = False
+    always_loaded: bool = False
+    demand: Demand = Demand.NONE
+    demand_since: float = 0.0
+    waiting: int = 0
+    retry_at: float | None = 0.0
+    loaded_at: float = 0.0
+    load_seconds: float = 0.0  # the last measured load, 0 when never loaded
+    bytes_held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """The knobs of eviction, from ``orchestration.policies``."""
+
+    evict_after_idle_seconds: float = 300.0
+    pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
+    evict: bool = True  # False: nothing is ever unloaded by policy
+    cost_aware: bool = True  # False: victims in order of idle time alone
+    loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the connected Triton can run, and what the configuration allows."""
+
+    backends: frozenset[str] = frozenset({"python", "onnxruntime"})
+    vllm_enabled: bool = True
+    onnx_enabled: bool = True
+    ray_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOverride:
+    """``models: {NAME: …}`` of modelium.yaml: what the user decided by hand. None means: decide for me."""
+
+    runtime: Runtime | None = None
+    device: str | None = None
+    task: Task | None = None
+    pin: bool = False
+    allow_custom_code: bool = False
+    max_batch_size: int | None = None
+    instance_count: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """All that a plan may depend on. Time is an argument."""
+
+    now: float
+    models: tuple[ModelView, ...]
+    fleet: Fleet
+    policies: Policies
+    overrides: Mapping[str, ModelOverride] = field(default_factory=dict)
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities())
+
+
+class Verb(StrEnum):
+    LOAD = "load"
+    UNLOAD = "unload"
+    KEEP = "keep"
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision about one model with its reason; ``rule`` is the number in the docstring of the function that made it.
+
+    ``placement`` is set on LOAD. The log of decisions, ``modelium why`` and the tests all read this value.
+    """
+
+    at: float
+    model: str
+    verb: Verb
+    rule: str  # "evict.5", "place.2" …
+    reason: str
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now: ``actions`` (LOAD, UNLOAD) in order, and a decision for every model that was considered."""
+
+    actions: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    pressure: Mapping[str, str] = field(default_factory=dict)  # device id → why it is under pressure

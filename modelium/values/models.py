@@ -1,0 +1,175 @@
+"""What a folder is: the analyzers' words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Task(StrEnum):
+    """What a model does, in Hugging Face's words for ``pipeline_tag``. ``TENSORS`` is a bare graph (ONNX)."""
+
+    FEATURE_EXTRACTION = "feature-extraction"
+    SENTENCE_SIMILARITY = "sentence-similarity"
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    FILL_MASK = "fill-mask"
+    QUESTION_ANSWERING = "question-answering"
+    ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
+    TEXT_GENERATION = "text-generation"
+    TRANSLATION = "translation"
+    SUMMARIZATION = "summarization"
+    TEXT2TEXT_GENERATION = "text2text-generation"
+    IMAGE_CLASSIFICATION = "image-classification"
+    OBJECT_DETECTION = "object-detection"
+    IMAGE_FEATURE_EXTRACTION = "image-feature-extraction"
+    AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
+    AUDIO_CLASSIFICATION = "audio-classification"
+    TENSORS = "tensors"
+
+
+class WeightFormat(StrEnum):
+    """How the weights lie on disk. ``PICKLE`` is a torch zip or legacy pickle: read with ``weights_only=True``."""
+
+    SAFETENSORS = "safetensors"
+    PICKLE = "pickle"
+    ONNX = "onnx"
+    GGUF = "gguf"
+
+
+class PoolingMode(StrEnum):
+    """How token embeddings become one sentence embedding (sentence-transformers' words)."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    MAX = "max"
+    LAST_TOKEN = "lasttoken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooling:
+    """Pooling of a sentence-transformers folder (``modules.json``): the mode, and whether vectors are L2-normalised."""
+
+    mode: PoolingMode
+    normalize: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One input or output as Triton sees it.
+
+    ``datatype`` is KServe's word (``FP32``, ``INT64``, ``BYTES`` …); ``dims`` excludes the batch dimension when the
+    model batches, -1 is a dimension of any size; ``optional`` holds for inputs only.
+    """
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxGraph:
+    """The signature of an ONNX file, from its protobuf alone. ``dims`` of the tensors *include* the first dimension.
+
+    ``dynamic_batch``: the first dimension of every input and output is symbolic. ``external_data``: side files that hold
+    tensors, relative to the ONNX file. ``file``: the ONNX file, relative to the model's path ("" when it is the path).
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    dynamic_batch: bool
+    opset: int
+    external_data: tuple[str, ...] = ()
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """What a folder is, read from headers and JSON only.
+
+    ``parameters`` and ``weight_bytes`` are exact: from the tensors' headers, never from file sizes. ``labels`` are in id
+    order. ``max_length`` is in tokens (text), None where the model has no such limit. ``fingerprint`` identifies the
+    revision: it changes when any file that matters changes.
+    """
+
+    name: str
+    path: Path
+    task: Task
+    library: str  # transformers · sentence-transformers · onnx
+    architecture: str  # "BertModel"; for ONNX the producer or "onnx"
+    model_type: str = ""
+    weight_format: WeightFormat = WeightFormat.SAFETENSORS
+    parameters: int = 0
+    weight_bytes: int = 0
+    dtype: str = "float32"
+    quantization: str | None = None
+    max_length: int | None = None
+    labels: tuple[str, ...] = ()
+    embedding_width: int | None = None
+    pooling: Pooling | None = None
+    is_llm: bool = False  # a decoder that generates text: vLLM's ground
+    needs_custom_code: bool = False
+    onnx: OnnxGraph | None = None
+    task_source: str = ""  # why this task: "architectures: BertModel", "README pipeline_tag" …
+    fingerprint: str = ""
+
+    @property
+    def label_count(self) -> int:
+        return len(self.labels)
+
+    @property
+    def pickled(self) -> bool:
+        return self.weight_format is WeightFormat.PICKLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingPart:
+    """A file that is not whole yet. ``expected_bytes`` is None where only its presence is known to be required."""
+
+    file: str
+    present_bytes: int
+    expected_bytes: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incomplete:
+    """A copy under way: what is missing, as a sentence for the user and as parts for a progress bar."""
+
+    name: str
+    path: Path
+    why: str
+    missing: tuple[MissingPart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsupported:
+    """A folder that cannot be served, and what would change that."""
+
+    name: str
+    path: Path
+    why: str
+    hint: str = ""
+
+
+Analysis = ModelProfile | Incomplete | Unsupported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Something in ``incoming/`` that may be a model: the watcher's output, the analyzers' input.
+
+    ``name`` is the served name (``[A-Za-z0-9._-]+``); ``label`` is what the user sees (``org/name``). ``signature`` is a
+    cheap digest of the file names, sizes and mtimes: equal signatures mean that nothing has to be read again.
+    ``conflict`` is set on the later of two candidates with one name. ``newest_mtime`` is wall-clock seconds.
+    """
+
+    name: str
+    label: str
+    path: Path
+    root: Path  # the watch directory it came from; links that leave it are refused
+    signature: str
+    newest_mtime: float
+    conflict: str | None = None

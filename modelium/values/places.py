@@ -1,0 +1,73 @@
+"""Where models are served, and what that takes. Sizes are in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Runtime(StrEnum):
+    """Who executes the model inside Triton: the name of the Triton backend, or ``ray`` behind the python backend."""
+
+    VLLM = "vllm"
+    ONNXRUNTIME = "onnxruntime"
+    PYTHON = "python"
+    RAY = "ray"
+
+
+class DeviceKind(StrEnum):
+    HOST = "host"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A place for models. ``used_bytes`` is what is really taken now (by anybody); ``budget_bytes`` is what models may use.
+
+    ``index`` is NVML's and Triton's GPU ordinal, -1 for the host.
+    """
+
+    id: str  # "host" · "cuda:0"
+    kind: DeviceKind
+    index: int
+    name: str
+    total_bytes: int
+    used_bytes: int
+    budget_bytes: int
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Every device of this machine, the host included."""
+
+    devices: tuple[Device, ...]
+
+    def get(self, device_id: str) -> Device | None:
+        return next((d for d in self.devices if d.id == device_id), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Memory of one model on its device. What was measured once is what the next placement uses (rule 7)."""
+
+    estimated_bytes: int
+    measured_bytes: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How and where a model is to be served: everything the entry needs besides the profile."""
+
+    runtime: Runtime
+    device_id: str
+    device_kind: DeviceKind
+    device_index: int
+    footprint: Footprint
+    max_batch_size: int
+    instance_count: int = 1
+    reason: str = ""

@@ -1,0 +1,60 @@
+"""What can be seen from outside: the gateway's, the metrics' and the CLI's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelium.values.decisions import Decision, State
+from modelium.values.models import MissingPart, ModelProfile
+from modelium.values.places import Fleet, Footprint, Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One model as users see it: ``GET /models/{name}``, ``modelium status`` and the metrics are made from this."""
+
+    name: str
+    label: str
+    path: Path
+    state: State
+    reason: str
+    profile: ModelProfile | None = None
+    placement: Placement | None = None
+    footprint: Footprint | None = None
+    missing: tuple[MissingPart, ...] = ()
+    qps: float = 0.0
+    idle_s: float | None = None  # None while not loaded
+    leases: int = 0
+    waiting: int = 0
+    requests: int = 0
+    pinned: bool = False
+    failures: int = 0
+    retry_in_s: float | None = None
+    quarantined: bool = False
+    revision_error: str = ""  # a newer revision failed to load; the old one goes on serving
+    load_seconds: float = 0.0
+    loads: int = 0
+    unloads: int = 0
+    decisions: tuple[Decision, ...] = ()  # the last ones, newest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """Triton as the controller knows it."""
+
+    up: bool = False
+    version: str = ""
+    restarts: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that can be seen from outside, at one instant of the monotonic clock."""
+
+    now: float
+    models: tuple[ModelStatus, ...]
+    fleet: Fleet
+    server: ServerStatus
+    scanned: bool = False  # the first scan of incoming/ is over
