@@ -28,7 +28,8 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 export UV_LINK_MODE ?= hardlink
 
-SOURCES := modelium tests bench scripts
+TYPED := modelium tests bench scripts
+SOURCES := $(TYPED) repository_templates triton
 PYTEST_FLAGS ?=
 MINUTES ?= 2
 
@@ -64,16 +65,16 @@ test-fast: .venv/.made ## the tests that need no server, in seconds
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 tests/unit $(PYTEST_FLAGS)
 
 lint: .venv/.made ## ruff (rules and format) and the layers of imports
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/lint-imports
 
 format: .venv/.made ## put the code into ruff's format
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
 
 types: .venv/.made ## mypy, strict
-	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/mypy $(TYPED)
 
 check: lint types test ## what CI runs: lint, types and the whole test suite (which holds docs and code together)
 

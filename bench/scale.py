@@ -1,7 +1,8 @@
 """Many folders: how long the start-up scan of 2,000 takes, what a quiet tick costs, how much memory the controller holds.
 
-Figures aimed at: scan ≤ 10 s, a quiet tick ≤ 50 ms of CPU, RSS ≤ 300 MB. The folders are whole (a configuration, a vocabulary,
-a safetensors file whose header is right), and nothing is loaded: ``load_on_discovery: false``.
+Figures aimed at: scan ≤ 10 s, a quiet tick ≤ 50 ms of CPU (the check of use with its plan, and the scan, each on its own),
+RSS ≤ 300 MB. The folders are whole (a configuration, a vocabulary, a safetensors file whose header is right), and nothing is
+loaded: ``load_on_discovery: false``.
 """
 
 from __future__ import annotations
@@ -17,30 +18,42 @@ from served import Served, serve
 
 _TICK_S = 1.0
 _QUIET_S = 20.0
+_NEVER_S = 3600.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folders", type=int, default=2000)
     folders = parser.parse_args().folders
-    settings = {
-        "orchestration": {
-            "load_on_discovery": False,
-            "model_discovery": {"scan_interval_seconds": _TICK_S},
-            "policies": {"check_interval_seconds": _TICK_S},
-        }
-    }
-    with serve(settings) as served:
+    with serve(settings(check_s=_TICK_S, scan_s=_NEVER_S)) as served:
         empty_s = served.up_after_s
         empty_ms = quiet_tick_ms(served)
-    with serve(settings, prepare=lambda incoming: fill(incoming, folders), ready=False) as served:
+    with serve(
+        settings(check_s=_TICK_S, scan_s=_NEVER_S), prepare=lambda incoming: fill(incoming, folders), ready=False
+    ) as served:
         began = time.perf_counter()
         served.wait("every folder analyzed", lambda: unloaded(served) == folders, within_s=120, every_s=0.1)
         full_s = time.perf_counter() - began
-        tick_ms = quiet_tick_ms(served)
+        pass_ms = quiet_tick_ms(served)
         rss_mb = psutil.Process(served.pid).memory_info().rss / 1e6
+    with serve(
+        settings(check_s=_NEVER_S, scan_s=_TICK_S), prepare=lambda incoming: fill(incoming, folders), ready=False
+    ) as served:
+        served.wait("every folder analyzed", lambda: unloaded(served) == folders, within_s=120, every_s=0.1)
+        scan_ms = quiet_tick_ms(served)
     print(f"{folders} folders: all known {full_s:.1f} s after the start of the process (ready with no folder: {empty_s:.1f} s)")
-    print(f"a quiet tick: {tick_ms:.1f} ms of CPU (with no folder: {empty_ms:.1f} ms); RSS {rss_mb:.0f} MB")
+    print(f"CPU of a quiet check {pass_ms:.1f} ms (with no folder {empty_ms:.1f} ms), of a quiet scan {scan_ms:.1f} ms")
+    print(f"RSS {rss_mb:.0f} MB")
+
+
+def settings(*, check_s: float, scan_s: float) -> dict[str, object]:
+    return {
+        "orchestration": {
+            "load_on_discovery": False,
+            "model_discovery": {"scan_interval_seconds": scan_s},
+            "policies": {"check_interval_seconds": check_s},
+        }
+    }
 
 
 def unloaded(served: Served) -> int:

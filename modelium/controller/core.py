@@ -12,6 +12,7 @@ import difflib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from modelium.brain import plan as planner
 from modelium.config import Settings
@@ -226,8 +227,13 @@ class Controller:
         )
 
     def status(self, name: str) -> ModelStatus:
-        """Raises ``UnknownModel`` with the nearest names."""
-        return self._find(name).status(time.monotonic(), self._desk.usage_window_s)
+        """One model; its decisions begin with what the next pass would say. Raises ``UnknownModel`` with the nearest names."""
+        model, now = self._find(name), time.monotonic()
+        status = model.status(now, self._desk.usage_window_s)
+        if model.state is not State.LOADED:
+            return status
+        said = planner.explain(self._loop.observe(now), model.key)
+        return replace(status, decisions=(said, *status.decisions)) if said is not None else status
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""

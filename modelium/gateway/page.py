@@ -63,7 +63,7 @@ async function refresh() {
     document.getElementById("devices").replaceChildren(...reply.devices.map(device => {
       const line = document.createElement("p"), bar = document.createElement("progress");
       bar.max = device.total_bytes; bar.value = device.used_bytes;
-      line.append(bar, ` ${device.id} ${device.name}: ${size(device.used_bytes)} used of ${size(device.total_bytes)}, ` +
+      line.append(bar, ` ${device.name}: ${size(device.used_bytes)} used of ${size(device.total_bytes)}, ` +
                        `models may take ${size(device.budget_bytes)}`);
       return line;
     }));

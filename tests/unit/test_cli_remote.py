@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from modelium.cli import replies, show
 from modelium.cli.remote import Refused, Remote, Unreachable, model_path
+from modelium.cli.terminal import duration
 from modelium.gateway.json_views import plan_view, snapshot_view, status_view
 from modelium.values import (
     Decision,
@@ -259,6 +260,13 @@ def test_a_wish_is_confirmed_in_one_line(verb: str, words: str) -> None:
     text = text_of(show.outcome(verb, replies.model(reply_of(status_view(LOADED, 50.0)))))
     assert words in text
     assert len(text.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(None, ""), (0.4, "0 s"), (75, "1 min 15 s"), (4000, "1 h 6 min"), (200_000, "2 d 7 h")]
+)
+def test_durations_are_told_as_people_do(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_a_reply_of_another_version_is_an_error_with_its_place() -> None:

@@ -57,6 +57,20 @@ def test_make_targets_exist(page: Path) -> None:
         assert target in targets, f"{page.name}: make {target}"
 
 
+def test_every_make_target_has_a_line_of_help() -> None:
+    makefile = text_of("Makefile")
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert re.findall(r"^([a-z-]+):.* ## .+$", makefile, re.MULTILINE) == phony[1].split()
+
+
+def test_ci_runs_what_make_check_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "exec make check" in script.read_text(encoding="utf-8")
+    assert re.search(r"^check: lint types test ", text_of("Makefile"), re.MULTILINE)
+
+
 # -- verbs ---------------------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,10 @@ def load_model(settings: Settings, auto_class: str) -> PreTrainedModel:
         use_safetensors=not settings.pickled,
         dtype=torch.float32 if settings.device == "cpu" else "auto",
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below, with the tensors' names, which the exception would not have
     )
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise RuntimeError(f"{name} is {_shape(found)} in the weights of {folder}, but {_shape(wanted)} by its config.json")
     missing = sorted(name for name in info["missing_keys"] if not _HARMLESS.search(name))
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -71,3 +74,7 @@ def move(inputs: dict[str, torch.Tensor], model: PreTrainedModel) -> dict[str, t
         for name, value in inputs.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _shape(shape: Any) -> str:
+    return "×".join(str(size) for size in shape)

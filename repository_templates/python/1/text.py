@@ -167,4 +167,5 @@ class FillMask:
             "TOKEN_STR": as_bytes([self._tokenizer.decode([token]) for token in tokens]),
             "SEQUENCE": as_bytes(sequences),
             "MASK": ints(masks),
+            "COUNT": ints([len(scores)]),
         }
