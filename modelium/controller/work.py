@@ -163,6 +163,7 @@ class Work:
                 await asyncio.to_thread(self._repository.write, profile, placement, override=override)
             elif fresh:
                 await asyncio.to_thread(self._repository.touch, key)
+            started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
         except DeadlineExceeded:
             self.discard(key)

@@ -85,6 +85,9 @@ def server_environment(report: RuntimeReport, run_mark: tuple[str, str]) -> dict
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Idle OpenMP threads spin by default, in every model's process: two models on a busy machine then take half a second
+        # for what takes 20 ms.
+        "OMP_WAIT_POLICY": environment.get("OMP_WAIT_POLICY", "PASSIVE"),
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         run_mark[0]: run_mark[1],

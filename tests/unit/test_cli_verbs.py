@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -166,16 +165,11 @@ def test_a_remote_verb_with_nobody_there_is_one_line(capsys: pytest.CaptureFixtu
             assert capsys.readouterr().err.startswith(expected)
 
 
-def test_help_comes_quickly_and_without_the_heavy_imports() -> None:
+def test_help_comes_without_the_heavy_imports() -> None:
     code = (
         "import sys, modelium.cli; sys.exit(bool({'pydantic', 'aiohttp', 'transformers', 'grpc', 'yaml'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "modelium.cli", "--help"], cwd=ROOT, timeout=60, check=True, stdout=subprocess.DEVNULL
-    )
-    assert time.perf_counter() - began < 2.0  # 0.4 s on a quiet machine
 
 
 # -- doctor --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import torch
 import triton_python_backend_utils as pb_utils
 
 from .contract import Answer, BadInput, Row, Settings, TaskModel, parse_json
+from .rehearsal import rehearse
 
 # task → where it is computed. Imported when a model of that task is loaded: a text model never imports an image library.
 _TASKS = {
@@ -44,6 +45,8 @@ _TASKS = {
     "audio-classification": (".audio", "AudioClassification"),
 }
 
+_GENERATING = frozenset({"text-generation", "translation", "summarization", "text2text-generation"})
+
 
 class TritonPythonModel:
     """What Triton calls. One process holds one instance, so nothing here is shared or locked."""
@@ -58,6 +61,10 @@ class TritonPythonModel:
         self._inputs: list[str] = [one["name"] for one in config["input"] if one["name"] != "PARAMETERS"]
         self._batches = int(config.get("max_batch_size", 0)) > 0
         self._task: TaskModel = getattr(importlib.import_module(module, __package__), name)(settings)
+        required = [one["name"] for one in config["input"] if not one.get("optional")]
+        trouble = rehearse(self._task, required, {"max_new_tokens": 1} if settings.task in _GENERATING else {})
+        if trouble is not None:
+            pb_utils.Logger.log_warn(f"the rehearsal before the first request went wrong: {trouble}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         responses: list[Any] = [None] * len(requests)
