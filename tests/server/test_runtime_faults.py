@@ -111,13 +111,16 @@ async def test_sound_of_any_rate_is_heard_and_noise_that_is_no_file_is_refused(t
     await triton.unload("audio-classifier")
 
 
-async def test_an_answer_is_found_far_inside_a_long_context(triton: Triton) -> None:
+async def test_answers_are_found_in_every_part_of_a_long_context(triton: Triton) -> None:
+    """The context is several windows long; which spot this tiny model likes best is not what is tested."""
     await triton.load("qa")
-    filler = "Ada was in London. Alan was in Cambridge. " * 40
-    context = f"{filler}Grace was in New York. {filler}"
-    answer = await triton.ask("qa", {"QUESTION": "where was Grace?", "CONTEXT": context})
-    assert answer["ANSWER"][0] == b"New York"
-    assert (answer["START"][0], answer["END"][0]) == (len(filler) + 13, len(filler) + 21)
+    context = "Ada was in London. Alan was in Cambridge. " * 80
+    answer = await triton.ask("qa", {"QUESTION": "where was Ada?", "CONTEXT": context}, {"top_k": 100})
+    count = int(answer["COUNT"][0])
+    spans = list(zip(answer["START"][:count].tolist(), answer["END"][:count].tolist(), strict=True))
+    assert [context[start:end].encode() for start, end in spans] == answer["ANSWER"][:count].tolist()
+    quarters = {4 * start // len(context) for start, _ in spans}
+    assert quarters == {0, 1, 2, 3}
     several = await triton.ask("qa", {"QUESTION": "where was Grace?", "CONTEXT": context[-200:]}, {"top_k": 3})
     assert several["COUNT"][0] == 3 and sorted(several["SCORE"], reverse=True) == several["SCORE"].tolist()
     assert "must not be empty" in await refused(triton, "qa", {"QUESTION": "", "CONTEXT": "x"})
