@@ -23,7 +23,7 @@ from modelium.gateway.app import build_app, build_runner
 from modelium.gateway.metrics_app import build_metrics_app
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.repository import ModelRepository
+from modelium.repository import ModelRepository, writable_runtimes
 from modelium.triton.addresses import claim_addresses
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
@@ -61,6 +61,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         log_path=server.log_path if isinstance(server, EmbeddedServer) else None,
     )
     recorder = Recorder()
+    runtimes = writable_runtimes()
     repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping)
     controller = Controller(
         settings,
@@ -69,7 +70,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         devices=Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction),
         ledger=Ledger.load(triton.state_directory / "ledger.json"),
         recorder=recorder,
-        backends=lambda: server.backends,
+        backends=lambda: server.backends & runtimes,
         server_pid=lambda: server.pid,
     )
     discovery = settings.orchestration.model_discovery

@@ -190,9 +190,9 @@ class Settings(BaseSettings):
         }
 
     def capabilities(self, backends: frozenset[str]) -> Capabilities:
-        """What may be used, given the backends that the connected Triton has."""
+        """What may be used, given the backends that the connected Triton has (and that entries can be written for)."""
         return Capabilities(
-            backends=frozenset(self.triton.backends) or backends,
+            backends=backends,
             vllm_enabled=self.vllm.enabled,
             onnx_enabled=self.onnx.enabled,
             ray_enabled=self.ray.enabled,

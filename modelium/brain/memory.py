@@ -14,8 +14,8 @@ MIB = 2**20
 # Measured on a 2-core x86-64 machine, torch 2.13 / transformers 5.23 / onnxruntime 1.32, one stub process, PSS: an imported
 # torch + transformers with a model of no size to speak of, and onnxruntime with an empty graph.
 _PROCESS_BYTES = {
-    Runtime.PYTHON: 330 * MIB,
-    Runtime.ONNXRUNTIME: 110 * MIB,
+    Runtime.PYTHON: 240 * MIB,
+    Runtime.ONNXRUNTIME: 60 * MIB,
     Runtime.VLLM: 3000 * MIB,
     Runtime.RAY: 600 * MIB,
 }

@@ -123,7 +123,8 @@ def inspect(path: Path, settings: Settings) -> Inspection:
             raise NotAModel(f"{path} is not complete: {why}")
         case Unsupported(why=why, hint=hint):
             raise NotAModel(f"{path} cannot be served: {why}" + (f" ({hint})" if hint else ""))
-    choice = choose_runtime(profile, settings.capabilities(_EMBEDDED_BACKENDS), override)
+    backends = (frozenset(settings.triton.backends) or _EMBEDDED_BACKENDS) & repository.writable_runtimes()
+    choice = choose_runtime(profile, settings.capabilities(backends), override)
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
     fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction).fleet()

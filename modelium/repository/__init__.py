@@ -30,7 +30,7 @@ from modelium.repository.staging import Staging, newest_mtime_ns, put, write_fil
 from modelium.resources import templates_directory
 from modelium.values import ModelOverride, ModelProfile, Placement, Runtime
 
-__all__ = ["MARKER", "ModelRepository", "render"]
+__all__ = ["MARKER", "ModelRepository", "render", "writable_runtimes"]
 
 MARKER = "modelium.json"
 _FORMAT = 1
@@ -160,6 +160,11 @@ class ModelRepository:
             return str(path)
         longest = max(prefixes, key=lambda local: len(local.parts))
         return str(PurePosixPath(self._mapping[longest]) / path.relative_to(longest).as_posix())
+
+
+def writable_runtimes() -> frozenset[str]:
+    """The runtimes that there is a template for: a model is planned for no other."""
+    return frozenset(path.parent.name for path in templates_directory().glob("*/config.pbtxt"))
 
 
 def render(

@@ -182,7 +182,10 @@ def check_named(checks: tuple[diagnosis.Check, ...], name: str) -> diagnosis.Che
 def test_doctor_names_the_taken_port_and_the_missing_runtime(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        Path("modelium.yaml").write_text(f"triton: {{http_url: '127.0.0.1:{port}', runtime_directory: ./nothing}}")
+        # The gateway's port too: a Modelium that happens to run on the default one makes its own ports no fault.
+        Path("modelium.yaml").write_text(
+            f"gateway: {{port: {port}}}\ntriton: {{http_url: '127.0.0.1:{port}', runtime_directory: ./nothing}}"
+        )
         assert run("doctor", "--json") == 1
         as_json = capsys.readouterr().out
         assert run("doctor") == 1

@@ -147,8 +147,7 @@ def test_overrides_reach_the_brain_as_values(tmp_path: Path) -> None:
     assert override.pin and override.allow_custom_code and override.device is None
 
 
-def test_capabilities_are_the_configured_backends_or_the_found_ones() -> None:
+def test_capabilities_join_what_triton_has_with_what_is_allowed() -> None:
     found = frozenset({"python", "vllm"})
-    assert Settings().capabilities(found).backends == found
-    chosen = Settings.model_validate({"triton": {"backends": ["onnxruntime"]}})
-    assert chosen.capabilities(found).backends == frozenset({"onnxruntime"})
+    allowed = Settings.model_validate({"vllm": {"enabled": False}}).capabilities(found)
+    assert (allowed.backends, allowed.vllm_enabled, allowed.onnx_enabled) == (found, False, True)

@@ -56,7 +56,7 @@ def test_the_reason_says_why_not_vllm() -> None:
 
 def test_minilm_is_estimated_near_what_was_measured() -> None:
     minilm = profile(parameters=22_713_216, weight_bytes=90_852_864, max_length=256, embedding_width=384)
-    assert 380 * MIB < estimate_footprint(minilm, Runtime.PYTHON, max_batch_size=32) < 650 * MIB  # measured: about 420 MB
+    assert 330 * MIB < estimate_footprint(minilm, Runtime.PYTHON, max_batch_size=32) < 600 * MIB  # measured: 313 to 420 MB
 
 
 def test_half_precision_weights_double_on_the_host_and_not_on_a_gpu() -> None:
