@@ -152,11 +152,11 @@ async def _running_tasks(
     try:
         yield
     finally:
-        if failed.done():
-            failed.exception()  # seen: asyncio need not complain
         for task in tasks:  # the controller first: what ends from here on is no accident to heal
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        if failed.done() and not failed.cancelled():
+            failed.exception()  # seen: asyncio need not complain
 
 
 async def _listen(stack: contextlib.AsyncExitStack, runner: web.AppRunner, section: str, host: str, port: int) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exit", action="store_true", help="end after the answer")
     until_interrupted = not parser.parse_args().exit
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, nothing is left running
     try:
         settings = load_settings()
         show(settings, until_interrupted=until_interrupted)

@@ -48,7 +48,7 @@ def plan(observed: Observed) -> Plan:
     2. It is larger than the budget of every device it may use: refused.
     3. It fits now: loaded, unless enough loads run on that device already (vLLM engines start one at a time).
     4. It does not fit, and only its discovery or a restart wants it: it waits, nobody is pushed out. (After some dozen of
-       these the rest is not even looked at: there may be thousands.)
+       these, the rest is only looked at if its estimate fits somewhere: there may be thousands.)
     5. It does not fit, but memory on its way back suffices: it waits for that.
     6. It does not fit: that is pressure. As many as needed of the models that eviction's rule 5 lets go are unloaded, the
        cheapest to lose first; if those would not suffice, none is, and it waits until something may go.
@@ -98,9 +98,9 @@ class _Planner:
                 wanted.append(view)
         wanted.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
         for view in wanted:
-            if view.demand < Demand.POLICY and self.without_room >= _ENOUGH_WITHOUT_ROOM:
-                break
-            self._consider(view)
+            tired = view.demand < Demand.POLICY and self.without_room >= _ENOUGH_WITHOUT_ROOM
+            if not tired or view.footprint.bytes <= max((room.free for room in self.rooms.values()), default=0):
+                self._consider(view)
         self._relieve()
         return Plan(actions=tuple(self.actions), decisions=tuple(self.decisions), pressure=self.pressure)
 

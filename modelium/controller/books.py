@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelium.controller.record import Model
@@ -10,7 +12,8 @@ from modelium.values import Device, Fleet
 
 @dataclass(slots=True)
 class Books:
-    """``server_generation`` grows each time Triton comes up; ``ready_in_triton``: what it served before we looked."""
+    """``server_generation`` grows each time Triton comes up; ``ready_in_triton``: what it
+    served before we looked, name → the fingerprint that our entry was written from ("": not an entry of ours)."""
 
     models: dict[str, Model] = field(default_factory=dict)
     server_up: bool = False
@@ -18,8 +21,13 @@ class Books:
     server_detail: str = "not started yet"
     server_starts: int = 0
     server_generation: int = 0
-    ready_in_triton: frozenset[str] = frozenset()
-    scanned: bool = False
+    ready_in_triton: Mapping[str, str] = field(default_factory=dict)
+    first_scan: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def scanned(self) -> bool:
+        """Was ``incoming/`` looked at once?"""
+        return self.first_scan.is_set()
 
     @property
     def server_restarts(self) -> int:

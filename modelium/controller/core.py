@@ -152,7 +152,7 @@ class Controller:
                 waiter.result().release()  # granted in the very turn in which the caller gave up
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(
-                    f"{model.key!r} was not ready within {timeout_s:g} s; it is {model.state}: {model.reason}"
+                    f"{model.key!r} was not ready within {timeout_s:.1f} s; it is {model.state}: {model.reason}"
                 ) from None
             raise
         finally:
@@ -177,8 +177,10 @@ class Controller:
             model.retry_at, model.failures = 0.0, 0
             model.crashes.clear()
         model.want = max(model.want, Demand.USER)
-        (await self.lease(name, timeout_s=timeout_s)).release()
-        model.want = Demand.NONE
+        try:
+            (await self.lease(name, timeout_s=timeout_s)).release()
+        finally:
+            model.want = Demand.NONE
         return self.status(name)
 
     async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:
@@ -226,8 +228,21 @@ class Controller:
             scanned=books.scanned,
         )
 
+    async def known(self, name: str, *, timeout_s: float) -> ModelStatus:
+        """``status()``, once ``incoming/`` was looked at: before, no name is unknown. Raises ``DeadlineExceeded`` too."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._books.first_scan.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"the watch directories were not scanned within {timeout_s:g} s") from None
+        return self.status(name)
+
     def status(self, name: str) -> ModelStatus:
-        """One model; its decisions begin with what the next pass would say. Raises ``UnknownModel`` with the nearest names."""
+        """Raises ``UnknownModel`` with the nearest names."""
+        return self._find(name).status(time.monotonic(), self._desk.usage_window_s)
+
+    def explained(self, name: str) -> ModelStatus:
+        """``status()`` whose decisions begin with what the next pass would say; costs a plan."""
         model, now = self._find(name), time.monotonic()
         status = model.status(now, self._desk.usage_window_s)
         if model.state is not State.LOADED:
@@ -259,6 +274,6 @@ class Controller:
         model = self._books.models.get(name) or self._books.by_label(name)
         if model is None:
             near = difflib.get_close_matches(name, self._books.models, n=3, cutoff=0.4)
-            known = f"did you mean {', '.join(near)}?" if near else "GET /models lists the models that are there"
+            known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"
             raise UnknownModel(f"no model is called {name!r}; {known}")
         return model

@@ -31,11 +31,15 @@ class Analyzed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A load or a reload ended well. ``generation``: the model's when the work began; other generations are history."""
+    """A load or a reload ended well. ``generation``: the model's when the work began; other generations are history.
+
+    ``older``: the model's processes from before the load; Triton lets them go when their last request is answered.
+    """
 
     key: str
     generation: int
     seconds: float
+    older: frozenset[Process] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +98,11 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUp:
+    """``owned``: the entries of ours in the repository, name → fingerprint."""
+
     version: str
     index: Mapping[str, IndexEntry]
+    owned: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

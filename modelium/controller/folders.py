@@ -15,6 +15,7 @@ from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Analyzed, Scanned
 from modelium.controller.loads import Loads
+from modelium.controller.outages import Outages
 from modelium.controller.record import Model
 from modelium.errors import NotServable, UnknownModel
 from modelium.values import Candidate, Demand, Incomplete, ModelOverride, ModelProfile, Runtime, State, Unsupported
@@ -27,10 +28,11 @@ _SETTLED = (State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED)
 class Folders:
     """Keeps the records in step with ``incoming/``."""
 
-    def __init__(self, desk: Desk, admission: Admission, loads: Loads) -> None:
+    def __init__(self, desk: Desk, admission: Admission, loads: Loads, outages: Outages) -> None:
         self._desk = desk
         self._admission = admission
         self._loads = loads
+        self._outages = outages
         settings = desk.settings
         self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
         self._want_at_discovery = Demand.DISCOVERY if settings.orchestration.load_on_discovery else Demand.NONE
@@ -60,7 +62,7 @@ class Folders:
         for key in [key for key in self._desk.books.models if key not in seen]:
             self._gone(self._desk.books.models[key])
         self._desk.work.analyze(to_analyze)
-        self._desk.books.scanned = True
+        self._desk.books.first_scan.set()
 
     def analyzed(self, event: Analyzed) -> None:
         """Apply what the analyzers found, unless the folder has changed since: then look again."""
@@ -124,7 +126,8 @@ class Folders:
 
     def _revision(self, model: Model, profile: ModelProfile) -> None:
         """A complete revision. The same as before: nothing but a copy that was touched."""
-        if model.profile is not None and model.profile.fingerprint == profile.fingerprint:
+        known = model.profile
+        if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
             if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:
                 model.revision_error = ""
             return
@@ -142,9 +145,11 @@ class Folders:
             model.become(State.UNLOADED, "not loaded yet")
             if was_broken:
                 model.want = max(model.want, self._want_at_discovery)
-            if model.key in self._desk.books.ready_in_triton or facts.loaded:
+            if facts.loaded:
                 model.want = max(model.want, Demand.RESTORE)
-            if facts.quarantine:
+            if model.key in self._desk.books.ready_in_triton:
+                self._outages.take_over(model)
+            elif facts.quarantine and known is None:
                 model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
                 model.retry_at = None
         elif model.state is State.LOADED:

@@ -16,14 +16,15 @@ from modelium.brain.placement import choose_batch_size
 from modelium.brain.runtime import choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
-from modelium.controller.events import LoadFailed, UnloadFailed, Wake
+from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
-from modelium.errors import NotServable, TritonUnavailable
+from modelium.errors import EntryError, NotServable, TritonUnavailable
 from modelium.values import Demand, Footprint, ModelOverride, Placement, State
 
 log = logging.getLogger(__name__)
 
 _AFTER_OUTAGE_S = 0.5
+_LONGEST_BACKOFF_S = 60.0
 
 
 class Loads:
@@ -63,7 +64,7 @@ class Loads:
         committed = sum(
             m.bytes_held for m in self._desk.books.models.values() if m.placement and m.placement.device_id == place.device_id
         )
-        if device is None or committed + footprint.bytes > device.budget_bytes:
+        if device is None or footprint.bytes > min(device.budget_bytes - committed, device.total_bytes - device.used_bytes):
             model.want = Demand.RESTORE
             self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
             return
@@ -95,22 +96,28 @@ class Loads:
             return
         model.become(State.UNLOADING, model.reason)
         model.generation += 1
-        processes = model.processes
+        processes = (*model.processes, *model.departing)
         model.stop_watching()
-        self._desk.work.unload(model.key, model.generation, processes, remove=model.removing)
+        generation = model.generation
+        self._desk.work.unload(
+            model.key, generation, processes, remove=model.removing, current=lambda: model.generation == generation
+        )
 
     def _take_place(self, model: Model, placement: Placement) -> None:
         model.placement = placement
         model.estimated_bytes = placement.footprint.estimated_bytes
 
-    def loaded(self, model: Model, seconds: float) -> None:
-        now = time.monotonic()
+    def loaded(self, model: Model, event: Loaded) -> None:
+        """It answers: give out the leases that were waited for, then see whether it should be here at all."""
+        now, seconds = time.monotonic(), event.seconds
+        model.departing = event.older
         if model.reloading:
             model.reloading = False
             assert model.next_placement is not None
             self._take_place(model, model.next_placement)
             model.bytes_held = model.next_placement.footprint.bytes
             model.stop_watching()
+            model.measured_bytes = None  # of the revision before
         else:
             assert model.placement is not None
             model.become(State.LOADED, model.reason)
@@ -134,7 +141,22 @@ class Loads:
         elif model.profile.fingerprint != model.serving.fingerprint:
             self.begin_reload(model)
 
+    def adopt(self, model: Model, placement: Placement) -> None:
+        """Triton has this very revision READY, from before we looked: nothing to load, its memory is taken."""
+        assert model.profile is not None
+        now = time.monotonic()
+        self._take_place(model, placement)
+        model.become(State.LOADED, "Triton had it loaded already")
+        model.serving = model.profile
+        model.bytes_held = placement.footprint.bytes
+        model.entry = (model.profile.fingerprint, _of_entry(placement))
+        model.want, model.loaded_at = Demand.NONE, now
+        model.window = use.start(now, model.window)
+        log.info("%s: Triton had it loaded already", model.key)
+        self._admission.answer_waiters(model)
+
     def load_failed(self, model: Model, event: LoadFailed) -> None:
+        """A reload: the old revision goes on. Triton is away, or the disk is full: tried again. Else one failure more."""
         now = time.monotonic()
         reason = str(event.error)
         model.entry = None
@@ -152,19 +174,22 @@ class Loads:
             model.become(State.UNLOADED, reason)
             model.want = max(model.want, Demand.RESTORE)
             model.retry_at = now + _AFTER_OUTAGE_S
+            model.lost_at = now
             return
-        self.count_failure(model, State.FAILED, reason)
+        self.count_failure(model, State.FAILED, reason, its_own=not isinstance(event.error, EntryError))
 
-    def count_failure(self, model: Model, state: State, reason: str) -> None:
-        """One failure more: back-off, then quarantine until the folder changes."""
+    def count_failure(self, model: Model, state: State, reason: str, *, its_own: bool = True) -> None:
+        """One failure more: back-off, then quarantine until the folder changes.
+
+        What is not the model's own fault (a full disk) is tried again for ever, at most a minute apart.
+        """
         now = time.monotonic()
         model.failures += 1
-        model.retry_at = lifecycle.next_try(
-            failures=model.failures,
-            retries=self._desk.policies.load_retries,
-            backoff_s=self._desk.policies.retry_backoff_seconds,
-            now=now,
-        )
+        retries, backoff_s = self._desk.policies.load_retries, self._desk.policies.retry_backoff_seconds
+        if its_own:
+            model.retry_at = lifecycle.next_try(failures=model.failures, retries=retries, backoff_s=backoff_s, now=now)
+        else:
+            model.retry_at = now + min(_LONGEST_BACKOFF_S, backoff_s * 2 ** min(model.failures - 1, 10))
         if model.retry_at is None:
             state = State.FAILED
             model.want = Demand.NONE
@@ -189,12 +214,12 @@ class Loads:
         if model.serving is not None:
             self._desk.ledger.remember_unload(model.key, model.serving.fingerprint)
         model.serving = None
+        if model.removing:
+            model.entry = None
         log.info("%s: unloaded in %.2f s (%s)", model.key, seconds, model.unload_rule)
         self._admission.resolve_unload(model)
 
     def unload_failed(self, model: Model, event: UnloadFailed) -> None:
-        if isinstance(event.error, TritonUnavailable):
-            return  # Triton went away with everything: its supervisor says so next
         model.become(State.FAILED, f"it could not be unloaded: {event.error}")
         model.retry_at = None
         self._admission.reject_waiters(model, NotServable(f"{model.key!r}: {model.reason}"))
@@ -205,6 +230,7 @@ class Loads:
         model.bytes_held = 0
         model.suspect = False
         model.reloading = False
+        model.departing = frozenset()
 
 
 def _of_entry(placement: Placement) -> Placement:

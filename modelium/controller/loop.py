@@ -73,7 +73,9 @@ class Loop:
         return Observed(
             now=now,
             models=tuple(
-                m.view(now, self._desk.usage_window_s) for m in self._desk.books.models.values() if m.bytes_held or m.demand
+                m.view(now, self._desk.usage_window_s)
+                for m in self._desk.books.models.values()
+                if m.bytes_held or (m.demand and not m.removing)
             ),
             fleet=self._desk.devices.fleet(),
             policies=self._policies,
@@ -112,7 +114,10 @@ class Loop:
     async def _measure_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._desk.settings.orchestration.policies.check_interval_seconds)
-            if self._desk.books.server_up:
-                self._reactions.outages.measure()
-            self._desk.ledger.save()
+            try:
+                if self._desk.books.server_up:
+                    self._reactions.outages.measure()
+                self._desk.ledger.save()
+            except Exception:
+                log.exception("measuring broke off, a defect of Modelium")
             self._desk.post(Wake())

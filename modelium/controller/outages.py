@@ -11,18 +11,22 @@ from functools import partial
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
+from modelium.brain.placement import options, rooms_of
+from modelium.brain.runtime import choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Checked, Measured, ProcessDied, ServerDown, ServerUp
 from modelium.controller.loads import Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
-from modelium.values import Demand, State
+from modelium.values import Demand, ModelOverride, State
 
 log = logging.getLogger(__name__)
 
 _CRASH_WINDOW_S = 300.0
 _SAME_OUTAGE_S = 10.0
+_STEADY_AFTER_S = 60.0
+_ONE_BY_ONE_S = 5.0
 
 
 class Outages:
@@ -48,6 +52,8 @@ class Outages:
         model.stop_watching()
         model.generation += 1
         model.suspect = model.reloading = False
+        if now - model.loaded_at > _STEADY_AFTER_S:
+            model.crashes.clear()  # it served for a while: not the kind that dies again and again
         model.crashes.append(now)
         recent = sum(1 for at in model.crashes if at > now - _CRASH_WINDOW_S)
         if recent > self._desk.policies.load_retries:
@@ -94,17 +100,22 @@ class Outages:
                 model.window = use.observe(
                     model.window, completed=statistics.completed, now=now, window_s=self._desk.usage_window_s
                 )
-            if not model.processes and event.processes is not None and not model.suspect:
-                if not (found := event.processes.get(key)):
+            if event.processes is not None and not model.suspect and not model.reloading:
+                all_of_it = event.processes.get(key, ())
+                model.departing &= frozenset(all_of_it)
+                found = tuple(process for process in all_of_it if process not in model.departing)
+                if not model.processes and not found:
                     self.crashed(model, "its process died")  # before anybody could watch it
                     continue
-                self._watch_processes(model, found)
-            held = event.held.get(key)
-            if held and not model.reloading:
-                self._weighed(model, held)
+                if not model.processes:
+                    self._watch_processes(model, found)
+                if (held := event.held.get(key)) and not model.departing:
+                    self._weighed(model, held)
             entry = event.index.get(key)
-            if entry is not None and entry.state == "UNAVAILABLE" and not (model.suspect or model.reloading):
-                self._lost(model, entry.reason)
+            if entry is not None and entry.state in ("", "UNAVAILABLE") and not (model.suspect or model.reloading):
+                self._lost(model, entry.reason or "it was never asked to")
+                if not entry.state:  # Triton is another one than before: nobody unloaded this, it was lost
+                    model.want = max(model.want, Demand.RESTORE)
 
     def _watch_processes(self, model: Model, processes: tuple[Process, ...]) -> None:
         model.processes = processes
@@ -127,19 +138,34 @@ class Outages:
         books.server_version, books.server_detail = event.version, ""
         books.server_starts += 1
         books.server_generation += 1
-        books.ready_in_triton = frozenset(name for name, entry in event.index.items() if entry.state == "READY")
+        ready = frozenset(name for name, entry in event.index.items() if entry.state == "READY")
+        books.ready_in_triton = {name: event.owned.get(name, "") for name in ready}
         if books.server_starts > 1:
             self._desk.recorder.triton_restart()
         for name in books.ready_in_triton:
             model = books.models.get(name)
             if model is not None and model.state is State.UNLOADED:
-                model.want = max(model.want, Demand.RESTORE)
+                self.take_over(model)
         log.info("Triton %s is up", event.version)
+
+    def take_over(self, model: Model) -> None:
+        """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
+        if model.profile is None or self._desk.books.ready_in_triton.get(model.key) != model.profile.fingerprint:
+            model.want = max(model.want, Demand.RESTORE)
+            return
+        view = model.view(time.monotonic(), self._desk.usage_window_s)
+        override = self._desk.overrides.get(model.key, ModelOverride())
+        runtime = choose_runtime(model.profile, self._desk.capabilities(), override).runtime
+        rooms = rooms_of(self._desk.devices.fleet().devices, ())
+        places = options(view, model.profile, runtime, rooms.values(), override) if runtime is not None else []
+        if places:
+            self._loads.adopt(model, places[0][1])
 
     def server_down(self, event: ServerDown) -> None:
         """Everything it had loaded is gone. What was loaded or loading is brought back when it is up again.
 
-        A model that was loading alone when Triton died may be the cause: that counts as its failure.
+        The model that was loading when Triton died may be the cause: that counts as its failure. Several that were are
+        brought back one by one, so that the cause is alone the next time.
         """
         books = self._desk.books
         books.server_detail = event.detail
@@ -147,12 +173,14 @@ class Outages:
             return
         books.server_up = False
         log.error("Triton is down: %s", event.detail)
-        loading = [m for m in books.models.values() if m.state is State.LOADING]
         now = time.monotonic()
+        # Often the load's own call breaks first: then it is UNLOADED again by now.
+        loading = [m for m in books.models.values() if m.state is State.LOADING or m.lost_at > now - _SAME_OUTAGE_S]
         for model in books.models.values():
             while model.crashes and model.crashes[-1] > now - _SAME_OUTAGE_S:
                 model.crashes.pop()  # its process died of this, not of itself
-            if model.state not in lifecycle.OCCUPYING:
+            if model.state not in lifecycle.OCCUPYING and model not in loading:
+                self._loads.let_go(model)  # also what could not be unloaded
                 continue
             model.generation += 1
             leaving = model.state in (State.DRAINING, State.UNLOADING)
@@ -162,6 +190,7 @@ class Outages:
                 self._loads.count_failure(model, State.UNLOADED, f"Triton died while it loaded: {event.detail}")
             else:
                 model.become(State.UNLOADED, f"Triton is down: {event.detail}")
+                model.retry_at = now + _ONE_BY_ONE_S * loading.index(model) if model in loading else 0.0
             if not leaving and not model.removing and model.retry_at is not None:
                 model.want = max(model.want, Demand.RESTORE)
             self._admission.resolve_unload(model)

@@ -33,7 +33,7 @@ class Reactions:
         self.admission = Admission(desk)
         self.loads = Loads(desk, self.admission)
         self.outages = Outages(desk, self.admission, self.loads)
-        self.folders = Folders(desk, self.admission, self.loads)
+        self.folders = Folders(desk, self.admission, self.loads, self.outages)
 
     def react(self, event: Event) -> None:
         """Apply one event. An event about a generation that is history changes nothing."""
@@ -61,7 +61,7 @@ class Reactions:
     def _react_for(self, model: Model, event: Loaded | LoadFailed | Unloaded | UnloadFailed | ProcessDied | Checked) -> None:
         match event:
             case Loaded():
-                self.loads.loaded(model, event.seconds)
+                self.loads.loaded(model, event)
                 self.outages.measure()
             case LoadFailed():
                 self.loads.load_failed(model, event)

@@ -70,6 +70,8 @@ class Model:
     unloads: int = 0
     generation: int = 0
     processes: tuple[Process, ...] = ()
+    departing: frozenset[Process] = frozenset()  # of the copy that the last load replaced; Triton drains it
+    lost_at: float = float("-inf")  # when Triton was last lost while it loaded this
     exit_watches: list[Callable[[], None]] = field(default_factory=list)
     entry: tuple[str, Placement] | None = None  # what the entry on disk was written from: fingerprint and placement
     analyzed_signature: str = ""
@@ -137,7 +139,7 @@ class Model:
     def status(self, now: float, window_s: float) -> ModelStatus:
         seen = usage(self.window, in_flight=self.leases, now=now, window_s=window_s)
         serving = self.state in lifecycle.SERVING
-        waits_for_retry = self.state is State.FAILED and self.retry_at is not None
+        waits_for_retry = self.state is State.FAILED and self.retry_at is not None and self.demand > Demand.NONE
         return ModelStatus(
             name=self.key,
             label=self.candidate.label,

@@ -78,9 +78,14 @@ class Work:
         """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it."""
         self._spawn(self._load(key, generation, profile, placement, write=write, fresh=fresh), f"load {key}")
 
-    def unload(self, key: str, generation: int, processes: Sequence[Process], *, remove: bool) -> None:
-        """Unload, verify that model and processes are gone, and remove the entry if ``remove``."""
-        self._spawn(self._unload(key, generation, processes, remove=remove), f"unload {key}")
+    def unload(
+        self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]
+    ) -> None:
+        """Unload, verify that model and processes are gone, and remove the entry if ``remove``.
+
+        A Triton that does not answer is asked again as long as ``current()``: the unload is not history yet.
+        """
+        self._spawn(self._unload(key, generation, processes, remove=remove, current=current), f"unload {key}")
 
     def discard(self, key: str) -> None:
         """Ask Triton to forget a model whose load failed or whose process died; nobody waits for it."""
@@ -146,11 +151,12 @@ class Work:
         while True:
             try:
                 version, index = await asyncio.gather(self._client.version(), self._client.index())
-            except ModeliumError:
+                owned = await asyncio.to_thread(self._repository.owned)
+            except (ModeliumError, OSError):
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _POLL_S[1])
             else:
-                self._post(ServerUp(version=version, index=index))
+                self._post(ServerUp(version=version, index=index, owned=owned))
                 return
 
     async def _load(
@@ -163,10 +169,13 @@ class Work:
                 await asyncio.to_thread(self._repository.write, profile, placement, override=override)
             elif fresh:
                 await asyncio.to_thread(self._repository.touch, key)
+            older = await self._processes_of(key)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
         except DeadlineExceeded:
-            self.discard(key)
+            with contextlib.suppress(ModeliumError):  # Triton goes on loading: until that is over its memory is not free
+                await self._client.unload(key, timeout_s=self._load_timeout_s)
+                await self._verify_unloaded(key, ())
             error = LoadFailure(
                 f"it did not load within triton.load_timeout_seconds = {self._load_timeout_s:g} s; raise that, or look into "
                 "Triton's log"
@@ -174,14 +183,33 @@ class Work:
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except ModeliumError as error:
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+        except Exception as error:  # a defect of ours must not leave the model LOADING for ever
+            log.exception("the load of %s broke", key)
+            failure = LoadFailure(f"{type(error).__name__}: {error}")
+            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=failure))
         else:
-            self._post(Loaded(key=key, generation=generation, seconds=time.monotonic() - started))
+            seconds = time.monotonic() - started
+            self._post(Loaded(key=key, generation=generation, seconds=seconds, older=frozenset(older)))
 
-    async def _unload(self, key: str, generation: int, processes: Sequence[Process], *, remove: bool) -> None:
+    async def _processes_of(self, key: str) -> tuple[Process, ...]:
+        pid = self._server_pid()
+        return () if pid is None else (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
+
+    async def _unload(
+        self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]
+    ) -> None:
         started = time.monotonic()
         try:
-            await self._client.unload(key)
-            await self._verify_unloaded(key, processes)
+            while True:
+                try:
+                    # Triton answers only when a load of the same model that is under way has ended.
+                    await self._client.unload(key, timeout_s=self._load_timeout_s)
+                    await self._verify_unloaded(key, processes)
+                    break
+                except TritonUnavailable:
+                    await asyncio.sleep(_POLL_S[1])
+                    if not current():
+                        return
             if remove:
                 await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
@@ -244,8 +272,7 @@ class Work:
                 self._post(Checked(key=key, generation=generation, serves=False, detail=str(error)))
                 return
         dead = [p.pid for p in processes if not self._devices.alive(p)]
-        pid = self._server_pid()
-        if not processes and pid is not None and key not in await asyncio.to_thread(self._devices.processes, pid):
+        if not processes and self._server_pid() is not None and not await self._processes_of(key):
             dead = [0]  # it died before anybody saw its process
         if dead:
             self._post(Checked(key=key, generation=generation, serves=False, detail=f"its process {dead[0] or ''} died"))

@@ -58,7 +58,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
     """``GET /models/{name}``: everything that is known about one model."""
     return {
         **summary_view(status),
-        "path": str(status.path),
+        "path": str(status.path).encode(errors="backslashreplace").decode(),
         "missing": [
             {
                 "file": part.file,

@@ -42,7 +42,7 @@ class Models:
         return json_response(snapshot_view(self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
-        return _answer(self._controller.status(model_of(request)))
+        return _answer(self._controller.explained(model_of(request)))
 
     async def load(self, request: web.Request) -> web.Response:
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()

@@ -42,9 +42,9 @@ class Predict:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        status = self._controller.status(model_of(request))
-        name = request[MODEL] = status.name  # counted under its name from here on: it exists
         deadline = deadline_of(request, self._timeout_s)
+        status = await self._controller.known(model_of(request), timeout_s=deadline.remaining_s())
+        name = request[MODEL] = status.name  # counted under its name from here on: it exists
         data = await _read(request, deadline)
         # Encoded before the lease where the profile is known: a body that does not fit must not load a model.
         profile = status.profile

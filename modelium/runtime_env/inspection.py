@@ -88,7 +88,7 @@ def inspect(directory: Path) -> RuntimeReport:
     machine = machine_problems()
     python = find_python(directory)
     if python is None:
-        problem = f"there is no model runtime in {directory}: {INSTALL}, {EXTERNAL}"
+        problem = f"there is no model runtime in {directory} (triton.runtime_directory): {INSTALL}, {EXTERNAL}"
         return RuntimeReport(directory=directory, problems=(*machine, problem))
     seen = ask_interpreter(python)
     if seen is None:

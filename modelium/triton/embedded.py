@@ -48,7 +48,9 @@ class ServerExit:
         if self.intended:
             return "Triton was stopped"
         how = "together with its guardian" if self.code is None else _name_exit(self.code)
-        return f"Triton ended {how}" + (f"; its last words: {' | '.join(self.log_tail[-3:])}" if self.log_tail else "")
+        # A kill leaves no last words: what stands last in the log then is about something else.
+        last = self.log_tail[-1] if self.log_tail and self.code != -signal.SIGKILL else ""
+        return f"Triton ended {how}" + (f"; its last words: {last}" if last else "")
 
 
 class EmbeddedServer:

@@ -23,11 +23,13 @@ from modelium.errors import (
 
 POLL_FAILED = "failed to poll from model repository"
 
+# Triton's own words only: what a model says of its input may sound alike ("the label 'x' is not found").
 _GONE = re.compile(
-    r"is not found|has no available versions|Stub process '.*' is not healthy|is not ready|unhealthy vLLM engine"
-    r"|requested model '.*' is not available|in-flight requests|Server is stopping|model is unloading",
-    re.IGNORECASE,
+    r"^Request for unknown model: |^requested model '[^']*' is not available|^'[^']*' version \d+ is not at ready state"
+    r"|(?:^|message: )Stub process '[^']*' is not healthy|^Model is unavailable due to unhealthy vLLM engine"
+    r"|^Server is stopping"
 )
+_REFUSED = re.compile(r"not allowed|restricted")
 _STATE = re.compile(r"version \d+ is at \w+ state: (?P<cause>.*?)(?=;\s*(?:version \d+ is at|$)|$)", re.DOTALL)
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown|Already exists|Cancelled): ")
 
@@ -51,6 +53,8 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"Triton did not finish loading {name!r} in time")
+        case grpc.StatusCode.UNAVAILABLE if _REFUSED.search(details):
+            return LoadFailed(f"Triton refuses ({details}): it has to run with --model-control-mode=explicit, unrestricted")
         case grpc.StatusCode.UNAVAILABLE if "load failed" not in details:
             return _unavailable(details)
         case grpc.StatusCode.CANCELLED if "load failed" not in details:
@@ -83,6 +87,8 @@ def call_error(what: str, error: grpc.RpcError) -> ModeliumError:
     """What any other failed call means."""
     details = error.details() or ""
     match error.code():
+        case grpc.StatusCode.UNAVAILABLE if _REFUSED.search(details):
+            return TritonError(f"Triton refuses ({details}): it has to run with --model-control-mode=explicit, unrestricted")
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return _unavailable(details)
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -159,7 +159,9 @@ class Surveyor:
         members = tuple(sorted(top.directories + top.links))
         is_org = not in_org and all(map(_DOCUMENT.fullmatch, top.files)) and not all(map(_MODEL_PART.fullmatch, members))
         if is_org and not top.partials:
-            return _Folder([(path, top.mtime_ns)], [], hash(()), volatile=is_fresh(top.mtime_ns, self._now_ns), members=members)
+            # What a link leads to may come and go, and no directory that is watched here says so.
+            volatile = bool(top.links) or is_fresh(top.mtime_ns, self._now_ns)
+            return _Folder([(path, top.mtime_ns)], [], hash(()), volatile=volatile, members=members)
         return self._read(label, path, top)
 
     def _open_cache(self, path: str, label: str, top: Listing) -> _Folder:
@@ -195,20 +197,21 @@ class Surveyor:
         directories, names, digest = [*aside], [*hints], blake2b(digest_size=16)
         files: list[str] = list(references)
         level: list[tuple[str, Listing]] = [(path, top)]
-        gone = False
+        unsure = False
         for depth in range(_DEEPEST):
             deeper: list[tuple[str, Listing]] = []
             for at, listing in level:
                 directories.append((at, listing.mtime_ns))
                 files += [f"{at}/{name}" for name in sorted(listing.files)]
                 names += sorted(listing.links + listing.partials)
+                unsure |= bool(listing.links)  # what they lead to may come and go unseen
                 if depth + 1 == _DEEPEST or len(files) + len(directories) + len(deeper) > MOST_ENTRIES:
                     continue
                 for name in sorted(listing.directories):
                     try:
                         deeper.append((f"{at}/{name}", list_directory(f"{at}/{name}")))
                     except OSError:  # a part that just went or may not be read does not make the model vanish
-                        gone = True
+                        unsure = True
             level = deeper
         del files[MOST_ENTRIES:]
         marks = list(marks_of(files))
@@ -219,7 +222,7 @@ class Surveyor:
             directories,
             files,
             hash(tuple(marks)),
-            volatile=gone or is_fresh(max(changed_ns for _, changed_ns in directories), self._now_ns),
+            volatile=unsure or is_fresh(max(changed_ns for _, changed_ns in directories), self._now_ns),
             model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9),
             newest_ns=max(newest_ns, *marks[2::3]) if marks else newest_ns,
             turn=len(self._folders) % _TURNS,  # so that each survey has its share

@@ -11,11 +11,13 @@ import socket
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from modelium.app import running
 from modelium.devices import Devices
 from modelium.errors import TritonError
+from tests.models import minilm
 from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
 
 pytestmark = pytest.mark.server
@@ -210,6 +212,27 @@ async def test_names_with_spaces_and_unicode_are_served_under_a_name_triton_can_
         assert seen["label"] == "größer als eins" and seen["name"].isascii() and " " not in seen["name"]
         assert await modelium.add(seen["name"], 1.0) == (200, 2.0)
         assert await modelium.add("größer als eins", 1.0) == (200, 2.0)
+
+
+async def test_a_transformers_folder_with_umlauts_is_loaded(tmp_path: Path) -> None:
+    """Triton's stub has ASCII file names for ever, whatever the locale."""
+    async with system(tmp_path) as modelium:
+        shutil.copytree(minilm(), modelium.incoming / "mein größtes Modell")
+        await modelium.until("/models", lambda listing: [m["state"] for m in listing["models"]] == ["LOADED"], "loaded")
+        status, vector = await modelium.post("/predict/mein größtes Modell", {"inputs": "hello"})
+        assert status == 200 and len(vector) == 384
+
+
+async def test_early_requests_wait_for_the_first_scan(tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    write_adder(incoming / "m.onnx")
+    async with (
+        running(settings_of(tmp_path)) as modelium,
+        aiohttp.ClientSession() as http,
+        http.post(f"{modelium.gateway_url}/predict/m", json={"inputs": {"x": [[1.0]]}}) as response,
+    ):
+        assert (response.status, await response.json()) == (200, {"y": [[2.0]]})
 
 
 async def test_a_taken_port_ends_the_start_with_who_has_it(tmp_path: Path) -> None:

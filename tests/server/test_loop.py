@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelium.devices import Devices
 from modelium.triton.client import TritonClient
-from tests.server.systems import system, write_adder, write_counter
+from tests.server.systems import System, system, write_adder, write_counter
 
 pytestmark = pytest.mark.server
 
@@ -133,6 +134,10 @@ async def test_a_changed_file_is_a_new_revision_without_a_gap(tmp_path: Path) ->
             assert status == 200
             answers.add(y)
         assert answers <= {2.0, 11.0}
+        # The old copy's process ends once it is drained: that is no crash, and nothing is loaded again for it.
+        await _until_one_process(modelium, "m")
+        seen = await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
+        assert (seen["loads"], seen["failures"], seen["reason"].count("died")) == (2, 0, 0)
 
 
 async def test_pins_and_what_was_loaded_survive_a_restart(tmp_path: Path) -> None:
@@ -163,8 +168,18 @@ async def test_an_external_triton_is_served_by_the_same_code(tmp_path: Path) -> 
             write_adder(guest.incoming / "theirs.onnx", 3.0)
             await guest.becomes("theirs", "LOADED")
             assert await guest.add("theirs", 1.0) == (200, 4.0)
+        async with system(tmp_path / "guest", triton=shared) as guest:  # Triton went on serving meanwhile
+            seen = await guest.becomes("theirs", "LOADED")
+            assert seen["loads"] == 0 and "had it loaded already" in seen["reason"]
+            assert await guest.add("theirs", 1.0) == (200, 4.0)
             assert (await guest.post("/models/theirs/unload"))[1]["state"] == "UNLOADED"
             assert (await owner.get("/models"))["models"] == []
+
+
+async def _until_one_process(modelium: System, name: str) -> None:
+    devices, pid = Devices(host_memory=None, gpu_memory_fraction=0.9), modelium.running.server.pid
+    assert pid is not None
+    await modelium.until("/models", lambda _: len(devices.processes(pid).get(name, ())) == 1, "one process is left")
 
 
 async def test_a_client_that_goes_away_gives_its_lease_back(tmp_path: Path) -> None:

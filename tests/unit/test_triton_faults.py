@@ -45,6 +45,8 @@ def test_cause_is_unwrapped(message: str, cause: str) -> None:
         (grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'x' has no available versions", ModelGone),
         (grpc.StatusCode.INTERNAL, "Stub process 'x_0_0' is not healthy.", ModelGone),
         (grpc.StatusCode.UNAVAILABLE, "Model is unavailable due to unhealthy vLLM engine", ModelGone),
+        (grpc.StatusCode.INTERNAL, "ValueError: the label 'foo' is not found", InferenceFailed),
+        (grpc.StatusCode.INVALID_ARGUMENT, "the adapter is not ready", InferenceFailed),
         (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", TritonUnavailable),
         (grpc.StatusCode.UNAVAILABLE, "Socket closed", TritonUnavailable),
         (grpc.StatusCode.CANCELLED, "CANCELLED", TritonUnavailable),

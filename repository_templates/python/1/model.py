@@ -23,6 +23,7 @@ import torch
 import triton_python_backend_utils as pb_utils
 
 from .contract import Answer, BadInput, Row, Settings, TaskModel, parse_json
+from .folder import readable_path
 from .rehearsal import rehearse
 
 # task → where it is computed. Imported when a model of that task is loaded: a text model never imports an image library.
@@ -145,7 +146,7 @@ def _settings(given: dict[str, str], args: dict[str, str]) -> Settings:
     if given.get("task") not in _TASKS:
         raise RuntimeError(f"task {given.get('task')!r} is none of those that this runtime computes: {', '.join(_TASKS)}")
     return Settings(
-        model_path=given["model_path"],
+        model_path=readable_path(given["model_path"]),
         task=given["task"],
         pooling=given.get("pooling", ""),
         normalize=given.get("normalize") == "true",

@@ -186,6 +186,12 @@ def test_thousands_without_room_are_not_all_looked_at() -> None:
     assert time.process_time() - started < 1.0  # minutes, if each were explained against each
 
 
+def test_a_small_model_is_not_starved_by_many_large_ones_that_wait() -> None:
+    large = [wanted(f"large{i}", 7 * GIB, demand=Demand.DISCOVERY, demand_since=1.0) for i in range(20)]
+    made = plan(world(loaded("busy", 2 * GIB), *large, wanted("small", GIB, demand=Demand.DISCOVERY, demand_since=2.0)))
+    assert [a.model for a in made.actions] == ["small"]
+
+
 def test_a_measured_footprint_replaces_the_estimate() -> None:
     view = replace(wanted("m"), footprint=Footprint(estimated_bytes=1, measured_bytes=3 * GIB))
     assert _placement(plan(world(view)), "m").footprint.bytes == 3 * GIB

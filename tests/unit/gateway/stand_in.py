@@ -108,6 +108,12 @@ class StandInController:
             raise UnknownModel(f"no model {name!r}; the nearest names are {', '.join(self.models)}")
         return self.models[name]
 
+    async def known(self, name: str, *, timeout_s: float) -> ModelStatus:
+        return self.status(name)
+
+    def explained(self, name: str) -> ModelStatus:
+        return self.status(name)
+
     async def lease(self, name: str, *, timeout_s: float) -> Lease:
         status = self.status(name)
         if self.refuse is not None:
