@@ -173,9 +173,12 @@ def runtime_install(
     from modelium import runtime_env
     from modelium.cli import report, terminal
 
-    wanted = directory or _invocation(context).settings().triton.runtime_directory
+    configured = _invocation(context).settings().triton.runtime_directory
+    wanted = directory or configured
     found = runtime_env.install(wanted, extras=extras or (), python=python, accelerator=accelerator)
     terminal.emit(report.runtime(found))
+    if wanted.absolute() != configured.absolute():
+        terminal.emit(f"to use it: triton: {{runtime_directory: {wanted}}} in modelium.yaml")
     if found.problems:
         raise typer.Exit(1)
 

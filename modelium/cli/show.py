@@ -22,7 +22,7 @@ def models(found: replies.Models) -> RenderableType:
     table.add_column("", overflow="fold")
     for model in sorted(found.models, key=lambda model: model.name):
         table.add_row(
-            Text(model.name),
+            Text(model.name if model.label == model.name else f"{model.name}\n{model.label}"),
             state(model.state),
             model.profile.task if model.profile else "",
             model.runtime or "",
