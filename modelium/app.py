@@ -97,6 +97,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if settings.metrics.enabled:
             metrics = web.AppRunner(build_metrics_app(controller, recorder), access_log=None)
             metrics_url = await _listen(stack, metrics, "metrics", settings.metrics.host, settings.metrics.port)
+        stack.callback(controller.turn_away)
         yield Running(
             controller=controller,
             client=client,

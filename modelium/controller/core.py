@@ -28,6 +28,7 @@ from modelium.devices import Devices
 from modelium.errors import (
     Conflict,
     DeadlineExceeded,
+    NotServable,
     QueueFull,
     UnknownModel,
 )
@@ -167,6 +168,13 @@ class Controller:
         model = self._books.models.get(name)
         if model is not None:
             self._admission.suspect(model, detail)
+
+    def turn_away(self) -> None:
+        """Modelium stops: who waits for a load is told so."""
+        for model in self._books.models.values():
+            self._admission.reject_waiters(
+                model, NotServable(f"{model.key!r}: Modelium is stopping; try again when it is back")
+            )
 
     # -- what users ask ----------------------------------------------------------------------------------------------
 

@@ -235,6 +235,26 @@ async def test_early_requests_wait_for_the_first_scan(tmp_path: Path) -> None:
         assert (response.status, await response.json()) == (200, {"y": [[2.0]]})
 
 
+async def test_who_waits_when_modelium_stops_is_told_so(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, devices={"host_memory": "1MiB"}, orchestration={"load_on_discovery": False})
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    write_adder(incoming / "m.onnx")
+    server_down = settings.model_copy(
+        update={"triton": settings.triton.model_copy(update={"mode": "external", "grpc_url": "127.0.0.1:9"})}
+    )
+    async with aiohttp.ClientSession() as http:
+        async with running(server_down) as modelium:
+            url, body = f"{modelium.gateway_url}/predict/m", {"inputs": {"x": [[1.0]]}}
+            request = asyncio.create_task(http.post(url, json=body))
+            deadline = time.monotonic() + PATIENCE_S
+            while not any(model.waiting for model in modelium.controller.snapshot().models):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+        response = await request
+        assert response.status == 503 and "Modelium is stopping" in (await response.json())["error"]
+
+
 async def test_a_taken_port_ends_the_start_with_who_has_it(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
