@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelium.controller.record import Model
@@ -21,7 +20,7 @@ class Books:
     server_detail: str = "not started yet"
     server_starts: int = 0
     server_generation: int = 0
-    ready_in_triton: Mapping[str, str] = field(default_factory=dict)
+    ready_in_triton: dict[str, str] = field(default_factory=dict)
     first_scan: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

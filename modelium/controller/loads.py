@@ -123,6 +123,7 @@ class Loads:
             model.become(State.LOADED, model.reason)
         model.serving, model.loading = model.loading, None
         model.suspect = False
+        model.lost_at = float("-inf")
         model.revision_error = ""
         model.failures, model.retry_at = 0, 0.0
         model.want = Demand.NONE

@@ -142,7 +142,7 @@ class Outages:
         books.ready_in_triton = {name: event.owned.get(name, "") for name in ready}
         if books.server_starts > 1:
             self._desk.recorder.triton_restart()
-        for name in books.ready_in_triton:
+        for name in ready:
             model = books.models.get(name)
             if model is not None and model.state is State.UNLOADED:
                 self.take_over(model)
@@ -150,7 +150,8 @@ class Outages:
 
     def take_over(self, model: Model) -> None:
         """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
-        if model.profile is None or self._desk.books.ready_in_triton.get(model.key) != model.profile.fingerprint:
+        written_from = self._desk.books.ready_in_triton.pop(model.key, "")  # true once: later it is ours to know
+        if model.profile is None or written_from != model.profile.fingerprint:
             model.want = max(model.want, Demand.RESTORE)
             return
         view = model.view(time.monotonic(), self._desk.usage_window_s)
