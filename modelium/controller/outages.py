@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _CRASH_WINDOW_S = 300.0
 _SAME_OUTAGE_S = 10.0
-_STEADY_AFTER_S = 60.0
+_STEADY_AFTER_S = 30.0
 _ONE_BY_ONE_S = 5.0
 
 
