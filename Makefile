@@ -33,7 +33,7 @@ SOURCES := $(TYPED) repository_templates triton
 PYTEST_FLAGS ?=
 MINUTES ?= 2
 
-.PHONY: help setup demo run test test-fast lint format types check bench clean
+.PHONY: help setup demo run test test-fast lint format types check generate bench clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -78,8 +78,13 @@ types: .venv/.made ## mypy, strict
 
 check: lint types test ## what CI runs: lint, types and the whole test suite (which holds docs and code together)
 
-bench: setup ## the loop's overhead, 2,000 folders, and an endurance run of MINUTES=2
+generate: setup ## record what the installed vLLM serves and takes (modelium/brain/vllm_architectures.py, engine_arg_fields.py)
+	@$(BIN)/python scripts/record_vllm_architectures.py
+	@$(BIN)/python scripts/record_engine_args.py
+
+bench: setup ## the loop's overhead, that of streaming, 2,000 folders, and an endurance run of MINUTES=2
 	@$(BIN)/python bench/loop.py
+	@$(BIN)/python bench/streaming.py
 	@$(BIN)/python bench/scale.py
 	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
 

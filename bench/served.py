@@ -39,12 +39,13 @@ class Answer:
 class Served:
     """A running Modelium. ``pid`` is the controller's own process."""
 
-    def __init__(self, *, directory: Path, port: int, grpc_url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, *, directory: Path, port: int, http_url: str, grpc_url: str, process: subprocess.Popen[bytes]) -> None:
         self.directory = directory
         self.incoming = directory / "incoming"
         self.log = directory / "serve.log"
         self.port = port
-        self.grpc_url = grpc_url  # Triton's own
+        self.http_url = http_url  # Triton's own
+        self.grpc_url = grpc_url
         self.up_after_s = 0.0  # from the start of the process to /health/ready
         self._process = process
 
@@ -119,7 +120,8 @@ def serve(
     command = [sys.executable, "-m", "modelium.cli", "--config", str(directory / "modelium.yaml"), "serve"]
     with (directory / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    served = Served(directory=directory, port=gateway, grpc_url=f"127.0.0.1:{triton[1]}", process=process)
+    http_url, grpc_url = (f"127.0.0.1:{port}" for port in triton[:2])
+    served = Served(directory=directory, port=gateway, http_url=http_url, grpc_url=grpc_url, process=process)
     try:
         if ready:
             began = time.perf_counter()

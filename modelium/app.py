@@ -71,6 +71,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         ledger=Ledger.load(triton.state_directory / "ledger.json"),
         recorder=recorder,
         backends=lambda: server.backends & runtimes,
+        vllm=lambda: server.vllm,
         server_pid=lambda: server.pid,
     )
     discovery = settings.orchestration.model_discovery

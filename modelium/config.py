@@ -10,15 +10,18 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from modelium.brain.engine_args import RUNTIME_VLLM, VLLM_VERSIONS, find_fault
 from modelium.errors import ConfigError
-from modelium.values import Capabilities, ModelOverride, Policies, Runtime, Task
+from modelium.values import Capabilities, ModelOverride, Policies, Runtime, Task, VllmFacts
 
+_NOT_ASKED = VllmFacts()
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -70,6 +73,15 @@ class TritonSettings(_Section):
 
 class VllmSettings(_Section):
     enabled: bool = True
+    kv_concurrency: Annotated[int, Field(ge=1)] = 4
+    kv_cache_floor: Bytes = 64 * 2**20
+    kv_cache_ceiling: Bytes = 32 * 2**30
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.kv_cache_floor > self.kv_cache_ceiling:
+            raise ValueError("kv_cache_floor is above kv_cache_ceiling")
+        return self
 
 
 class OnnxSettings(_Section):
@@ -118,6 +130,13 @@ class MetricsSettings(_Section):
     port: Port = 9090
 
 
+# The families of tool calls that the gateway can read (modelium/gateway/openai/tool_calls/families.py).
+ToolParser = Literal[
+    "deepseek", "glm45", "granite", "hermes", "internlm", "jamba", "kimi_k2", "llama3_json", "llama4_pythonic", "mistral",
+    "phi4_mini", "qwen3_coder",
+]  # fmt: skip
+
+
 class ModelSettings(_Section):
     runtime: Runtime | None = None
     device: str | None = None
@@ -127,6 +146,9 @@ class ModelSettings(_Section):
     max_batch_size: Annotated[int, Field(ge=1)] | None = None
     instance_count: Annotated[int, Field(ge=1)] | None = None
     memory: Bytes | None = None
+    engine_args: dict[str, JsonValue] = {}
+    tool_parser: ToolParser | None = None
+    base: str | None = None  # of a LoRA adapter: the served name of its base model
 
 
 class Settings(BaseSettings):
@@ -163,6 +185,24 @@ class Settings(BaseSettings):
         """Environment first, then the file's values (passed as init arguments)."""
         return (EnvSettingsSource(settings_cls), init_settings)
 
+    @model_validator(mode="after")
+    def _check_engine_args(self) -> Self:
+        """Every fault at its own place. A Triton elsewhere has a vLLM of its own: any recorded version may know the name."""
+        versions = (RUNTIME_VLLM,) if self.triton.mode == "embedded" else VLLM_VERSIONS
+        faults = [
+            InitErrorDetails(
+                type=PydanticCustomError("engine_arg", "{fault}", {"fault": fault}),
+                loc=("models", model, "engine_args", name),
+                input=value,
+            )
+            for model, chosen in self.models.items()
+            for name, value in chosen.engine_args.items()
+            if (fault := find_fault(name, value, versions=versions)) is not None
+        ]
+        if faults:
+            raise ValidationError.from_exception_data("engine_args", faults)
+        return self
+
     def policies(self) -> Policies:
         """The part of the configuration that the brain takes as an argument."""
         policies = self.orchestration.policies
@@ -171,6 +211,9 @@ class Settings(BaseSettings):
             pressure_fraction=policies.memory_pressure_fraction,
             evict=self.modelium_brain.enabled or self.modelium_brain.fallback_to_rules,
             cost_aware=self.modelium_brain.enabled,
+            kv_concurrency=self.vllm.kv_concurrency,
+            kv_floor_bytes=self.vllm.kv_cache_floor,
+            kv_ceiling_bytes=self.vllm.kv_cache_ceiling,
         )
 
     def overrides(self) -> dict[str, ModelOverride]:
@@ -185,17 +228,25 @@ class Settings(BaseSettings):
                 max_batch_size=m.max_batch_size,
                 instance_count=m.instance_count,
                 memory_bytes=m.memory,
+                engine_args=m.engine_args,
+                base=m.base,
             )
             for name, m in self.models.items()
         }
 
-    def capabilities(self, backends: frozenset[str]) -> Capabilities:
+    def capabilities(self, backends: frozenset[str], vllm: VllmFacts = _NOT_ASKED, *, gpu: bool = True) -> Capabilities:
         """What may be used, given the backends that the connected Triton has (and that entries can be written for)."""
         return Capabilities(
             backends=backends,
             vllm_enabled=self.vllm.enabled,
             onnx_enabled=self.onnx.enabled,
             ray_enabled=self.ray.enabled,
+            vllm_version=vllm.version,
+            vllm_architectures=vllm.architectures,
+            vllm_lora=vllm.lora,
+            vllm_quantizations=vllm.quantizations,
+            vllm_missing=vllm.missing,
+            gpu=gpu,
         )
 
 
@@ -244,7 +295,11 @@ def _explain(fault: Any) -> str:
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(sorted(known))}"
         return f"{place}: unknown key; {hint}"
-    return f"{place}: {fault['msg']}" + (f" (found {fault['input']!r})" if not isinstance(fault["input"], dict) else "")
+    if fault["type"] == "engine_arg":
+        return f"{place}: {fault['msg']}"
+    return f"{place}: {fault['msg'].removeprefix('Value error, ')}" + (
+        f" (found {fault['input']!r})" if not isinstance(fault["input"], dict) else ""
+    )
 
 
 def _keys_at(location: list[str]) -> list[str]:

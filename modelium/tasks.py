@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelium.values import ModelProfile, Task, Tensor
+from modelium.values import ModelProfile, Runtime, Task, Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Inputs and outputs of a served model, batch dimension excluded when ``batches``."""
+    """Inputs and outputs of a served model, batch dimension excluded when ``batches``.
+
+    ``decoupled``: any number of responses to one request, which Triton then takes over gRPC streams and /generate only.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     batches: bool = True
+    decoupled: bool = False
 
 
 def _in(name: str, *dims: int, optional: bool = False) -> Tensor:
@@ -76,6 +80,7 @@ _TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
     Task.TRANSLATION: ((_in("TEXT"),), _GENERATED),
     Task.SUMMARIZATION: ((_in("TEXT"),), _GENERATED),
     Task.TEXT2TEXT_GENERATION: ((_in("TEXT"),), _GENERATED),
+    Task.IMAGE_TEXT_TO_TEXT: ((_in("TEXT"), _in("IMAGE", -1, optional=True)), _GENERATED),  # any number of images
     Task.IMAGE_CLASSIFICATION: ((_in("IMAGE"),), _LABELS),
     Task.OBJECT_DETECTION: (
         (_in("IMAGE"),),
@@ -92,8 +97,36 @@ _EMBEDDING_INPUT = {
 }
 
 
-def signature(profile: ModelProfile) -> Signature:
-    """Tensors of ``profile`` as Triton serves it.
+# Triton's own vLLM backend, name by name: https://github.com/triton-inference-server/vllm_backend (src/model.py, 26.01).
+VLLM = Signature(
+    inputs=(
+        _in("text_input"),
+        _in("image", -1, optional=True),  # base64
+        Tensor(name="stream", datatype="BOOL", dims=(1,), optional=True),
+        _in("sampling_parameters", optional=True),  # JSON
+        Tensor(name="exclude_input_in_output", datatype="BOOL", dims=(1,), optional=True),
+        Tensor(name="return_finish_reason", datatype="BOOL", dims=(1,), optional=True),
+        Tensor(name="return_cumulative_logprob", datatype="BOOL", dims=(1,), optional=True),
+        Tensor(name="return_logprobs", datatype="BOOL", dims=(1,), optional=True),
+        Tensor(name="return_num_input_tokens", datatype="BOOL", dims=(1,), optional=True),
+        Tensor(name="return_num_output_tokens", datatype="BOOL", dims=(1,), optional=True),
+        _in("embedding_request", optional=True),  # JSON
+    ),
+    outputs=(
+        _out("text_output", "BYTES"),
+        _out("finish_reason", "BYTES"),
+        _out("cumulative_logprob", "FP32"),
+        _out("logprobs", "BYTES"),  # JSON
+        _out("num_input_tokens", "UINT32", 1),
+        _out("num_output_tokens", "UINT32"),
+    ),
+    batches=False,
+    decoupled=True,
+)
+
+
+def signature(profile: ModelProfile, runtime: Runtime | None = None) -> Signature:
+    """Tensors of ``profile`` as Triton serves it with ``runtime`` (None: any but vllm, which has its own).
 
     >>> from pathlib import Path
     >>> p = ModelProfile(name="m", path=Path("m"), task=Task.FEATURE_EXTRACTION, library="transformers",
@@ -101,6 +134,8 @@ def signature(profile: ModelProfile) -> Signature:
     >>> signature(p).outputs
     (Tensor(name='EMBEDDING', datatype='FP32', dims=(384,), optional=False),)
     """
+    if runtime is Runtime.VLLM:
+        return VLLM
     if profile.onnx is not None:
         graph = profile.onnx
         first = 1 if graph.dynamic_batch else 0

@@ -1,4 +1,4 @@
-"""A folder → ``ModelProfile`` · ``Incomplete`` · ``Unsupported``, from headers and JSON alone.
+"""A folder → ``ModelProfile`` · ``AdapterProfile`` · ``Incomplete`` · ``Unsupported``, from headers and JSON alone.
 
 What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``; never an exception.
 Weights are never loaded, nothing from the folder is executed, torch and transformers are not imported. The fast path (a
@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from modelium.analyzers.folder import is_in_flight
+from modelium.analyzers.gguf import profile_gguf_file
 from modelium.analyzers.onnx_model import profile_onnx_file
 from modelium.analyzers.required_files import FRESH_S, is_fresh
 from modelium.analyzers.transformers_model import profile_folder
@@ -33,6 +34,8 @@ def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analys
     try:
         if path.suffix == ".onnx" and not path.is_dir():
             return profile_onnx_file(candidate, override)
+        if path.suffix.lower() == ".gguf" and not path.is_dir():
+            return profile_gguf_file(candidate, override)
         return profile_folder(candidate, override)
     except NotYet as verdict:
         if verdict.hint_when_stale is not None and not is_fresh(candidate.newest_mtime):

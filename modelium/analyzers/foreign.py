@@ -7,8 +7,6 @@ What enters: a folder without weights that can be served. What leaves: ``Refused
 from __future__ import annotations
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.gguf import describe_gguf
-from modelium.analyzers.json_text import read_object, text
 from modelium.analyzers.verdict import Refused
 
 _RENAME = "name it model.safetensors"
@@ -53,21 +51,10 @@ def refuse_other_kinds(folder: Folder) -> None:
         raise Refused(
             "this is a diffusers pipeline (model_index.json), which is not served", "there is no runtime for diffusers yet"
         )
-    if "adapter_config.json" in folder and not any(
-        name in folder for name in ("model.safetensors", "model.safetensors.index.json")
-    ):
-        base = text(read_object(folder, "adapter_config.json"), "base_model_name_or_path") or "its base model"
-        raise Refused(
-            f"this is a PEFT adapter for {base}, not a model",
-            "merge it (merge_and_unload) and save the result with save_pretrained()",
-        )
 
 
 def refuse_other_weights(folder: Folder) -> None:
     """Weights of a kind that no runtime here reads. Says nothing where there are none at all."""
-    if gguf := folder.named(".gguf"):
-        what = describe_gguf(folder.files[gguf[0]])
-        raise Refused(what + "; GGUF is not served", "drop the original safetensors folder of this model")
     for endings, what, hint in _ENDINGS:
         found = folder.named(*endings)
         if found:

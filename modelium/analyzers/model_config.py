@@ -12,6 +12,7 @@ from modelium.analyzers.json_text import JsonObject, integer, nested, text, text
 
 _SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
+_IMAGE_KEYS = ("vision_config", "vision_encoder_config", "vision_tower", "visual", "mm_vision_tower", "img_processor")
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "hidden_dim", "n_embed", "word_embed_proj_dim")
 # Positions start behind the padding index here: 514 positions are 512 tokens.
 _OFFSET_TYPES = {
@@ -49,6 +50,7 @@ class ModelConfig:
     positions: int | None
     quantization: str | None
     encoder_decoder: bool
+    takes_images: bool  # beside text
     task_names: tuple[str, ...]  # keys of task_specific_params: what a seq2seq model was trained for
     timm: bool
     mlx: bool
@@ -69,6 +71,9 @@ def read_config(source: JsonObject) -> ModelConfig:
         positions=_positions(source, model_type) or _positions(inner, model_type),
         quantization=_quantization(nested(source, "quantization_config")),
         encoder_decoder=source.get("is_encoder_decoder") is True,
+        takes_images=any(
+            part.get(key) is not None for part in (source, nested(source, "thinker_config")) for key in _IMAGE_KEYS
+        ),
         task_names=tuple(nested(source, "task_specific_params")),
         timm=not model_type and bool(text(source, "architecture")) and not texts(source, "architectures"),
         mlx="group_size" in nested(source, "quantization"),

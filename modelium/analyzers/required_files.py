@@ -71,7 +71,9 @@ def read_clues(folder: Folder, pipeline_tag: str) -> Clues:
 def missing_files(folder: Folder, finding: TaskFinding, model_type: str) -> NotYet | None:
     """What the task needs besides weights and is not there, or not whole."""
     gaps: list[NotYet] = []
-    if finding.task in _IMAGE_TASKS | _AUDIO_TASKS and not any(name in folder for name in _PREPROCESSORS):
+    needs_preprocessor = finding.task in _IMAGE_TASKS | _AUDIO_TASKS
+    needs_preprocessor |= finding.task is Task.IMAGE_TEXT_TO_TEXT and not finding.custom_code
+    if needs_preprocessor and not any(name in folder for name in _PREPROCESSORS):
         gaps.append(_absent("preprocessor_config.json", "it says how the input is prepared"))
     needs_tokenizer = finding.task not in _IMAGE_TASKS and finding.task is not Task.AUDIO_CLASSIFICATION
     if needs_tokenizer and not _is_vocabulary_free(folder, model_type):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from modelium.analyzers.architectures import Mappings
 from modelium.analyzers.model_config import ModelConfig
 from modelium.analyzers.verdict import Refused
+from modelium.brain import vllm_architectures as vllm
 from modelium.values import Task
 
 # transformers' mapping → task, in the order of asking: BART is listed under MASKED_LM as well, XLM under CAUSAL_LM.
@@ -23,6 +24,7 @@ _SERVED = (
     ("SEQUENCE_CLASSIFICATION", Task.TEXT_CLASSIFICATION),
     ("TOKEN_CLASSIFICATION", Task.TOKEN_CLASSIFICATION),
     ("QUESTION_ANSWERING", Task.QUESTION_ANSWERING),
+    ("IMAGE_TEXT_TO_TEXT", Task.IMAGE_TEXT_TO_TEXT),
     ("SEQ_TO_SEQ_CAUSAL_LM", Task.TEXT2TEXT_GENERATION),
     ("MASKED_LM", Task.FILL_MASK),
     ("CAUSAL_LM", Task.TEXT_GENERATION),
@@ -36,6 +38,8 @@ _AUTO_CLASSES = {
     "AutoModelForSequenceClassification": Task.TEXT_CLASSIFICATION,
     "AutoModelForTokenClassification": Task.TOKEN_CLASSIFICATION,
     "AutoModelForQuestionAnswering": Task.QUESTION_ANSWERING,
+    "AutoModelForImageTextToText": Task.IMAGE_TEXT_TO_TEXT,
+    "AutoModelForVision2Seq": Task.IMAGE_TEXT_TO_TEXT,
     "AutoModelForSeq2SeqLM": Task.TEXT2TEXT_GENERATION,
     "AutoModelForMaskedLM": Task.FILL_MASK,
     "AutoModelForCausalLM": Task.TEXT_GENERATION,
@@ -64,13 +68,14 @@ _LISTED = "served are: " + ", ".join(task.value for task in Task)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFinding:
-    """``architecture`` is the class that will be loaded; ``is_llm``: a decoder that transformers lists under causal LM."""
+    """``architecture`` is the class that will be loaded; ``is_llm``: a decoder that generates text, be it about images too."""
 
     task: Task
     architecture: str
     source: str
     custom_code: bool = False
     is_llm: bool = False
+    library: str = "transformers"  # "vllm": an architecture that only vLLM has code for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +95,9 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
     1. ``modules.json`` makes it an embedding model, whatever head its weights were trained with.
     2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family.
     3. A class that transformers lacks: ``auto_map`` names the auto-class that code in the folder is for.
-    4. No ``architectures``: the pipeline_tag, where transformers has such a class for this model type.
-    5. Nothing of it: the base model of this model type, if there is one.
+    4. A class that transformers lacks, but vLLM's registry has: a generator.
+    5. No ``architectures``: the pipeline_tag, where transformers has such a class for this model type.
+    6. Nothing of it: the base model of this model type, if there is one.
     """
     architecture = _named(config, known)
     if architecture and known.knows(architecture, config.model_type):
@@ -100,11 +106,13 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
         return _by_architecture(architecture, config, known, clues)  # 2
     if config.auto_map:
         return _by_auto_map(architecture, config, clues)  # 3 (and 1)
+    if architecture in vllm.TEXT | vllm.MULTIMODAL and not clues.sentence_modules:
+        return _by_vllm(architecture, config)  # 4
     if architecture:
         what = f"architecture {architecture} (model type {config.model_type or 'missing'})"
         raise Refused(f"transformers does not know the {what}", "a newer transformers may; or check config.json")
     if clues.pipeline_tag and not clues.sentence_modules:
-        return _by_tag(config, known, clues)  # 4
+        return _by_tag(config, known, clues)  # 5
     base = known.tables[""].get(config.model_type)
     if base is None:
         said = f"model type {config.model_type!r} is not known to transformers" if config.model_type else "it has no model_type"
@@ -113,7 +121,7 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
         )
     if clues.sentence_modules:
         return _embedding(base, clues, custom_code=False)
-    return _by_architecture(base, config, known, clues, source=f"model_type: {config.model_type}")  # 5
+    return _by_architecture(base, config, known, clues, source=f"model_type: {config.model_type}")  # 6
 
 
 def _named(config: ModelConfig, known: Mappings) -> str:
@@ -133,11 +141,15 @@ def _by_architecture(
     for family, task in _SERVED:
         if family in families:
             refined, why = _refine(task, config, clues, why)
+            if refined is Task.TEXT_GENERATION and config.takes_images:
+                refined = Task.IMAGE_TEXT_TO_TEXT
             # BERT and its kin have a causal head too; vLLM is no place for them.
             encoder = config.encoder_decoder or config.model_type in known.tables["MASKED_LM"]
-            llm = family == "CAUSAL_LM" and not encoder
+            llm = family in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT") and not encoder
             return TaskFinding(task=refined, architecture=architecture, source=why, is_llm=llm)
     others = families - {"", "PRETRAINING", "IMAGE", "TEXT_ENCODING", "BACKBONE"}
+    if others and architecture in vllm.TEXT | vllm.MULTIMODAL:  # Qwen's omni models speak too: vLLM serves what they write
+        return _by_vllm(architecture, config)
     if others:
         raise _not_served(architecture, min(others))
     if architecture.endswith(_MASKED_HEADS) and config.model_type in known.tables["MASKED_LM"]:
@@ -174,9 +186,19 @@ def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFi
     for auto_class in named or offered:
         refined, why = _refine(_AUTO_CLASSES[auto_class], config, clues, f"auto_map: {auto_class}")
         shown = _class_of(config.auto_map[auto_class])
-        llm = refined is Task.TEXT_GENERATION
+        if refined is Task.TEXT_GENERATION and config.takes_images:
+            refined = Task.IMAGE_TEXT_TO_TEXT
+        if refined is Task.FEATURE_EXTRACTION and clues.pipeline_tag == Task.IMAGE_TEXT_TO_TEXT.value and config.takes_images:
+            refined, why = Task.IMAGE_TEXT_TO_TEXT, f"{why}, README pipeline_tag: {clues.pipeline_tag}"
+        llm = refined in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
         return TaskFinding(task=refined, architecture=shown, source=why, custom_code=True, is_llm=llm)
     raise Refused(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)
+
+
+def _by_vllm(architecture: str, config: ModelConfig) -> TaskFinding:
+    task = Task.IMAGE_TEXT_TO_TEXT if architecture in vllm.MULTIMODAL and config.takes_images else Task.TEXT_GENERATION
+    source = f"architectures: {architecture}, which vLLM {vllm.VLLM_VERSION} has"
+    return TaskFinding(task=task, architecture=architecture, source=source, is_llm=True, library="vllm")
 
 
 def _by_tag(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
@@ -185,7 +207,7 @@ def _by_tag(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
         tags = {task.value} | {choice.value for choice in _REFINEMENTS.get(task, set())}
         found = known.tables[family].get(config.model_type)
         if clues.pipeline_tag in tags and found is not None:
-            llm = task is Task.TEXT_GENERATION and not config.encoder_decoder
+            llm = task in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT) and not config.encoder_decoder
             return TaskFinding(task=Task(clues.pipeline_tag), architecture=found, source=source, is_llm=llm)
     what = f"model type {config.model_type!r}" if config.model_type else "a config.json without model_type"
     raise Refused(f"the README says {clues.pipeline_tag!r}, which is not served for {what}", _LISTED)

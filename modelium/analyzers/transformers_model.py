@@ -10,16 +10,29 @@ from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
 from modelium.analyzers.foreign import refuse_other_kinds, refuse_other_weights
-from modelium.analyzers.json_text import read_object
+from modelium.analyzers.gguf import profile_gguf_folder
+from modelium.analyzers.json_text import JsonObject, nested, read_object
+from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_card import read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
+from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
 from modelium.analyzers.tasks_of import TaskFinding, find_task
 from modelium.analyzers.verdict import NotYet, Refused
-from modelium.analyzers.weights import find_weights, join_missing
-from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Pooling, PoolingMode, Task
+from modelium.analyzers.weights import Weights, find_weights, join_missing
+from modelium.values import (
+    AdapterProfile,
+    Candidate,
+    LanguageModel,
+    MissingPart,
+    ModelOverride,
+    ModelProfile,
+    Pooling,
+    PoolingMode,
+    Task,
+)
 
 _LABELLED = {
     Task.TEXT_CLASSIFICATION,
@@ -37,16 +50,28 @@ _NOT_TEXT = {
     Task.AUTOMATIC_SPEECH_RECOGNITION,
     Task.AUDIO_CLASSIFICATION,
 }
+_GENERATORS = {
+    Task.TEXT_GENERATION,
+    Task.IMAGE_TEXT_TO_TEXT,
+    Task.TEXT2TEXT_GENERATION,
+    Task.TRANSLATION,
+    Task.SUMMARIZATION,
+}
+_DECODERS = {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT}
+_CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
 
 
-def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfile:
+def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfile | AdapterProfile:
     """What the folder of ``candidate`` is."""
     folder = list_folder(candidate.path, candidate.root)
     refuse_other_kinds(folder)
+    if is_adapter(folder):
+        return profile_adapter(candidate, folder)
     if "config.json" not in folder:
         return _without_config(candidate, override, folder)
-    config = read_config(read_object(folder, "config.json"))
+    source = read_object(folder, "config.json")
+    config = read_config(source)
     _refuse_other_libraries(config)
     weights = find_weights(folder)
     if weights is None:
@@ -61,26 +86,44 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     is_text = finding.task not in _NOT_TEXT
     sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if pooling else None
     tokenizer = read_optional(folder, "tokenizer_config.json") if is_text else {}
+    language = _read_language(folder, source, weights, tokenizer) if finding.task in _GENERATORS else None
     return ModelProfile(
         name=candidate.name,
         path=candidate.path,
         task=finding.task,
-        library="sentence-transformers" if "modules.json" in folder and pooling else "transformers",
+        library="sentence-transformers" if "modules.json" in folder and pooling else finding.library,
         architecture=finding.architecture,
         model_type=config.model_type,
         weight_format=weights.format,
         parameters=weights.parameters,
         weight_bytes=weights.weight_bytes,
         dtype=weights.dtype,
-        quantization=config.quantization,
+        quantization=config.quantization or (language.quantization or None if language is not None else None),
         max_length=longest_input(config, tokenizer, sentence) if is_text else None,
         labels=labels_for(config) if finding.task in _LABELLED else (),
         embedding_width=(width or config.width) if finding.task in _EMBEDDING | {Task.IMAGE_FEATURE_EXTRACTION} else None,
         pooling=pooling,
-        is_llm=finding.is_llm and finding.task is Task.TEXT_GENERATION,
+        is_llm=finding.is_llm and finding.task in _DECODERS,
         needs_custom_code=finding.custom_code,
+        language=language,
         task_source=finding.source,
         fingerprint=fingerprint_folder(folder, f"{card.pipeline_tag} {card.library_name}"),
+    )
+
+
+def _read_language(folder: Folder, source: JsonObject, weights: Weights, tokenizer: JsonObject) -> LanguageModel | None:
+    # Older ModelOpt checkpoints say in a file of their own how they are quantized.
+    apart = read_optional(folder, "hf_quant_config.json")
+    if apart and not nested(source, "quantization_config"):
+        source = {**source, "quantization_config": apart}
+    return read_language_model(
+        source,
+        parameters=weights.parameters,
+        weight_bytes=weights.weight_bytes,
+        dtype=weights.dtype,
+        tokenizer=tokenizer,
+        generation=read_optional(folder, "generation_config.json"),
+        has_chat_template=any(name in folder for name in _CHAT_TEMPLATES),
     )
 
 
@@ -90,6 +133,8 @@ def _without_config(candidate: Candidate, override: ModelOverride, folder: Folde
         return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
     weights = find_weights(folder)
     if weights is None:
+        if (gguf := profile_gguf_folder(candidate, override, folder)) is not None:
+            return gguf
         refuse_other_weights(folder)
     parts = [MissingPart(file="config.json", present_bytes=0)]
     if weights is not None and weights.missing is not None:
@@ -103,6 +148,8 @@ def _without_weights(candidate: Candidate, override: ModelOverride, folder: Fold
     graph = find_graph(folder)
     if graph is not None:
         return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
+    if (gguf := profile_gguf_folder(candidate, override, folder)) is not None:
+        return gguf
     refuse_other_weights(folder)
     parts = [MissingPart(file="model.safetensors", present_bytes=sum(file.size for file in folder.in_flight.values()))]
     why = "no weights yet: expected model.safetensors or its shards, pytorch_model.bin, or an ONNX file"

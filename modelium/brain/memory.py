@@ -1,13 +1,18 @@
 """How much memory a model will take, before it was ever loaded. Replaced by the measurement after the first load.
 
-What enters: a profile and how it will be served. What leaves: bytes, with the parts they are made of.
+What enters: a profile and how it will be served. What leaves: bytes, with the parts they are made of. A vLLM engine is planned
+in ``brain.engine``; here is only what the smallest one takes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelium.values import DeviceKind, ModelProfile, Runtime
+from modelium.brain import engine_memory
+from modelium.brain.kv_cache import KvSettings, default_block_size, kv_bytes, kv_bytes_per_token, kv_tokens, pool_of
+from modelium.values import DeviceKind, LanguageModel, ModelProfile, Runtime
+
+__all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_per_token", "kv_tokens"]
 
 MIB = 2**20
 
@@ -32,13 +37,16 @@ class Estimate:
     weights: int
     activations: int
     process: int
+    cache: int = 0  # of keys and values, for one request
 
     @property
     def total(self) -> int:
-        return self.weights + self.activations + self.process
+        return self.weights + self.activations + self.process + self.cache
 
     def explain(self) -> str:
-        parts = (("weights", self.weights), ("activations", self.activations), ("process", self.process))
+        parts = [("weights", self.weights), ("activations", self.activations), ("process", self.process)]
+        if self.cache:
+            parts.insert(1, ("KV cache", self.cache))
         return " + ".join(f"{name} {size / MIB:.0f} MiB" for name, size in parts)
 
 
@@ -57,7 +65,11 @@ def estimate(
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget).
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
+
+    With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
     """
+    if runtime is Runtime.VLLM and profile.language is not None:
+        return _smallest_engine(profile, profile.language, device)
     weights = profile.weight_bytes
     if runtime is Runtime.PYTHON and device is DeviceKind.HOST and profile.quantization is None:  # 1
         weights = max(profile.parameters * 4, 0) or weights
@@ -82,3 +94,16 @@ def estimate_footprint(
 ) -> int:
     """Total of :func:`estimate`, in bytes."""
     return estimate(profile, runtime, device=device, max_batch_size=max_batch_size, instances=instances).total
+
+
+def _smallest_engine(profile: ModelProfile, language: LanguageModel, device: DeviceKind) -> Estimate:
+    length, dtype = language.context_length or profile.max_length or 8192, language.dtype
+    element = engine_memory.DTYPE_BYTES.get(dtype, 2)
+    pool = pool_of(language, KvSettings(dtype_bytes=element, block_size=default_block_size(language, device)))
+    process = engine_memory.overhead(device).bytes
+    return Estimate(
+        weights=engine_memory.weights(profile, language, dtype=dtype).bytes,
+        activations=engine_memory.activations(language, tokens=512, sequences=4, max_model_len=length, dtype=dtype).bytes,
+        process=process if device is DeviceKind.HOST else process + engine_memory.CUDA_CONTEXT_BYTES,
+        cache=pool.bytes(length),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from modelium.brain.engine_placement import place_engine
 from modelium.brain.memory import estimate_footprint
 from modelium.values import (
     Device,
@@ -14,6 +15,7 @@ from modelium.values import (
     ModelProfile,
     ModelView,
     Placement,
+    Policies,
     Runtime,
     State,
     Task,
@@ -25,7 +27,8 @@ class Room:
     """A device and what is committed on it; the planner's working copy, changed while it plans.
 
     ``promised``: committed to models that are loading, so not (wholly) in ``device.used_bytes`` yet. ``returning``: held by
-    models that are on their way out. ``reserved``: kept for a model that waits for room here.
+    models that are on their way out. ``reserved``: kept for a model that waits for room here. ``engines``: of ``loads``, those
+    of vLLM engines. ``awaited``: an engine waits to start alone here.
     """
 
     device: Device
@@ -34,6 +37,8 @@ class Room:
     returning: int = 0
     reserved: int = 0
     loads: int = 0
+    engines: int = 0
+    awaited: bool = False
 
     @property
     def free(self) -> int:
@@ -43,14 +48,18 @@ class Room:
 
 
 def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str, Room]:
-    """What is committed where."""
+    """What is committed where. A tensor-parallel engine takes its bytes on each of its devices."""
     rooms = {device.id: Room(device=device) for device in devices}
     for view in models:
-        if view.bytes_held and view.placement is not None and (room := rooms.get(view.placement.device_id)) is not None:
+        placement = view.placement
+        if not view.bytes_held or placement is None:
+            continue
+        for room in (rooms[device] for device in placement.devices if device in rooms):
             room.committed += view.bytes_held
             if view.state is State.LOADING:
                 room.promised += view.bytes_held
                 room.loads += 1
+                room.engines += placement.runtime is Runtime.VLLM
             elif view.state in (State.DRAINING, State.UNLOADING):
                 room.returning += view.bytes_held
     return rooms
@@ -63,6 +72,7 @@ _BATCH = {
     Task.AUTOMATIC_SPEECH_RECOGNITION: 4,
     Task.AUDIO_CLASSIFICATION: 8,
     Task.TEXT_GENERATION: 8,
+    Task.IMAGE_TEXT_TO_TEXT: 4,
     Task.TRANSLATION: 8,
     Task.SUMMARIZATION: 4,
     Task.TEXT2TEXT_GENERATION: 8,
@@ -72,42 +82,46 @@ _BATCH = {
 }
 
 
-def choose_batch_size(profile: ModelProfile, override: ModelOverride) -> int:
-    """``max_batch_size`` of the entry: the user's, 0 where the graph cannot batch, else by the size of the task's inputs."""
-    if profile.onnx is not None and not profile.onnx.dynamic_batch:
+def choose_batch_size(profile: ModelProfile, override: ModelOverride, runtime: Runtime | None = None) -> int:
+    """``max_batch_size`` of the entry: 0 for vllm, which batches by itself, and where the graph cannot batch; else the user's,
+    else by the size of the task's inputs."""
+    if runtime is Runtime.VLLM or (profile.onnx is not None and not profile.onnx.dynamic_batch):
         return 0
     return override.max_batch_size or _BATCH.get(profile.task, 32)
 
 
 def options(
-    view: ModelView, profile: ModelProfile, runtime: Runtime, rooms: Iterable[Room], override: ModelOverride
+    view: ModelView,
+    profile: ModelProfile,
+    runtime: Runtime,
+    rooms: Iterable[Room],
+    override: ModelOverride,
+    policies: Policies | None = None,
 ) -> list[tuple[Room, Placement]]:
-    """Devices that could hold the model when empty, best first.
+    """Devices that could hold the model when empty, best first; of several the first.
 
     1. The device the user chose, and no other.
     2. Accelerators, the one with the most free memory first.
     3. Host memory: for vllm only where there is no accelerator.
+    4. For vllm, where no single one is large enough: equal accelerators together.
     """
-    candidates = list(rooms)
-    if override.device is not None:  # 1
-        candidates = [room for room in candidates if room.device.id == override.device]
-    accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
-    if runtime is Runtime.VLLM and accelerators:  # 3
-        candidates = accelerators
-    candidates.sort(key=lambda room: (room.device.kind is DeviceKind.HOST, -room.free, room.device.id))  # 2, 3
-    batch = choose_batch_size(profile, override)
+    candidates = _candidates(runtime, rooms, override)
+    if runtime is Runtime.VLLM and profile.language is not None:  # 4
+        by_id = {room.device.id: room for room in candidates}
+        devices = [room.device for room in candidates]
+        placements = place_engine(profile, devices, override, policies or Policies())
+        return [(by_id[placement.device_id], placement) for placement in placements]
     result = []
     for room in candidates:
-        placement = _place(view, profile, runtime, room.device, batch, override)
+        placement = _place(view, profile, runtime, room.device, override)
         if placement.footprint.bytes <= room.device.budget_bytes:
             result.append((room, placement))
     return result
 
 
-def _place(
-    view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, batch: int, override: ModelOverride
-) -> Placement:
-    instances = override.instance_count or 1
+def _place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
+    batch = choose_batch_size(profile, override, runtime)
+    instances = 1 if runtime is Runtime.VLLM else override.instance_count or 1
     estimated = override.memory_bytes or estimate_footprint(
         profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
     )
@@ -122,3 +136,15 @@ def _place(
         max_batch_size=batch,
         instance_count=instances,
     )
+
+
+def _candidates(runtime: Runtime, rooms: Iterable[Room], override: ModelOverride) -> list[Room]:
+    """Rules 1 to 3."""
+    candidates = list(rooms)
+    if override.device is not None:  # 1
+        candidates = [room for room in candidates if room.device.id == override.device]
+    accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
+    if runtime is Runtime.VLLM and accelerators:  # 3
+        candidates = accelerators
+    candidates.sort(key=lambda room: (room.device.kind is DeviceKind.HOST, -room.free, room.device.id))  # 2, 3
+    return candidates

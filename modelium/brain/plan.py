@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from modelium.brain import eviction
+from modelium.brain import eviction, starts
+from modelium.brain.engine_placement import shrink, smallest
 from modelium.brain.placement import Room, options, rooms_of
+from modelium.brain.plan_words import WANTED_BY, too_big, who_holds
 from modelium.brain.runtime import choose_runtime
+from modelium.brain.words import human_bytes
 from modelium.values import (
     Decision,
     Demand,
@@ -28,15 +31,7 @@ from modelium.values import (
 _NO_OVERRIDE = ModelOverride()
 _LOADABLE = (State.UNLOADED, State.FAILED)
 _ENOUGH_WITHOUT_ROOM = 16
-
-
-def human_bytes(size: float) -> str:
-    """``1288490188`` → ``1.2 GiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+_FAR_TOO_MANY = 64
 
 
 def plan(observed: Observed) -> Plan:
@@ -46,7 +41,9 @@ def plan(observed: Observed) -> Plan:
 
     1. No runtime can serve it: refused.
     2. It is larger than the budget of every device it may use: refused.
-    3. It fits now: loaded, unless enough loads run on that device already (vLLM engines start one at a time).
+    3. It fits now: loaded, unless enough loads run on that device already. A vLLM engine is planned with less cache, down to
+       one full-length request, before anybody is pushed out for it. Engines start one at a time on a device, and alone on an
+       accelerator: an engine measures what is free there while it starts, so nothing else may come or go meanwhile.
     4. It does not fit, and only its discovery or a restart wants it: it waits, nobody is pushed out. (After some dozen of
        these, the rest is only looked at if its estimate fits somewhere: there may be thousands.)
     5. It does not fit, but memory on its way back suffices: it waits for that.
@@ -93,12 +90,15 @@ class _Planner:
         for view in observed.models:
             if view.state is State.LOADED:
                 if view.placement is not None and eviction.deciding_rule(view, now, policies) == 5:
-                    self.evictable.setdefault(view.placement.device_id, []).append(view)
+                    for device in view.placement.devices:
+                        self.evictable.setdefault(device, []).append(view)
             elif view.demand and view.state in _LOADABLE and view.retry_at is not None and view.retry_at <= now:
                 wanted.append(view)
         wanted.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
         for view in wanted:
             tired = view.demand < Demand.POLICY and self.without_room >= _ENOUGH_WITHOUT_ROOM
+            if tired and self.without_room >= _FAR_TOO_MANY:
+                break  # the estimates promise room that the plans do not find
             if not tired or view.footprint.bytes <= max((room.free for room in self.rooms.values()), default=0):
                 self._consider(view)
         self._relieve()
@@ -110,50 +110,74 @@ class _Planner:
         profile = view.profile
         if profile is None:
             return
-        override = self.observed.overrides.get(view.name, _NO_OVERRIDE)
-        choice = choose_runtime(profile, self.observed.capabilities, override)
+        observed, policies = self.observed, self.observed.policies
+        override = observed.overrides.get(view.name, _NO_OVERRIDE)
+        choice = choose_runtime(profile, observed.capabilities, override)
         if choice.runtime is None:  # 1
             self._decide(view, Verb.REFUSE, choice.rule, choice.reason)
             return
-        usable = options(view, profile, choice.runtime, self.rooms.values(), override)
+        usable = [placement for _, placement in options(view, profile, choice.runtime, self.rooms.values(), override, policies)]
         if not usable:  # 2
-            self._decide(view, Verb.REFUSE, "plan.2", self._too_big(view, profile, choice.runtime, override))
+            self._decide(view, Verb.REFUSE, "plan.2", too_big(observed, view, profile, choice.runtime, self.rooms))
             return
-        for room, placement in usable:
-            if placement.footprint.bytes <= room.free:  # 3
-                self._load(view, room, placement, choice.reason)
+        for placement in usable:  # 3
+            if self._fits(placement):
+                self._load(view, placement, choice.reason)
                 return
-        room, placement = usable[0]
-        need = placement.footprint.bytes
+        engines = [placement for placement in usable if placement.engine is not None]
+        full: set[tuple[int, int]] = set()  # of equal devices the first has the most room: if not there, then nowhere
+        for placement in engines:
+            device = self.rooms[placement.device_id].device
+            alike = (device.total_bytes, device.budget_bytes)
+            if alike not in full and (smaller := self._smaller(profile, placement, override)) is not None:
+                self._load(view, smaller, choice.reason)
+                return
+            full.add(alike)
+        if engines:  # what others may have to go for is the least of it
+            fleet = {name: room.device for name, room in self.rooms.items()}
+            usable = smallest(profile, engines, fleet, override, policies)
+        need, where = usable[0].footprint.bytes, self._where(usable[0])
+        free = min(room.free for room in self._rooms(usable[0]))
         if view.demand < Demand.POLICY:  # 4
             self.without_room += 1
-            short = f"{human_bytes(need)} needed, {human_bytes(max(room.free, 0))} free on {room.device.id}"
+            short = f"{human_bytes(need)} needed, {human_bytes(max(free, 0))} free on {where}"
             self._decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
-        for room, placement in usable:
-            if self._make_room(view, room, placement):
+        for placement in usable:
+            if self._make_room(view, placement):
                 return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
-        room, placement = usable[0]
-        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(room.free, 0))} free on {room.device.id}"
-        self.pressure[room.device.id] = why
-        self._decide(view, Verb.WAIT, "plan.6", f"{why}, and nothing there may be evicted: {self._who_holds(room)}")
+        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {where}"
+        self.pressure |= dict.fromkeys(usable[0].devices, why)
+        self._decide(view, Verb.WAIT, "plan.6", f"{why}, and nothing there may be evicted: {who_holds(observed, usable[0])}")
 
-    def _load(self, view: ModelView, room: Room, placement: Placement, why_runtime: str) -> None:
-        limit = 1 if placement.runtime is Runtime.VLLM else self.observed.policies.loads_per_device
-        need = placement.footprint.bytes
-        if room.loads >= limit:
-            room.reserved += need
-            self._decide(view, Verb.WAIT, "plan.3", f"{room.loads} loads run on {room.device.id} already")
+    def _smaller(self, profile: ModelProfile, placement: Placement, override: ModelOverride) -> Placement | None:
+        """An engine with as much cache as there is room for now."""
+        rooms = self._rooms(placement)
+        devices, free = [room.device for room in rooms], {room.device.id: room.free for room in rooms}
+        return shrink(profile, placement, devices, override, self.observed.policies, free=free)
+
+    def _load(self, view: ModelView, placement: Placement, why_runtime: str) -> None:
+        need, rooms = placement.footprint.bytes, self._rooms(placement)
+        if obstacle := starts.obstacle(placement, rooms, self.observed.policies.loads_per_device):
+            for room in rooms:
+                room.reserved += need
+                room.awaited = room.awaited or placement.engine is not None
+            self._decide(view, Verb.WAIT, "plan.3", obstacle)
             return
         known = "measured" if placement.footprint.measured_bytes is not None else "estimated"
+        engine = placement.engine
+        if engine is not None:
+            known = f"planned, of them {human_bytes(engine.kv_bytes)} KV cache for {engine.kv_tokens:,} tokens"
         reason = (
-            f"{placement.runtime} ({why_runtime}) on {room.device.id}: {human_bytes(need)} {known}, "
-            f"{human_bytes(room.free)} free; wanted by {_BY[view.demand]}"
+            f"{placement.runtime} ({why_runtime}) on {self._where(placement)}: {human_bytes(need)} {known}, "
+            f"{human_bytes(min(room.free for room in rooms))} free; wanted by {WANTED_BY[view.demand]}"
         )
-        room.committed += need
-        room.promised += need
-        room.loads += 1
+        for room in rooms:
+            room.committed += need
+            room.promised += need
+            room.loads += 1
+            room.engines += placement.runtime is Runtime.VLLM
         decision = Decision(
             at=self.observed.now,
             model=view.name,
@@ -165,25 +189,35 @@ class _Planner:
         self.actions.append(decision)
         self.decisions.append(decision)
 
-    def _make_room(self, view: ModelView, room: Room, placement: Placement) -> bool:
-        need = placement.footprint.bytes
-        lacking = need - room.free - room.returning
-        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(room.free, 0))} free on {room.device.id}"
-        if lacking > 0:  # 6
-            victims = self._victims(room, lacking)
-            if not victims:
-                return False
+    def _make_room(self, view: ModelView, placement: Placement) -> bool:
+        need, rooms = placement.footprint.bytes, self._rooms(placement)
+        free = min(room.free for room in rooms)
+        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {self._where(placement)}"
+        victims: list[ModelView] = []
+        for room in rooms:
+            on_their_way = sum(v.bytes_held for v in victims if v.placement and room.device.id in v.placement.devices)
+            lacking = need - room.free - room.returning - on_their_way
+            if lacking > 0:  # 6
+                more = self._victims(room, lacking, victims)
+                if not more:
+                    return False
+                victims += more
+        starting = next((room for room in rooms if victims and starts.measures(room)), None)
+        if starting is None:
             for victim in victims:
-                self._evict(victim, room, why)
-        room.reserved += need
-        room.returning = max(0, room.returning - need)
-        self.pressure[room.device.id] = why
-        self._decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for memory that is being given back")  # 5
+                self._evict(victim, why)
+        for room in rooms:
+            room.reserved += need
+            room.returning = max(0, room.returning - need)
+            self.pressure[room.device.id] = why
+        after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
+        self._decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
         return True
 
-    def _victims(self, room: Room, lacking: int) -> list[ModelView]:
+    def _victims(self, room: Room, lacking: int, chosen_already: list[ModelView]) -> list[ModelView]:
         """The cheapest models whose memory suffices, or none."""
-        candidates = [v for v in self.evictable.get(room.device.id, ()) if v.name not in self.leaving]
+        gone = self.leaving | {v.name for v in chosen_already}
+        candidates = [v for v in self.evictable.get(room.device.id, ()) if v.name not in gone]
         chosen: list[ModelView] = []
         for victim in eviction.in_order_of_sacrifice(candidates, self.observed.now, self.observed.policies):
             if lacking <= 0:
@@ -192,11 +226,22 @@ class _Planner:
             lacking -= victim.bytes_held
         return chosen if lacking <= 0 else []
 
+    def _rooms(self, placement: Placement) -> list[Room]:
+        return [self.rooms[device] for device in placement.devices]
+
+    def _fits(self, placement: Placement) -> bool:
+        return all(placement.footprint.bytes <= room.free for room in self._rooms(placement))
+
+    def _where(self, placement: Placement) -> str:
+        return ("each of " if len(placement.devices) > 1 else "") + ", ".join(placement.devices)
+
     # -- unloads -----------------------------------------------------------------------------------------------------
 
     def _relieve(self) -> None:
         now, policies = self.observed.now, self.observed.policies
         for room in self.rooms.values():
+            if starts.measures(room):
+                continue
             device = room.device
             held = room.committed - room.returning
             limit = policies.pressure_fraction * device.budget_bytes
@@ -207,52 +252,19 @@ class _Planner:
             for view in eviction.in_order_of_sacrifice(candidates, now, policies):
                 if held > limit:
                     held -= view.bytes_held
-                    self._evict(view, room, why)
+                    self._evict(view, why)
                 elif eviction.is_overdue(view, now, policies):
-                    self._evict(view, room, "")
+                    self._evict(view, "")
 
-    def _evict(self, view: ModelView, room: Room, pressure: str) -> None:
+    def _evict(self, view: ModelView, pressure: str) -> None:
         self.leaving.add(view.name)
-        room.returning += view.bytes_held
+        for device in view.placement.devices if view.placement is not None else ():
+            if device in self.rooms:
+                self.rooms[device].returning += view.bytes_held
         reason = eviction.explain_evict(view, self.observed.now, self.observed.policies, pressure)
         decision = Decision(at=self.observed.now, model=view.name, verb=Verb.UNLOAD, rule="evict.5", reason=reason)
         self.actions.append(decision)
         self.decisions.append(decision)
 
-    # -- words -------------------------------------------------------------------------------------------------------
-
     def _decide(self, view: ModelView, verb: Verb, rule: str, reason: str) -> None:
         self.decisions.append(Decision(at=self.observed.now, model=view.name, verb=verb, rule=rule, reason=reason))
-
-    def _too_big(self, view: ModelView, profile: ModelProfile, runtime: Runtime, override: ModelOverride) -> str:
-        if override.device is not None and override.device not in self.rooms:
-            return f"models: names device {override.device!r}; this machine has {', '.join(sorted(self.rooms))}"
-        roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in self.rooms.values()]
-        sizes = []
-        for room, placement in options(view, profile, runtime, roomy, override):
-            budget = human_bytes(self.rooms[room.device.id].device.budget_bytes)
-            sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
-        return f"too big for this machine: needs {', '.join(sizes)}; raise devices.host_memory or free a larger device"
-
-    def _who_holds(self, room: Room) -> str:
-        now, policies = self.observed.now, self.observed.policies
-        held = [
-            v
-            for v in self.observed.models
-            if v.state is State.LOADED and v.placement and v.placement.device_id == room.device.id
-        ]
-        words = [
-            f"{v.name} {eviction.explain_keep(v, eviction.deciding_rule(v, now, policies), now, policies)}" for v in held[:4]
-        ]
-        if len(held) > 4:
-            words.append(f"and {len(held) - 4} more")
-        return "; ".join(words) or "the rest is used by other programs"
-
-
-_BY = {
-    Demand.DISCOVERY: "its discovery",
-    Demand.RESTORE: "the restart (it was loaded before)",
-    Demand.POLICY: "always_loaded or its pin",
-    Demand.USER: "the user",
-    Demand.REQUEST: "a waiting request",
-}

@@ -35,6 +35,10 @@ app.add_typer(runtime, name="runtime")
 _HERE = "On this machine"
 _REMOTE = "Ask a running Modelium"
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Gpus = Annotated[
+    list[str] | None,
+    typer.Option("--gpu", help="Plan as if this machine had a GPU with that memory, as 80GiB; once for each GPU."),
+]
 Name = Annotated[str, typer.Argument(help="The model's name, as `modelium list` shows it.")]
 
 
@@ -109,12 +113,13 @@ def serve(
 def inspect_(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="A model's folder or .onnx file; it is only read.")],
+    gpu: Gpus = None,
     as_json: Json = False,
 ) -> None:
     """What a folder is, and how it would be served: no server needed."""
     from modelium.cli import offline, report, terminal
 
-    inspected = offline.inspect(path, _invocation(context).settings())
+    inspected = offline.inspect(path, _invocation(context).settings(), gpus=_sizes(gpu))
     terminal.emit(inspected.as_json() if as_json else report.inspection(inspected))
     if not inspected.servable:
         raise typer.Exit(1)
@@ -125,12 +130,13 @@ def render(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="A model's folder or .onnx file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the entry's directory is put.")],
+    gpu: Gpus = None,
     as_json: Json = False,
 ) -> None:
     """Write the Triton model-repository entry of a folder: no server needed."""
     from modelium.cli import offline, report, terminal
 
-    rendered = offline.render(path, out, _invocation(context).settings())
+    rendered = offline.render(path, out, _invocation(context).settings(), gpus=_sizes(gpu))
     terminal.emit(rendered.as_json() if as_json else report.rendering(rendered))
 
 
@@ -165,7 +171,9 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 def runtime_install(
     context: typer.Context,
     directory: Annotated[Path | None, typer.Option(help="Default: triton.runtime_directory of the configuration.")] = None,
-    extras: Annotated[list[str] | None, typer.Option("--with", help="Further requirements: `vllm` (language models), `test`.")] = None,
+    extras: Annotated[
+        list[str] | None, typer.Option("--with", help="Further requirements: `vllm` (language models), `test`.")
+    ] = None,
     python: Annotated[str | None, typer.Option(help="Another Python for it, as 3.12; default: Modelium's own.")] = None,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")] = "auto",
 ) -> None:
@@ -276,6 +284,16 @@ def _act(context: typer.Context, name: str, verb: str, timeout_s: float, as_json
     with terminal.spinner(waiting):
         reply = remote.post(model_path(name, verb), timeout_s=timeout_s)
     terminal.emit(reply if as_json else show.outcome(verb, replies.model(reply)))
+
+
+def _sizes(gpus: list[str] | None) -> list[int]:
+    """``80GiB`` → bytes; wrong usage where it is no size."""
+    from modelium.config import parse_bytes
+
+    try:
+        return [size for gpu in gpus or () if isinstance(size := parse_bytes(gpu), int)]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--gpu") from None
 
 
 def _invocation(context: typer.Context) -> Invocation:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from modelium import runtime_env
-from modelium.brain.plan import human_bytes
+from modelium.brain.words import human_bytes
 from modelium.cli.remote import Remote
 from modelium.config import Settings
 from modelium.devices import Devices
@@ -74,6 +74,7 @@ def _triton(settings: Settings) -> Iterator[Check]:
     if not report.problems:
         named = (f"{name} {report.packages[name]}" for name in ("torch", "transformers", "numpy") if name in report.packages)
         yield Check(name="model runtime", outcome=Outcome.OK, found=f"{report.directory}: {', '.join(named)}")
+        yield _vllm(settings, report)
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
@@ -84,6 +85,18 @@ def _triton(settings: Settings) -> Iterator[Check]:
             found=f"{human_bytes(free)} free in {shared}",
             remedy="Triton hands tensors to models through it: docker run --shm-size=1g" if scarce else "",
         )
+
+
+def _vllm(settings: Settings, report: runtime_env.RuntimeReport) -> Check:
+    """What language models are served with; without it they go to the python runtime, slowly."""
+    facts = runtime_env.read_vllm(report)
+    if not settings.vllm.enabled:
+        return Check(name="vllm", outcome=Outcome.OK, found="vllm.enabled is false in the configuration")
+    if facts.missing:
+        what, _, remedy = facts.missing.partition(": ")
+        return Check(name="vllm", outcome=Outcome.WARN, found=what, remedy=remedy)
+    known = f"{len(facts.architectures)} architectures" if facts.architectures else "its registry could not be read"
+    return Check(name="vllm", outcome=Outcome.OK, found=f"{facts.version or 'of an unknown version'}: {known}")
 
 
 def _external(settings: Settings) -> Check:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelium import repository
 from modelium.analyzers import analyze
+from modelium.brain.engine_placement import why_too_big
 from modelium.brain.memory import Estimate, estimate
 from modelium.brain.placement import options, rooms_of
-from modelium.brain.plan import human_bytes
 from modelium.brain.runtime import RuntimeChoice, choose_runtime
+from modelium.brain.words import human_bytes
+from modelium.cli import replies
+from modelium.cli.abilities import likely_capabilities
+from modelium.cli.engine import language_rows
 from modelium.config import Settings
 from modelium.devices import Devices
 from modelium.errors import ModeliumError
 from modelium.gateway.json_views import profile_view
+from modelium.gateway.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
 from modelium.tasks import signature
 from modelium.values import (
+    AdapterProfile,
     Candidate,
+    Device,
+    DeviceKind,
     Fleet,
     Footprint,
     Incomplete,
@@ -28,13 +37,12 @@ from modelium.values import (
     ModelProfile,
     ModelView,
     Placement,
+    PlanLine,
+    Runtime,
     State,
     Tensor,
     Unsupported,
 )
-
-# Backends that the embedded server brings; what a running Triton really has is only known to a running Modelium.
-_EMBEDDED_BACKENDS = frozenset({"python", "onnxruntime"})
 
 
 class NotAModel(ModeliumError):
@@ -51,7 +59,8 @@ class Inspection:
     choice: RuntimeChoice
     placement: Placement | None
     placement_reason: str
-    estimate: Estimate | None = None  # the parts of the footprint
+    estimate: Estimate | None = None  # the parts of the footprint; an engine's are in the lines of its plan
+    plan: tuple[PlanLine, ...] = ()  # of the engine, also of one that is too big
 
     @property
     def servable(self) -> bool:
@@ -70,7 +79,7 @@ class Inspection:
             "parameters": f"{profile.parameters:,}" if profile.parameters else "",
             "weights": f"{profile.weight_bytes:,} bytes ({human_bytes(profile.weight_bytes)}), {kind}",
             "quantization": profile.quantization or "",
-            "longest input": f"{profile.max_length:,} tokens" if profile.max_length else "",
+            "longest input": f"{profile.max_length:,} tokens" if profile.max_length and not profile.language else "",
             "labels": _labels(profile.labels),
             "embedding": f"{profile.embedding_width} wide" if profile.embedding_width else "",
             "pooling": f"{pooling.mode}{', normalised' if pooling.normalize else ''}" if pooling else "",
@@ -79,23 +88,30 @@ class Inspection:
             else "",
             "revision": profile.fingerprint[:16],
         }
+        if profile.language is not None:
+            rows |= language_rows(replies.Language.model_validate(language_view(profile.language)))
         return {name: value for name, value in rows.items() if value}
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        described = signature(self.profile)
+        described = signature(self.profile, self.choice.runtime)
         return described.inputs, described.outputs
 
     def as_json(self) -> str:
         profile, placement = self.profile, self.placement
         served = {
             "runtime": self.choice.runtime,
+            "runtime_rule": self.choice.rule,
             "runtime_reason": self.choice.reason,
             "device": placement.device_id if placement else None,
+            "devices": list(placement.devices) if placement else [],
             "device_reason": self.placement_reason,
             "estimated_bytes": placement.footprint.estimated_bytes if placement else None,
             "max_batch_size": placement.max_batch_size if placement else None,
+            "engine": engine_view(placement.engine) if placement and placement.engine else None,
+            "plan": plan_view(self.plan),
         }
-        return json.dumps({"name": profile.name, "path": str(profile.path), **profile_view(profile), **served}, indent=2)
+        described = profile_view(profile, self.choice.runtime)
+        return json.dumps({"name": profile.name, "path": str(profile.path), **described, **served}, indent=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,30 +128,40 @@ class Rendering:
         return json.dumps({"entry": str(self.entry), "name": self.inspection.profile.name, "files": self.files()}, indent=2)
 
 
-def inspect(path: Path, settings: Settings) -> Inspection:
-    """Analyze ``path`` and decide how it would be served on this machine when nothing else is loaded."""
+def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Inspection:
+    """Analyze ``path`` and decide how it would be served on this machine when nothing else is loaded.
+
+    ``gpus``: the memory of GPUs that this machine is to be thought to have, instead of its own.
+    """
     candidate = candidate_at(path)
     override = settings.overrides().get(candidate.name, ModelOverride())
     match analyze(candidate, override):
         case ModelProfile() as profile:
             pass
+        case AdapterProfile(adapter=adapter):
+            base = f" for {adapter.base}" if adapter.base else ""
+            raise NotAModel(
+                f"{path} is a LoRA adapter{base}, of rank {adapter.rank}: drop it beside its base model, which serves it"
+            )
         case Incomplete(why=why):
             raise NotAModel(f"{path} is not complete: {why}")
         case Unsupported(why=why, hint=hint):
             raise NotAModel(f"{path} cannot be served: {why}" + (f" ({hint})" if hint else ""))
-    backends = (frozenset(settings.triton.backends) or _EMBEDDED_BACKENDS) & repository.writable_runtimes()
-    choice = choose_runtime(profile, settings.capabilities(backends), override)
+    fleet = _fleet(settings, gpus)
+    choice = choose_runtime(profile, likely_capabilities(settings, fleet), override)
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
-    fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction).fleet()
     view = ModelView(name=candidate.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
-    placements = options(view, profile, choice.runtime, rooms_of(fleet.devices, ()).values(), override)
+    rooms = rooms_of(fleet.devices, ())
+    placements = options(view, profile, choice.runtime, rooms.values(), override, settings.policies())
     if not placements:
-        return Inspection(
-            profile=profile, choice=choice, placement=None, placement_reason=f"it fits on no device: {_budgets(fleet)}"
-        )
+        return _too_big(profile, choice, fleet, override, settings)
     room, placement = placements[0]
     reason = f"{human_bytes(room.free)} free of {human_bytes(room.device.budget_bytes)} for models on {room.device.name}"
+    if placement.engine is not None:
+        return Inspection(
+            profile=profile, choice=choice, placement=placement, placement_reason=reason, plan=placement.engine.lines
+        )
     parts = estimate(
         profile,
         choice.runtime,
@@ -146,9 +172,41 @@ def inspect(path: Path, settings: Settings) -> Inspection:
     return Inspection(profile=profile, choice=choice, placement=placement, placement_reason=reason, estimate=parts)
 
 
-def render(path: Path, out: Path, settings: Settings) -> Rendering:
+def _fleet(settings: Settings, gpus: Sequence[int]) -> Fleet:
+    """This machine's devices, or its host and GPUs of these sizes, all free."""
+    fraction = settings.devices.gpu_memory_fraction
+    fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=fraction).fleet()
+    if not gpus:
+        return fleet
+    thought = tuple(
+        Device(
+            id=f"cuda:{index}",
+            kind=DeviceKind.CUDA,
+            index=index,
+            name=f"a GPU with {human_bytes(size)}",
+            total_bytes=size,
+            used_bytes=0,
+            budget_bytes=int(size * fraction),
+        )
+        for index, size in enumerate(gpus)
+    )
+    return Fleet(devices=(*(device for device in fleet.devices if device.kind is DeviceKind.HOST), *thought))
+
+
+def _too_big(
+    profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
+) -> Inspection:
+    reason, lines = f"it fits on no device: {_budgets(fleet)}", tuple[PlanLine, ...]()
+    if choice.runtime is Runtime.VLLM and profile.language is not None:
+        found = why_too_big(profile, fleet.devices, override, settings.policies())
+        if found is not None:
+            reason, lines = found.reason, found.lines
+    return Inspection(profile=profile, choice=choice, placement=None, placement_reason=reason, plan=lines)
+
+
+def render(path: Path, out: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Rendering:
     """Write the entry of ``path`` into ``out/NAME``."""
-    inspection = inspect(path, settings)
+    inspection = inspect(path, settings, gpus=gpus)
     if inspection.placement is None:
         raise NotAModel(f"{path} cannot be served: {inspection.choice.reason}; {inspection.placement_reason}")
     profile = inspection.profile

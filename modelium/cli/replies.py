@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from modelium.errors import ModeliumError
 
@@ -35,6 +35,65 @@ class Part(_Reply):
     detail: str = ""
 
 
+class LayerGroup(_Reply):
+    kind: str
+    layers: int
+    kv_heads: int = 0
+    head_size: int = 0
+    latent_width: int = 0
+    window: int | None = None
+    state_bytes: int = 0
+
+
+class Adapter(_Reply):
+    name: str
+    rank: int = 0
+    base: str = ""
+
+
+class Language(_Reply):
+    attention: str = ""
+    layers: int = 0
+    layer_groups: tuple[LayerGroup, ...] = ()
+    hidden_size: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    head_size: int = 0
+    kv_bytes_per_token: int = 0
+    context_length: int | None = None
+    rope_scaling: str = ""
+    vocabulary: int = 0
+    tied_embeddings: bool = False
+    experts: int = 0
+    experts_per_token: int = 0
+    active_parameters: int = 0
+    dtype: str = ""
+    quantization: str = ""
+    quantization_bits: int = 0
+    encoder_decoder: bool = False
+    modalities: tuple[str, ...] = ()
+    chat_template: bool = False
+    generation_defaults: dict[str, JsonValue] = {}
+    adapters: tuple[Adapter, ...] = ()
+
+
+class PlanLine(_Reply):
+    name: str
+    value: str
+    reason: str = ""
+
+
+class Engine(_Reply):
+    devices: tuple[str, ...] = ()
+    max_num_seqs: int = 0
+    total_bytes: int = 0
+    plan: tuple[PlanLine, ...] = ()
+
+
+class Placement(_Reply):
+    engine: Engine | None = None
+
+
 class Profile(_Reply):
     task: str
     architecture: str
@@ -46,6 +105,7 @@ class Profile(_Reply):
     max_length: int | None = None
     embedding_width: int | None = None
     labels: tuple[str, ...] = ()
+    language: Language | None = None
 
 
 class Model(_Reply):
@@ -57,6 +117,7 @@ class Model(_Reply):
     profile: Profile | None = None
     runtime: str | None = None
     device: str | None = None
+    devices: tuple[str, ...] = ()
     estimated_bytes: int | None = None
     measured_bytes: int | None = None
     missing: tuple[Part, ...] = ()
@@ -74,6 +135,19 @@ class Model(_Reply):
     loads: int = 0
     unloads: int = 0
     decisions: tuple[Decision, ...] = ()
+    placement: Placement | None = None
+    adapters: tuple[str, ...] = ()
+    base: str | None = None
+
+    @property
+    def where(self) -> str:
+        """Its device, or all that its engine is spread over."""
+        return ", ".join(self.devices) or self.device or ""
+
+    @property
+    def engine(self) -> Engine | None:
+        """How its engine was started, or would be; None where it has none."""
+        return self.placement.engine if self.placement is not None else None
 
     @property
     def memory_bytes(self) -> int | None:

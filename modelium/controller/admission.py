@@ -50,6 +50,8 @@ class Admission:
     def obstacle(self, model: Model) -> NotServable | None:
         """Why waiting for this model would be in vain; None when it is worth waiting."""
         name, now = model.key, time.monotonic()
+        if model.adapter is not None:
+            return NotServable(f"{name!r} is a LoRA adapter, which answers through its base: ask for BASE:ADAPTER")
         if model.removing:
             return NotServable(f"{name!r}: its folder was removed")
         if model.state is State.FAILED:
@@ -70,7 +72,7 @@ class Admission:
         if model.state is State.LOADED and not model.suspect:
             log.warning("%s: %s; looking", model.key, detail)
             model.suspect = True
-            self._desk.work.check(model.key, model.generation, model.processes)
+            self._desk.readings.check(model.key, model.generation, model.processes)
 
     def answer_waiters(self, model: Model) -> None:
         while model.waiters:

@@ -37,7 +37,7 @@ class Books:
         return next((m for m in self.models.values() if m.candidate.label == label), None)
 
     def places(self, fleet: Fleet) -> dict[str, Device]:
-        """Which device each occupying model is on."""
+        """Which device each occupying model is on: of a tensor-parallel engine the first, its ranks hold equally much."""
         found = {}
         for key, model in self.models.items():
             if model.bytes_held and model.placement is not None:

@@ -16,12 +16,14 @@ from dataclasses import replace
 
 from modelium.brain import plan as planner
 from modelium.config import Settings
+from modelium.controller.background import Background
 from modelium.controller.books import Books
 from modelium.controller.desk import Desk
 from modelium.controller.events import Event, ServerDown, Wake
 from modelium.controller.leases import Lease
 from modelium.controller.loop import Loop
 from modelium.controller.reactions import Reactions
+from modelium.controller.readings import Readings
 from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices
@@ -39,11 +41,14 @@ from modelium.triton.client import TritonClient
 from modelium.values import (
     Decision,
     Demand,
+    DeviceKind,
     ModelStatus,
     Plan,
     ServerStatus,
     Snapshot,
     State,
+    Target,
+    VllmFacts,
 )
 
 log = logging.getLogger(__name__)
@@ -65,16 +70,20 @@ class Controller:
         ledger: Ledger,
         recorder: Recorder,
         backends: Callable[[], frozenset[str]],
+        vllm: Callable[[], VllmFacts] = VllmFacts,
         server_pid: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._books = Books()
+        background = Background()
         self._desk = Desk(
             settings=settings,
             overrides=settings.overrides(),
             books=self._books,
+            background=background,
             work=Work(
                 post=self.post,
+                background=background,
                 client=client,
                 repository=repository,
                 devices=devices,
@@ -83,11 +92,21 @@ class Controller:
                 load_timeout_s=settings.triton.load_timeout_seconds,
                 unload_timeout_s=settings.triton.unload_timeout_seconds,
             ),
+            readings=Readings(
+                post=self.post,
+                background=background,
+                client=client,
+                repository=repository,
+                devices=devices,
+                server_pid=server_pid,
+            ),
             devices=devices,
             ledger=ledger,
             recorder=recorder,
             post=self.post,
             backends=backends,
+            vllm=vllm,
+            gpu=any(device.kind is DeviceKind.CUDA for device in devices.fleet().devices),
         )
         self._reactions = Reactions(self._desk)
         self._admission = self._reactions.admission
@@ -105,7 +124,7 @@ class Controller:
 
     def server_up(self) -> None:
         """Triton answers; called each time it comes up."""
-        self._desk.work.greet()
+        self._desk.readings.greet()
 
     def was_up(self) -> bool:
         """Did Triton ever come up?"""
@@ -113,7 +132,7 @@ class Controller:
 
     def server_down(self, detail: str) -> None:
         """Triton is gone, and everything that it had loaded."""
-        self._desk.work.forget_greeting()
+        self._desk.readings.forget_greeting()
         self.post(ServerDown(detail=detail))
 
     # -- what the gateway asks ---------------------------------------------------------------------------------------
@@ -179,21 +198,21 @@ class Controller:
     # -- what users ask ----------------------------------------------------------------------------------------------
 
     async def load(self, name: str, *, timeout_s: float) -> ModelStatus:
-        """Load now and wait for it. A failure lifts an earlier quarantine: the user may know better."""
-        model = self._find(name)
+        """Load now and wait for it; of an adapter its base. A failure lifts an earlier quarantine: the user may know better."""
+        model = self._books.models[self.target(name).model]
         if model.state is State.FAILED:
             model.retry_at, model.failures = 0.0, 0
             model.crashes.clear()
         model.want = max(model.want, Demand.USER)
         try:
-            (await self.lease(name, timeout_s=timeout_s)).release()
+            (await self.lease(model.key, timeout_s=timeout_s)).release()
         finally:
             model.want = Demand.NONE
         return self.status(name)
 
     async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:
         """Drain, unload and verify. Raises ``Conflict`` when a pin or ``always_loaded`` would bring it back at once."""
-        model = self._find(name)
+        model = self._own(name)
         if model.pinned or model.always_loaded:
             what = (
                 "is pinned: unpin it first" if model.pinned else "is in always_loaded: take it out of the configuration first"
@@ -214,7 +233,7 @@ class Controller:
 
     def pin(self, name: str, pinned: bool) -> ModelStatus:
         """Pinned: loaded, and never unloaded by policy."""
-        model = self._find(name)
+        model = self._own(name)
         model.pinned = pinned
         model.want_since = time.monotonic()
         self._desk.ledger.remember_pin(name, pinned)
@@ -228,7 +247,7 @@ class Controller:
         books = self._books
         return Snapshot(
             now=now,
-            models=tuple(m.status(now, self._desk.usage_window_s) for m in books.models.values()),
+            models=tuple(self._status(m, now) for m in books.models.values()),
             fleet=self._desk.devices.fleet(),
             server=ServerStatus(
                 up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
@@ -245,14 +264,24 @@ class Controller:
             raise DeadlineExceeded(f"the watch directories were not scanned within {timeout_s:g} s") from None
         return self.status(name)
 
+    def target(self, name: str) -> Target:
+        """What ``name`` means in a request: a model, or ``BASE:ADAPTER``, by its served name or its label.
+
+        Raises ``UnknownModel`` with the nearest names, ``NotServable`` for an adapter that waits for its base.
+        """
+        return self._reactions.adapters.target(self._find(name))
+
     def status(self, name: str) -> ModelStatus:
         """Raises ``UnknownModel`` with the nearest names."""
-        return self._find(name).status(time.monotonic(), self._desk.usage_window_s)
+        return self._status(self._find(name), time.monotonic())
+
+    def _status(self, model: Model, now: float) -> ModelStatus:
+        return self._reactions.adapters.show(model, model.status(now, self._desk.usage_window_s))
 
     def explained(self, name: str) -> ModelStatus:
         """``status()`` whose decisions begin with what the next pass would say; costs a plan."""
         model, now = self._find(name), time.monotonic()
-        status = model.status(now, self._desk.usage_window_s)
+        status = self._status(model, now)
         if model.state is not State.LOADED:
             return status
         said = planner.explain(self._loop.observe(now), model.key)
@@ -278,8 +307,16 @@ class Controller:
         """Triton is up and ``incoming/`` was scanned once."""
         return self._books.server_up and self._books.scanned and self.alive()
 
+    def _own(self, name: str) -> Model:
+        """Raises ``Conflict`` for an adapter: it is loaded, unloaded and pinned with its base."""
+        model = self._find(name)
+        if model.adapter is not None:
+            base = self._status(model, time.monotonic()).base or "its base"
+            raise Conflict(f"{model.key!r} is a LoRA adapter and goes with {base}: ask that of {base}, or remove the folder")
+        return model
+
     def _find(self, name: str) -> Model:
-        model = self._books.models.get(name) or self._books.by_label(name)
+        model = self._books.models.get(name) or self._books.by_label(name) or self._reactions.adapters.find(name)
         if model is None:
             near = difflib.get_close_matches(name, self._books.models, n=3, cutoff=0.4)
             known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"

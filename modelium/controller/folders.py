@@ -11,6 +11,7 @@ import time
 
 from modelium.brain.memory import estimate_footprint
 from modelium.brain.runtime import choose_runtime
+from modelium.controller.adapters import Adapters
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Analyzed, Scanned
@@ -18,7 +19,17 @@ from modelium.controller.loads import Loads
 from modelium.controller.outages import Outages
 from modelium.controller.record import Model
 from modelium.errors import NotServable, UnknownModel
-from modelium.values import Candidate, Demand, Incomplete, ModelOverride, ModelProfile, Runtime, State, Unsupported
+from modelium.values import (
+    AdapterProfile,
+    Candidate,
+    Demand,
+    Incomplete,
+    ModelOverride,
+    ModelProfile,
+    Runtime,
+    State,
+    Unsupported,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +39,9 @@ _SETTLED = (State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED)
 class Folders:
     """Keeps the records in step with ``incoming/``."""
 
-    def __init__(self, desk: Desk, admission: Admission, loads: Loads, outages: Outages) -> None:
+    def __init__(self, desk: Desk, admission: Admission, loads: Loads, outages: Outages, adapters: Adapters) -> None:
         self._desk = desk
+        self._adapters = adapters
         self._admission = admission
         self._loads = loads
         self._outages = outages
@@ -55,7 +67,8 @@ class Folders:
                 if model.state in _SETTLED:
                     model.become(State.UNSUPPORTED, candidate.conflict)
                 continue
-            again = periodic and model.state is State.INCOMPLETE  # what is missing may have become final
+            # What is missing may have become final; an adapter's base is found without looking at the adapter again.
+            again = periodic and model.state is State.INCOMPLETE and model.adapter is None
             if (candidate.signature != model.analyzed_signature or again) and not model.analyzing:
                 model.analyzing = True
                 to_analyze.append((key, candidate))
@@ -73,11 +86,12 @@ class Folders:
         if model.removing:
             return
         model.analyzed_signature = event.signature
+        self._adapters.changed()
         match event.analysis:
             case Incomplete(why=why, missing=missing):
                 model.missing = missing
-                if model.state in _SETTLED:
-                    model.profile = None
+                if model.state in _SETTLED and not (model.adapter is not None and model.state is State.UNLOADED):
+                    model.profile = model.plain = model.adapter = None
                     model.become(State.INCOMPLETE, why)
                 else:
                     model.revision_error = f"a new revision is not complete yet: {why}"
@@ -85,14 +99,22 @@ class Folders:
                 model.missing = ()
                 words = f"{why}; {hint}" if hint else why
                 if model.state in _SETTLED:
-                    model.profile = None
+                    model.profile = model.plain = model.adapter = None
                     model.become(State.UNSUPPORTED, words)
                     self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {words}"))
                 else:
                     model.revision_error = f"the new revision cannot be served: {words}"
+            case AdapterProfile() as found:
+                model.missing = ()
+                if model.state in _SETTLED:
+                    self._adapters.found(model, found)
+                    self._admission.reject_waiters(model, NotServable(f"{model.key!r} is a LoRA adapter, not a model"))
+                else:
+                    model.revision_error = "its folder holds a LoRA adapter now: remove the folder, then drop the adapter"
             case ModelProfile() as profile:
                 model.missing = ()
-                self._revision(model, profile)
+                model.adapter, model.plain = None, profile
+                self.revise(model, self._adapters.dress_at_sight(model, profile))
         if model.candidate.signature != event.signature:
             model.analyzing = True
             self._desk.work.analyze([(model.key, model.candidate)])
@@ -119,13 +141,15 @@ class Folders:
         if model.removing:
             return
         model.removing = True
+        model.adapter = None
+        self._adapters.changed()
         model.want = Demand.NONE
         model.reason = "its folder was removed"
         if model.state is State.LOADED:
             self._loads.begin_unload(model, "removed", "its folder was removed")
 
-    def _revision(self, model: Model, profile: ModelProfile) -> None:
-        """A complete revision. The same as before: nothing but a copy that was touched."""
+    def revise(self, model: Model, profile: ModelProfile) -> None:
+        """A complete revision, adapters included. The same as before: nothing but a copy that was touched."""
         known = model.profile
         if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
             if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:
@@ -152,7 +176,7 @@ class Folders:
             elif facts.quarantine and known is None:
                 model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
                 model.retry_at = None
-        elif model.state is State.LOADED:
+        elif model.state is State.LOADED and not model.reloading:  # else when that reload has ended
             self._loads.begin_reload(model)
 
     def _estimate(self, profile: ModelProfile) -> int:

@@ -29,7 +29,7 @@ class Lease:
 
     @property
     def signature(self) -> Signature:
-        return signature(self.profile)
+        return signature(self.profile, self.placement.runtime)
 
     def release(self) -> None:
         """The request is over, however it ended."""

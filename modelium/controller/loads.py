@@ -11,20 +11,30 @@ from dataclasses import replace
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
-from modelium.brain.memory import estimate_footprint
-from modelium.brain.placement import choose_batch_size
+from modelium.brain.engine_placement import shrink
+from modelium.brain.placement import options, rooms_of
 from modelium.brain.runtime import choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
 from modelium.errors import EntryError, NotServable, TritonUnavailable
-from modelium.values import Demand, Footprint, ModelOverride, Placement, State
+from modelium.repository import entry_basis
+from modelium.values import (
+    Demand,
+    DeviceKind,
+    ModelOverride,
+    ModelProfile,
+    Placement,
+    Runtime,
+    State,
+)
 
 log = logging.getLogger(__name__)
 
 _AFTER_OUTAGE_S = 0.5
 _LONGEST_BACKOFF_S = 60.0
+_LOOK_AGAIN_S = 1.0
 
 
 class Loads:
@@ -42,7 +52,7 @@ class Loads:
         model.bytes_held = placement.footprint.bytes
         model.loading = model.profile
         model.generation += 1
-        written = (model.profile.fingerprint, _of_entry(placement))
+        written = (model.profile.fingerprint, entry_basis(placement))
         self._desk.work.load(model.key, model.generation, model.profile, placement, write=model.entry != written, fresh=False)
         model.entry = written
 
@@ -55,27 +65,40 @@ class Loads:
         if choice.runtime is None:
             model.revision_error = f"the new revision cannot be served: {choice.reason}"
             return
-        batch = choose_batch_size(profile, override)
-        estimated = override.memory_bytes or estimate_footprint(
-            profile, choice.runtime, device=place.device_kind, max_batch_size=max(batch, 1), instances=place.instance_count
-        )
-        footprint = Footprint(estimated_bytes=estimated, measured_bytes=model.measured_bytes)
-        device = self._desk.devices.fleet().get(place.device_id)
-        committed = sum(
-            m.bytes_held for m in self._desk.books.models.values() if m.placement and m.placement.device_id == place.device_id
-        )
-        if device is None or footprint.bytes > min(device.budget_bytes - committed, device.total_bytes - device.used_bytes):
+        placement = self._place_beside(model, profile, place, choice.runtime, override)
+        if placement is None:
             model.want = Demand.RESTORE
             self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
             return
         model.reloading = True
         model.loading = profile
-        placement = replace(place, runtime=choice.runtime, max_batch_size=batch, footprint=footprint)
+        placement = replace(placement, reason=place.reason)
         model.next_placement = placement
-        model.bytes_held += footprint.bytes
-        model.entry = (profile.fingerprint, _of_entry(placement))
+        model.bytes_held += placement.footprint.bytes
+        model.entry = (profile.fingerprint, entry_basis(placement))
         self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False)
         log.info("%s: a new revision is loaded beside the old one", model.key)
+
+    def _place_beside(
+        self, model: Model, profile: ModelProfile, place: Placement, runtime: Runtime, override: ModelOverride
+    ) -> Placement | None:
+        """Where a new revision goes while the old one serves: on the same device, if it has room for both.
+
+        Never a vllm engine on an accelerator: it starts alone there (``brain.starts``), and that is for the plan to see to.
+        """
+        now, window = time.monotonic(), self._desk.usage_window_s
+        rooms = rooms_of(self._desk.devices.fleet().devices, (m.view(now, window) for m in self._desk.books.models.values()))
+        policies = self._desk.settings.policies()
+        there = replace(override, device=place.device_id)
+        view = model.view(now, window)
+        for room, placement in options(view, profile, runtime, rooms.values(), there, policies):
+            if runtime is Runtime.VLLM and room.device.kind is not DeviceKind.HOST:
+                return None
+            if placement.footprint.bytes <= room.free:
+                return placement
+            if placement.engine is not None:
+                return shrink(profile, placement, [room.device], there, policies, free={room.device.id: room.free})
+        return None
 
     def begin_unload(self, model: Model, rule: str, reason: str) -> None:
         """Drain; ``settle`` unloads when the last lease is back or the time for that is over."""
@@ -91,8 +114,11 @@ class Loads:
         self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {reason}"))
 
     def settle(self, model: Model, now: float) -> None:
-        """Unload a model that is drained, or whose time to drain is over."""
+        """Unload a model that is drained, or whose time to drain is over; not beside an engine that measures the device."""
         if model.state is not State.DRAINING or (model.leases and now < model.drain_until):
+            return
+        if self._disturbs_an_engine(model):
+            model.drain_until = now + _LOOK_AGAIN_S
             return
         model.become(State.UNLOADING, model.reason)
         model.generation += 1
@@ -101,6 +127,18 @@ class Loads:
         generation = model.generation
         self._desk.work.unload(
             model.key, generation, processes, remove=model.removing, current=lambda: model.generation == generation
+        )
+
+    def _disturbs_an_engine(self, model: Model) -> bool:
+        """Whether a vllm engine starts on an accelerator that this model would give memory back to (``brain.starts``)."""
+        place = model.placement
+        return place is not None and any(
+            other.state is State.LOADING
+            and other.placement is not None
+            and other.placement.runtime is Runtime.VLLM
+            and other.placement.device_kind is not DeviceKind.HOST
+            and not set(place.devices).isdisjoint(other.placement.devices)
+            for other in self._desk.books.models.values()
         )
 
     def _take_place(self, model: Model, placement: Placement) -> None:
@@ -150,7 +188,7 @@ class Loads:
         model.become(State.LOADED, "Triton had it loaded already")
         model.serving = model.profile
         model.bytes_held = placement.footprint.bytes
-        model.entry = (model.profile.fingerprint, _of_entry(placement))
+        model.entry = (model.profile.fingerprint, entry_basis(placement))
         model.want, model.loaded_at = Demand.NONE, now
         model.window = use.start(now, model.window)
         log.info("%s: Triton had it loaded already", model.key)
@@ -161,7 +199,7 @@ class Loads:
         now = time.monotonic()
         reason = str(event.error)
         model.entry = None
-        model.loading = None
+        tried, model.loading = model.loading, None
         self._desk.recorder.load(model.key, "failed", event.seconds)
         if model.reloading:
             model.reloading = False
@@ -169,6 +207,8 @@ class Loads:
             model.bytes_held = model.placement.footprint.bytes
             model.revision_error = f"the new revision failed to load, the old one goes on serving: {reason}"
             log.warning("%s: %s", model.key, model.revision_error)
+            if tried is not None and model.profile is not None and model.profile.fingerprint != tried.fingerprint:
+                self.begin_reload(model)  # a newer one came meanwhile
             return
         model.bytes_held = 0
         if isinstance(event.error, TritonUnavailable):  # not the model's fault: the supervisor brings Triton back
@@ -232,8 +272,3 @@ class Loads:
         model.suspect = False
         model.reloading = False
         model.departing = frozenset()
-
-
-def _of_entry(placement: Placement) -> Placement:
-    """The part of a placement that an entry is written from."""
-    return replace(placement, reason="", footprint=Footprint(estimated_bytes=0))

@@ -48,7 +48,7 @@ class Loop:
                 self._pass()
         finally:
             measuring.cancel()
-            await self._desk.work.close()
+            await self._desk.background.close()
             self._desk.ledger.save()
 
     def _handle(self, event: Event) -> None:
@@ -61,6 +61,7 @@ class Loop:
         """Observe, plan, apply."""
         now = time.monotonic()
         try:
+            self._reactions.prepare()
             if self._desk.books.server_up:
                 self._apply(planner.plan(self.observe(now)))
             self._reactions.settle(now)

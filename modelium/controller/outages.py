@@ -39,7 +39,7 @@ class Outages:
 
     def measure(self) -> None:
         """Ask for a reading of Triton and of the processes."""
-        self._desk.work.measure(self._desk.books.server_generation, self._desk.books.places(self._desk.devices.fleet()))
+        self._desk.readings.measure(self._desk.books.server_generation, self._desk.books.places(self._desk.devices.fleet()))
 
     def process_died(self, model: Model, pid: int) -> None:
         """A process that was watched ended. Where an unload is under way, that is what it is for."""
@@ -67,7 +67,7 @@ class Outages:
         model.become(State.LOADING, f"{detail}; loading it again")
         model.loading = model.profile if model.profile is not None else model.serving
         assert model.loading is not None and model.placement is not None
-        self._desk.work.load(model.key, model.generation, model.loading, model.placement, write=False, fresh=True)
+        self._desk.work.revive(model.key, model.generation, model.loading, model.placement)
 
     def checked(self, model: Model, event: Checked) -> None:
         if not model.suspect or model.state is not State.LOADED:
@@ -124,11 +124,15 @@ class Outages:
             model.exit_watches.append(self._desk.devices.watch_exit(process, partial(self._desk.post, died)))
 
     def _weighed(self, model: Model, held: int) -> None:
-        """Keep the largest measurement of this revision: a model grows with its first large batch."""
+        """Keep the largest measurement of this revision: a model grows with its first large batch.
+
+        A vllm engine was given what was planned for it, cache pages that it has not touched yet included.
+        """
         model.measured_bytes = max(held, model.measured_bytes or 0)
         override = self._desk.overrides.get(model.key)
         if override is None or override.memory_bytes is None:  # what the user states is kept free, used or not
-            model.bytes_held = model.measured_bytes
+            planned = model.placement.engine.total_bytes if model.placement is not None and model.placement.engine else 0
+            model.bytes_held = max(model.measured_bytes, planned)
         if model.serving is not None:
             self._desk.ledger.remember_measurement(model.key, model.serving.fingerprint, model.measured_bytes)
 
@@ -158,7 +162,8 @@ class Outages:
         override = self._desk.overrides.get(model.key, ModelOverride())
         runtime = choose_runtime(model.profile, self._desk.capabilities(), override).runtime
         rooms = rooms_of(self._desk.devices.fleet().devices, ())
-        places = options(view, model.profile, runtime, rooms.values(), override) if runtime is not None else []
+        policies = self._desk.settings.policies()
+        places = options(view, model.profile, runtime, rooms.values(), override, policies) if runtime is not None else []
         if places:
             self._loads.adopt(model, places[0][1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelium.controller.adapters import Adapters
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import (
@@ -33,7 +34,8 @@ class Reactions:
         self.admission = Admission(desk)
         self.loads = Loads(desk, self.admission)
         self.outages = Outages(desk, self.admission, self.loads)
-        self.folders = Folders(desk, self.admission, self.loads, self.outages)
+        self.adapters = Adapters(desk)
+        self.folders = Folders(desk, self.admission, self.loads, self.outages, self.adapters)
 
     def react(self, event: Event) -> None:
         """Apply one event. An event about a generation that is history changes nothing."""
@@ -47,6 +49,7 @@ class Reactions:
                 self.folders.analyzed(event)
             case ServerUp():
                 self.outages.server_up(event)
+                self.adapters.changed()
             case ServerDown():
                 self.outages.server_down(event)
             case Measured():
@@ -73,6 +76,10 @@ class Reactions:
                 self.outages.process_died(model, event.pid)
             case Checked():
                 self.outages.checked(model, event)
+
+    def prepare(self) -> None:
+        """The beginning of a pass: adapters go to their bases."""
+        self.adapters.settle(self.folders.revise)
 
     def settle(self, now: float) -> None:
         """The end of a pass: unload what is drained, forget what is removed."""

@@ -12,6 +12,7 @@ from modelium.brain.usage import UsageWindow, usage
 from modelium.controller.leases import Lease
 from modelium.devices import Process
 from modelium.values import (
+    AdapterProfile,
     Candidate,
     Decision,
     Demand,
@@ -40,6 +41,8 @@ class Model:
     state: State = State.INCOMPLETE
     reason: str = "found, not looked at yet"
     profile: ModelProfile | None = None
+    plain: ModelProfile | None = None  # the same without the adapters that are attached to it
+    adapter: AdapterProfile | None = None  # it is none itself, but an adapter for another model
     serving: ModelProfile | None = None
     loading: ModelProfile | None = None
     next_placement: Placement | None = None  # of the revision that loads beside

@@ -1,4 +1,4 @@
-"""Slow work, each piece a coroutine whose end is an event: analyze, write and load, unload and verify, measure, check.
+"""Slow work, each piece a coroutine whose end is an event: analyze, write and load, unload and verify.
 
 What enters: what the controller decided. What leaves: events through ``post``. Nothing here changes a model's record.
 """
@@ -8,20 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modelium.analyzers import analyze
+from modelium.controller.background import Background
+from modelium.controller.endings import end_processes
 from modelium.controller.events import (
     Analyzed,
-    Checked,
     Event,
     Loaded,
     LoadFailed,
-    Measured,
-    ServerUp,
     Unloaded,
     UnloadFailed,
 )
@@ -30,12 +27,11 @@ from modelium.errors import DeadlineExceeded, ModeliumError, TritonError, Triton
 from modelium.errors import LoadFailed as LoadFailure
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
-from modelium.values import Candidate, Device, ModelOverride, ModelProfile, Placement
+from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, Placement, Runtime
 
 log = logging.getLogger(__name__)
 
 _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
-_KILL_GRACE_S = 5.0
 _ANALYZE_AT_ONCE = 64
 _DOWN = ("", "UNAVAILABLE")
 
@@ -47,6 +43,7 @@ class Work:
         self,
         *,
         post: Callable[[Event], None],
+        background: Background,
         client: TritonClient,
         repository: ModelRepository,
         devices: Devices,
@@ -56,6 +53,7 @@ class Work:
         unload_timeout_s: float,
     ) -> None:
         self._post = post
+        self._background = background
         self._client = client
         self._repository = repository
         self._devices = devices
@@ -63,20 +61,27 @@ class Work:
         self._server_pid = server_pid
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
-        self._tasks: set[asyncio.Task[None]] = set()
         self._analysts = asyncio.Semaphore(2)
-        self._greeting: asyncio.Task[None] | None = None
 
     # -- pieces of work ----------------------------------------------------------------------------------------------
 
     def analyze(self, candidates: Sequence[tuple[str, Candidate]]) -> None:
         """Look at folders, in a thread; ends in one ``Analyzed`` each."""
         for start in range(0, len(candidates), _ANALYZE_AT_ONCE):
-            self._spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE]), "analyze")
+            self._background.spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE]), "analyze")
 
     def load(self, key: str, generation: int, profile: ModelProfile, placement: Placement, *, write: bool, fresh: bool) -> None:
         """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it."""
-        self._spawn(self._load(key, generation, profile, placement, write=write, fresh=fresh), f"load {key}")
+        self._background.spawn(self._load(key, generation, profile, placement, write=write, fresh=fresh), f"load {key}")
+
+    def revive(self, key: str, generation: int, profile: ModelProfile, placement: Placement) -> None:
+        """Load a model one of whose processes died anew, beside the corpse: a plain load would do nothing.
+
+        An engine is several processes, and those that are left hold its memory for ever: they are ended first.
+        """
+        bury = placement.runtime is Runtime.VLLM
+        work = self._load(key, generation, profile, placement, write=False, fresh=True, bury=bury)
+        self._background.spawn(work, f"load {key} again")
 
     def unload(
         self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]
@@ -85,52 +90,15 @@ class Work:
 
         A Triton that does not answer is asked again as long as ``current()``: the unload is not history yet.
         """
-        self._spawn(self._unload(key, generation, processes, remove=remove, current=current), f"unload {key}")
+        self._background.spawn(self._unload(key, generation, processes, remove=remove, current=current), f"unload {key}")
 
     def discard(self, key: str) -> None:
         """Ask Triton to forget a model whose load failed or whose process died; nobody waits for it."""
-        self._spawn(self._discard(key), f"discard {key}")
+        self._background.spawn(self._discard(key), f"discard {key}")
 
     def remove(self, key: str) -> None:
         """Remove the entry of a model that is not loaded."""
-        self._spawn(self._remove(key), f"remove {key}")
-
-    def check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
-        """Find out whether a model that a request found gone still serves."""
-        self._spawn(self._check(key, generation, processes), f"check {key}")
-
-    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
-        """Read Triton's counters and index, and the memory that the processes of each model hold on its device."""
-        self._spawn(self._measure(generation, places), "measure")
-
-    def greet(self) -> None:
-        """Triton is said to be up: learn its version and what it has loaded; ends in ``ServerUp``."""
-        self.forget_greeting()
-        self._greeting = self._spawn(self._greet(), "greet Triton")
-
-    def forget_greeting(self) -> None:
-        """The server that was to be greeted is gone."""
-        if self._greeting is not None:
-            self._greeting.cancel()
-            self._greeting = None
-
-    async def close(self) -> None:
-        """Cancel what is under way."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._finish)
-        return task
-
-    def _finish(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s broke: a defect of Modelium", task.get_name(), exc_info=error)
+        self._background.spawn(self._remove(key), f"remove {key}")
 
     # -- how they are done -------------------------------------------------------------------------------------------
 
@@ -143,24 +111,20 @@ class Work:
             ]
 
         async with self._analysts:
-            for found in await asyncio.to_thread(look):
+            # Adapters first: a model that comes with one need not be loaded twice.
+            for found in sorted(await asyncio.to_thread(look), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
                 self._post(found)
 
-    async def _greet(self) -> None:
-        pause = _POLL_S[0]
-        while True:
-            try:
-                version, index = await asyncio.gather(self._client.version(), self._client.index())
-                owned = await asyncio.to_thread(self._repository.owned)
-            except (ModeliumError, OSError):
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _POLL_S[1])
-            else:
-                self._post(ServerUp(version=version, index=index, owned=owned))
-                return
-
     async def _load(
-        self, key: str, generation: int, profile: ModelProfile, placement: Placement, *, write: bool, fresh: bool
+        self,
+        key: str,
+        generation: int,
+        profile: ModelProfile,
+        placement: Placement,
+        *,
+        write: bool,
+        fresh: bool,
+        bury: bool = False,
     ) -> None:
         started = time.monotonic()
         try:
@@ -170,6 +134,9 @@ class Work:
             elif fresh:
                 await asyncio.to_thread(self._repository.touch, key)
             older = await self._processes_of(key)
+            if bury:
+                await end_processes(self._devices, older)
+                older = ()
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
         except DeadlineExceeded:
@@ -227,26 +194,16 @@ class Work:
         while True:
             entry = (await self._client.index()).get(key)
             down = entry is None or entry.state in _DOWN
-            if down and not self._living(processes):
+            if down and not any(map(self._devices.alive, processes)):
                 return
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _POLL_S[1])
         log.warning("%s: not unloaded after %g s, its processes are killed", key, self._unload_timeout_s)
-        for process in self._living(processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        deadline = time.monotonic() + _KILL_GRACE_S
-        while self._living(processes):
-            if time.monotonic() > deadline:
-                raise TritonError(f"its processes {[p.pid for p in self._living(processes)]} do not end, even when killed")
-            await asyncio.sleep(_POLL_S[1])
+        await end_processes(self._devices, processes)
         if not processes:
             raise TritonError(f"Triton has not unloaded it within triton.unload_timeout_seconds = {self._unload_timeout_s:g} s")
-
-    def _living(self, processes: Sequence[Process]) -> list[Process]:
-        return [process for process in processes if self._devices.alive(process)]
 
     async def _discard(self, key: str) -> None:
         with contextlib.suppress(ModeliumError):
@@ -257,51 +214,3 @@ class Work:
             await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
             log.warning("%s: its entry was not removed: %s", key, error)
-
-    async def _check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
-        """While Triton is away there is nothing to find out: its supervisor says so, and this work becomes history."""
-        pause = _POLL_S[0]
-        while True:
-            try:
-                entry = (await self._client.index()).get(key)
-                break
-            except TritonUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _POLL_S[1])
-            except ModeliumError as error:
-                self._post(Checked(key=key, generation=generation, serves=False, detail=str(error)))
-                return
-        dead = [p.pid for p in processes if not self._devices.alive(p)]
-        if not processes and self._server_pid() is not None and not await self._processes_of(key):
-            dead = [0]  # it died before anybody saw its process
-        if dead:
-            self._post(Checked(key=key, generation=generation, serves=False, detail=f"its process {dead[0] or ''} died"))
-        elif entry is None or entry.state != "READY":
-            state = "is not in Triton's index" if entry is None else f"is {entry.state or 'not loaded'} ({entry.reason})"
-            self._post(Checked(key=key, generation=generation, serves=False, detail=f"it {state}"))
-        else:
-            self._post(Checked(key=key, generation=generation, serves=True, detail="Triton says READY"))
-
-    async def _measure(self, generation: int, places: Mapping[str, Device]) -> None:
-        started_at = time.monotonic()
-        try:
-            statistics, index = await asyncio.gather(self._client.statistics(), self._client.index())
-        except ModeliumError as error:
-            log.debug("Triton was not measured: %s", error)
-            return
-        pid = self._server_pid()
-        processes, held = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else (None, {})
-        self._post(
-            Measured(
-                generation=generation, started_at=started_at, statistics=statistics, index=index, processes=processes, held=held
-            )
-        )
-
-    def _weigh(self, pid: int, places: Mapping[str, Device]) -> tuple[dict[str, tuple[Process, ...]], dict[str, int]]:
-        processes = self._devices.processes(pid)
-        held = {
-            name: self._devices.held_bytes([process.pid for process in found], places[name])
-            for name, found in processes.items()
-            if name in places
-        }
-        return processes, held

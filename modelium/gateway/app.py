@@ -9,8 +9,11 @@ from aiohttp import web
 from modelium.config import Settings
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
+from modelium.gateway.generation import Generator
 from modelium.gateway.health import Health
+from modelium.gateway.inference import Inference
 from modelium.gateway.models import Models
+from modelium.gateway.openai import OpenAI, answer_openai_errors
 from modelium.gateway.page import show_page
 from modelium.gateway.predict import Predict
 from modelium.metrics import Recorder
@@ -19,16 +22,27 @@ if TYPE_CHECKING:
     from modelium.controller import Controller
     from modelium.triton.client import TritonClient
 
+# From the outside in.
+_MIDDLEWARES = (count_predictions, answer_errors, answer_openai_errors)
+
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
     """Routes and middlewares. Run it with ``build_runner``: cancelling depends on how it is run."""
     gateway = settings.gateway
-    app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=[count_predictions, answer_errors])
+    app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[RECORDER] = metrics
     app.router.add_get("/", show_page)
     predict = Predict(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
     app.router.add_post("/predict/{model:.+}", predict.answer)
+    openai = OpenAI(
+        controller,
+        Generator(controller, client, metrics),
+        Inference(controller, client, metrics),
+        tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
+        timeout_s=gateway.request_timeout_seconds,
+    )
+    app.add_routes(openai.routes())
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
     return app

@@ -12,19 +12,23 @@ from modelium.metrics import Recorder
 MODEL: web.RequestKey[str] = web.RequestKey("model", str)
 RECORDER: web.AppKey[Recorder] = web.AppKey("recorder", Recorder)
 
+# Of a streamed answer that ended with an error: what its status would have been, had the error come before the first byte.
+BROKEN_OFF: web.RequestKey[int] = web.RequestKey("broken_off", int)
+
 CLIENT_GONE = 499  # nginx' code for a client that did not wait; only the metrics ever see it
 
 
 @web.middleware
 async def count_predictions(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count requests to /predict. One that names no model is counted under "": wrong names make no series."""
-    if not request.path.startswith("/predict/"):
+    """Count requests to /predict and POSTs to /v1. One that names no model is counted under "": wrong names make no series."""
+    openai = request.method == "POST" and request.path.startswith("/v1/")
+    if not openai and not request.path.startswith("/predict/"):
         return await handler(request)
     started_at = monotonic()
     code = CLIENT_GONE  # all else comes back as a response: only a cancelled handler raises
     try:
         response = await handler(request)
-        code = response.status
+        code = request.get(BROKEN_OFF, response.status)
         return response
     finally:
         request.app[RECORDER].request(request.get(MODEL, ""), code, monotonic() - started_at)

@@ -30,6 +30,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     request_id = request[REQUEST_ID] = sent if _SANE_ID.fullmatch(sent) else uuid4().hex[:16]
     try:
         response = await handler(request)
+    except ConnectionError:
+        raise  # a write to a client that went away; there is nobody to answer
     except Exception as error:
         response = error_response(error, request)
     response.headers["X-Request-Id"] = request_id
@@ -52,14 +54,18 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
             return _response(error.reason, "bad_request", error.status)
         case QueueFull():
             return _response(str(error), error.type, error.status, {"Retry-After": str(math.ceil(error.retry_after_s))})
-        case ModeliumError() if error.status != 500:
-            return _response(str(error), error.type, error.status)
         case _:
-            request_id = request[REQUEST_ID]
-            logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
-            return _response(
-                f"something broke inside Modelium; its log has the cause under {request_id}", "internal_error", 500
-            )
+            shown = presentable(error, request)
+            return _response(str(shown), shown.type, shown.status)
+
+
+def presentable(error: Exception, request: web.Request) -> ModeliumError:
+    """What may be said of ``error``: itself, or for what nobody expected an id that is in the log."""
+    if isinstance(error, ModeliumError) and error.status != 500:
+        return error
+    request_id = request[REQUEST_ID]
+    logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
+    return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
 
 
 def _response(message: str, kind: str, status: int, headers: dict[str, str] | None = None) -> web.Response:

@@ -6,6 +6,7 @@ Instants of the monotonic clock mean nothing outside, so they leave as ``age_s``
 
 from __future__ import annotations
 
+from modelium.gateway.language_views import engine_view, language_view
 from modelium.tasks import signature
 from modelium.values import (
     Decision,
@@ -14,6 +15,7 @@ from modelium.values import (
     ModelStatus,
     Placement,
     Plan,
+    Runtime,
     ServerStatus,
     Snapshot,
     Tensor,
@@ -43,6 +45,7 @@ def summary_view(status: ModelStatus) -> Json:
         "profile": short_profile_view(profile) if profile is not None else None,
         "runtime": placement.runtime.value if placement is not None else None,
         "device": placement.device_id if placement is not None else None,
+        "devices": list(placement.devices) if placement is not None else [],
         "estimated_bytes": footprint.estimated_bytes if footprint is not None else None,
         "measured_bytes": footprint.measured_bytes if footprint is not None else None,
         "qps": status.qps,
@@ -51,11 +54,14 @@ def summary_view(status: ModelStatus) -> Json:
         "waiting": status.waiting,
         "requests": status.requests,
         "pinned": status.pinned,
+        "adapters": [adapter.name for adapter in profile.language.adapters] if profile is not None and profile.language else [],
+        "base": status.base or None,  # of a LoRA adapter that is attached
     }
 
 
 def status_view(status: ModelStatus, now: float) -> Json:
     """``GET /models/{name}``: everything that is known about one model."""
+    runtime = status.placement.runtime if status.placement is not None else None
     return {
         **summary_view(status),
         "path": str(status.path).encode(errors="backslashreplace").decode(),
@@ -75,7 +81,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
         "load_seconds": status.load_seconds,
         "loads": status.loads,
         "unloads": status.unloads,
-        "profile": profile_view(status.profile) if status.profile is not None else None,
+        "profile": profile_view(status.profile, runtime) if status.profile is not None else None,
         "placement": placement_view(status.placement) if status.placement is not None else None,
         "decisions": [decision_view(decision, now) for decision in status.decisions],
     }
@@ -93,8 +99,9 @@ def short_profile_view(profile: ModelProfile) -> Json:
     }
 
 
-def profile_view(profile: ModelProfile) -> Json:
-    tensors = signature(profile)
+def profile_view(profile: ModelProfile, runtime: Runtime | None = None) -> Json:
+    """``inputs`` and ``outputs`` are those of ``runtime``; None: of any but vllm."""
+    tensors = signature(profile, runtime)
     return {
         **short_profile_view(profile),
         "task_source": profile.task_source,
@@ -110,7 +117,9 @@ def profile_view(profile: ModelProfile) -> Json:
         "pickled": profile.pickled,
         "opset": profile.onnx.opset if profile.onnx is not None else None,
         "fingerprint": profile.fingerprint,
+        "language": language_view(profile.language) if profile.language is not None else None,
         "batches": tensors.batches,
+        "decoupled": tensors.decoupled,
         "inputs": [tensor_view(tensor) for tensor in tensors.inputs],
         "outputs": [tensor_view(tensor) for tensor in tensors.outputs],
     }
@@ -124,11 +133,13 @@ def placement_view(placement: Placement) -> Json:
     return {
         "runtime": placement.runtime.value,
         "device": placement.device_id,
+        "devices": list(placement.devices),
         "max_batch_size": placement.max_batch_size,
         "instance_count": placement.instance_count,
         "estimated_bytes": placement.footprint.estimated_bytes,
         "measured_bytes": placement.footprint.measured_bytes,
         "reason": placement.reason,
+        "engine": engine_view(placement.engine) if placement.engine is not None else None,
     }
 
 

@@ -11,9 +11,21 @@ from modelium.names import served_name
 _SERVED = re.compile(r"[A-Za-z0-9._~-]+")  # ~ is in the keys of folders whose name is taken
 
 
+def called_name(request: web.Request) -> str:
+    """What a request for an answer calls: a model by served name or label, or ``BASE:ADAPTER``, for ``Controller.target``."""
+    sent: str = request.match_info["model"]
+    base, colon, adapter = sent.rpartition(":")
+    if not colon:
+        return _served(sent)
+    return f"{_served(base)}:{adapter}"
+
+
 def model_of(request: web.Request) -> str:
     """The served name. A label works as well: ``/predict/org/name`` is ``/predict/org--name``."""
-    sent = request.match_info["model"]
+    return _served(request.match_info["model"])
+
+
+def _served(sent: str) -> str:
     if _SERVED.fullmatch(sent):
         return sent
     try:

@@ -71,7 +71,7 @@ async function refresh() {
       const row = document.createElement("tr");
       const memory = size(model.measured_bytes ?? model.estimated_bytes);
       row.append(cell(model.label + (model.pinned ? " (pinned)" : "")), cell(model.state, "state " + model.state),
-        cell(model.profile?.task), cell(model.runtime), cell(model.device),
+        cell(model.profile?.task), cell(model.runtime), cell((model.devices ?? []).join(", ") || model.device),
         cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
         cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"), cell(model.reason, "reason"));
       return row;

@@ -1,35 +1,34 @@
 """``POST /predict/{model}``: a body in Hugging Face's schema enters, the task's usual output shape leaves.
 
-Body → codec → lease → Triton → codec. Time spent on the upload, on waiting for the load and on retries all counts against
-one deadline. A cancelled handler (the client went away) cancels the gRPC call and releases the lease on its way out.
+Body → codec → lease → Triton → codec; a text that vLLM continues goes another way (``predict_text``). Time spent on the upload,
+on waiting for the load and on retries all counts against one deadline. A cancelled handler (the client went away) cancels the
+gRPC call and releases the lease on its way out.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.errors import ModelGone, TritonUnavailable
+from modelium.errors import InvalidBody, UnknownModel
 from modelium.gateway.answer import json_response
-from modelium.gateway.codecs import Call, Tensors, encode
+from modelium.gateway.bodies import read_body
+from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import Deadline, deadline_of
-from modelium.gateway.errors import MAX_BODY_BYTES
-from modelium.gateway.names import model_of
+from modelium.gateway.generation import Generator
+from modelium.gateway.generation.huggingface import TextCall, options_of, read_call
+from modelium.gateway.inference import Inference, waited_headers
+from modelium.gateway.names import called_name
+from modelium.gateway.predict_text import TEXT_TASKS, PredictText
 from modelium.metrics import Recorder
+from modelium.values import ModelProfile, Placement, Runtime, Target
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
     from modelium.triton.client import TritonClient
-
-# Inference is idempotent, so it is tried again when the model went away under it. A request that kills its stub each time
-# must end, though, for each reload hurts everybody else.
-ATTEMPTS = 3
-# Chunks of one request that may be under way at once beside those that the instances work on: enough to keep them busy, too
-# few for a request of 10,000 texts to fill the model's queue and starve the others.
-SPARE_CHUNKS = 1
 
 
 class Predict:
@@ -37,65 +36,69 @@ class Predict:
 
     def __init__(self, controller: Controller, client: TritonClient, recorder: Recorder, *, timeout_s: float) -> None:
         self._controller = controller
-        self._client = client
         self._recorder = recorder
+        self._inference = Inference(controller, client, recorder)
         self._timeout_s = timeout_s
+        self._text = PredictText(Generator(controller, client, recorder))
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         deadline = deadline_of(request, self._timeout_s)
-        status = await self._controller.known(model_of(request), timeout_s=deadline.remaining_s())
-        name = request[MODEL] = status.name  # counted under its name from here on: it exists
-        data = await _read(request, deadline)
-        # Encoded before the lease where the profile is known: a body that does not fit must not load a model.
+        target = await self._target(called_name(request), deadline)
+        name = request[MODEL] = target.model  # counted under its name from here on: it exists
+        data = await read_body(request, deadline)
+        status = self._controller.status(name)
         profile = status.profile
-        call = encode(profile, request.content_type, data) if profile is not None else None
-        cold, waited_s = False, 0.0
-        for attempt in range(1, ATTEMPTS + 1):
-            with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
-                cold, waited_s = cold or lease.cold, waited_s + lease.waited_s
-                if call is None or lease.profile != profile:  # a new revision arrived meanwhile
-                    profile = lease.profile
-                    call = encode(profile, request.content_type, data)
-                try:
-                    answer = call.answer(await self._infer(lease, call, deadline))
-                    break
-                except (ModelGone, TritonUnavailable) as error:
-                    self._controller.report_gone(name, str(error))
-                    if attempt == ATTEMPTS:
-                        raise
-            self._recorder.infer_retry(name)
-        if cold:
-            self._recorder.cold_start(name, waited_s)
-        headers = {"X-Modelium-Waited-Ms": f"{waited_s * 1000:.0f}"} | ({"X-Modelium-Cold": "1"} if cold else {})
-        return json_response(answer, headers=headers)
+        text = read_call(data) if profile is not None and profile.task in TEXT_TASKS else None
+        if text is not None and text.stream:
+            return await self._text.stream(request, target, text, deadline)
+        # Encoded before the lease where the profile is known: a body that does not fit must not load a model.
+        call = _encode(profile, status.placement, text, request.content_type, data) if profile is not None else None
 
-    async def _infer(self, lease: Lease, call: Call, deadline: Deadline) -> list[Tensors]:
-        """Outputs of all chunks, in order. The first failure cancels the others."""
-        name, placement = lease.profile.name, lease.placement
-        chunks = call.chunks(max(1, placement.max_batch_size))
-        if len(chunks) == 1:
-            return [await self._client.infer(name, chunks[0], timeout_s=deadline.remaining_s())]
-        slots = asyncio.Semaphore(placement.instance_count + SPARE_CHUNKS)
-
-        async def infer(chunk: Tensors) -> Tensors:
-            async with slots:
-                return await self._client.infer(name, chunk, timeout_s=deadline.remaining_s())
+        def make(lease: Lease) -> Call:
+            if lease.placement.runtime is Runtime.VLLM:
+                raise _ServedByVllm(lease)
+            if target.adapter:
+                raise InvalidBody(f"{name!r} is served by {lease.placement.runtime.value}, which has no LoRA adapters")
+            # Another profile: a new revision arrived meanwhile.
+            return call if call is not None and lease.profile == profile else encode(lease.profile, request.content_type, data)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(infer(chunk)) for chunk in chunks]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+            inferred = await self._inference.infer(name, make, deadline)
+        except _ServedByVllm as served:  # that lease is released: each generation takes its own
+            answer = await self._text.answer(target, text or read_call(data), deadline)
+            if served.cold:
+                self._recorder.cold_start(name, served.waited_s)
+            return json_response(answer, headers=waited_headers(served.waited_s, cold=served.cold))
+        return json_response(inferred.call.answer(inferred.outputs), headers=inferred.headers)
+
+    async def _target(self, name: str, deadline: Deadline) -> Target:
+        """What ``name`` means, once ``incoming/`` was looked at: before, no name is unknown."""
+        try:
+            return self._controller.target(name)
+        except UnknownModel:
+            with contextlib.suppress(UnknownModel):
+                await self._controller.known(name, timeout_s=deadline.remaining_s())
+            return self._controller.target(name)
 
 
-async def _read(request: web.Request, deadline: Deadline) -> bytes:
-    """The body, read before any lease: a slow upload must not hold a model."""
-    limit = request.app[MAX_BODY_BYTES]
-    if request.content_length is not None and request.content_length > limit:  # before anything is read; chunks are counted
-        raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
-    try:
-        async with asyncio.timeout(deadline.remaining_s()):
-            return await request.read()
-    except TimeoutError:
-        raise deadline.exceeded(" of the body") from None
+class _ServedByVllm(Exception):
+    """Now that it is loaded: another way of asking."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__()
+        self.cold = lease.cold
+        self.waited_s = lease.waited_s
+
+
+def _encode(
+    profile: ModelProfile, placement: Placement | None, text: TextCall | None, content_type: str, data: bytes
+) -> Call | None:
+    """The call for the python runtime or onnxruntime; None when vLLM may be the one that serves and likes the body."""
+    if text is not None and (placement is None or placement.runtime is Runtime.VLLM):
+        try:
+            options_of(text.parameters)
+            return None
+        except InvalidBody:
+            if placement is not None:
+                raise
+    return encode(profile, content_type, data)

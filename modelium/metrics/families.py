@@ -49,6 +49,25 @@ RETRIES = Family(
     labels=("model",),
     help="Inferences tried again because the model or Triton went away under them.",
 )
+FIRST_TOKEN_SECONDS = Family(
+    name="modelium_time_to_first_token_seconds",
+    kind="histogram",
+    labels=("model",),
+    buckets=REQUEST_BUCKETS,
+    help="From the first byte of a request for text to its first token, waiting for a load included.",
+)
+PROMPT_TOKENS = Family(
+    name="modelium_prompt_tokens_total",
+    kind="counter",
+    labels=("model",),
+    help="Tokens of the prompts of generations that began, where the runtime says how many.",
+)
+OUTPUT_TOKENS = Family(
+    name="modelium_output_tokens_total",
+    kind="counter",
+    labels=("model",),
+    help="Tokens that were generated and passed on, those of broken-off answers too.",
+)
 IN_FLIGHT = Family(
     name="modelium_requests_in_flight",
     kind="gauge",
@@ -163,7 +182,8 @@ BUILD = Family(
 )
 
 FAMILIES: tuple[Family, ...] = (
-    REQUESTS, REQUEST_SECONDS, RETRIES, IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
+    REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
+    IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
     EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
     TRITON_UP, TRITON_RESTARTS, BUILD,

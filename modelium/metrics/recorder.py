@@ -14,8 +14,11 @@ from modelium.metrics.families import (
     EVICTION_AGE,
     EVICTIONS,
     FAMILIES,
+    FIRST_TOKEN_SECONDS,
     LOAD_SECONDS,
     LOADS,
+    OUTPUT_TOKENS,
+    PROMPT_TOKENS,
     REQUEST_SECONDS,
     REQUESTS,
     RETRIES,
@@ -76,6 +79,14 @@ class Recorder:
     def infer_retry(self, model: str) -> None:
         self._count(RETRIES, model)
 
+    def first_token(self, model: str, seconds: float, prompt_tokens: int) -> None:
+        """A generation began to answer, ``seconds`` after its request came."""
+        self._observe(FIRST_TOKEN_SECONDS, seconds, model)
+        self._count(PROMPT_TOKENS, model, by=prompt_tokens)
+
+    def output_tokens(self, model: str, count: int) -> None:
+        self._count(OUTPUT_TOKENS, model, by=count)
+
     def cold_start(self, model: str, waited_s: float) -> None:
         self._count(COLD_STARTS, model)
         self._observe(COLD_START_SECONDS, waited_s)
@@ -105,8 +116,8 @@ class Recorder:
     def triton_restart(self) -> None:
         self._count(TRITON_RESTARTS)
 
-    def _count(self, family: Family, *labels: str) -> None:
-        self._counters[family][labels] += 1
+    def _count(self, family: Family, *labels: str, by: int = 1) -> None:
+        self._counters[family][labels] += by
 
     def _observe(self, family: Family, value: float, *labels: str) -> None:
         series = self._histograms[family]

@@ -89,10 +89,10 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     elif family is MODEL_BYTES:
         for m in models:
             if m.footprint is not None:
-                device = m.placement.device_id if m.placement is not None else ""
-                yield (m.name, device, "estimated"), m.footprint.estimated_bytes
-                if m.footprint.measured_bytes is not None:
-                    yield (m.name, device, "measured"), m.footprint.measured_bytes
+                for device in m.placement.devices if m.placement is not None else ("",):
+                    yield (m.name, device, "estimated"), m.footprint.estimated_bytes
+                    if m.footprint.measured_bytes is not None:
+                        yield (m.name, device, "measured"), m.footprint.measured_bytes
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))

@@ -9,7 +9,8 @@ has to hold ``1/model.onnx``, because the stock C++ backend looks nowhere else: 
 external data lie beside it as links under their own relative names, and ``model_path`` names the same file. ``path_mapping``
 rewrites all of them for a Triton that sees the folders under another path (a container's volume): such links dangle here
 and work there. To move an onnxruntime entry by hand, mend ``model_path`` for the backend in ``triton/backends`` and the
-links for the stock one.
+links for the stock one. A vllm entry says in ``1/model.json`` where the model is, and in ``1/multi_lora.json`` where its
+adapters are (``engine.py``).
 
 All of this is synchronous and takes milliseconds, most of them waiting for the disk; the controller calls it in threads.
 """
@@ -22,15 +23,17 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from modelium.errors import EntryError
 from modelium.repository.config import build_config, check_name, config_text, parse_config
+from modelium.repository.engine import engine_files, plan_of
 from modelium.repository.staging import Staging, newest_mtime_ns, put, write_file
 from modelium.resources import templates_directory
-from modelium.values import ModelOverride, ModelProfile, Placement, Runtime
+from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement, Runtime
 
-__all__ = ["MARKER", "ModelRepository", "render", "writable_runtimes"]
+__all__ = ["MARKER", "ModelRepository", "entry_basis", "render", "writable_runtimes"]
 
 MARKER = "modelium.json"
 _FORMAT = 1
@@ -131,6 +134,10 @@ class ModelRepository:
         version.mkdir(exist_ok=True)
         if placement.runtime is Runtime.ONNXRUNTIME:
             self._link_onnx(version, profile, source)
+        if placement.runtime is Runtime.VLLM:
+            plan = plan_of(profile, placement)
+            for name, content in engine_files(profile, plan, seen_by_triton=self._seen_by_triton).items():
+                write_file(version / name, content)
         write_file(made / "config.pbtxt", text.encode())
         write_file(made / MARKER, _mark(profile, placement, model_path))
 
@@ -155,6 +162,7 @@ class ModelRepository:
 
     def _seen_by_triton(self, path: Path) -> str:
         """``path`` under the longest prefix of the path mapping; as it is when there is none."""
+        path = _absolute(path)
         prefixes = [local for local in self._mapping if path.is_relative_to(local)]
         if not prefixes:
             return str(path)
@@ -181,6 +189,30 @@ def render(
         return repository.write(profile, placement, override=override)
     finally:
         repository.close()
+
+
+def entry_basis(placement: Placement) -> Placement:
+    """The part of ``placement`` that an entry is written from: when this is the same, the entry need not be written again.
+
+    Reasons and sums change with what else is on a device; of an engine its arguments, devices and adapters count.
+    """
+    engine = placement.engine
+    if engine is not None:
+        engine = EnginePlan(
+            engine_args=engine.engine_args,
+            devices=engine.devices,
+            adapters=engine.adapters,
+            max_model_len=0,
+            max_num_seqs=0,
+            weight_bytes=0,
+            kv_bytes=0,
+            kv_bytes_per_token=0,
+            kv_tokens=0,
+            activation_bytes=0,
+            graph_bytes=0,
+            overhead_bytes=0,
+        )
+    return replace(placement, reason="", footprint=Footprint(estimated_bytes=0), engine=engine)
 
 
 def _absolute(path: Path) -> Path:

@@ -34,12 +34,14 @@ def build_config(
     2. ``max_batch_size`` is 0 exactly when the tensors have no batch dimension of their own.
     3. ``instance_group`` is always written (Triton's default is every GPU, or two CPU instances for ONNX).
     4. ``dynamic_batching`` of the template stays when more than one request can share a batch.
-    5. Parameters of the runtime, all strings; ``model_path`` is the only reference to the model's folder.
+    5. Parameters of the runtime, all strings; ``model_path`` is the only reference to the model's folder (vllm has its own, in
+       ``1/model.json``).
+    6. ``decoupled`` is written where one request may have several answers: nothing else tells Triton.
 
     Raises ``EntryError`` when Triton would refuse the result.
     """
     check_name(profile.name)
-    tensors = signature(profile)
+    tensors = signature(profile, placement.runtime)
     check_tensors(profile.name, tensors)
     try:
         config = text_format.Parse(template, pb.ModelConfig())
@@ -59,6 +61,8 @@ def build_config(
     config.max_batch_size = max(1, placement.max_batch_size) if tensors.batches else 0
     if config.max_batch_size <= 1:
         config.ClearField("dynamic_batching")
+    if tensors.decoupled:
+        config.model_transaction_policy.decoupled = True
 
     del config.instance_group[:]
     config.instance_group.append(_instance_group(placement))
@@ -73,7 +77,7 @@ def build_config(
 
 def config_text(config: pb.ModelConfig, *, source: str, what: str, placement: Placement) -> str:
     """``config`` as text, under a comment that says whose file this is and why the model is placed so."""
-    where = placement.device_id if placement.device_kind is DeviceKind.CUDA else "the host's processor"
+    where = ", ".join(placement.devices) if placement.device_kind is DeviceKind.CUDA else "the host's processor"
     header = (
         "Written by Modelium, and written again when the model or its placement changes.",
         "To keep a version of your own, delete modelium.json beside this file: Modelium then leaves this directory alone.",
@@ -132,12 +136,28 @@ def _mark_scalars(config: pb.ModelConfig, graph: OnnxGraph) -> None:
 
 
 def _instance_group(placement: Placement) -> pb.ModelInstanceGroup:
+    if placement.runtime is Runtime.VLLM:
+        return _engine_group(placement)
     count = max(1, placement.instance_count)
     match placement.device_kind:
         case DeviceKind.HOST:
             return pb.ModelInstanceGroup(count=count, kind=pb.ModelInstanceGroup.KIND_CPU)
         case DeviceKind.CUDA:
             return pb.ModelInstanceGroup(count=count, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[placement.device_index])
+
+
+def _engine_group(placement: Placement) -> pb.ModelInstanceGroup:
+    """One engine. The vLLM backend takes KIND_GPU for exactly one GPU, and refuses it for an engine that spans several."""
+    if placement.device_kind is DeviceKind.CUDA and not _pinned_gpus(placement):
+        return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[placement.device_index])
+    return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_MODEL)
+
+
+def _pinned_gpus(placement: Placement) -> str:
+    """``2,3`` for an engine on several GPUs, else empty."""
+    if placement.device_kind is not DeviceKind.CUDA or len(placement.devices) < 2:
+        return ""
+    return ",".join(device.removeprefix("cuda:") for device in placement.devices)
 
 
 def _parameters(profile: ModelProfile, placement: Placement, model_path: str, override: ModelOverride) -> dict[str, str]:
@@ -156,7 +176,11 @@ def _parameters(profile: ModelProfile, placement: Placement, model_path: str, ov
                 "custom_code": _flag(override.allow_custom_code),
                 "torch_threads": "0",
             }
-        case Runtime.VLLM | Runtime.RAY:
+        case Runtime.VLLM:
+            gpus = _pinned_gpus(placement)
+            pinned = {"GPU_DEVICE_IDS": gpus} if gpus else {}  # Triton's own backend reads it too (vllm_backend PR 125)
+            return {"REPORT_CUSTOM_METRICS": "true"} | pinned
+        case Runtime.RAY:
             raise EntryError(
                 f"{profile.name}: entries of the {placement.runtime} runtime cannot be written yet; use runtime: python"
             )

@@ -40,12 +40,12 @@ class _Needs:
 
     requirements: tuple[Path, ...]
     server: Path
-    overrides: Path
+    overrides: tuple[Path, ...]
     constraints: Path
 
     def digests(self) -> dict[str, str]:
         """File name → digest of its content."""
-        files = (*self.requirements, self.server, self.overrides, self.constraints)
+        files = (*self.requirements, self.server, *self.overrides, self.constraints)
         return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -86,7 +86,8 @@ def install(
     under_way.touch()
     pip: list[str | Path] = [uv, "pip", "install", "--python", target, "--constraints", needs.constraints]
     chosen: list[str | Path] = [part for file in needs.requirements for part in ("--requirements", file)]
-    _run([*pip, *chosen, "--overrides", needs.overrides, *torch_source(os.environ.get("PIP_FIND_LINKS", ""), cuda=cuda)])
+    chosen += [part for file in needs.overrides for part in ("--overrides", file)]
+    _run([*pip, *chosen, *torch_source(os.environ.get("PIP_FIND_LINKS", ""), cuda=cuda)])
     # Alone and without its dependencies: it would bring an old tritonclient and companions that only PyTriton uses.
     _run([*pip, "--no-deps", "--requirements", needs.server])
     report = inspect(directory)
@@ -134,7 +135,7 @@ def _read_needs(extras: Sequence[str], *, build: str) -> _Needs:
     return _Needs(
         requirements=tuple(chosen),
         server=requirements / "server.txt",
-        overrides=requirements / "overrides.txt",
+        overrides=tuple(requirements / name for name in ("overrides.txt", *(["overrides-cpu.txt"] if build == "cpu" else []))),
         constraints=triton / "constraints.txt",
     )
 

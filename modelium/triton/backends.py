@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from modelium.values import VllmFacts
+
 _STAMP = ".stamp"
 _STUB = "triton_python_backend_stub"
 
@@ -43,6 +45,11 @@ def compose_backends(destination: Path, *, tritonserver: Path, stub: Path, pytho
     shutil.rmtree(destination, ignore_errors=True)
     fresh.rename(destination)
     return names
+
+
+def usable_backends(composed: frozenset[str], vllm: VllmFacts) -> frozenset[str]:
+    """Those of the backend directories whose packages are in the model runtime."""
+    return composed - {"vllm"} if vllm.missing else composed
 
 
 def _stamp_of(sources: list[Path]) -> str:

@@ -8,8 +8,9 @@ each tensor twice more.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from google.protobuf import json_format
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from modelium.errors import TritonError
-from modelium.triton.faults import call_error, infer_error, load_error
+from modelium.errors import ModelGone, TritonError, TritonUnavailable
+from modelium.triton.faults import call_error, infer_error, load_error, stream_error
 from modelium.triton.tensors import Array, infer_request, read_outputs
 
 _CHANNEL_OPTIONS = [
@@ -167,6 +168,41 @@ class TritonClient:
             return read_outputs(response)
         except ValueError as error:
             raise TritonError(f"{name!r} answered with a tensor that cannot be read: {error}") from None
+
+    async def stream(
+        self, name: str, inputs: Mapping[str, Array], *, timeout_s: float | None = None, outputs: Sequence[str] = ()
+    ) -> AsyncGenerator[dict[str, Array], None]:
+        """One inference of a decoupled model: its responses as they come. Errors are those of ``infer``.
+
+        Closing this generator, or cancelling the task that reads it, cancels the request at Triton.
+        """
+        request = infer_request(name, inputs, outputs)
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
+        # The RPC is this request's alone, and half-closed behind it: so its end is this answer's, and so is its cancellation.
+        call = self._rpc.ModelStreamInfer((request,), timeout=timeout_s)
+        complete = False
+        try:
+            async for reply in call:
+                if reply.error_message:
+                    raise stream_error(name, reply.error_message)
+                response = reply.infer_response
+                complete = complete or response.parameters["triton_final_response"].bool_param
+                if response.outputs:
+                    yield read_outputs(response)
+        except grpc.RpcError as error:
+            raise infer_error(name, error) from None
+        except ValueError as error:
+            raise TritonError(f"{name!r} answered with a tensor that cannot be read: {error}") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not ours: gRPC raises this as well when the server, or the closing of the channel, ended the call.
+            raise TritonUnavailable(f"Triton broke off the answer of {name!r}") from None
+        finally:
+            call.cancel()
+        if not complete:
+            raise ModelGone(f"the answer of {name!r} broke off")
 
     async def _call(self, what: str, call: Any) -> Any:
         try:

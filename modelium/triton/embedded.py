@@ -23,12 +23,13 @@ import modelium
 from modelium.config import TritonSettings
 from modelium.errors import RuntimeMissing, TritonError
 from modelium.resources import triton_directory
-from modelium.runtime_env import RuntimeReport, inspect
+from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.triton.addresses import claim_addresses
-from modelium.triton.backends import compose_backends
+from modelium.triton.backends import compose_backends, usable_backends
 from modelium.triton.guardian import RUN_MARK, Orders
 from modelium.triton.launch import KILL_AFTER_S, Launch, command_line, server_environment
 from modelium.triton.leftovers import end_leftovers
+from modelium.values import VllmFacts
 
 _START_WITHIN_S = 60.0
 _LOGS_KEPT = 3
@@ -65,6 +66,7 @@ class EmbeddedServer:
         self._stopping = False
         self.pid: int | None = None  # tritonserver's own, while it runs
         self.backends: frozenset[str] = frozenset()
+        self.vllm = VllmFacts()  # of the runtime's vLLM, once started
         self.log_path = self._state / "tritonserver.log"
         # The addresses in use: as in the settings, a port 0 replaced by the chosen one at the first start.
         self.http_url = settings.http_url
@@ -141,12 +143,14 @@ class EmbeddedServer:
             repository.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             end_leftovers(self._record_path)
-            self.backends = compose_backends(
+            composed = compose_backends(
                 self._state / "backends",
                 tritonserver=report.tritonserver,
                 stub=report.stub,
                 python_backends=triton_directory() / "backends",
             )
+            self.vllm = read_vllm(report)
+            self.backends = usable_backends(composed, self.vllm)
             self._rotate_log()
         except OSError as error:
             raise TritonError(

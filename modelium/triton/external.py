@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from modelium.config import TritonSettings
 from modelium.triton.client import TritonClient
+from modelium.values import VllmFacts
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class ExternalServer:
         self.http_url = settings.http_url
         self.grpc_url = settings.grpc_url
         self.metrics_url = settings.metrics_url
+        self.vllm = VllmFacts()  # a Triton elsewhere does not say which one it has
         self.backends = frozenset(settings.backends or ("python", "onnxruntime"))
 
     async def start(self) -> None:

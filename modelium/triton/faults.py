@@ -29,6 +29,8 @@ _GONE = re.compile(
     r"|(?:^|message: )Stub process '[^']*' is not healthy|^Model is unavailable due to unhealthy vLLM engine"
     r"|^Server is stopping"
 )
+# In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
+_STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 _REFUSED = re.compile(r"not allowed|restricted")
 _STATE = re.compile(r"version \d+ is at \w+ state: (?P<cause>.*?)(?=;\s*(?:version \d+ is at|$)|$)", re.DOTALL)
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown|Already exists|Cancelled): ")
@@ -83,6 +85,13 @@ def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:
     return InferenceFailed(unwrap_model_error(details))
 
 
+def stream_error(name: str, message: str) -> ModeliumError:
+    """What an error in the middle of a stream means: there, Triton passes on the words and drops the code."""
+    if _GONE.search(message) or _STREAM_GONE.search(message):
+        return ModelGone(f"Triton does not serve {name!r} now: {message}")
+    return InferenceFailed(unwrap_model_error(message))
+
+
 def call_error(what: str, error: grpc.RpcError) -> ModeliumError:
     """What any other failed call means."""
     details = error.details() or ""
@@ -101,6 +110,7 @@ def unwrap_model_error(message: str) -> str:
     """The message of an exception in ``execute``, without pybind11's traceback and Triton's preamble."""
     text = re.sub(r"^Failed to process the request\(s\) for model(?: instance)? '[^']*', message: ", "", message)
     text = re.sub(r"^in ensemble '[^']*', ", "", text)
+    text = text.removeprefix("Error generating stream: ")  # the stock vLLM backend's
     return text.split("\n\nAt:\n", 1)[0].strip() or message.strip()
 
 

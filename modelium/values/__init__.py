@@ -16,8 +16,19 @@ from modelium.values.decisions import (
     State,
     Usage,
     Verb,
+    VllmFacts,
+)
+from modelium.values.language import (
+    Adapter,
+    AttentionKind,
+    EnginePlan,
+    JsonValue,
+    LanguageModel,
+    LayerGroup,
+    PlanLine,
 )
 from modelium.values.models import (
+    AdapterProfile,
     Analysis,
     Candidate,
     Incomplete,
@@ -32,19 +43,26 @@ from modelium.values.models import (
     WeightFormat,
 )
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
-from modelium.values.status import ModelStatus, ServerStatus, Snapshot
+from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
 
 __all__ = [
+    "Adapter",
+    "AdapterProfile",
     "Analysis",
+    "AttentionKind",
     "Candidate",
     "Capabilities",
     "Decision",
     "Demand",
     "Device",
     "DeviceKind",
+    "EnginePlan",
     "Fleet",
     "Footprint",
     "Incomplete",
+    "JsonValue",
+    "LanguageModel",
+    "LayerGroup",
     "MissingPart",
     "ModelOverride",
     "ModelProfile",
@@ -54,6 +72,7 @@ __all__ = [
     "OnnxGraph",
     "Placement",
     "Plan",
+    "PlanLine",
     "Policies",
     "Pooling",
     "PoolingMode",
@@ -61,10 +80,12 @@ __all__ = [
     "ServerStatus",
     "Snapshot",
     "State",
+    "Target",
     "Task",
     "Tensor",
     "Unsupported",
     "Usage",
     "Verb",
+    "VllmFacts",
     "WeightFormat",
 ]

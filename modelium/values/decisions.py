@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from modelium.values.language import JsonValue
 from modelium.values.models import ModelProfile, Task
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
 
@@ -59,7 +60,7 @@ class ModelView:
 
     ``waiting``: requests that wait for it; ``demand``: who wants it loaded, since ``demand_since``; ``retry_at``: a failed
     load is not tried before this instant (None: quarantined until the folder changes).
-    ``bytes_held``: what it occupies, or was promised, on ``placement.device_id`` now; 0 when unloaded.
+    ``bytes_held``: what it occupies, or was promised, on each of ``placement.devices`` now; 0 when unloaded.
     """
 
     name: str
@@ -87,7 +88,21 @@ class Policies:
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
     evict: bool = True  # False: nothing is ever unloaded by policy
     cost_aware: bool = True  # False: victims in order of idle time alone
+    kv_concurrency: int = 4  # how many requests of full length a language model's KV cache is planned for
+    kv_floor_bytes: int = 64 * 2**20
+    kv_ceiling_bytes: int = 32 * 2**30
     loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmFacts:
+    """What was learned of the server's vLLM. Nothing (all empty) where it cannot be asked: an external Triton."""
+
+    version: str = ""
+    architectures: frozenset[str] = frozenset()
+    lora: frozenset[str] = frozenset()
+    quantizations: frozenset[str] = frozenset()
+    missing: str = ""  # why there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +113,12 @@ class Capabilities:
     vllm_enabled: bool = True
     onnx_enabled: bool = True
     ray_enabled: bool = False
+    vllm_version: str = ""  # of the vLLM whose architectures these are; "" when none was asked
+    vllm_architectures: frozenset[str] = frozenset()  # that it serves; empty: the generated table is used
+    vllm_lora: frozenset[str] = frozenset()  # those of them that take LoRA adapters
+    vllm_quantizations: frozenset[str] = frozenset()  # that it reads
+    vllm_missing: str = ""  # why the server has no vllm backend, where one could be
+    gpu: bool = True  # an NVIDIA GPU is here; on the host's processor vLLM reads fewer quantizations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +133,8 @@ class ModelOverride:
     max_batch_size: int | None = None
     instance_count: int | None = None
     memory_bytes: int | None = None
+    engine_args: Mapping[str, JsonValue] = field(default_factory=dict)  # vLLM's own names; they win over the plan
+    base: str | None = None  # of a LoRA adapter: the served name of the model it belongs to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from modelium.values.language import Adapter, LanguageModel
+
 
 class Task(StrEnum):
     """What a model does, in Hugging Face's words for ``pipeline_tag``. ``TENSORS`` is a bare graph (ONNX)."""
@@ -21,6 +23,7 @@ class Task(StrEnum):
     TRANSLATION = "translation"
     SUMMARIZATION = "summarization"
     TEXT2TEXT_GENERATION = "text2text-generation"
+    IMAGE_TEXT_TO_TEXT = "image-text-to-text"
     IMAGE_CLASSIFICATION = "image-classification"
     OBJECT_DETECTION = "object-detection"
     IMAGE_FEATURE_EXTRACTION = "image-feature-extraction"
@@ -97,7 +100,7 @@ class ModelProfile:
     name: str
     path: Path
     task: Task
-    library: str  # transformers · sentence-transformers · onnx
+    library: str  # transformers · sentence-transformers · onnx · vllm (an architecture that only vLLM has code for)
     architecture: str  # "BertModel"; for ONNX the producer or "onnx"
     model_type: str = ""
     weight_format: WeightFormat = WeightFormat.SAFETENSORS
@@ -112,6 +115,7 @@ class ModelProfile:
     is_llm: bool = False  # a decoder that generates text: vLLM's ground
     needs_custom_code: bool = False
     onnx: OnnxGraph | None = None
+    language: LanguageModel | None = None  # of every generator of text, whichever runtime will serve it
     task_source: str = ""  # why this task: "architectures: BertModel", "README pipeline_tag" …
     fingerprint: str = ""
 
@@ -154,7 +158,17 @@ class Unsupported:
     hint: str = ""
 
 
-Analysis = ModelProfile | Incomplete | Unsupported
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterProfile:
+    """A folder that is no model of its own but a LoRA adapter for one."""
+
+    name: str
+    path: Path
+    adapter: Adapter
+    fingerprint: str = ""
+
+
+Analysis = ModelProfile | AdapterProfile | Incomplete | Unsupported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

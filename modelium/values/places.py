@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from modelium.values.language import EnginePlan
+
 
 class Runtime(StrEnum):
     """Who executes the model inside Triton: the name of the Triton backend, or ``ray`` behind the python backend."""
@@ -61,7 +63,10 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """How and where a model is to be served: everything the entry needs besides the profile."""
+    """How and where a model is to be served: everything the entry needs besides the profile.
+
+    ``footprint`` is what it takes on each of its devices: ``device_id``, and for a tensor-parallel engine those of ``engine``.
+    """
 
     runtime: Runtime
     device_id: str
@@ -71,3 +76,9 @@ class Placement:
     max_batch_size: int
     instance_count: int = 1
     reason: str = ""
+    engine: EnginePlan | None = None  # with runtime vllm
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The ids of all devices it is on."""
+        return self.engine.devices if self.engine is not None else (self.device_id,)

@@ -37,6 +37,15 @@ class ModelStatus:
     loads: int = 0
     unloads: int = 0
     decisions: tuple[Decision, ...] = ()  # the last ones, newest first
+    base: str = ""  # of a LoRA adapter that is attached: the model that answers with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a name in a request means: a model, and the LoRA adapter to answer with ("" for none)."""
+
+    model: str
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ What counts as a model:
 2. ``ORG/NAME/``: a directory that has only directories is an ORG and each of them is a model, unless they are known parts of
    a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those.
 3. ``models--ORG--NAME/``: a Hugging Face cache folder. ``refs/main`` names the snapshot, else it is the newest one.
-4. ``NAME.onnx``: a single file; files beside it (``NAME.onnx.data``) are its external data, not models.
+4. ``NAME.onnx``: a single file; files beside it (``NAME.onnx.data``) are its external data, not models. ``NAME.gguf``: too.
 
 A survey is the truth, not a guess from events. What makes it cheap: a directory is listed again only when its mtime
 moved, and nothing is built anew where nothing changed. What is left are the ``stat`` calls, 2 to 3 µs each: 35 to 50 ms for
@@ -100,6 +100,7 @@ class Surveyor:
         self._touched, self._now_ns = touched, now_ns
         found: list[Candidate] = []
         onnx: list[str] = []
+        gguf: list[str] = []
         loose: list[str] = []
         try:
             with os.scandir(self.root) as entries:
@@ -111,6 +112,8 @@ class Surveyor:
                         found += self._look(entry.path, name, before)
                     elif name.lower().endswith(".onnx"):
                         onnx.append(entry.path)
+                    elif name.lower().endswith(".gguf"):
+                        gguf.append(entry.path)
                     else:
                         loose.append(entry.path)
         except OSError:
@@ -120,6 +123,7 @@ class Surveyor:
             loose.sort()
             beside = hash((tuple(loose), *marks_of(loose)))
             found += [self._look_at_file(path, beside, before) for path in onnx]
+        found += [self._look_at_file(path, 0, before) for path in gguf]
         return found
 
     def _look(self, path: str, label: str, before: dict[str, _Folder], *, in_org: bool = False) -> Iterator[Candidate]:
@@ -229,13 +233,13 @@ class Surveyor:
         )
 
     def _look_at_file(self, path: str, beside: int, before: dict[str, _Folder]) -> Candidate:
-        """A single ONNX file. Any loose file beside it may hold its tensors, so all of them are in its signature."""
+        """A single file. Any loose file beside an ONNX file may hold its tensors, so all of them are in its signature."""
         size, changed_ns, status_ns = marks_of([path])
         seal = hash((beside, size, changed_ns, status_ns))
         folder = before.get(path)
         if folder is None or folder.model is None or folder.marks != seal:
             digest = blake2b(f"{size} {changed_ns} {status_ns} {beside}".encode(), digest_size=16).hexdigest()
-            label = os.path.basename(path)[: -len(".onnx")]
+            label = os.path.basename(path)[: -len(".onnx")]  # .gguf is as long
             folder = _Folder([], [], seal, model=self._candidate(label, path, digest, min(changed_ns, status_ns) / 1e9))
         self._folders[path] = folder
         assert folder.model is not None
@@ -266,7 +270,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     """A directory, a link to one, or a link that leads nowhere: that one is shown as what it is."""
     if not entry.is_symlink():
         return entry.is_dir()
-    return leads_to_directory(entry) or not (entry.name.lower().endswith(".onnx") or os.path.exists(entry.path))
+    return leads_to_directory(entry) or not (entry.name.lower().endswith((".onnx", ".gguf")) or os.path.exists(entry.path))
 
 
 def _read_revision(reference: str) -> str:

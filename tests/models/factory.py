@@ -44,6 +44,15 @@ MAKERS = {
     "onnx-dynamic": ("graphs", "make_dynamic"),
     "onnx-fixed": ("graphs", "make_fixed"),
 }
+# Made only for who names them: they are trained for half a minute. A maker may leave more beside its model (an adapter).
+LANGUAGE_MAKERS = {
+    "tiny-llama": ("language.causal", "make_llama"),
+    "tiny-gpt2": ("language.causal", "make_gpt2"),
+    "tiny-mixtral": ("language.causal", "make_mixture"),
+    "tiny-deepseek": ("language.causal", "make_latent"),
+    "tiny-idefics": ("language.seeing", "make_idefics"),
+}
+_ALL = {**MAKERS, **LANGUAGE_MAKERS}
 _HERE = Path(__file__).parent
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "onnx", "sentence-transformers")
 
@@ -53,14 +62,13 @@ def main(arguments: list[str]) -> None:
     # The checkout's own directory "triton" would pass for the compiler of that name, which torch looks for.
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != _HERE.parent.parent]
     directory, names = Path(arguments[0]).resolve(), arguments[1:] or list(MAKERS)
-    unknown = [name for name in names if name not in MAKERS]
+    unknown = [name for name in names if name not in _ALL]
     if unknown:
-        raise SystemExit(f"unknown: {', '.join(unknown)}; known: {', '.join(MAKERS)}")
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known: {', '.join(_ALL)}")
     (directory / "files").mkdir(parents=True, exist_ok=True)
     versions = " ".join(f"{package}={importlib.metadata.version(package)}" for package in _PACKAGES)
     for name in names:
-        module = MAKERS[name][0]
-        source = b"".join((_HERE / f"{part}.py").read_bytes() for part in ("factory", "common", module))
+        source = b"".join(path.read_bytes() for path in _sources(_ALL[name][0]))
         key = hashlib.sha256(source + versions.encode()).hexdigest()
         key_file = directory / f"{name}.key"
         if not (key_file.is_file() and key_file.read_text(encoding="utf-8") == key):
@@ -69,8 +77,14 @@ def main(arguments: list[str]) -> None:
             key_file.write_text(key, encoding="utf-8")
 
 
+def _sources(module: str) -> list[Path]:
+    room, _, leaf = module.rpartition(".")
+    shared = ("corpus", "writing", "adapter") if room else ()  # by all language models
+    return [_HERE / "factory.py", _HERE / "common.py", *(_HERE / room / f"{part}.py" for part in (*shared, leaf))]
+
+
 def _make(directory: Path, name: str) -> None:
-    module, maker = MAKERS[name]
+    module, maker = _ALL[name]
     workplace = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory))
     try:
         model = workplace / name

@@ -36,7 +36,7 @@ def as_pipeline(task: Task, row: Mapping[str, Array], parameters: Mapping[str, o
             return [{**one, "box": boxes[i]} for i, one in enumerate(_records(row, label="LABEL", score="SCORE"))]
         case Task.AUTOMATIC_SPEECH_RECOGNITION:
             return row["TEXT"][0].decode()
-        case Task.TEXT_GENERATION | Task.TRANSLATION | Task.SUMMARIZATION | Task.TEXT2TEXT_GENERATION:
+        case Task.TEXT_GENERATION | Task.IMAGE_TEXT_TO_TEXT | Task.TRANSLATION | Task.SUMMARIZATION | Task.TEXT2TEXT_GENERATION:
             return row["GENERATED_TEXT"][0].decode()
         case Task.TENSORS:
             return {name: value.tolist() for name, value in row.items()}

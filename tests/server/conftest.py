@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, ModelProfile, Placement, Runtime
 from tests.models import RUNTIME, ensure_models
+from tests.models.language import ensure_language_models
 
 LOAD_S = 120.0
 ASK_S = 60.0
@@ -107,10 +109,22 @@ def test_models() -> Path:
     return ensure_models()
 
 
+@pytest.fixture(scope="session")
+def language_models() -> Path:
+    """The directory of the tiny language models, with the references."""
+    return ensure_language_models()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def triton(tmp_path_factory: pytest.TempPathFactory, test_models: Path, runtime_dir: Path) -> AsyncIterator[Triton]:
+async def triton(tmp_path_factory: pytest.TempPathFactory, test_models: Path) -> AsyncIterator[Triton]:
     """A started server on free ports with a repository of its own; one a module."""
-    directory = tmp_path_factory.mktemp("triton")
+    async with started(tmp_path_factory.mktemp("triton"), test_models) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def started(directory: Path, models: Path) -> AsyncIterator[Triton]:
+    """A server below ``directory`` for the models of ``models``."""
     server = EmbeddedServer(
         TritonSettings(
             http_url="127.0.0.1:0",
@@ -118,13 +132,15 @@ async def triton(tmp_path_factory: pytest.TempPathFactory, test_models: Path, ru
             metrics_url="127.0.0.1:0",
             model_repository=directory / "repository",
             state_directory=directory / "state",
-            runtime_directory=runtime_dir,
+            runtime_directory=RUNTIME,
         )
     )
     repository = ModelRepository(directory / "repository")
     await server.start()
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path)
-    yield Triton(models=test_models, repository=repository, server=server, client=client)
-    await client.close()
-    await server.stop()
-    repository.close()
+    try:
+        yield Triton(models=models, repository=repository, server=server, client=client)
+    finally:
+        await client.close()
+        await server.stop()
+        repository.close()

@@ -82,6 +82,8 @@ def test_every_key_of_the_example_has_words() -> None:
         ("vllm: {qqqq: 1}", ["vllm.qqqq: unknown key; known keys here: enabled"]),
         ("gateway: {port: 70000}", ["gateway.port", "65535", "found 70000"]),
         ("devices: {host_memory: 12 parsecs}", ["devices.host_memory", "12GiB"]),
+        ("vllm: {kv_concurrency: 0}", ["vllm.kv_concurrency", "greater than or equal to 1", "found 0"]),
+        ("vllm: {kv_cache_floor: 1GiB, kv_cache_ceiling: 1MiB}", ["vllm: kv_cache_floor is above kv_cache_ceiling"]),
         ("triton: {mode: remote}", ["triton.mode", "embedded", "external"]),
         ("- a list", ["expected a mapping at the top, found list"]),
         ("gateway: [", ["cannot be read"]),
@@ -99,6 +101,56 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_of(tmp_path, "gatway: {}\ngateway: {port: x}\n")
     assert len(str(caught.value).splitlines()) == 2
+
+
+# -- engine arguments ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ("{max_model_length: 5}", "max_model_length: unknown engine argument: vLLM 0.32.0 does not have it; did you mean"),
+        ("{swap_space: 4}", "swap_space: unknown engine argument: vLLM 0.32.0 does not have it (0.13.0 had)"),
+        ("{model: /x}", "model: not to be set by hand: Modelium writes it"),
+        ("{max_model_len: 8k}", "max_model_len: must be a whole number, not '8k'"),
+        ("{gpu_memory_utilization: 2}", "gpu_memory_utilization: must be above 0 and at most 1, not 2"),
+        ("{seed: .nan}", "seed: has a number that JSON cannot carry"),
+        ("{seed: 2026-01-01}", "seed: input was not a valid JSON value"),
+        ("[max_model_len]", "Input should be a valid dictionary"),
+    ],
+)
+def test_a_fault_in_an_engine_argument_is_named_with_its_place(tmp_path: Path, chosen: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, f"models: {{llama: {{engine_args: {chosen}}}}}")
+    assert f"models.llama.engine_args{'.' if chosen.startswith('{') else ': '}{words}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_engine_argument_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, "models: {a: {engine_args: {max_len: 1, seed: x}}, b: {engine_args: {model: y}}}")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_triton_elsewhere_may_know_arguments_that_the_runtimes_vllm_does_not(tmp_path: Path) -> None:
+    chosen = "models: {llama: {engine_args: {swap_space: 4}}}\n"
+    settings = settings_of(tmp_path, f"triton: {{mode: external}}\n{chosen}")
+    assert settings.overrides()["llama"].engine_args == {"swap_space": 4}
+
+
+def test_engine_arguments_and_the_cache_reach_the_brain_as_values(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path,
+        """
+        vllm: {kv_concurrency: 2, kv_cache_floor: 1MiB, kv_cache_ceiling: 4GiB}
+        models: {llama: {engine_args: {max_model_len: 4096, hf_overrides: {rope_theta: 1000000.0}}}, sql: {base: llama}}
+        """,
+    )
+    policies = settings.policies()
+    assert (policies.kv_concurrency, policies.kv_floor_bytes, policies.kv_ceiling_bytes) == (2, 2**20, 4 * 2**30)
+    overrides = settings.overrides()
+    assert overrides["llama"].engine_args == {"max_model_len": 4096, "hf_overrides": {"rope_theta": 1e6}}
+    assert (overrides["sql"].base, overrides["sql"].engine_args) == ("llama", {})
 
 
 def test_a_missing_file_is_an_error_and_no_file_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

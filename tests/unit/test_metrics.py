@@ -68,6 +68,8 @@ def busy_recorder(models: Iterable[str]) -> Recorder:
         recorder.request(model, 200, 0.02)
         recorder.infer_retry(model)
         recorder.cold_start(model, 3.0)
+        recorder.first_token(model, 0.02, 5)
+        recorder.output_tokens(model, 3)
         recorder.load(model, "ok", 2.0)
         recorder.unload(model, "evict.5", 0.5)
     recorder.eviction("evict.5", 700.0)

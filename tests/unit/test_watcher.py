@@ -67,6 +67,15 @@ def test_folders_organisations_empty_folders_and_single_onnx_files_are_models(tm
     assert {candidate.root for candidate in found.values()} == {tmp_path}
 
 
+def test_a_single_gguf_file_is_a_model_and_what_lies_beside_it_is_nothing_to_it(tmp_path: Path) -> None:
+    fill(tmp_path, "Tiny.Q4_K_M.gguf", "notes.txt")
+    watcher = Watcher([tmp_path])
+    found = by_label(watcher.scan())
+    assert set(found) == {"Tiny.Q4_K_M"} and found["Tiny.Q4_K_M"].path == tmp_path / "Tiny.Q4_K_M.gguf"
+    fill(tmp_path, "more.txt")
+    assert by_label(watcher.scan()) == found
+
+
 @pytest.mark.parametrize(
     "name",
     [".cache", ".locks", "x.incomplete", "x.part", "x.tmp", "x.crdownload", "x.lock", ".hidden", ".onnx", "datasets--a--b"],

@@ -37,7 +37,7 @@ def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Calla
         case Task.QUESTION_ANSWERING:
             several = parameters.get("top_k", 1) != 1
             return _each(rows, lambda row: _answers(row, several=several))
-        case Task.TEXT_GENERATION:
+        case Task.TEXT_GENERATION | Task.IMAGE_TEXT_TO_TEXT:
             details = bool(parameters.get("details"))
             return _each(rows, lambda row: _continuations(row, details=details))
         case Task.TRANSLATION:

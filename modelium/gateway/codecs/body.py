@@ -21,6 +21,7 @@ _MEDIUM = {
 }
 _EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
 _NO_EMBEDDING_HAS = ("dimensions", "encoding_format")  # OpenAI's, which Hugging Face's client can send
+_PROMPTED = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)  # "prompt" is another word for their inputs
 _FIELDS = ("inputs", "parameters", "options", "stream", "model")
 
 
@@ -67,6 +68,8 @@ def _from_json(task: Task, data: bytes) -> Body:
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
     at_root = KNOWN[task] if task in _EMBEDDING else {}  # where Hugging Face's schema of these tasks has its parameters
     root_parameters: dict[str, object] = {}
+    if task in _PROMPTED and "prompt" in body and "inputs" not in body:
+        body["inputs"] = body.pop("prompt")
     for name, value in body.items():
         if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
             root_parameters[name] = value

@@ -97,3 +97,20 @@ def decoded(value: object, field: str) -> bytes:
     if not data:
         raise InvalidBody(f"{field}: holds no bytes")
     return data
+
+
+def text_with_images(value: object, field: str) -> tuple[str, list[str]]:
+    """``{"text", "image"}`` or ``{"text", "images"}``, as transformers' pipeline calls them: the text, and each image as bare
+    base64. One of the two may be missing."""
+    sent = mapping(value, field, (), ("text", "image", "images"))
+    if sent.get("image") is not None and sent.get("images") is not None:
+        raise InvalidBody(f"{field}.images: is another word for image; send one of them")
+    name = "images" if sent.get("images") is not None else "image"
+    images = sent.get(name)
+    listed = [] if images is None else images if isinstance(images, list) else [images]
+    if sent.get("text") is None and not listed:
+        raise InvalidBody(f"{field}.text: is missing")
+    text = string(sent.get("text") or "", f"{field}.text")
+    for index, image in enumerate(listed):
+        decoded(image, f"{field}.{name}[{index}]" if isinstance(images, list) else f"{field}.{name}")
+    return text, [str(image).rpartition(",")[2] for image in listed]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import orjson
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.body import Body
 from modelium.gateway.codecs.call import Tensors, byte_rows
-from modelium.gateway.codecs.fields import decoded, mapping, string, strings, wrong
+from modelium.gateway.codecs.fields import decoded, mapping, string, strings, text_with_images, wrong
 from modelium.values import Task
 
 
@@ -53,6 +54,8 @@ def rows_of(task: Task, body: Body) -> Rows:
             source = string(pair["source_sentence"], "inputs.source_sentence")
             sentences = [source, *strings(pair["sentences"], "inputs.sentences")]
             return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
+        case Task.IMAGE_TEXT_TO_TEXT:
+            return _texts_and_images(inputs)
         case Task.IMAGE_CLASSIFICATION | Task.OBJECT_DETECTION | Task.IMAGE_FEATURE_EXTRACTION:
             return _media("IMAGE", body)
         case Task.AUTOMATIC_SPEECH_RECOGNITION | Task.AUDIO_CLASSIFICATION:
@@ -84,6 +87,23 @@ def _texts_or_pairs(inputs: object) -> Rows:
         if len(pairs) not in (0, len(texts)):
             raise InvalidBody(f"{field}: either all inputs have a text_pair or none")
     return Rows(columns={"TEXT": texts} | ({"TEXT_PAIR": pairs} if pairs else {}), listed=isinstance(inputs, list))
+
+
+def _texts_and_images(inputs: object) -> Rows:
+    """Texts, or texts with images. Where one has fewer images than another, nothing stands in the places of the rest."""
+    items = [_text_and_images(field, item) for field, item in _items(inputs)]
+    columns: dict[str, list[tuple[bytes, ...]]] = {"TEXT": [(text.encode(),) for text, _ in items]}
+    most = max(len(images) for _, images in items)
+    if most:
+        columns["IMAGE"] = [(*images, *([b""] * (most - len(images)))) for _, images in items]
+    return Rows(columns=columns, listed=isinstance(inputs, list))
+
+
+def _text_and_images(field: str, item: object) -> tuple[str, list[bytes]]:
+    if isinstance(item, str):
+        return item, []
+    text, images = text_with_images(item, field)
+    return text, [base64.b64decode(image) for image in images]
 
 
 def _questions(inputs: object) -> Rows:

@@ -80,6 +80,8 @@ _EMBEDDING = {
     "prompt_name": TEXT,
 }
 
+_CONTINUATION = {**_SAMPLING, "return_full_text": FLAG, "truncate": COUNT, "details": FLAG}
+
 KNOWN: Mapping[Task, Mapping[str, Rule]] = {
     Task.FEATURE_EXTRACTION: _EMBEDDING,
     Task.SENTENCE_SIMILARITY: _EMBEDDING,
@@ -99,7 +101,8 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
         "align_to_words": FLAG,
     },
     Task.ZERO_SHOT_CLASSIFICATION: {"multi_label": FLAG, "hypothesis_template": TEXT},
-    Task.TEXT_GENERATION: {**_SAMPLING, "return_full_text": FLAG, "truncate": COUNT, "details": FLAG},
+    Task.TEXT_GENERATION: _CONTINUATION,
+    Task.IMAGE_TEXT_TO_TEXT: _CONTINUATION,
     Task.TRANSLATION: _SEQ2SEQ,
     Task.SUMMARIZATION: _SEQ2SEQ,
     Task.TEXT2TEXT_GENERATION: _SEQ2SEQ,
@@ -142,7 +145,7 @@ def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") ->
                 raise wrong(field, "an object", value)
             checked |= check(task, value, field)
         elif name in known:
-            checked[name] = _checked(known[name], value, field)
+            checked[name] = check_value(known[name], value, field)
         elif name not in _ELSEWHERE:
             raise InvalidBody(f"{field}: unknown parameter of {task.value}{nearest(name, sorted(known))}")
         elif value not in (False, "float"):
@@ -155,7 +158,8 @@ def understood(task: Task, name: str) -> bool:
     return name in KNOWN[task] or name in _ELSEWHERE or (name in _NESTED and task in _GENERATING)
 
 
-def _checked(rule: Rule, value: object, field: str) -> object:
+def check_value(rule: Rule, value: object, field: str) -> object:
+    """``value`` as ``rule`` has it, or ``InvalidBody`` naming ``field``."""
     match rule.kind:
         case Kind.FLAG:
             if not isinstance(value, bool):

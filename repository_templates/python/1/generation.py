@@ -18,7 +18,7 @@ from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, 
 from .loading import load_model, load_processor, move
 from .sampling import GenerateParameters, TransformParameters, check, cut, sampling
 
-_NEW_TOKENS = 128  # where neither the request nor the folder says how many
+NEW_TOKENS = 128  # where neither the request nor the folder says how many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,18 @@ class _Prompt:
         return len(self.encoding["input_ids"])
 
 
-class _Cancelled(StoppingCriteria):
-    """Ends the sequences whose requests were cancelled."""
+class Cancelled(StoppingCriteria):
+    """Ends the sequences whose requests were cancelled. ``prompt_tokens``: how many a sequence had before its first new one."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
         self._steps = 0
+        self.prompt_tokens = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         self._steps += 1
+        if self._steps == 1:
+            self.prompt_tokens = input_ids.shape[1] - 1
         gone = [self._steps % 8 == 0 and row.is_cancelled() for row in self._rows]
         sequences_per_row = max(1, len(input_ids) // len(self._rows))
         return torch.tensor(gone, device=input_ids.device).repeat_interleave(sequences_per_row)
@@ -80,7 +83,7 @@ class _Generator:
             torch.manual_seed(parameters.seed)
         if parameters.stop:
             options = {**options, "stop_strings": list(parameters.stop), "tokenizer": self.tokenizer}
-        stopping = StoppingCriteriaList([_Cancelled([prompt.row for prompt in prompts])])
+        stopping = StoppingCriteriaList([Cancelled([prompt.row for prompt in prompts])])
         output = self.model.generate(**batch, **options, pad_token_id=self._pad, stopping_criteria=stopping)
         skip = 1 if self.model.config.is_encoder_decoder else batch["input_ids"].shape[1]
         tokens: list[list[int]] = output[:, skip:].tolist()
@@ -112,7 +115,7 @@ class TextGeneration:
         return answers
 
     def _new_tokens(self, prompt: _Prompt) -> int:
-        wanted = prompt.parameters.max_new_tokens or self._generator.model.generation_config.max_new_tokens or _NEW_TOKENS
+        wanted = prompt.parameters.max_new_tokens or self._generator.model.generation_config.max_new_tokens or NEW_TOKENS
         return min(wanted, self._context - prompt.length)
 
     def _read(self, row: Row) -> _Prompt:
@@ -140,7 +143,7 @@ class TextGeneration:
             texts.append(prompt.text + text if prompt.parameters.return_full_text else text)
             reasons.append("stop" if ended or stopped else "length")
             counts.append(len(tokens))
-        return _answer(texts, reasons, prompt.length, counts)
+        return answer_of(texts, reasons, prompt.length, counts)
 
 
 class TextToText:
@@ -199,7 +202,7 @@ class TextToText:
         defaults = self._generator.model.generation_config
         specific = {name: value for name, value in self._specific(parameters).items() if name != "prefix"}
         wanted = parameters.max_new_tokens or parameters.max_length or defaults.max_new_tokens
-        length = int(wanted or specific.pop("max_length", None) or defaults.max_length or _NEW_TOKENS)
+        length = int(wanted or specific.pop("max_length", None) or defaults.max_length or NEW_TOKENS)
         specific.pop("max_length", None)
         options = specific | sampling(parameters) | {"max_new_tokens": length}
         if parameters.tgt_lang is not None and "prefix" not in self._specific(parameters):
@@ -224,10 +227,10 @@ class TextToText:
             texts.append(text)
             reasons.append("stop" if ended or stopped else "length")
             counts.append(len(tokens))
-        return _answer(texts, reasons, prompt.length, counts)
+        return answer_of(texts, reasons, prompt.length, counts)
 
 
-def _answer(texts: list[str], reasons: list[str], input_tokens: int, output_tokens: list[int]) -> Answer:
+def answer_of(texts: list[str], reasons: list[str], input_tokens: int, output_tokens: list[int]) -> Answer:
     return {
         "GENERATED_TEXT": as_bytes(texts),
         "FINISH_REASON": as_bytes(reasons),

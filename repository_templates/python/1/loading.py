@@ -6,6 +6,7 @@ config says is refused here, with the tensors' names, instead of answering with 
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,13 @@ def load_processor(settings: Settings, auto_class: str) -> Any:
     options = {"use_fast": True} if auto_class == "AutoTokenizer" else {}
     kind = getattr(transformers, auto_class)
     return kind.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code, **options)
+
+
+def read_object(folder: str, name: str) -> dict[str, Any]:
+    """A JSON file of the folder; empty where it is not there."""
+    file = Path(folder) / name
+    value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _class_for(config: Any, auto_class: str) -> Any:

@@ -39,6 +39,7 @@ _TASKS = {
     "translation": (".generation", "TextToText"),
     "summarization": (".generation", "TextToText"),
     "text2text-generation": (".generation", "TextToText"),
+    "image-text-to-text": (".seeing", "ImageTextToText"),
     "image-classification": (".vision", "ImageClassification"),
     "object-detection": (".vision", "ObjectDetection"),
     "image-feature-extraction": (".vision", "ImageFeatures"),
@@ -46,7 +47,7 @@ _TASKS = {
     "audio-classification": (".audio", "AudioClassification"),
 }
 
-_GENERATING = frozenset({"text-generation", "translation", "summarization", "text2text-generation"})
+_GENERATING = frozenset({"text-generation", "translation", "summarization", "text2text-generation", "image-text-to-text"})
 
 
 class TritonPythonModel:
@@ -62,8 +63,8 @@ class TritonPythonModel:
         self._inputs: list[str] = [one["name"] for one in config["input"] if one["name"] != "PARAMETERS"]
         self._batches = int(config.get("max_batch_size", 0)) > 0
         self._task: TaskModel = getattr(importlib.import_module(module, __package__), name)(settings)
-        required = [one["name"] for one in config["input"] if not one.get("optional")]
-        trouble = rehearse(self._task, required, {"max_new_tokens": 1} if settings.task in _GENERATING else {})
+        rehearsed = [one["name"] for one in config["input"] if not one.get("optional") or one["name"] == "IMAGE"]
+        trouble = rehearse(self._task, rehearsed, {"max_new_tokens": 1} if settings.task in _GENERATING else {})
         if trouble is not None:
             pb_utils.Logger.log_warn(f"the rehearsal before the first request went wrong: {trouble}")
 

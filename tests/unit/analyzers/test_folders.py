@@ -248,13 +248,9 @@ def test_a_conflict_of_names_is_shown_on_the_later_model(tmp_path: Path) -> None
     ("files", "word"),
     [
         ({"model_index.json": "{}"}, "diffusers"),
-        ({"adapter_config.json": '{"base_model_name_or_path": "org/base"}', "adapter_model.safetensors": b""}, "org/base"),
         ({"tf_model.h5": b"x", "config.json": json.dumps(BERT)}, "TensorFlow"),
         ({"flax_model.msgpack": b"x", "config.json": json.dumps(BERT)}, "Flax"),
         ({"model.joblib": b"x"}, "scikit-learn"),
-        ({"m.Q4_K_M.gguf": b"GGUF\3\0\0\0" + (9).to_bytes(8, "little") + (1).to_bytes(8, "little") + (20).to_bytes(8, "little")
-          + b"general.architecture" + (8).to_bytes(4, "little") + (5).to_bytes(8, "little") + b"llama"}, "llama model"),
-        ({"m.gguf": b"GGUF"}, "GGUF"),
         ({"model.fp16.safetensors": safetensors(), "config.json": json.dumps(BERT)}, "under a name"),
         ({"model.engine": b"x"}, "TensorRT"),
         ({"config.json": json.dumps({"architecture": "resnet50"}), "model.safetensors": safetensors()}, "timm"),

@@ -39,7 +39,9 @@ def _config(architecture: str, model_type: str, **more: object) -> dict[str, obj
         ("BertForPreTraining", "bert", {}, Task.FILL_MASK),
         ("LlamaForCausalLM", "llama", {}, Task.TEXT_GENERATION),
         ("GPT2LMHeadModel", "gpt2", {}, Task.TEXT_GENERATION),
-        ("Gemma3ForConditionalGeneration", "gemma3", {}, Task.TEXT_GENERATION),
+        ("Gemma3ForConditionalGeneration", "gemma3", IMAGE, Task.IMAGE_TEXT_TO_TEXT),
+        ("LlavaForConditionalGeneration", "llava", IMAGE, Task.IMAGE_TEXT_TO_TEXT),
+        ("Qwen2VLForConditionalGeneration", "qwen2_vl", IMAGE, Task.IMAGE_TEXT_TO_TEXT),
         ("T5ForConditionalGeneration", "t5", {}, Task.TEXT2TEXT_GENERATION),
         ("T5ForConditionalGeneration", "t5", _card("translation"), Task.TRANSLATION),
         ("BartForConditionalGeneration", "bart", _card("summarization"), Task.SUMMARIZATION),
@@ -62,7 +64,7 @@ def test_the_task_comes_from_the_architecture(
     found = profile(drop(tmp_path / "m", _config(architecture, model_type), files))
     assert found.task is task
     assert architecture.removeprefix("TF")[:4] in found.architecture and found.task_source
-    assert found.is_llm is (task is Task.TEXT_GENERATION)
+    assert found.is_llm is (task in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,6 @@ def test_a_summarizer_is_known_by_what_it_was_trained_for(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("config", "files", "word"),
     [
-        (_config("LlavaForConditionalGeneration", "llava"), IMAGE, "image-text-to-text"),
         (_config("CLIPModel", "clip"), IMAGE, "zero-shot-image-classification"),
         (_config("SegformerForSemanticSegmentation", "segformer"), IMAGE, "semantic-segmentation"),
         (_config("Wav2Vec2Model", "wav2vec2"), SOUND, "sound"),
@@ -106,6 +107,21 @@ def test_what_is_not_served_is_refused_by_its_name(
 ) -> None:
     found = unsupported(drop(tmp_path / "m", config, files))
     assert word in found.why and found.hint
+
+
+def test_a_generator_that_only_vllm_has_code_for_is_one(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+    found = profile(drop(tmp_path / "m", _config("InternLM3ForCausalLM", "internlm3", **sizes)))
+    assert (found.task, found.library, found.is_llm) == (Task.TEXT_GENERATION, "vllm", True)
+    assert found.language is not None and "vLLM" in found.task_source
+    vision = _config("DeepseekVLV2ForCausalLM", "deepseek_vl_v2", language_config=sizes, vision_config={})
+    found = profile(drop(tmp_path / "vl", vision, IMAGE))
+    assert found.task is Task.IMAGE_TEXT_TO_TEXT and found.language is not None and found.language.layers == 2
+    thinker = {"text_config": {"model_type": "qwen2_5_omni_text"}, "vision_config": {}, "audio_config": {}}
+    omni = _config("Qwen2_5OmniForConditionalGeneration", "qwen2_5_omni", thinker_config=thinker)
+    found = profile(drop(tmp_path / "omni", omni, IMAGE))
+    assert found.task is Task.IMAGE_TEXT_TO_TEXT and found.language is not None
+    assert found.language.modalities == ("image", "video", "audio") and found.language.kv_heads == 4
 
 
 def test_an_override_of_the_task_wins(tmp_path: Path) -> None:
@@ -210,7 +226,7 @@ def test_a_pooling_config_that_is_not_there_yet_is_waited_for(tmp_path: Path) ->
         (_config("RobertaModel", "roberta", max_position_embeddings=514, pad_token_id=1), {}, 512),
         (_config("T5EncoderModel", "t5", n_positions=512), {}, None),
         (_config("GPT2LMHeadModel", "gpt2", n_positions=1024), {}, 1024),
-        (_config("Gemma3ForConditionalGeneration", "gemma3", text_config={"max_position_embeddings": 4096}), {}, 4096),
+        (_config("Gemma3ForConditionalGeneration", "gemma3", text_config={"max_position_embeddings": 4096}), IMAGE, 4096),
         (BERT, {**_modules("Transformer", "Pooling"), "sentence_bert_config.json": '{"max_seq_length": 256}'}, 256),
         (BERT, {**_modules("Transformer", "Pooling"), "sentence_bert_config.json": '{"max_seq_length": null}'}, 512),
         (_config("ViTModel", "vit", max_position_embeddings=7), IMAGE, None),

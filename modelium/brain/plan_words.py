@@ -1,0 +1,49 @@
+"""The plan's refusals and waits in words. What enters: what was observed and what was tried. What leaves: sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modelium.brain import eviction
+from modelium.brain.engine_placement import why_too_big
+from modelium.brain.placement import Room, options
+from modelium.brain.words import human_bytes
+from modelium.values import Demand, ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
+
+WANTED_BY = {
+    Demand.DISCOVERY: "its discovery",
+    Demand.RESTORE: "the restart (it was loaded before)",
+    Demand.POLICY: "always_loaded or its pin",
+    Demand.USER: "the user",
+    Demand.REQUEST: "a waiting request",
+}
+_NO_OVERRIDE = ModelOverride()
+
+
+def too_big(observed: Observed, view: ModelView, profile: ModelProfile, runtime: Runtime, rooms: Mapping[str, Room]) -> str:
+    """Why no device could hold the model, even empty."""
+    override = observed.overrides.get(view.name, _NO_OVERRIDE)
+    if override.device is not None and override.device not in rooms:
+        return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
+    if runtime is Runtime.VLLM and profile.language is not None:
+        refused = why_too_big(profile, [room.device for room in rooms.values()], override, observed.policies)
+        if refused is not None:
+            return f"too big for this machine: {refused.reason}"
+    roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
+    sizes = []
+    for room, placement in options(view, profile, runtime, roomy, override):
+        budget = human_bytes(rooms[room.device.id].device.budget_bytes)
+        sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
+    return f"too big for this machine: needs {', '.join(sizes)}; raise devices.host_memory or free a larger device"
+
+
+def who_holds(observed: Observed, placement: Placement) -> str:
+    """What is loaded on the devices of a placement, and why it stays."""
+    now, policies = observed.now, observed.policies
+    there = set(placement.devices)
+    held = [v for v in observed.models if v.state is State.LOADED and v.placement and not there.isdisjoint(v.placement.devices)]
+    words = [f"{v.name} {eviction.explain_keep(v, eviction.deciding_rule(v, now, policies), now, policies)}" for v in held[:4]]
+    if len(held) > 4:
+        words.append(f"and {len(held) - 4} more")
+    return "; ".join(words) or "the rest is used by other programs"

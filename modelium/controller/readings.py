@@ -1,0 +1,126 @@
+"""Looking at Triton and its processes, each look a coroutine whose end is an event: greet, check, measure.
+
+What enters: which server or model to look at. What leaves: events through ``post``. Nothing is changed by looking (rule 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from modelium.controller.background import Background
+from modelium.controller.events import Checked, Event, Measured, ServerUp
+from modelium.devices import Devices, Process
+from modelium.errors import ModeliumError, TritonUnavailable
+from modelium.repository import ModelRepository
+from modelium.triton.client import TritonClient
+from modelium.values import Device
+
+log = logging.getLogger(__name__)
+
+_POLL_S = (0.01, 0.2)
+
+
+class Readings:
+    """The controller's eyes. ``post`` must be callable from the event loop's thread only."""
+
+    def __init__(
+        self,
+        *,
+        post: Callable[[Event], None],
+        background: Background,
+        client: TritonClient,
+        repository: ModelRepository,
+        devices: Devices,
+        server_pid: Callable[[], int | None],
+    ) -> None:
+        self._post = post
+        self._background = background
+        self._client = client
+        self._repository = repository
+        self._devices = devices
+        self._server_pid = server_pid
+        self._greeting: asyncio.Task[None] | None = None
+
+    def check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
+        """Find out whether a model that a request found gone still serves."""
+        self._background.spawn(self._check(key, generation, processes), f"check {key}")
+
+    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
+        """Read Triton's counters and index, and the memory that the processes of each model hold on its device."""
+        self._background.spawn(self._measure(generation, places), "measure")
+
+    def greet(self) -> None:
+        """Triton is said to be up: learn its version and what it has loaded; ends in ``ServerUp``."""
+        self.forget_greeting()
+        self._greeting = self._background.spawn(self._greet(), "greet Triton")
+
+    def forget_greeting(self) -> None:
+        """The server that was to be greeted is gone."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
+
+    async def _greet(self) -> None:
+        pause = _POLL_S[0]
+        while True:
+            try:
+                version, index = await asyncio.gather(self._client.version(), self._client.index())
+                owned = await asyncio.to_thread(self._repository.owned)
+            except (ModeliumError, OSError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _POLL_S[1])
+            else:
+                self._post(ServerUp(version=version, index=index, owned=owned))
+                return
+
+    async def _check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
+        """While Triton is away there is nothing to find out: its supervisor says so, and this work becomes history."""
+        pause = _POLL_S[0]
+        while True:
+            try:
+                entry = (await self._client.index()).get(key)
+                break
+            except TritonUnavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _POLL_S[1])
+            except ModeliumError as error:
+                self._post(Checked(key=key, generation=generation, serves=False, detail=str(error)))
+                return
+        dead = [p.pid for p in processes if not self._devices.alive(p)]
+        pid = self._server_pid()
+        if not processes and pid is not None and key not in await asyncio.to_thread(self._devices.processes, pid):
+            dead = [0]  # it died before anybody saw its process
+        if dead:
+            self._post(Checked(key=key, generation=generation, serves=False, detail=f"its process {dead[0] or ''} died"))
+        elif entry is None or entry.state != "READY":
+            state = "is not in Triton's index" if entry is None else f"is {entry.state or 'not loaded'} ({entry.reason})"
+            self._post(Checked(key=key, generation=generation, serves=False, detail=f"it {state}"))
+        else:
+            self._post(Checked(key=key, generation=generation, serves=True, detail="Triton says READY"))
+
+    async def _measure(self, generation: int, places: Mapping[str, Device]) -> None:
+        started_at = time.monotonic()
+        try:
+            statistics, index = await asyncio.gather(self._client.statistics(), self._client.index())
+        except ModeliumError as error:
+            log.debug("Triton was not measured: %s", error)
+            return
+        pid = self._server_pid()
+        processes, held = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else (None, {})
+        self._post(
+            Measured(
+                generation=generation, started_at=started_at, statistics=statistics, index=index, processes=processes, held=held
+            )
+        )
+
+    def _weigh(self, pid: int, places: Mapping[str, Device]) -> tuple[dict[str, tuple[Process, ...]], dict[str, int]]:
+        processes = self._devices.processes(pid)
+        held = {
+            name: self._devices.held_bytes([process.pid for process in found], places[name])
+            for name, found in processes.items()
+            if name in places
+        }
+        return processes, held

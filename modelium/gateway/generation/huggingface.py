@@ -1,0 +1,210 @@
+"""Hugging Face's words for text generation by vLLM: the body of a request enters, ``GenerationRequest``s leave.
+
+The names are those of text-generation-inference, so ``huggingface_hub.InferenceClient`` works unchanged; their meaning is that
+of the python runtime here, so a model that moves from one to the other answers alike: greedy unless ``do_sample`` or a
+parameter that only sampling has asks for more; 128 new tokens unless the request or the folder's generation_config.json says
+otherwise; the folder's own temperature, top_p and top_k where sampling is asked for without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from modelium.errors import InvalidBody, RequestError
+from modelium.gateway.codecs.fields import kind, mapping, nearest, string, text_with_images, wrong
+from modelium.gateway.codecs.parameters import COUNT, FLAG, NATURAL, NON_NEGATIVE, TEXT, UNIT, Kind, Rule, check_value
+from modelium.gateway.generation.values import GenerationRequest
+from modelium.values import JsonValue, ModelProfile
+
+NEW_TOKENS = 128  # the python runtime's own number
+_PENALTY = Rule(kind=Kind.REAL, low=-2, high=2)
+_RULES: Mapping[str, Rule] = {
+    "max_new_tokens": COUNT,
+    "min_new_tokens": NATURAL,
+    "do_sample": FLAG,
+    "temperature": NON_NEGATIVE,
+    "top_k": NATURAL,
+    "top_p": UNIT,
+    "min_p": UNIT,
+    "repetition_penalty": NON_NEGATIVE,
+    "frequency_penalty": _PENALTY,
+    "presence_penalty": _PENALTY,
+    "seed": NATURAL,
+    "stop": Rule(kind=Kind.STOP),
+    "ignore_eos": FLAG,
+    "num_return_sequences": COUNT,
+    "return_full_text": FLAG,
+    "details": FLAG,
+    "top_n_tokens": Rule(kind=Kind.WHOLE, low=0, high=20),  # vLLM's own limit
+    "adapter_id": TEXT,
+}
+# In Hugging Face's schema or the python runtime's, but vLLM behind Triton cannot do it; fine when they ask for nothing.
+_ELSEWHERE = frozenset({"best_of", "decoder_input_details", "num_beams", "truncate", "typical_p", "watermark"})
+_SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p")
+_FIELDS = ("inputs", "prompt", "parameters", "options", "stream", "model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextInput:
+    """One prompt with its images as base64."""
+
+    prompt: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCall:
+    """A body for a generator of text. ``parameters`` are as they were sent: which there are depends on the runtime."""
+
+    inputs: tuple[TextInput, ...]
+    listed: bool
+    stream: bool
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Checked parameters for vLLM: its own sampling words, and what shapes the answer."""
+
+    sampling: Mapping[str, JsonValue] = field(default_factory=dict)
+    samples: bool = False
+    count: int = 1
+    adapter: str = ""
+    full_text: bool = False
+    details: bool = False
+    top_tokens: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+def read_call(data: bytes) -> TextCall:
+    """Parse everything but the parameters. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
+    if not data:
+        raise InvalidBody('the body is empty; send {"inputs": …}')
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
+    for name in body:
+        if name not in _FIELDS:
+            raise InvalidBody(f"{name}: unknown field{nearest(name, _FIELDS[:3])}")
+    if "inputs" in body and "prompt" in body:
+        raise InvalidBody("prompt: is another word for inputs; send one of them")
+    name = "prompt" if "prompt" in body else "inputs"
+    if name not in body:
+        raise InvalidBody("inputs: is missing")
+    parameters = body.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InvalidBody(f"parameters: expected an object, found {kind(parameters)}")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise wrong("stream", "true or false", stream)
+    inputs = body[name]
+    if isinstance(inputs, list) and not inputs:
+        raise InvalidBody(f"{name}: the list is empty; send at least one string")
+    items = [(f"{name}[{i}]", item) for i, item in enumerate(inputs)] if isinstance(inputs, list) else [(name, inputs)]
+    call = TextCall(
+        inputs=tuple(_text_input(item, path) for path, item in items),
+        listed=isinstance(inputs, list),
+        stream=bool(stream),
+        parameters=parameters or {},
+    )
+    if call.stream and len(call.inputs) > 1:
+        raise InvalidBody(f"{name}: a stream takes one text, found {len(call.inputs)}")
+    return call
+
+
+def _text_input(value: object, path: str) -> TextInput:
+    if not isinstance(value, dict):
+        return TextInput(prompt=string(value, path))
+    text, images = text_with_images(value, path)
+    return TextInput(prompt=text, images=tuple(images))
+
+
+def options_of(parameters: Mapping[str, object]) -> Options:
+    """The parameters for vLLM. Raises ``InvalidBody`` that names the first wrong one."""
+    sent: dict[str, JsonValue] = {}
+    grammar: dict[str, JsonValue] | None = None
+    for name, value in parameters.items():
+        path = f"parameters.{name}"
+        if value is None:
+            continue
+        if name == "grammar":
+            grammar = _grammar(value, path)
+        elif name in _RULES:
+            sent[name] = check_value(_RULES[name], value, path)  # type: ignore[assignment]  # what JSON held stays JSON
+        elif name not in _ELSEWHERE:
+            raise InvalidBody(f"{path}: unknown parameter of text-generation{nearest(name, sorted(_RULES))}")
+        elif value is not False and (isinstance(value, bool) or value != 1):
+            raise InvalidBody(f"{path}: is supported neither by vLLM nor in a stream; leave it out")
+    samples = _samples(sent)
+    sampling: dict[str, JsonValue] = {} if samples else {"temperature": 0}
+    for name in _SAMPLING_ONLY if samples else ():
+        if name in sent and not (name == "top_k" and sent[name] == 0):
+            sampling[name] = sent[name]
+    for name in ("repetition_penalty", "frequency_penalty", "presence_penalty", "seed", "stop", "ignore_eos"):
+        if name in sent:
+            sampling[name] = sent[name]
+    for ours, theirs in (("max_new_tokens", "max_tokens"), ("min_new_tokens", "min_tokens"), ("top_n_tokens", "logprobs")):
+        if ours in sent:
+            sampling[theirs] = sent[ours]
+    if grammar is not None:
+        sampling["structured_outputs"] = grammar
+    count, seed, top_tokens, stop = (sent.get(name) for name in ("num_return_sequences", "seed", "top_n_tokens", "stop"))
+    if isinstance(count, int) and count > 1 and not samples:
+        raise InvalidBody("parameters.num_return_sequences: above 1 needs do_sample, for greedy answers are all the same")
+    return Options(
+        sampling=sampling,
+        samples=samples,
+        count=count if isinstance(count, int) else 1,
+        adapter=str(sent.get("adapter_id", "")),
+        full_text=bool(sent.get("return_full_text")),
+        details=bool(sent.get("details")),
+        top_tokens=top_tokens if isinstance(top_tokens, int) else 0,
+        seed=seed if isinstance(seed, int) else None,
+        stop=tuple(str(word) for word in stop) if isinstance(stop, list) else (),
+    )
+
+
+def _samples(sent: Mapping[str, JsonValue]) -> bool:
+    """As the python runtime: asked for in words (do_sample), or by a parameter that only sampling has."""
+    if "do_sample" in sent:
+        return bool(sent["do_sample"])
+    return sent.get("temperature") != 0 and any(name in sent for name in _SAMPLING_ONLY)
+
+
+def _grammar(value: object, path: str) -> dict[str, JsonValue]:
+    sent = mapping(value, path, ("type", "value"))
+    match sent["type"]:
+        case "json":
+            return {"json": sent["value"]}  # type: ignore[dict-item]  # a JSON schema, vLLM's to judge
+        case "json_schema" if isinstance(sent["value"], dict) and "schema" in sent["value"]:
+            return {"json": sent["value"]["schema"]}
+        case "regex":
+            return {"regex": string(sent["value"], f"{path}.value")}
+        case other:
+            raise InvalidBody(f"{path}.type: {other!r} is not one of json, json_schema, regex")
+
+
+def request_of(
+    source: TextInput, options: Options, profile: ModelProfile, *, adapter: str = "", sequence: int = 0, tokens: bool = False
+) -> GenerationRequest:
+    """One generation. ``sequence`` numbers several for one input; ``tokens``: the answer shows each token."""
+    language = profile.language
+    defaults: Mapping[str, JsonValue] = language.generation_defaults if language is not None else {}
+    sampling = dict(options.sampling)
+    if "max_tokens" not in sampling:
+        sampling["max_tokens"] = defaults.get("max_new_tokens") or NEW_TOKENS
+    for name in (*(_SAMPLING_ONLY if options.samples else ()), "repetition_penalty"):
+        if name not in sampling and defaults.get(name) is not None:
+            sampling[name] = defaults[name]
+    if sequence and options.seed is not None:
+        sampling["seed"] = options.seed + sequence
+    return GenerationRequest(
+        prompt=source.prompt, sampling=sampling, images=source.images, adapter=options.adapter or adapter, logprobs=tokens
+    )

@@ -1,0 +1,119 @@
+"""Server-sent events: a handler's events enter, a streamed HTTP answer leaves.
+
+Nothing is sent before the first event, so that an error up to there keeps its HTTP status. A client that waits long (for a
+load, for a slot in the engine) sees comments (``: llama is LOADING``), which every parser of events skips: the connection
+lives, and proxies do not close it. From the first byte on, an error is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from aiohttp import web
+
+from modelium.errors import ModeliumError
+from modelium.gateway.counting import BROKEN_OFF
+from modelium.gateway.errors import REQUEST_ID, presentable
+
+SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
+KEEP_ALIVE_S = 5.0  # between comments
+
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # nginx would collect events otherwise
+}
+
+
+class EventStream:
+    """One streamed answer::
+
+        async with EventStream(request, comment=lambda: "llama is LOADING", error_event=as_event) as events:
+            async for piece in pieces:
+                await events.send(b"data: …\\n\\n")
+        return events.response
+
+    ``comment`` is asked for what to say each time nothing came for a while. ``error_event`` makes the event of an error that
+    happens after the first byte; the answer then ends well. Before it, the error goes on to the handler's caller. ``headers``
+    may be added to until the first byte is sent.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        *,
+        comment: Callable[[], str],
+        error_event: Callable[[ModeliumError], bytes],
+    ) -> None:
+        self.headers = {**_HEADERS, "X-Request-Id": request[REQUEST_ID]}
+        self._request = request
+        self._comment = comment
+        self._error_event = error_event
+        self._response: web.StreamResponse | None = None
+        self._opening = asyncio.Lock()
+        self._sent_at = 0.0
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """What the handler returns, after the ``async with``."""
+        assert self._response is not None, "nothing was sent"
+        return self._response
+
+    @property
+    def started(self) -> bool:
+        """Is the status 200 on its way?"""
+        return self._response is not None
+
+    async def send(self, event: bytes) -> None:
+        """Send an event, ``data: …`` with its empty line. Waits while the client reads slower than it is sent to."""
+        response = self._response or await self._open()
+        self._sent_at = asyncio.get_running_loop().time()
+        await response.write(event)
+
+    async def __aenter__(self) -> EventStream:
+        self._keeper = asyncio.create_task(self._keep_alive())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        assert self._keeper is not None
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])  # it may be in the middle of a write
+        if error is None:
+            await (self._response or await self._open()).write_eof()
+            return False
+        if self._response is None or not isinstance(error, Exception) or isinstance(error, ConnectionError):
+            return False
+        shown = presentable(error, self._request)
+        self._request[BROKEN_OFF] = shown.status
+        await self._response.write(self._error_event(shown))
+        await self._response.write_eof()
+        return True
+
+    async def _open(self) -> web.StreamResponse:
+        async with self._opening:
+            if self._response is None:
+                response = web.StreamResponse(headers=self.headers)
+                await response.prepare(self._request)
+                self._response = response
+            return self._response
+
+    async def _keep_alive(self) -> None:
+        """Comments while nothing else is sent. One task a stream, so that an event costs no more than its write."""
+        loop = asyncio.get_running_loop()
+        began, pause = loop.time(), SILENCE_S
+        while True:
+            quiet_since = max(began, self._sent_at)
+            left = quiet_since + pause - loop.time()
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            pause = KEEP_ALIVE_S
+            try:
+                await self.send(f": {self._comment()}\n\n".encode())
+            except ConnectionError:
+                return  # the handler is about to be cancelled

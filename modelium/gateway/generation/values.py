@@ -1,0 +1,45 @@
+"""The words of generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelium.values import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One generation. ``sampling`` has the names of vLLM's ``SamplingParams`` (``max_tokens``, ``temperature``, ``stop`` …);
+    ``structured_outputs`` is an object in it. ``images`` are base64. ``adapter``: the LoRA adapter's name, "" for none.
+    ``logprobs``: the pieces shall carry them (``sampling["logprobs"]`` says how many alternatives).
+    """
+
+    prompt: str
+    sampling: Mapping[str, JsonValue] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    adapter: str = ""
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """One generated token; ``alternatives`` are the most probable ones at its place, best first, as (token, logprob)."""
+
+    token: str
+    token_id: int
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What came since the piece before. ``output_tokens`` and ``logprobs`` are this piece's own; ``prompt_tokens`` is the whole
+    prompt's (None where the runtime has not said). ``finish_reason`` is set on the last piece: ``stop``, ``length`` …
+    """
+
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()

@@ -1,0 +1,116 @@
+"""Generation by Triton's vLLM backend, the stock one or the embedded server's: a request enters, the contract's tensors leave;
+the tensors of a response enter, a ``Piece`` leaves.
+
+The contract is ``modelium.tasks.VLLM``. Of the stock backend's habits that matter here: ``structured_outputs`` is JSON inside
+JSON, a missing ``max_tokens`` means 16, a finish reason that is none is the word "None", and the log-probabilities of a token
+are an object by token id, the token that was taken first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from modelium.errors import TritonError
+from modelium.gateway.codecs import Tensors
+from modelium.gateway.generation.values import GenerationRequest, Piece, TokenLogprob
+from modelium.values import EnginePlan, JsonValue
+
+_TRUE = np.array([True])
+_TRUE.flags.writeable = False
+_ENDLESS = 2**31 - 1  # vLLM itself ends a sequence at max_model_len
+
+
+def tensors_of(request: GenerationRequest, engine: EnginePlan | None) -> Tensors:
+    """The inputs of one generation."""
+    sampling: dict[str, JsonValue] = dict(request.sampling)
+    if sampling.get("max_tokens") is None:
+        sampling["max_tokens"] = engine.max_model_len if engine is not None else _ENDLESS
+    if isinstance(sampling.get("structured_outputs"), dict):
+        sampling["structured_outputs"] = _json(sampling["structured_outputs"])
+    if request.adapter:
+        sampling["lora_name"] = request.adapter
+    if request.logprobs:
+        sampling.setdefault("logprobs", 0)
+    inputs = {
+        "text_input": _strings(request.prompt),
+        "sampling_parameters": _strings(_json(sampling)),
+        "stream": _TRUE,
+        "exclude_input_in_output": _TRUE,
+        "return_finish_reason": _TRUE,
+        "return_num_input_tokens": _TRUE,
+        "return_num_output_tokens": _TRUE,
+    }
+    if request.logprobs:
+        inputs["return_logprobs"] = _TRUE
+    if request.images:
+        inputs["image"] = _strings(*request.images)
+    return inputs
+
+
+class PieceReader:
+    """Reads the responses of one generation, in their order."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        wanted = request.sampling.get("logprobs")
+        self._alternatives = wanted if isinstance(wanted, int) else 0
+
+    def piece(self, outputs: Tensors) -> Piece:
+        """What one response says. Raises ``TritonError`` when it is not one of this contract."""
+        try:
+            text = _first(outputs["text_output"])
+            reason = _first(outputs["finish_reason"]) if "finish_reason" in outputs else b""
+            logprobs = self._logprobs(_first(outputs["logprobs"])) if "logprobs" in outputs else ()
+            count = _count(outputs, "num_output_tokens")
+            return Piece(
+                text=text.decode("utf-8", "replace"),
+                finish_reason=reason.decode() if reason not in (b"", b"None") else None,
+                prompt_tokens=_count(outputs, "num_input_tokens"),
+                output_tokens=count if count is not None else len(logprobs) or bool(text),
+                logprobs=logprobs,
+            )
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise TritonError(f"the vLLM backend answered with something else than its contract: {error!r}") from None
+
+    def _logprobs(self, raw: bytes) -> tuple[TokenLogprob, ...]:
+        if raw in (b"", b"null"):
+            return ()
+        try:
+            tokens = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            tokens = json.loads(raw)  # Python's own JSON, which has -Infinity
+        return tuple(self._token(token) for token in tokens)
+
+    def _token(self, by_id: Mapping[str, Mapping[str, Any]]) -> TokenLogprob:
+        (taken, facts), *_ = by_id.items()
+        alternatives: tuple[tuple[str, float], ...] = ()
+        if self._alternatives:
+            best = sorted(by_id.values(), key=lambda entry: entry["logprob"], reverse=True)[: self._alternatives]
+            alternatives = tuple((entry["decoded_token"] or "", entry["logprob"]) for entry in best)
+        return TokenLogprob(
+            token=facts["decoded_token"] or "", token_id=int(taken), logprob=facts["logprob"], alternatives=alternatives
+        )
+
+
+def _json(value: JsonValue) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _strings(*values: str) -> np.ndarray[Any, np.dtype[np.object_]]:
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = [value.encode() for value in values]
+    return array
+
+
+def _first(array: Any) -> bytes:
+    first: bytes = array.item(0)
+    return first
+
+
+def _count(outputs: Tensors, name: str) -> int | None:
+    array = outputs.get(name)
+    return int(array.item(0)) if array is not None and array.size else None

@@ -1,0 +1,58 @@
+"""The OpenAI API: requests to ``/v1`` enter, answers that OpenAI's clients understand leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.gateway.answer import json_response
+from modelium.gateway.deadline import deadline_of
+from modelium.gateway.generation import Generator
+from modelium.gateway.inference import Inference
+from modelium.gateway.openai.chat import Chat
+from modelium.gateway.openai.completion import Completion
+from modelium.gateway.openai.directory import Directory
+from modelium.gateway.openai.embeddings import Embeddings
+from modelium.gateway.openai.errors import answer_openai_errors
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+
+__all__ = ["OpenAI", "answer_openai_errors"]
+
+
+class OpenAI:
+    """The handlers of ``/v1``."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        generator: Generator,
+        inference: Inference,
+        *,
+        tool_parsers: Mapping[str, str],
+        timeout_s: float,
+    ) -> None:
+        self._directory = Directory(controller=controller, tool_parsers=tool_parsers)
+        self._timeout_s = timeout_s
+        self._chat = Chat(self._directory, generator, timeout_s=timeout_s)
+        self._completion = Completion(self._directory, generator, timeout_s=timeout_s)
+        self._embeddings = Embeddings(self._directory, inference, timeout_s=timeout_s)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/chat/completions", self._chat.answer),
+            web.post("/v1/completions", self._completion.answer),
+            web.post("/v1/embeddings", self._embeddings.answer),
+            web.get("/v1/models", self.list_models),
+            web.get("/v1/models/{model:.+}", self.show_model),
+        ]
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        return json_response({"object": "list", "data": await self._directory.list_all()})
+
+    async def show_model(self, request: web.Request) -> web.Response:
+        deadline = deadline_of(request, self._timeout_s)
+        return json_response(await self._directory.show(request.match_info["model"], deadline))

@@ -1,0 +1,77 @@
+"""One answer out of n generations: their pieces enter, JSON or server-sent events leave.
+
+Chats and completions differ in how a piece becomes JSON alone: that is their ``Writer``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from aiohttp import web
+
+from modelium.errors import ModeliumError
+from modelium.gateway.answer import json_response
+from modelium.gateway.generation import EventStream, Piece
+from modelium.gateway.openai.answers import DONE, Head, Json, chunk, event, usage_chunk, whole
+from modelium.gateway.openai.errors import described
+from modelium.gateway.openai.interleave import Stream, interleave
+from modelium.gateway.openai.values import Usage
+
+
+class Writer(Protocol):
+    """Of one choice."""
+
+    def chunk(self, piece: Piece) -> Json | None:
+        """What a streamed answer says of ``piece``; None when nothing can be said yet."""
+
+    def add(self, piece: Piece) -> None:
+        """Keep ``piece`` for ``whole``."""
+
+    def whole(self) -> Json:
+        """The choice of an answer in one piece."""
+
+
+async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[Stream], per_prompt: int) -> web.Response:
+    usage = Usage()
+    async with aclosing(interleave(streams)) as pieces:
+        async for index, piece in pieces:
+            count(usage, index // per_prompt, piece)
+            writers[index].add(piece)
+    return json_response(whole(head, [writer.whole() for writer in writers], usage))
+
+
+async def answer_streamed(
+    request: web.Request,
+    head: Head,
+    writers: Sequence[Writer],
+    streams: Sequence[Stream],
+    per_prompt: int,
+    *,
+    include_usage: bool,
+    waiting: Callable[[], str],
+) -> web.StreamResponse:
+    """Nothing is sent before the first piece (or a second's silence), so an error up to there has its own status."""
+    usage = Usage()
+    async with EventStream(request, comment=waiting, error_event=_error_event) as events:
+        async with aclosing(interleave(streams)) as pieces:
+            async for index, piece in pieces:
+                count(usage, index // per_prompt, piece)
+                if (choice := writers[index].chunk(piece)) is not None:
+                    await events.send(chunk(head, choice, usage=include_usage))
+        if include_usage:
+            await events.send(usage_chunk(head, usage))
+        await events.send(DONE)
+    return events.response
+
+
+def count(usage: Usage, prompt: int, piece: Piece) -> None:
+    if piece.prompt_tokens is not None:
+        usage.prompts[prompt] = piece.prompt_tokens
+    usage.completion_tokens += piece.output_tokens
+
+
+def _error_event(error: ModeliumError) -> bytes:
+    """OpenAI's clients raise an APIError for it."""
+    return event(described(error).body)

@@ -1,0 +1,159 @@
+"""OpenAI's JSON: deltas and pieces enter, whole answers and chunks leave."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from modelium.gateway.generation import TokenLogprob
+from modelium.gateway.openai.values import CallDelta, Delta, Usage
+
+Json = dict[str, object]
+
+_IMPOSSIBLE = -9999.0  # JSON has no minus infinity
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What every chunk of an answer repeats."""
+
+    kind: str  # "chat.completion" · "text_completion"
+    model: str
+    fingerprint: str
+    id: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def json(self, *, chunk: bool = False) -> Json:
+        return {
+            "id": self.id,
+            "object": self.kind + (".chunk" if chunk and self.kind == "chat.completion" else ""),
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+
+def new_head(kind: str, model: str, fingerprint: str) -> Head:
+    prefix = "chatcmpl-" if kind == "chat.completion" else "cmpl-"
+    return Head(kind=kind, model=model, fingerprint=f"fp_{fingerprint[:12]}", id=prefix + secrets.token_hex(12))
+
+
+def event(value: Json) -> bytes:
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def chunk(head: Head, choice: Json, *, usage: bool) -> bytes:
+    """One event. With ``include_usage`` every chunk has the field, null on all but the last."""
+    return event({**head.json(chunk=True), "choices": [choice]} | ({"usage": None} if usage else {}))
+
+
+def usage_chunk(head: Head, usage: Usage) -> bytes:
+    return event({**head.json(chunk=True), "choices": [], "usage": usage.json()})
+
+
+def whole(head: Head, choices: Sequence[Json], usage: Usage) -> Json:
+    return {**head.json(), "choices": list(choices), "usage": usage.json()}
+
+
+# -- chats ---------------------------------------------------------------------------------------------------------
+
+
+def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json:
+    content: Json = {"role": "assistant", "content": delta.text} if first else {}
+    if delta.text:
+        content["content"] = delta.text
+    if first and not delta.text and delta.calls:
+        content["content"] = None
+    if delta.reasoning:
+        content["reasoning_content"] = delta.reasoning
+    if delta.calls:
+        content["tool_calls"] = [_call_delta(call) for call in delta.calls]
+    return {
+        "index": index,
+        "delta": content,
+        "logprobs": _chat_logprobs(delta.logprobs) if logprobs and delta.logprobs else None,
+        "finish_reason": delta.finish_reason,
+    }
+
+
+def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
+    text = "".join(delta.text for delta in deltas)
+    reasoning = "".join(delta.reasoning for delta in deltas)
+    calls: dict[int, tuple[CallDelta, list[str]]] = {}
+    for delta in deltas:
+        for call in delta.calls:
+            calls.setdefault(call.index, (call, []))[1].append(call.arguments)
+    message: Json = {"role": "assistant", "content": text or (None if calls or reasoning else ""), "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(arguments)}}
+            for call, arguments in calls.values()
+        ]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": _chat_logprobs([token for delta in deltas for token in delta.logprobs]) if logprobs else None,
+        "finish_reason": next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), "stop"),
+    }
+
+
+def _call_delta(call: CallDelta) -> Json:
+    function: Json = {"arguments": call.arguments}
+    if not call.id:
+        return {"index": call.index, "function": function}
+    return {"index": call.index, "id": call.id, "type": "function", "function": {"name": call.name, **function}}
+
+
+def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> Json:
+    return {
+        "content": [
+            {
+                **_token(token.token, token.logprob),
+                "top_logprobs": [_token(text, logprob) for text, logprob in token.alternatives],
+            }
+            for token in tokens
+        ],
+        "refusal": None,
+    }
+
+
+def _token(text: str, logprob: float) -> Json:
+    return {"token": text, "logprob": max(logprob, _IMPOSSIBLE), "bytes": list(text.encode())}
+
+
+# -- completions ---------------------------------------------------------------------------------------------------
+
+
+class CompletionLogprobs:
+    """Adds up the offsets of tokens in one choice's text."""
+
+    def __init__(self, offset: int, *, alternatives: bool) -> None:
+        self._offset = offset
+        self._alternatives = alternatives
+
+    def json(self, tokens: Sequence[TokenLogprob]) -> Json:
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offset)
+            self._offset += len(token.token)
+        return {
+            "tokens": [token.token for token in tokens],
+            "token_logprobs": [max(token.logprob, _IMPOSSIBLE) for token in tokens],
+            "top_logprobs": [_alternatives(token) for token in tokens] if self._alternatives else None,
+            "text_offset": offsets,
+        }
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float]:
+    """The best ones and the one that was taken; of two ids with one text the likelier counts."""
+    best: dict[str, float] = {}
+    for text, logprob in (*token.alternatives, (token.token, token.logprob)):
+        best.setdefault(text, max(logprob, _IMPOSSIBLE))
+    return best

@@ -1,0 +1,104 @@
+"""``POST /v1/chat/completions``: a conversation enters, the model's answer leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.gateway.bodies import read_body
+from modelium.gateway.counting import MODEL
+from modelium.gateway.deadline import deadline_of
+from modelium.gateway.generation import GenerationRequest, Generator, Piece
+from modelium.gateway.openai.answering import answer_streamed, answer_whole
+from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_head
+from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
+from modelium.gateway.openai.choices import ChatChoice
+from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
+from modelium.gateway.openai.requests import ChatRequest, parse
+from modelium.gateway.openai.sampling import max_tokens, seed_of
+from modelium.gateway.openai.values import Delta
+from modelium.values import JsonValue
+
+if TYPE_CHECKING:
+    from modelium.controller import Lease
+
+
+class Chat:
+    """The handler."""
+
+    def __init__(self, directory: Directory, generator: Generator, *, timeout_s: float) -> None:
+        self._directory = directory
+        self._generator = generator
+        self._timeout_s = timeout_s
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        deadline = deadline_of(request, self._timeout_s)
+        asked = parse(ChatRequest, await read_body(request, deadline))
+        served = await self._directory.find(asked.model, deadline)
+        request[MODEL] = served.name
+        require(served, GENERATORS, "chats")
+        form = await self._directory.chat_format(served.profile)
+        # Made ready before the lease: a request that the model cannot take must not load it.
+        parser = self._directory.tool_parsers.get(served.name)
+        ready = await asyncio.to_thread(ready_chat, asked, served.profile, form, parser)
+        streams = [
+            self._generator.stream(served.name, partial(_generation, asked, served, ready, index), deadline)
+            for index in range(asked.choices)
+        ]
+        head = new_head("chat.completion", asked.model, served.fingerprint)
+        writers = [_ChatWriter(index, ready.choice(), logprobs=bool(asked.logprobs)) for index in range(asked.choices)]
+        if not asked.stream:
+            return await answer_whole(head, writers, streams, asked.choices)
+        return await answer_streamed(
+            request,
+            head,
+            writers,
+            streams,
+            asked.choices,
+            include_usage=asked.include_usage,
+            waiting=lambda: self._generator.waiting(served.name),
+        )
+
+
+class _ChatWriter:
+    """A choice of a chat as JSON."""
+
+    def __init__(self, index: int, choice: ChatChoice, *, logprobs: bool) -> None:
+        self._index = index
+        self._choice = choice
+        self._logprobs = logprobs
+        self._deltas: list[Delta] = []
+        self._first = True
+
+    def chunk(self, piece: Piece) -> Json | None:
+        delta = self._choice.take(piece)
+        if not delta and not self._first:
+            return None
+        first, self._first = self._first, False
+        return chat_delta(self._index, delta, first=first, logprobs=self._logprobs)
+
+    def add(self, piece: Piece) -> None:
+        self._deltas.append(self._choice.take(piece))
+
+    def whole(self) -> Json:
+        return chat_choice(self._index, self._deltas, logprobs=self._logprobs)
+
+
+def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease) -> GenerationRequest:
+    """The index-th of the n. A revision that arrived since the prompt was rendered gets the prompt of the one before it: the
+    next request has its own."""
+    engine = lease.placement.engine
+    sampling: dict[str, JsonValue] = dict(ready.sampling)
+    sampling["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
+    if (seed := seed_of(asked, index)) is not None:
+        sampling["seed"] = seed
+    return GenerationRequest(
+        prompt=ready.prompt,
+        sampling=sampling,
+        images=ready.images,
+        adapter=served.adapter,
+        logprobs="logprobs" in ready.sampling,
+    )

@@ -1,0 +1,87 @@
+"""Chats made ready: a checked request, a profile and its chat format enter; prompt, images and reading of the answer leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelium.gateway.openai.chat_template import render_chat
+from modelium.gateway.openai.choices import ChatChoice
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.messages import conversation_of
+from modelium.gateway.openai.reasoning import START, Thoughts, reasons
+from modelium.gateway.openai.requests import ChatRequest
+from modelium.gateway.openai.sampling import Sampling, sampling_of
+from modelium.gateway.openai.template_files import ChatFormat
+from modelium.gateway.openai.tool_calls import choose_family
+from modelium.gateway.openai.tool_choice import ToolUse, tool_use_of
+from modelium.values import ModelProfile, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyChat:
+    prompt: str
+    images: tuple[str, ...]
+    sampling: Sampling
+    tools: ToolUse
+    reasons: bool  # what it thinks is told apart from what it says
+    inside: bool  # the prompt ends in the middle of a thought
+
+    def choice(self) -> ChatChoice:
+        """A new one for each of the n."""
+        return ChatChoice(self.tools.reader(), Thoughts(inside=self.inside) if self.reasons else None)
+
+
+def ready_chat(request: ChatRequest, profile: ModelProfile, form: ChatFormat, tool_parser: str | None) -> ReadyChat:
+    """Renders the template, so it may take seconds: call it in a thread. Raises ``Refused``."""
+    template = form.template(tools=bool(request.tools))
+    if template is None:
+        raise Refused(
+            f"model: {profile.name!r} has no chat template, so it takes no chats; ask POST /v1/completions, or put a "
+            "chat_template.jinja into its folder",
+            param="model",
+            code="no_chat_template",
+        )
+    if request.continue_final_message and request.add_generation_prompt:
+        raise Refused("continue_final_message: excludes add_generation_prompt", param="continue_final_message")
+    tools = tool_use_of(request, choose_family(template, named=tool_parser))
+    language = profile.language
+    takes_images = profile.task is Task.IMAGE_TEXT_TO_TEXT or (language is not None and "image" in language.modalities)
+    conversation = conversation_of(request.messages, template, takes_images=takes_images)
+    extra = dict(request.chat_template_kwargs or {})
+    if request.reasoning_effort is not None:
+        extra.setdefault("reasoning_effort", request.reasoning_effort)
+    prompt = render_chat(
+        template,
+        conversation.messages,
+        tools=tools.offered or None,
+        documents=request.documents,
+        add_generation_prompt=not request.continue_final_message and request.add_generation_prompt is not False,
+        continue_final_message=request.continue_final_message,
+        variables={**form.special_tokens, **extra},
+    )
+    sampling = sampling_of(request, language.generation_defaults if language is not None else {})
+    if tools.shape is not None:
+        if "structured_outputs" in sampling:
+            raise Refused("response_format: tool_choice already says what the answer looks like", param="response_format")
+        sampling["structured_outputs"] = {"json": tools.shape}
+    if tools.special:
+        sampling["skip_special_tokens"] = False
+    inside = prompt.rstrip().endswith(START)
+    return ReadyChat(
+        prompt=without_prefix(prompt, form.prefix),
+        images=conversation.images,
+        sampling=sampling,
+        tools=tools,
+        # Held to a schema from its first token on, a model has no room for thoughts.
+        reasons=reasons(template) and "structured_outputs" not in sampling,
+        inside=inside,
+    )
+
+
+def without_prefix(prompt: str, prefix: str) -> str:
+    """The engine's tokenizer writes ``prefix`` (<s>) itself: two of them make models worse.
+
+    >>> without_prefix("<s>[INST] hi", "<s>")
+    '[INST] hi'
+    """
+    return prompt.removeprefix(prefix) if prefix else prompt

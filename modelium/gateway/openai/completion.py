@@ -1,0 +1,128 @@
+"""``POST /v1/completions``: prompts enter, what follows them leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.gateway.bodies import read_body
+from modelium.gateway.counting import MODEL
+from modelium.gateway.deadline import deadline_of
+from modelium.gateway.generation import GenerationRequest, Generator, Piece, TokenLogprob
+from modelium.gateway.openai.answering import answer_streamed, answer_whole
+from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
+from modelium.gateway.openai.choices import finish_reason
+from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.requests import CompletionRequest, parse
+from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
+from modelium.gateway.openai.tokenizing import decode
+from modelium.values import JsonValue, ModelProfile
+
+if TYPE_CHECKING:
+    from modelium.controller import Lease
+
+
+class Completion:
+    """The handler."""
+
+    def __init__(self, directory: Directory, generator: Generator, *, timeout_s: float) -> None:
+        self._directory = directory
+        self._generator = generator
+        self._timeout_s = timeout_s
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        deadline = deadline_of(request, self._timeout_s)
+        asked = parse(CompletionRequest, await read_body(request, deadline))
+        if asked.echo and asked.logprobs is not None:
+            raise Refused("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
+        served = await self._directory.find(asked.model, deadline)
+        request[MODEL] = served.name
+        require(served, GENERATORS, "completions")
+        prompts = await prompts_of(asked.prompt, served.profile, "prompt")
+        language = served.profile.language
+        sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
+        n = asked.choices
+        streams = [
+            self._generator.stream(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
+            for prompt in prompts
+            for index in range(n)
+        ]
+        writers = [
+            _CompletionWriter(at * n + index, prompt if asked.echo else "", asked.logprobs)
+            for at, prompt in enumerate(prompts)
+            for index in range(n)
+        ]
+        head = new_head("text_completion", asked.model, served.fingerprint)
+        if not asked.stream:
+            return await answer_whole(head, writers, streams, n)
+        return await answer_streamed(
+            request,
+            head,
+            writers,
+            streams,
+            n,
+            include_usage=asked.include_usage,
+            waiting=lambda: self._generator.waiting(served.name),
+        )
+
+
+class _CompletionWriter:
+    """A choice of a completion as JSON."""
+
+    def __init__(self, index: int, echo: str, alternatives: int | None) -> None:
+        self._index = index
+        self._text = [echo] if echo else []
+        self._pending = echo
+        self._tokens: list[TokenLogprob] = []
+        self._reason: str | None = None
+        self._logprobs = CompletionLogprobs(len(echo), alternatives=alternatives > 0) if alternatives is not None else None
+
+    def chunk(self, piece: Piece) -> Json | None:
+        text, self._pending = self._pending + piece.text, ""
+        if not (text or piece.finish_reason or piece.logprobs):
+            return None
+        return self._json(text, piece.logprobs, finish_reason(piece))
+
+    def add(self, piece: Piece) -> None:
+        self._text.append(piece.text)
+        self._tokens += piece.logprobs
+        self._reason = finish_reason(piece) or self._reason
+
+    def whole(self) -> Json:
+        return self._json("".join(self._text), self._tokens, self._reason or "stop")
+
+    def _json(self, text: str, tokens: list[TokenLogprob] | tuple[TokenLogprob, ...], reason: str | None) -> Json:
+        logprobs = self._logprobs.json(tokens) if self._logprobs is not None else None
+        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+async def prompts_of(sent: str | list[int] | list[str] | list[list[int]], profile: ModelProfile, param: str) -> list[str]:
+    """Texts; token ids become the text that they spell, for the engine takes text."""
+    if isinstance(sent, str):
+        return [sent]
+    if not sent:
+        raise Refused(f"{param}: the list is empty", param=param)
+    if isinstance(sent[0], int):
+        return [await asyncio.to_thread(decode, profile, _ids(sent), param=param)]
+    if isinstance(sent[0], str):
+        return [item for item in sent if isinstance(item, str)]
+    return [await asyncio.to_thread(decode, profile, item, param=param) for item in sent if isinstance(item, list)]
+
+
+def _ids(sent: list[int] | list[str] | list[list[int]]) -> list[int]:
+    return [item for item in sent if isinstance(item, int)]
+
+
+def _generation(
+    asked: CompletionRequest, served: Served, prompt: str, sampling: Sampling, index: int, lease: Lease
+) -> GenerationRequest:
+    engine = lease.placement.engine
+    own: dict[str, JsonValue] = dict(sampling)
+    own["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
+    if (seed := seed_of(asked, index)) is not None:
+        own["seed"] = seed
+    return GenerationRequest(prompt=prompt, sampling=own, adapter=served.adapter, logprobs="logprobs" in sampling)

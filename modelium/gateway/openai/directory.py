@@ -1,0 +1,146 @@
+"""Who answers to a name: a name from a request enters, a model with its profile leaves; and the list of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelium.errors import UnknownModel
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
+from modelium.values import ModelProfile, ModelStatus, State, Target, Task
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+
+GENERATORS = frozenset(
+    {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT, Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION}
+)
+EMBEDDERS = frozenset({Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY})
+_HIDDEN = frozenset({State.INCOMPLETE, State.UNSUPPORTED})
+_KEPT_FORMATS = 256
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model that a request named. ``name`` is the model's own, ``adapter`` the LoRA adapter's or ""."""
+
+    name: str
+    adapter: str
+    profile: ModelProfile
+
+    @property
+    def fingerprint(self) -> str:
+        return self.profile.fingerprint
+
+
+@dataclass(slots=True)
+class Directory:
+    """Looks models up for ``/v1``; keeps what their folders say about chats, per revision."""
+
+    controller: Controller
+    tool_parsers: Mapping[str, str]  # of modelium.yaml, by model
+    _formats: dict[tuple[str, str], ChatFormat] = field(default_factory=dict)
+
+    async def find(self, name: str, deadline: Deadline) -> Served:
+        """Raises ``UnknownModel``; waits for the first scan, and for the load of a model that nobody has looked into yet."""
+        target, status = await self._look_up(name, deadline)
+        profile = status.profile
+        if profile is None:
+            with await self.controller.lease(target.model, timeout_s=deadline.remaining_s()) as lease:
+                profile = lease.profile
+        return Served(name=target.model, adapter=target.adapter, profile=profile)
+
+    async def _look_up(self, name: str, deadline: Deadline) -> tuple[Target, ModelStatus]:
+        with suppress(UnknownModel):
+            target = self.controller.target(name)
+            return target, self.controller.status(target.model)
+        with suppress(UnknownModel):
+            await self.controller.known(name, timeout_s=deadline.remaining_s())
+        target = self.controller.target(name)
+        return target, self.controller.status(target.model)
+
+    async def chat_format(self, profile: ModelProfile) -> ChatFormat:
+        """Read once a revision, in a thread: tokenizer.json may have 30 MB."""
+        key = (profile.name, profile.fingerprint)
+        found = self._formats.get(key)
+        if found is None:
+            found = await asyncio.to_thread(read_chat_format, profile.path)
+            while len(self._formats) >= _KEPT_FORMATS:
+                del self._formats[next(iter(self._formats))]
+            self._formats[key] = found
+        return found
+
+    # -- lists ---------------------------------------------------------------------------------------------------------
+
+    async def list_all(self) -> list[Json]:
+        """Every model that can be served, and each of its adapters."""
+        statuses = [status for status in self.controller.snapshot().models if _servable(status)]
+        made = await asyncio.to_thread(lambda: [_created(status) for status in statuses])
+        return [view for status, created in zip(statuses, made, strict=True) for view in _views(status, created)]
+
+    async def show(self, name: str, deadline: Deadline) -> Json:
+        target, status = await self._look_up(name, deadline)
+        if not _servable(status):
+            raise UnknownModel(f"{name!r} cannot be served: {status.reason}")
+        created = await asyncio.to_thread(_created, status)
+        wanted = f"{target.model}:{target.adapter}" if target.adapter else target.model
+        return next((view for view in _views(status, created) if view["id"] == wanted), _view(status, wanted, created))
+
+
+def require(served: Served, tasks: frozenset[Task], asked: str) -> None:
+    """Raises ``Refused`` with what the model does instead."""
+    task = served.profile.task
+    if task in tasks and served.profile.onnx is None:
+        return
+    instead = "POST /v1/embeddings or " if task in EMBEDDERS else "POST /v1/chat/completions or " if task in GENERATORS else ""
+    raise Refused(
+        f"model: {served.name!r} does not do {asked}; it does {task.value}: ask {instead}POST /predict/{served.name}",
+        param="model",
+        code="unsupported_model",
+    )
+
+
+def _servable(status: ModelStatus) -> bool:
+    return status.profile is not None and status.state not in _HIDDEN
+
+
+def _views(status: ModelStatus, created: int) -> list[Json]:
+    language = status.profile.language if status.profile is not None else None
+    adapters = language.adapters if language is not None else ()
+    names = [status.name, *(f"{status.name}:{adapter.name}" for adapter in adapters)]
+    return [_view(status, name, created) for name in names]
+
+
+def _view(status: ModelStatus, name: str, created: int) -> Json:
+    """OpenAI's four fields, and what other clients skip. ``root`` and ``parent`` are vLLM's words for adapters."""
+    profile, placement = status.profile, status.placement
+    assert profile is not None
+    engine = placement.engine if placement is not None else None
+    owner, slash, _ = status.label.partition("/")
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": owner if slash else "modelium",
+        "root": status.label,
+        "parent": status.name if name != status.name else None,
+        "max_model_len": engine.max_model_len if engine is not None else profile.max_length,
+        "task": profile.task.value,
+        "state": status.state.value,
+        "runtime": placement.runtime.value if placement is not None else None,
+    }
+
+
+def _created(status: ModelStatus) -> int:
+    try:
+        return int(status.path.stat().st_mtime)
+    except OSError:
+        return int(time.time())

@@ -1,0 +1,83 @@
+"""``POST /v1/embeddings``: texts enter, their vectors leave."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from aiohttp import web
+from numpy.typing import NDArray
+
+from modelium.gateway.answer import json_response
+from modelium.gateway.bodies import read_body
+from modelium.gateway.codecs import Call, encode
+from modelium.gateway.counting import MODEL
+from modelium.gateway.deadline import deadline_of
+from modelium.gateway.inference import Inference
+from modelium.gateway.openai.completion import prompts_of
+from modelium.gateway.openai.directory import EMBEDDERS, Directory, require
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.requests import EmbeddingRequest, parse
+from modelium.gateway.openai.tokenizing import count_tokens
+
+if TYPE_CHECKING:
+    from modelium.controller import Lease
+
+
+class Embeddings:
+    """The handler."""
+
+    def __init__(self, directory: Directory, inference: Inference, *, timeout_s: float) -> None:
+        self._directory = directory
+        self._inference = inference
+        self._timeout_s = timeout_s
+
+    async def answer(self, request: web.Request) -> web.Response:
+        deadline = deadline_of(request, self._timeout_s)
+        asked = parse(EmbeddingRequest, await read_body(request, deadline))
+        served = await self._directory.find(asked.model, deadline)
+        request[MODEL] = served.name
+        require(served, EMBEDDERS, "embeddings")
+        texts = await prompts_of(asked.input, served.profile, "input")
+        if "" in texts:
+            raise Refused("input: a text is empty", param="input", code="invalid_value")
+        width = served.profile.embedding_width
+        if asked.dimensions is not None and width is not None and asked.dimensions > width:
+            raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
+        body = orjson.dumps({"inputs": texts})
+
+        def make(lease: Lease) -> Call:
+            return encode(lease.profile, "application/json", body)
+
+        answered = await self._inference.infer(served.name, make, deadline)
+        vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.outputs]).astype(np.float32, copy=False)
+        tokens = await asyncio.to_thread(count_tokens, served.profile, texts)
+        if asked.dimensions is not None:
+            vectors = shortened(vectors, asked.dimensions)
+        return json_response(
+            {
+                "object": "list",
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": _written(vector, asked.encoding_format)}
+                    for index, vector in enumerate(vectors)
+                ],
+                "model": asked.model,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            },
+            headers=answered.headers,
+        )
+
+
+def shortened(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first ``width`` numbers of each, at length 1 again: what models trained for it (Matryoshka) are cut like."""
+    cut = vectors[:, :width]
+    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
+    return np.ascontiguousarray(cut / np.where(lengths == 0, 1, lengths), dtype=np.float32)
+
+
+def _written(vector: NDArray[Any], form: str) -> object:
+    """The openai package asks for base64 unless it is told otherwise: little-endian float32."""
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode() if form == "base64" else vector

@@ -1,0 +1,124 @@
+"""Errors in OpenAI's shape: exceptions enter, ``{"error": {"message", "type", "param", "code"}}`` leaves.
+
+The statuses are chosen by what OpenAI's clients do with them: they try again on 408, 409, 429 and 5xx unless
+``x-should-retry`` says no, and they know a class for each of 400, 404, 409, 422, 429 and 5xx.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from modelium.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InferenceFailed,
+    LoadFailed,
+    ModeliumError,
+    NotServable,
+    QueueFull,
+    RequestError,
+    UnknownModel,
+)
+from modelium.gateway.answer import json_response
+from modelium.gateway.errors import MAX_BODY_BYTES, presentable
+
+_TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
+_FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")
+_AGAIN_IS_NO_USE = {"x-should-retry": "false"}
+
+
+class Refused(RequestError):
+    """A request that cannot be answered as it stands; ``param`` is the field that is to blame."""
+
+    type = "invalid_request_error"
+    status = 400
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a client is told about an error."""
+
+    status: int
+    kind: str
+    message: str
+    code: str | None
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, object]:
+        said = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": said}
+
+
+def described(error: ModeliumError) -> Description:
+    """``error`` in OpenAI's words."""
+    kind, status, code, param = "invalid_request_error", error.status, error.type, None
+    headers: Mapping[str, str] = {}
+    named = _FIELD.match(str(error))
+    match error:
+        case Refused():
+            return Description(status=status, kind=kind, message=str(error), code=error.code, param=error.param)
+        case UnknownModel():
+            code, param = "model_not_found", "model"
+        case QueueFull():  # the one that a client should take at its word: come back later
+            kind, status, headers = "rate_limit_error", 429, {"Retry-After": str(math.ceil(error.retry_after_s))}
+        case NotServable() | DeadlineExceeded() | LoadFailed():
+            kind, headers = "server_error", _AGAIN_IS_NO_USE
+        case InferenceFailed():
+            status, code = 400, "context_length_exceeded" if _TOO_LONG.search(str(error)) else code
+        case BodyTooLarge():
+            pass
+        case RequestError():
+            status, param = 400 if status == 422 else status, named[1] if named is not None else None
+        case _:
+            kind = "server_error"
+            headers = _AGAIN_IS_NO_USE if status == 500 else {}
+    return Description(status=status, kind=kind, message=str(error), code=code, param=param, headers=headers)
+
+
+@web.middleware
+async def answer_openai_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Inside of ``answer_errors``: whatever goes wrong below /v1/ is answered in OpenAI's shape."""
+    if not request.path.startswith("/v1/"):
+        return await handler(request)
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        said = _described_any(error, request)
+        return json_response(said.body, status=said.status, headers=said.headers)
+
+
+def _described_any(error: Exception, request: web.Request) -> Description:
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            limit = request.app[MAX_BODY_BYTES]
+            return described(BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more"))
+        case web.HTTPNotFound():
+            served = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
+            return _plain(404, f"nothing is served at {request.path}; there are {served}", "unknown_url")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            message = f"{request.path} takes {allowed}, not {request.method}"
+            return _plain(405, message, "method_not_supported", {"Allow": allowed})
+        case web.HTTPException():
+            return _plain(error.status, error.reason, "bad_request")
+        case _:
+            return described(presentable(error, request))
+
+
+def _plain(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> Description:
+    return Description(status=status, kind="invalid_request_error", message=message, code=code, headers=headers or {})

@@ -1,0 +1,116 @@
+"""Conversations: OpenAI's messages enter, what a chat template takes leaves, with the images in their order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.requests import Message, Part, ToolCall
+from modelium.values import JsonValue
+
+Object = dict[str, JsonValue]
+
+# A template that walks through a message's content wants it as a list of parts; the others want a string.
+_WALKS = re.compile(
+    r"for\s+\w+\s+in\s+(content\b|[\w.]*(message|msg|\bm)\w*(\.content|\[\s*['\"]content['\"]\s*\]))",
+)
+_TAKES_STRINGS = re.compile(r"content['\"\]]*\s+is\s+(not\s+)?(string|iterable|sequence)")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    messages: tuple[Object, ...]
+    images: tuple[str, ...]  # base64
+
+
+def conversation_of(messages: Sequence[Message], template: str, *, takes_images: bool) -> Conversation:
+    """Raises ``Refused`` for what a part cannot be here."""
+    parts_wanted = _WALKS.search(template) is not None
+    strings_wanted = not parts_wanted or _TAKES_STRINGS.search(template) is not None
+    images: list[str] = []
+    made: list[Object] = []
+    for index, message in enumerate(messages):
+        place = f"messages.{index}"
+        content = _content(message, place, images, takes_images=takes_images)
+        if isinstance(content, str) and not strings_wanted:
+            content = [{"type": "text", "text": content}]
+        if isinstance(content, list) and not parts_wanted:
+            if any(part["type"] == "image" for part in content if isinstance(part, dict)):
+                raise Refused(f"{place}: this model's chat template has no place for images", param=place)
+            content = "\n".join(str(part["text"]) for part in content if isinstance(part, dict))
+        role = "system" if message.role == "developer" and "developer" not in template else message.role
+        one: Object = {"role": role, "content": content}
+        if message.name is not None:
+            one["name"] = message.name
+        if message.reasoning_content is not None:
+            one["reasoning_content"] = message.reasoning_content
+        if message.tool_calls:
+            one["tool_calls"] = [_call(call) for call in message.tool_calls]
+        if message.tool_call_id is not None:
+            one["tool_call_id"] = message.tool_call_id
+        made.append(one)
+    return Conversation(messages=tuple(made), images=tuple(images))
+
+
+def _content(message: Message, place: str, images: list[str], *, takes_images: bool) -> str | list[JsonValue]:
+    if message.content is None:  # an assistant's message that only calls tools
+        if message.role not in ("assistant", "tool"):
+            raise Refused(f"{place}.content: is missing", param=f"{place}.content", code="missing_required_parameter")
+        return ""
+    if isinstance(message.content, str):
+        return message.content
+    made: list[JsonValue] = []
+    for index, part in enumerate(message.content):
+        where = f"{place}.content.{index}"
+        match part.type:
+            case "text" | "input_text" | "output_text":
+                made.append({"type": "text", "text": part.text or ""})
+            case "refusal":
+                made.append({"type": "text", "text": part.refusal or ""})
+            case "image_url" | "input_image":
+                if not takes_images:
+                    raise Refused(f"{where}: this model takes no images", param=where, code="unsupported_content")
+                images.append(_image(part, where))
+                made.append({"type": "image"})
+            case other:
+                raise Refused(
+                    f"{where}: parts of type {other!r} are not supported; text and image_url are", param=where,
+                    code="unsupported_content",
+                )  # fmt: skip
+    return made
+
+
+def _image(part: Part, where: str) -> str:
+    """The base64 text of a data: URL. Modelium fetches nothing: a URL in a request must not make it call others."""
+    sent = part.image_url
+    url = sent.get("url") if isinstance(sent, dict) else sent
+    if not isinstance(url, str) or not url:
+        raise Refused(f"{where}.image_url: expected an object with a url", param=where)
+    head, comma, data = url.partition(",")
+    if not head.startswith("data:"):
+        raise Refused(
+            f"{where}.image_url: only data: URLs are taken, Modelium fetches nothing from elsewhere; send the image itself as "
+            "data:image/png;base64,…",
+            param=where,
+            code="unsupported_content",
+        )
+    if not comma or not head.endswith(";base64") or not data or _BASE64.fullmatch(data) is None:
+        raise Refused(f"{where}.image_url: expected data:image/…;base64,DATA", param=where)
+    return data
+
+
+def _call(call: ToolCall) -> Object:
+    """Templates print arguments with ``tojson``, so they get the object and not its text."""
+    arguments: JsonValue = call.function.arguments
+    if isinstance(arguments, str):
+        try:
+            read = orjson.loads(arguments or "{}")
+        except orjson.JSONDecodeError:
+            read = arguments
+        arguments = read
+    return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}

@@ -1,0 +1,271 @@
+"""Bodies of ``/v1`` requests: JSON enters, checked requests leave; what does not fit is refused with the field's name.
+
+Four kinds of fields. Those that are honoured are declared here. Those that OpenAI's clients send and that change nothing about
+the answer of a local model are ignored (``IGNORED``). Those that would change it and cannot be honoured are refused in words of
+their own (``UNAVAILABLE``). Any other name is a typing error and refused with the nearest right one, as OpenAI does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from modelium.errors import RequestError
+from modelium.gateway.codecs.fields import nearest
+from modelium.gateway.openai.errors import Refused
+
+IGNORED = frozenset(
+    {
+        "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+        "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
+    }
+)  # fmt: skip
+
+UNAVAILABLE = {
+    "functions": "the older form of `tools`; send those",
+    "function_call": "the older form of `tool_choice`; send that",
+    "audio": "no model here speaks",
+    "web_search_options": "there is no web search here",
+    "suffix": "text cannot be inserted before a suffix here; put the model's own fill-in-the-middle tokens into the prompt",
+    "chat_template": "a request cannot bring its own template; put it into the model's folder as chat_template.jinja",
+    "best_of": "sampling several answers and keeping the best is not offered; send `n` and choose",
+    "use_beam_search": "beam search is not offered",
+    "prompt_logprobs": "log probabilities of the prompt are not offered",
+    "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
+}
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Object = dict[str, JsonValue]
+
+
+class Part(BaseModel):
+    """A piece of a message: text or an image. The rest is known by name, so that it can be refused by name."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: Object | str | None = None
+
+
+class FunctionCall(BaseModel):
+    name: str
+    arguments: str | Object = ""
+
+
+class ToolCall(BaseModel):
+    id: str = ""
+    type: str = "function"
+    function: FunctionCall
+
+
+class Message(BaseModel):
+    """Of a conversation. What clients send back with an assistant's message besides these (``refusal`` …) is ignored."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Function(BaseModel):
+    name: Annotated[str, Field(min_length=1)]
+    description: str | None = None
+    parameters: Object | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    type: Literal["function"]
+    function: Function
+
+
+class _FunctionName(BaseModel):
+    name: str
+
+
+class NamedTool(BaseModel):
+    type: Literal["function"] = "function"
+    function: _FunctionName
+
+
+class _AllowedTools(BaseModel):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class AllowedTools(BaseModel):
+    """Some of the tools only; the others stay known to the client."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: _AllowedTools
+
+
+class JsonSchema(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    name: str = "answer"
+    schema_: Annotated[Object, Field(alias="schema", default_factory=dict)]
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormat(BaseModel):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class StructuredOutputs(BaseModel):
+    """vLLM's way to say what the text must look like; exactly one of them."""
+
+    model_config = ConfigDict(extra="forbid")
+    json_: Annotated[Object | str | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: str | None = None
+    whitespace_pattern: str | None = None
+    disable_any_whitespace: bool | None = None
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model: Annotated[str, Field(min_length=1)]
+
+
+class Generating(_Request):
+    """What chats and completions have in common: sampling and streaming. None: not sent."""
+
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    max_tokens: Count | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, float] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    # vLLM's own, which clients send through `extra_body`
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    stop_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    min_tokens: Natural | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Object | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatRequest(Generating):
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
+    parallel_tool_calls: bool | None = None
+    modalities: list[Literal["text"]] | None = None
+    reasoning_effort: str | None = None
+    # for the chat template, in transformers' words
+    documents: list[Object] | None = None
+    chat_template_kwargs: Object | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+
+
+class CompletionRequest(Generating):
+    prompt: str | list[int] | list[str] | list[list[int]]
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+
+class EmbeddingRequest(_Request):
+    input: str | list[int] | list[str] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Count | None = None
+
+
+R = TypeVar("R", bound=_Request)
+
+
+def parse(kind: type[R], data: bytes) -> R:
+    """Raises ``Refused`` with the first field that does not fit."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
+    known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
+    try:
+        return kind.model_validate(known)
+    except ValidationError as error:
+        raise _first(kind, error) from None
+
+
+def _means_something(kind: type[_Request], name: str, value: object) -> bool:
+    """False for a field that is ignored; raises for one that cannot be honoured, unless it asks for nothing."""
+    if name in kind.model_fields:
+        return value is not None
+    if name in IGNORED or value is None or value is False or value in ([], "", {}):
+        return False
+    if name == "best_of" and value == 1:
+        return False
+    if name in UNAVAILABLE:
+        raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
+    return True  # pydantic refuses it, beside the other faults
+
+
+def _first(kind: type[_Request], error: ValidationError) -> Refused:
+    """The deepest fault of the first field that has one: of a union's branches that is the one which fitted best."""
+    faults = error.errors(include_url=False, include_context=False)
+    head = faults[0]["loc"][0] if faults[0]["loc"] else ""
+    fault = max((f for f in faults if f["loc"][:1] == (head,)), key=lambda f: len(f["loc"]))
+    where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
+    place = ".".join(where)
+    if fault["type"] == "extra_forbidden":
+        known = nearest(where[-1], sorted(kind.model_fields)) if len(where) == 1 else ""
+        return Refused(f"{place}: unknown parameter{known}", param=place, code="unknown_parameter")
+    if fault["type"] == "missing":
+        return Refused(f"{place}: is missing", param=place, code="missing_required_parameter")
+    return Refused(f"{place}: {fault['msg']} (found {_short(fault['input'])})", param=place, code="invalid_value")
+
+
+def _is_field(part: str) -> bool:
+    """pydantic puts the names of a union's branches (``list[Part]``) into the place; users do not know them."""
+    return part.replace("_", "").isalnum() and part.islower() and part not in ("str", "int", "float", "bool", "dict", "list")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,96 @@
+"""Sampling: a checked request and the model's own defaults enter, parameters in vLLM's words leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Generating
+from modelium.values import JsonValue
+
+Sampling = dict[str, JsonValue]
+
+# What generation_config.json may say that vLLM's own server takes over as well.
+_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_SAME_NAME = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop_token_ids",
+    "bad_words", "allowed_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens", "skip_special_tokens",
+    "spaces_between_special_tokens",
+)  # fmt: skip
+COMPLETION_TOKENS = 16  # OpenAI's
+
+
+def sampling_of(request: Generating, defaults: Mapping[str, JsonValue]) -> Sampling:
+    """All but ``max_tokens`` and ``seed``, which depend on the engine and on the choice.
+
+    ``defaults`` (generation_config.json) speak where the request is silent.
+    """
+    sampling: Sampling = {name: defaults[name] for name in _DEFAULTS if defaults.get(name) is not None}
+    if defaults.get("do_sample") is False and "temperature" not in sampling:
+        sampling["temperature"] = 0.0
+    for name in _SAME_NAME:
+        if (value := getattr(request, name)) is not None:
+            sampling[name] = value
+    if request.stop:
+        sampling["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
+    if request.logit_bias:
+        sampling["logit_bias"] = {token: bias for token, bias in request.logit_bias.items() if _is_token(token)}
+    if (shape := _shape(request)) is not None:
+        sampling["structured_outputs"] = shape
+    if (wanted := _logprobs(request)) is not None:
+        sampling["logprobs"] = wanted
+    return sampling
+
+
+def max_tokens(request: Generating, max_model_len: int | None) -> int:
+    """A chat goes on to the end of the context, a completion for OpenAI's 16 tokens, unless the request says more or less."""
+    asked = request.max_tokens
+    if isinstance(request, ChatRequest):
+        asked = request.max_completion_tokens or asked or max_model_len or 1024
+    asked = asked or COMPLETION_TOKENS
+    return min(asked, max_model_len) if max_model_len is not None else asked
+
+
+def seed_of(request: Generating, index: int) -> int | None:
+    """Each of n choices has a seed of its own, and the same one in the next request."""
+    return None if request.seed is None else request.seed + index
+
+
+def _logprobs(request: Generating) -> int | None:
+    match request:
+        case ChatRequest(top_logprobs=int(), logprobs=None | False):
+            raise Refused("top_logprobs: needs logprobs: true", param="top_logprobs")
+        case ChatRequest(logprobs=True):
+            return request.top_logprobs or 0
+        case CompletionRequest():
+            return request.logprobs
+        case _:
+            return None
+
+
+def _shape(request: Generating) -> Sampling | None:
+    """What the text must look like, from whichever of the three ways it was said in."""
+    said: dict[str, Sampling] = {}
+    if (form := request.response_format) is not None and form.type != "text":
+        if form.type == "json_object":
+            said["response_format"] = {"json_object": True}
+        elif form.json_schema is None:
+            raise Refused("response_format.json_schema: is missing", param="response_format")
+        else:
+            said["response_format"] = {"json": form.json_schema.schema_}
+    if request.structured_outputs is not None:
+        said["structured_outputs"] = request.structured_outputs.model_dump(by_alias=True, exclude_none=True)
+    guided = {kind: getattr(request, f"guided_{kind}") for kind in ("json", "regex", "choice", "grammar")}
+    for kind, value in guided.items():
+        if value is not None:
+            said[f"guided_{kind}"] = {kind: value}
+    if len(said) > 1:
+        names = " and ".join(said)
+        raise Refused(f"{names}: say in one way what the answer must look like", param=next(iter(said)))
+    return next(iter(said.values()), None)
+
+
+def _is_token(token: str) -> bool:
+    if not token.isdigit():
+        raise Refused(f"logit_bias: expected token ids, found {token!r}", param="logit_bias")
+    return True

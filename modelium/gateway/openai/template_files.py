@@ -1,0 +1,144 @@
+"""What a model's folder says about its chat template and special tokens: a path enters, ``ChatFormat`` leaves.
+
+Files win as they do in transformers: ``chat_template.jinja`` over ``tokenizer_config.json``, beside it whatever lies in
+``additional_chat_templates/``; ``chat_template.json`` is what processors used to write, and a GGUF file carries its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from modelium.analyzers.folder import File
+from modelium.analyzers.gguf_header import read_gguf
+from modelium.analyzers.verdict import NotYet, Refused
+
+_MAX_TEMPLATE_BYTES = 2**20
+_MAX_CONFIG_BYTES = 64 * 2**20  # tokenizer_config.json of some models lists every added token
+_MAX_TOKENIZER_BYTES = 256 * 2**20
+_GGUF_KEY = "tokenizer.chat_template"
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+Json = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFormat:
+    """``templates`` by name (the usual one is ``default``). ``prefix`` is the token that the tokenizer puts before every text:
+    where a template writes it too, it would be there twice.
+    """
+
+    templates: Mapping[str, str]
+    special_tokens: Mapping[str, str]
+    prefix: str = ""
+
+    def template(self, *, tools: bool) -> str | None:
+        """The one to use; a model may have another for tools."""
+        if tools and "tool_use" in self.templates:
+            return self.templates["tool_use"]
+        return self.templates.get("default")
+
+
+def read_chat_format(path: Path) -> ChatFormat:
+    """Of a model's folder, or of a single file (GGUF) and what lies beside it. What cannot be read counts as absent."""
+    folder = path if path.is_dir() else path.parent
+    config = _read_json(folder / "tokenizer_config.json")
+    special = {**_read_json(folder / "special_tokens_map.json"), **config}
+    tokens = {name: token for name in SPECIAL_TOKENS if (token := _token(special.get(name)))}
+    templates = _in_gguf(path)
+    templates |= _named(_read_json(folder / "chat_template.json").get("chat_template"))
+    templates |= _named(config.get("chat_template"))
+    if (written := _read_text(folder / "chat_template.jinja")) is not None:
+        templates = {"default": written}
+    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+        if (written := _read_text(file)) is not None:
+            templates[file.stem] = written
+    return ChatFormat(
+        templates=templates,
+        special_tokens=tokens,
+        prefix=_prefix(folder / "tokenizer.json", config, tokens.get("bos_token", "")) if templates else "",
+    )
+
+
+def _in_gguf(path: Path) -> dict[str, str]:
+    """A GGUF file carries its template, and those for tools as ``tokenizer.chat_template.tool_use``."""
+    files = [path] if path.suffix == ".gguf" else sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if not files:
+        return {}
+    try:
+        facts = files[0].stat()
+        header = read_gguf(File(name=files[0].name, path=str(files[0]), size=facts.st_size, mtime_ns=facts.st_mtime_ns))
+    except (OSError, NotYet, Refused):
+        return {}
+    found = {
+        key.removeprefix(_GGUF_KEY).removeprefix(".") or "default": key for key in header.facts if key.startswith(_GGUF_KEY)
+    }
+    return {name: text for name, key in found.items() if (text := header.text(key))}
+
+
+def _named(templates: object) -> dict[str, str]:
+    """A string, or a list of ``{"name", "template"}``."""
+    if isinstance(templates, str):
+        return {"default": templates}
+    if isinstance(templates, dict):
+        return {str(name): text for name, text in templates.items() if isinstance(text, str)}
+    found: dict[str, str] = {}
+    for item in templates if isinstance(templates, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("template"), str):
+            found[item["name"]] = item["template"]
+    return found
+
+
+def _token(value: object) -> str:
+    """A token is a string or an object with its content."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _prefix(tokenizer: Path, config: Json, bos: str) -> str:
+    """What the tokenizer puts before a text. ``add_bos_token``, where written, makes the processor anew (transformers 5)."""
+    if isinstance(config.get("add_bos_token"), bool):
+        return bos if config["add_bos_token"] else ""
+    return first_token(_read_json(tokenizer, _MAX_TOKENIZER_BYTES).get("post_processor"))
+
+
+def first_token(processor: object) -> str:
+    """The first special token of a ``post_processor`` of tokenizer.json, "" where text comes first."""
+    if not isinstance(processor, dict):
+        return ""
+    match processor.get("type"):
+        case "Sequence":
+            parts = processor.get("processors")
+            return next((token for part in parts if (token := first_token(part))), "") if isinstance(parts, list) else ""
+        case "TemplateProcessing":
+            single = processor.get("single")
+            first = single[0] if isinstance(single, list) and single else None
+            special = first.get("SpecialToken") if isinstance(first, dict) else None
+            return str(special.get("id", "")) if isinstance(special, dict) else ""
+        case "BertProcessing" | "RobertaProcessing":
+            start = processor.get("cls")
+            return str(start[0]) if isinstance(start, list) and start else ""
+        case _:
+            return ""
+
+
+def _read_text(file: Path, limit: int = _MAX_TEMPLATE_BYTES) -> str | None:
+    try:
+        if file.stat().st_size > limit:
+            return None
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_json(file: Path, limit: int = _MAX_CONFIG_BYTES) -> dict[str, object]:
+    text = _read_text(file, limit)
+    try:
+        value = orjson.loads(text) if text is not None else {}
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,272 @@
+"""Triton's vLLM backend on the embedded server: answers, errors, cancellation, death and unload of a real engine on the CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from modelium.errors import InferenceFailed, LoadFailed, ModelGone
+from modelium.resources import templates_directory
+from modelium.triton.client import TritonClient
+from tests.models.language import ADAPTER, LLAMA, continuations
+from tests.server.conftest import Triton, started
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+
+LOAD_S = 240.0
+PATIENCE_S = 30.0
+CONTEXT = 1024
+RUNNING = "vllm:num_requests_running"
+ENDLESS = {"max_tokens": CONTEXT - 8, "ignore_eos": True, "temperature": 0}
+ARRAYS = dict[str, Any]
+
+
+@dataclass
+class Engines:
+    """A server and what a test does with its vLLM models."""
+
+    triton: Triton
+    repository: Path
+    metrics_url: str
+    http: aiohttp.ClientSession
+
+    @property
+    def client(self) -> TritonClient:
+        return self.triton.client
+
+    async def load(self, name: str, *, parameters: dict[str, str] | None = None, **engine_args: object) -> None:
+        directory = self.repository / name
+        (directory / "1").mkdir(parents=True)
+        config = (templates_directory() / "vllm" / "config.pbtxt").read_text(encoding="utf-8")
+        for key, value in (parameters or {}).items():
+            config += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
+        (directory / "config.pbtxt").write_text(config, encoding="utf-8")
+        arguments = {
+            "model": str(self.triton.models / LLAMA),
+            "dtype": "float32",
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": 64 * 2**20,
+            "max_model_len": CONTEXT,
+            "max_num_seqs": 4,
+            **engine_args,
+        }
+        (directory / "1" / "model.json").write_text(json.dumps(arguments), encoding="utf-8")
+        adapters = {ADAPTER: str(self.triton.models / ADAPTER)}
+        (directory / "1" / "multi_lora.json").write_text(json.dumps(adapters), encoding="utf-8")
+        await self.client.load(name, timeout_s=LOAD_S)
+
+    def stream(self, name: str, inputs: dict[str, object]) -> AsyncGenerator[ARRAYS, None]:
+        return self.client.stream(name, {key: tensor(value) for key, value in inputs.items()}, timeout_s=60)
+
+    async def ask(
+        self, prompt: str, sampling: Mapping[str, object] | None = None, *, stream: bool = False, name: str = LLAMA
+    ) -> list[ARRAYS]:
+        inputs = {"text_input": prompt, "stream": stream, "sampling_parameters": json.dumps(sampling or {})}
+        wanted = dict.fromkeys(RETURNS, True)
+        return [answer async for answer in self.stream(name, {**inputs, "exclude_input_in_output": True, **wanted})]
+
+    async def gauge(self, name: str, model: str = LLAMA) -> float:
+        async with self.http.get(f"{self.metrics_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        found = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
+        return float(found[0].rpartition(" ")[2])
+
+    async def until_running(self, count: int, name: str = LLAMA) -> None:
+        await until(lambda: self.gauge(RUNNING, name), lambda value: value == count, f"{count} running")
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The stub of a model, then its engine's processes."""
+        place = str(self.repository / name)
+        stubs = [one for one in psutil.process_iter() if "stub" in " ".join(cmdline(one)) and place in " ".join(cmdline(one))]
+        return [*stubs, *(child for stub in stubs for child in stub.children(recursive=True))]
+
+
+RETURNS = (
+    "return_finish_reason",
+    "return_cumulative_logprob",
+    "return_logprobs",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
+
+
+def tensor(value: object) -> Any:
+    return np.array([value]) if isinstance(value, bool) else np.array([str(value).encode()], dtype=np.object_)
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def engine_process(processes: list[psutil.Process], title: str) -> psutil.Process:
+    return next(one for one in processes if cmdline(one) and cmdline(one)[0].startswith(title))
+
+
+async def until(look: Callable[[], Any], holds: Callable[[Any], bool], what: str, within_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + within_s
+    while True:
+        seen = look()
+        seen = await seen if asyncio.iscoroutine(seen) else seen
+        if holds(seen):
+            return
+        assert time.monotonic() < deadline, f"never came true: {what}; last seen: {seen}"
+        await asyncio.sleep(0.02)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engines(tmp_path_factory: pytest.TempPathFactory, language_models: Path) -> AsyncIterator[Engines]:
+    """A server with one engine that has an adapter."""
+    directory = tmp_path_factory.mktemp("vllm")
+    async with started(directory, language_models) as triton, aiohttp.ClientSession() as http:
+        url = triton.server.metrics_url
+        url = url if "://" in url else f"http://{url}"
+        made = Engines(triton=triton, repository=directory / "repository", metrics_url=url, http=http)
+        await made.load(LLAMA, enable_lora=True, max_lora_rank=8, max_loras=1)
+        yield made
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_with_everything_that_can_be_asked_for(engines: Engines, stream: bool) -> None:
+    reference = continuations(engines.triton.models, LLAMA)[0]
+    answers = await engines.ask(reference.prompt, {"temperature": "0", "max_tokens": 12, "logprobs": 2}, stream=stream)
+    tokens = [position for answer in answers for position in json.loads(answer["logprobs"][0])]
+    assert [int(next(iter(position))) for position in tokens] == list(reference.new_tokens[:12])
+    assert reference.text.startswith("".join(answer["text_output"][0].decode() for answer in answers))
+    assert sum(int(answer["num_output_tokens"][0]) for answer in answers) == 12
+    assert [answer["finish_reason"][0] for answer in answers] == [b"None"] * (len(answers) - 1) + [b"length"]
+    assert {int(answer["num_input_tokens"][0]) for answer in answers} == {len(reference.prompt_tokens)}
+    chosen = [next(iter(position.values())) for position in tokens]
+    assert sum(one["logprob"] for one in chosen) == pytest.approx(float(answers[-1]["cumulative_logprob"][0]), abs=1e-3)
+    assert all(set(one) == {"logprob", "rank", "decoded_token"} and one["rank"] == 1 for one in chosen)
+    assert len(answers) > 1 if stream else len(answers) == 1
+
+
+async def test_generate_over_http_puts_the_prompt_in_front_unless_it_streams(engines: Engines) -> None:
+    reference = continuations(engines.triton.models, LLAMA)[0]
+    base = f"http://{engines.client.http_url.removeprefix('http://')}/v2/models/{LLAMA}"
+    body: dict[str, object] = {"text_input": reference.prompt, "parameters": {"temperature": 0, "max_tokens": "4"}}
+    async with engines.http.post(f"{base}/generate", json=body) as response:
+        whole = (await response.json())["text_output"]
+    async with engines.http.post(f"{base}/generate_stream", json={**body, "stream": True}) as response:
+        lines = [line async for line in response.content if line.startswith(b"data: ")]
+    parts = [json.loads(line.removeprefix(b"data: "))["text_output"] for line in lines]
+    assert len(parts) == 4
+    assert whole == reference.prompt + "".join(parts)
+
+
+async def test_sequences_keep_their_places_in_a_stream(engines: Engines) -> None:
+    answers = await engines.ask("Once", {"n": 3, "max_tokens": 5, "seed": 1, "ignore_eos": True, "logprobs": 0}, stream=True)
+    assert {len(answer[name]) for answer in answers for name in ("text_output", "finish_reason", "logprobs")} == {3}
+    assert np.sum([answer["num_output_tokens"] for answer in answers], axis=0).tolist() == [5, 5, 5]
+    assert answers[-1]["finish_reason"].tolist() == [b"length"] * 3
+
+
+async def test_structured_outputs_as_an_object_and_as_the_stock_backends_json_text(engines: Engines) -> None:
+    choice = {"choice": ["yes", "no"]}
+    for value in (choice, json.dumps(choice)):
+        (answer,) = await engines.ask("Is it?", {"structured_outputs": value, "max_tokens": 8})
+        assert answer["text_output"][0] in (b"yes", b"no")
+
+
+async def test_an_adapter_answers_by_its_name(engines: Engines) -> None:
+    reference = continuations(engines.triton.models, ADAPTER)[0]
+    sampling = {"lora_name": ADAPTER, "temperature": 0, "max_tokens": len(reference.new_tokens)}
+    (answer,) = await engines.ask(reference.prompt, sampling)
+    assert answer["text_output"][0].decode() == reference.text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"temprature": 1}, "unknown sampling parameter 'temprature'; did you mean 'temperature'"),
+        ({"temperature": "hot"}, "invalid sampling parameter 'temperature': \"hot\" is not a number"),
+        ({"temperature": -1, "top_k": 3}, "invalid sampling parameter 'temperature': temperature must be non-negative"),
+        ({"n": 2, "temperature": 0}, "invalid sampling parameter 'n': n must be 1 when using greedy sampling"),
+        ({"structured_outputs": {"choices": ["a"]}}, "invalid sampling parameter 'structured_outputs': it has no 'choices'"),
+        ({"lora_name": "other"}, f"LoRA other is not supported, we currently support ['{ADAPTER}']"),
+    ],
+)
+async def test_a_wrong_parameter_is_named_in_the_answer(engines: Engines, sampling: dict[str, object], words: str) -> None:
+    with pytest.raises(InferenceFailed) as raised:
+        await engines.ask("x", sampling)
+    assert words in str(raised.value)
+
+
+async def test_what_cannot_be_served_is_said(engines: Engines) -> None:
+    for inputs, words in (
+        ({"text_input": "x " * CONTEXT * 2}, f"maximum context length is {CONTEXT} tokens"),
+        ({"text_input": "x", "stream": True, "exclude_input_in_output": False}, "When streaming, `exclude_input_in_output`"),
+        ({"text_input": "x", "embedding_request": '{"input": "x"}'}, f"Model {LLAMA} does not support 'embed' request"),
+        ({"text_input": "x", "sampling_parameters": "{"}, "sampling_parameters is not JSON"),
+    ):
+        with pytest.raises(InferenceFailed, match=words):
+            _ = [answer async for answer in engines.stream(LLAMA, dict(inputs))]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_cancelled_request_leaves_the_engine_within_a_second(engines: Engines, stream: bool) -> None:
+    sampling = json.dumps(ENDLESS | {"n": 4, "temperature": 1})
+    inputs = {"text_input": "x", "stream": stream, "sampling_parameters": sampling}
+
+    async def read() -> None:
+        async with aclosing(engines.stream(LLAMA, dict(inputs))) as answers:
+            async for _ in answers:
+                pass
+
+    reading = asyncio.create_task(read())
+    await until(lambda: engines.gauge(RUNNING), lambda value: value > 0, "it runs")
+    reading.cancel()
+    begun = time.monotonic()
+    await engines.until_running(0)
+    assert time.monotonic() - begun < 1.0
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
+    processes = engines.processes(LLAMA)
+    engine_process(processes, "VLLM::EngineCore").kill()
+    await until(lambda: gone(processes), bool, "stub and engine are gone", within_s=5)
+    with pytest.raises(ModelGone):
+        await engines.ask("x")
+
+
+async def test_an_unload_ends_in_time_also_with_a_stuck_engine_and_answers_who_waits(engines: Engines) -> None:
+    await engines.load("stuck", parameters={"modelium_unload_timeout_s": "6"})
+    asking = asyncio.create_task(engines.ask("x", ENDLESS, name="stuck"))
+    await engines.until_running(1, "stuck")
+    processes = engines.processes("stuck")
+    os.kill(engine_process(processes, "VLLM::EngineCore").pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    await engines.client.unload("stuck")
+    with pytest.raises(ModelGone):
+        await asking
+    await until(engines.client.index, lambda index: index["stuck"].state == "UNAVAILABLE", "it is unloaded")
+    assert time.monotonic() - begun < 10
+    await until(lambda: gone(processes), bool, "its processes are gone")
+
+
+async def test_why_an_engine_does_not_start_is_the_load_error(engines: Engines) -> None:
+    with pytest.raises(LoadFailed, match="has 'max_model_length', which is no engine argument of this vLLM"):
+        await engines.load("mistyped", max_model_length=5)

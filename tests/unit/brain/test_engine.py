@@ -1,0 +1,365 @@
+"""The plan of a vLLM engine: its arguments, its memory, and what is said when it does not fit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelium.brain.engine import TooBig, plan_engine
+from modelium.brain.engine_memory import CUDA_CONTEXT_BYTES, activations, lora_rank, weights
+from modelium.brain.engine_settings import divides
+from modelium.values import Adapter, Device, EnginePlan, JsonValue, LanguageModel, ModelOverride, ModelProfile, Policies
+from tests.unit.brain.languages import (
+    DEEPSEEK_V3,
+    FULL,
+    GEMMA_3_4B,
+    LANGUAGES,
+    LLAMA_8B,
+    LLAMA_70B,
+    MAMBA,
+    QWEN_HALF_B,
+    TINY,
+    accelerator,
+    group,
+    language,
+    llm,
+)
+from tests.unit.brain.worlds import GIB, MIB, host
+
+
+def _plan(profile: ModelProfile, *devices: Device, policies: Policies | None = None, **args: JsonValue) -> EnginePlan:
+    made = plan_engine(profile, devices, override=ModelOverride(engine_args=args), policies=policies)
+    assert isinstance(made, EnginePlan), made
+    return made
+
+
+def _refusal(profile: ModelProfile, *devices: Device, **args: JsonValue) -> TooBig:
+    made = plan_engine(profile, devices, override=ModelOverride(engine_args=args))
+    assert isinstance(made, TooBig), made
+    return made
+
+
+def _with_language(profile: ModelProfile, **changes: object) -> ModelProfile:
+    assert profile.language is not None
+    return replace(profile, language=replace(profile.language, **changes))  # type: ignore[arg-type]
+
+
+# -- models that people have -------------------------------------------------------------------------------------------
+
+
+def test_llama_8b_on_one_gpu() -> None:
+    made = _plan(LLAMA_8B, accelerator())
+    assert (made.max_model_len, made.kv_bytes_per_token) == (131_072, 131_072)
+    assert made.kv_bytes == 32 * GIB + 2 * MIB, "the ceiling, and the block that vLLM keeps for itself"
+    assert made.weight_bytes == 8_030_261_248 * 2
+    assert made.devices == ("cuda:0",) and "tensor_parallel_size" not in made.engine_args
+    assert made.engine_args["dtype"] == "bfloat16" and made.engine_args["enforce_eager"] is False
+    assert made.engine_args["gpu_memory_utilization"] == pytest.approx(0.62, abs=0.01)
+
+
+def test_llama_8b_is_too_big_for_24_gib_with_its_whole_context_and_fits_with_what_is_advised() -> None:
+    refused = _refusal(LLAMA_8B, accelerator(gib=24))
+    assert refused.fitting_max_model_len is not None
+    assert f"models: {{llama-8b: {{engine_args: {{max_model_len: {refused.fitting_max_model_len}}}}}}}" in refused.reason
+    assert "10.5 GiB short" in refused.reason and "quantized to 4 bits" in refused.reason
+    assert "2 such devices suffice" in refused.reason
+    made = _plan(LLAMA_8B, accelerator(gib=24), max_model_len=refused.fitting_max_model_len)
+    assert made.max_model_len == refused.fitting_max_model_len and made.engine_args["enforce_eager"] is False
+
+
+def test_llama_8b_shares_two_gpus_of_24_gib() -> None:
+    made = _plan(LLAMA_8B, accelerator(0, gib=24), accelerator(1, gib=24))
+    assert made.engine_args["tensor_parallel_size"] == 2 and made.devices == ("cuda:0", "cuda:1")
+    assert made.kv_bytes_per_token == 65_536 and made.max_model_len == 131_072
+
+
+def test_llama_70b_takes_as_many_gpus_as_it_must() -> None:
+    refused = _refusal(LLAMA_70B, accelerator(0), accelerator(1))
+    assert "each of cuda:0 and cuda:1" in refused.reason and "4 such devices suffice" in refused.reason
+    made = _plan(LLAMA_70B, *(accelerator(i) for i in range(8)))
+    assert made.engine_args["tensor_parallel_size"] == 4, "4 is the smallest number that suffices"
+
+
+def test_a_small_model_does_not_take_a_whole_gpu() -> None:
+    made = _plan(QWEN_HALF_B, accelerator())
+    assert made.total_bytes < 5 * GIB
+    share = made.engine_args["gpu_memory_utilization"]
+    assert isinstance(share, float) and share < 0.06
+    assert made.kv_tokens >= 4 * 32_768, "four full-length requests"
+
+
+def test_deepseek_v3_on_eight_large_gpus() -> None:
+    made = _plan(DEEPSEEK_V3, *(accelerator(i, gib=141) for i in range(8)))
+    assert made.engine_args["tensor_parallel_size"] == 8
+    assert made.kv_bytes_per_token == 70_272, "its latent is not shared out"
+    assert "16 such devices suffice" in _refusal(DEEPSEEK_V3, *(accelerator(i) for i in range(4))).reason
+
+
+def test_gemmas_sliding_layers_cost_their_window_only() -> None:
+    sliding = _plan(GEMMA_3_4B, accelerator(), max_num_batched_tokens=2048)
+    all_full = _plan(_with_language(GEMMA_3_4B, groups=(group(FULL, 34, 4, 256),)), accelerator(), max_num_batched_tokens=2048)
+    assert sliding.kv_bytes == 4 * 3_315_466_240 + 5 * 16 * 4 * 512 * 2
+    assert sliding.kv_bytes < all_full.kv_bytes / 2, "although that one is at the ceiling"
+
+
+def test_mamba_has_room_for_states_and_not_more_sequences_than_states() -> None:
+    made = _plan(MAMBA, accelerator())
+    assert made.kv_bytes_per_token == 0 and made.max_model_len == 32_768
+    assert made.max_num_seqs * 24 * 98_304 <= made.kv_bytes
+
+
+def test_the_processor_is_told_its_cache_in_bytes_and_captures_no_graphs() -> None:
+    made = _plan(TINY, host())
+    assert made.engine_args["kv_cache_memory_bytes"] == made.kv_bytes == 64 * MIB + 128 * 512
+    assert made.engine_args["enforce_eager"] is True and "gpu_memory_utilization" not in made.engine_args
+    assert made.graph_bytes == 0
+    assert made.total_bytes == made.weight_bytes + made.kv_bytes + made.activation_bytes + made.overhead_bytes
+
+
+# -- the cache's budget ------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_is_planned_for_kv_concurrency_requests_between_floor_and_ceiling() -> None:
+    one = QWEN_HALF_B.parameters and 12_288 * 32_768
+    for requests in (1, 2, 7):
+        assert _plan(QWEN_HALF_B, accelerator(), policies=Policies(kv_concurrency=requests)).kv_bytes // one == requests
+    floor = _plan(QWEN_HALF_B, accelerator(), policies=Policies(kv_floor_bytes=4 * GIB))
+    assert 4 * GIB <= floor.kv_bytes < 4 * GIB + 2 * MIB
+    ceiling = _plan(QWEN_HALF_B, accelerator(), policies=Policies(kv_ceiling_bytes=GIB))
+    assert GIB <= ceiling.kv_bytes < GIB + 2 * MIB
+    below_one = _plan(QWEN_HALF_B, accelerator(), policies=Policies(kv_ceiling_bytes=MIB, kv_floor_bytes=MIB))
+    assert below_one.kv_tokens >= 32_768, "one request always has room"
+
+
+def test_the_cache_is_reduced_down_to_one_request_where_room_is_short() -> None:
+    wide = _plan(QWEN_HALF_B, accelerator())
+    seen = []
+    for available in range(wide.total_bytes, 2 * GIB, -100 * MIB):
+        made = plan_engine(QWEN_HALF_B, [accelerator()], available={"cuda:0": available})
+        if isinstance(made, TooBig):
+            break
+        assert made.total_bytes <= available
+        seen.append(made.kv_tokens // 32_768)
+    assert sorted(set(seen), reverse=True) == [4, 3, 2, 1] == list(dict.fromkeys(seen))
+
+
+def test_no_graphs_before_it_is_called_too_big() -> None:
+    frugal = plan_engine(QWEN_HALF_B, [accelerator()], requests=1)
+    assert isinstance(frugal, EnginePlan) and frugal.graph_bytes
+    made = plan_engine(QWEN_HALF_B, [accelerator()], available={"cuda:0": frugal.total_bytes - 370 * MIB})
+    assert isinstance(made, EnginePlan) and made.engine_args["enforce_eager"] is True
+    assert any("memory is tight" in line.reason for line in made.lines)
+
+
+# -- what the user says ------------------------------------------------------------------------------------------------
+
+
+def test_the_users_arguments_win_and_change_what_depends_on_them() -> None:
+    plain = _plan(LLAMA_8B, accelerator())
+    made = _plan(LLAMA_8B, accelerator(), max_model_len=8192, max_num_seqs=7, enforce_eager=True, seed=3)
+    assert (made.max_model_len, made.max_num_seqs, made.graph_bytes) == (8192, 7, 0)
+    assert made.kv_bytes == (4 * 8192 + 16) * 131_072
+    assert made.engine_args["seed"] == 3
+    assert made.activation_bytes < plain.activation_bytes or made.activation_bytes == plain.activation_bytes
+    assert _plan(LLAMA_8B, accelerator(), kv_cache_dtype="fp8").kv_bytes_per_token == 65_536
+    assert _plan(LLAMA_8B, accelerator(), dtype="float32").weight_bytes == 2 * plain.weight_bytes
+    assert _plan(LLAMA_8B, accelerator(), quantization="fp8").weight_bytes < 0.6 * plain.weight_bytes
+    assert _plan(LLAMA_8B, accelerator(), max_num_batched_tokens=2048).activation_bytes < plain.activation_bytes
+
+
+def test_a_share_chosen_by_hand_is_filled_with_cache() -> None:
+    made = _plan(QWEN_HALF_B, accelerator(), gpu_memory_utilization=0.5)
+    assert made.engine_args["gpu_memory_utilization"] == 0.5
+    assert made.total_bytes == 40 * GIB + CUDA_CONTEXT_BYTES
+    assert 35 * GIB < made.kv_bytes < 40 * GIB
+    assert _refusal(LLAMA_8B, accelerator(), gpu_memory_utilization=0.2).short_bytes > 0
+
+
+def test_a_cache_chosen_by_hand_is_that_cache() -> None:
+    for device in (host(budget=20 * GIB), accelerator()):
+        made = _plan(QWEN_HALF_B, device, kv_cache_memory_bytes=3 * GIB)
+        assert made.kv_bytes == made.engine_args["kv_cache_memory_bytes"] == 3 * GIB
+
+
+def test_tensor_parallelism_chosen_by_hand() -> None:
+    made = _plan(QWEN_HALF_B, accelerator(0), accelerator(1), tensor_parallel_size=2)
+    assert made.devices == ("cuda:0", "cuda:1")
+    refused = _refusal(QWEN_HALF_B, accelerator(0), tensor_parallel_size=2)
+    assert "tensor_parallel_size 2, and there are 1 equal devices" in refused.reason
+
+
+def test_custom_code_is_trusted_only_when_the_user_allowed_it() -> None:
+    assert "trust_remote_code" not in _plan(TINY, host()).engine_args
+    made = plan_engine(TINY, [host()], override=ModelOverride(allow_custom_code=True))
+    assert isinstance(made, EnginePlan) and made.engine_args["trust_remote_code"] is True
+
+
+def test_a_limit_by_hand_is_kept() -> None:
+    made = plan_engine(QWEN_HALF_B, [accelerator()], override=ModelOverride(memory_bytes=3 * GIB))
+    assert isinstance(made, EnginePlan) and made.total_bytes <= 3 * GIB
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_float32_checkpoint_is_computed_in_16_bits_unless_the_user_says_otherwise() -> None:
+    assert _plan(TINY, host()).engine_args["dtype"] == "bfloat16"
+    assert _plan(TINY, host()).weight_bytes == TINY.weight_bytes // 2
+    asked = _plan(TINY, host(), dtype="float32")
+    assert asked.weight_bytes == TINY.weight_bytes and asked.kv_bytes_per_token == 2 * _plan(TINY, host()).kv_bytes_per_token
+
+
+def test_quantized_weights_stay_as_they_are_on_disk() -> None:
+    quantized = replace(_with_language(LLAMA_8B, quantization="awq", dtype="float32"), weight_bytes=5_700_000_000)
+    made = _plan(quantized, accelerator(gib=24), max_model_len=8192)
+    assert 5_700_000_000 <= made.weight_bytes < 5_900_000_000
+    assert made.engine_args["dtype"] == "float16"
+
+
+def test_weights_are_shared_among_ranks() -> None:
+    assert LLAMA_70B.language is not None
+    whole = weights(LLAMA_70B, LLAMA_70B.language, dtype="bfloat16").bytes
+    assert whole / 4 < weights(LLAMA_70B, LLAMA_70B.language, dtype="bfloat16", tensor_parallel=4).bytes < whole / 3.9
+
+
+def test_a_mixtures_activations_follow_what_a_token_passes_through() -> None:
+    assert DEEPSEEK_V3.language is not None
+    some = activations(DEEPSEEK_V3.language, tokens=8192, sequences=64, max_model_len=8192, dtype="bfloat16", tensor_parallel=8)
+    assert GIB // 2 < some.bytes < 4 * GIB
+
+
+@pytest.mark.parametrize(("rank", "rounded"), [(1, 8), (8, 8), (9, 16), (200, 256), (300, 320), (400, 512), (4000, 512)])
+def test_lora_ranks_are_rounded_up_to_what_vllm_has(rank: int, rounded: int) -> None:
+    assert lora_rank(rank) == rounded
+
+
+def test_adapters_are_switched_on_and_paid_for() -> None:
+    tuned = tuple(Adapter(name=f"a{i}", path=Path(f"/incoming/a{i}"), rank=12) for i in range(2))
+    made = _plan(_with_language(LLAMA_8B, adapters=tuned), accelerator())
+    assert made.adapters == tuned
+    assert {k: v for k, v in made.engine_args.items() if "lora" in k} == {
+        "enable_lora": True,
+        "max_loras": 2,
+        "max_lora_rank": 16,
+    }
+    assert made.weight_bytes > _plan(LLAMA_8B, accelerator()).weight_bytes
+    off = _plan(_with_language(LLAMA_8B, adapters=tuned), accelerator(), enable_lora=False)
+    assert off.adapters == () and off.engine_args["enable_lora"] is False
+
+
+def test_every_number_has_a_reason() -> None:
+    for made in (_plan(LLAMA_70B, *(accelerator(i) for i in range(4))), _plan(TINY, host())):
+        assert all(line.name and line.value and line.reason for line in made.lines)
+        named = {line.name for line in made.lines}
+        written = set(made.engine_args) - {"disable_log_stats"}
+        assert written <= named and {"weights", "KV cache", "activations", "CUDA graphs", "overhead", "total"} <= named
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+_models = st.builds(
+    lambda layers, heads, kv, size, length, dtype: llm(
+        "m",
+        layers * heads * size * heads * size * 12,
+        language(
+            group(FULL, layers, kv, size),
+            hidden_size=heads * size,
+            heads=heads,
+            kv_heads=kv,
+            head_size=size,
+            intermediate_size=4 * heads * size,
+            vocabulary=32_000,
+            context_length=length,
+        ),
+        dtype=dtype,
+    ),
+    st.integers(1, 100),
+    st.sampled_from([8, 12, 14, 32, 40, 64]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([64, 128]),
+    st.integers(256, 1_000_000),
+    st.sampled_from(["float32", "bfloat16", "float16"]),
+)
+_fleets = st.integers(1, 8).flatmap(
+    lambda count: st.sampled_from([16, 24, 48, 80, 141]).map(lambda gib: [accelerator(i, gib=gib) for i in range(count)])
+)
+
+
+@given(_models, _fleets)
+def test_a_plan_never_exceeds_a_budget_and_splits_evenly(model: ModelProfile, devices: list[Device]) -> None:
+    made = plan_engine(model, devices)
+    if isinstance(made, TooBig):
+        assert made.needed_bytes > made.available_bytes and made.reason
+        return
+    assert model.language is not None
+    assert made.total_bytes <= devices[0].budget_bytes
+    ranks = made.engine_args.get("tensor_parallel_size", 1)
+    assert ranks == len(made.devices) and isinstance(ranks, int) and divides(model.language, ranks)
+    assert model.language.heads % ranks == 0
+    assert made.kv_tokens >= made.max_model_len, "one full-length request at least"
+    share = made.engine_args["gpu_memory_utilization"]
+    assert isinstance(share, float) and 0 < share < 1
+    assert share * devices[0].total_bytes + CUDA_CONTEXT_BYTES <= made.total_bytes + 1
+    assert share == round(share, 4)
+
+
+@given(
+    LANGUAGES, st.integers(16, 500_000), st.sampled_from([[host()], [accelerator(gib=24)], [accelerator(i) for i in range(4)]])
+)
+def test_layers_of_every_kind_can_be_planned(spoken: LanguageModel, length: int, devices: list[Device]) -> None:
+    model = llm("m", 500_000_000, replace(spoken, context_length=length, modalities=("image",) if length % 2 else ()))
+    made = plan_engine(model, devices)
+    if isinstance(made, TooBig):
+        assert made.short_bytes > 0
+    else:
+        assert made.total_bytes <= devices[0].budget_bytes and made.max_num_seqs >= 1
+        assert made.kv_tokens >= length or not made.kv_tokens
+
+
+@given(_models, st.integers(128, 4000), st.integers(0, 4000))
+def test_a_longer_context_never_takes_less(model: ModelProfile, length: int, more: int) -> None:
+    device = accelerator(gib=100_000)
+    short = _plan(model, device, max_model_len=length)
+    long = _plan(model, device, max_model_len=length + more)
+    assert short.total_bytes - short.activation_bytes - short.graph_bytes <= long.total_bytes + 64 * MIB
+    assert short.kv_bytes_per_token == long.kv_bytes_per_token
+
+
+@given(_models, st.integers(1, 8), st.integers(0, 8))
+def test_more_sequences_never_take_less(model: ModelProfile, few: int, more: int) -> None:
+    device = accelerator(gib=100_000)
+    one = _plan(model, device, max_num_seqs=few, max_model_len=512)
+    assert one.total_bytes <= _plan(model, device, max_num_seqs=few + more, max_model_len=512).total_bytes
+
+
+@given(_models, _fleets)
+def test_what_is_advised_when_it_is_too_big_fits(model: ModelProfile, devices: list[Device]) -> None:
+    refused = plan_engine(model, devices)
+    if isinstance(refused, TooBig) and refused.fitting_max_model_len is not None:
+        advised = ModelOverride(engine_args={"max_model_len": refused.fitting_max_model_len})
+        assert isinstance(plan_engine(model, devices, override=advised), EnginePlan)
+
+
+@given(st.lists(_models, min_size=1, max_size=6))
+def test_the_shares_of_engines_that_fit_beside_each_other_sum_to_less_than_one(models: list[ModelProfile]) -> None:
+    device, free, shares = accelerator(), accelerator().budget_bytes, 0.0
+    for model in models:
+        made = plan_engine(model, [device], available={device.id: free})
+        if isinstance(made, EnginePlan):
+            free -= made.total_bytes
+            share = made.engine_args["gpu_memory_utilization"]
+            assert isinstance(share, float)
+            shares += share
+    assert free >= 0 and shares < 1
+
+
+def test_a_plan_takes_well_under_a_millisecond() -> None:
+    started = time.process_time()
+    for _ in range(200):
+        plan_engine(LLAMA_8B, [accelerator()])
+    assert time.process_time() - started < 1.0

@@ -1,0 +1,194 @@
+"""Chat templates: the same text as transformers makes of them, from every place that a folder keeps them, within limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from modelium.gateway.openai.chat_template import render_chat
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.messages import conversation_of
+from modelium.gateway.openai.requests import Message
+from modelium.gateway.openai.template_files import first_token, read_chat_format
+from tests.unit.analyzers.gguf_files import LLAMA, gguf
+
+from .chat_styles import STYLES
+
+transformers_render: Any = render_jinja_template
+TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": "f", "description": "<&> é", "parameters": {"type": "object", "properties": {}}}}
+]
+TALK: list[Any] = [
+    {"role": "system", "content": "Be <b>brief</b> & kind."},
+    {"role": "user", "content": "  Hi \n there "},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {"a": [1, None]}}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "42"},
+    {"role": "user", "content": "And 'quoted' \"text\"?"},
+]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("tools", [None, TOOLS])
+def test_the_prompt_is_what_transformers_makes(style: str, tools: list[Any] | None) -> None:
+    template = STYLES[style]
+    if "tools |" in template and tools is None:
+        tools = TOOLS
+    variables: Any = {"bos_token": "<s>", "eos_token": "</s>", "thinking": True}
+    documents = [{"title": "T", "text": "é"}]
+    for prompted in (True, False):
+        [theirs], _ = transformers_render(
+            [TALK], tools=tools, documents=documents, chat_template=template, add_generation_prompt=prompted, **variables
+        )
+        ours = render_chat(
+            template, TALK, tools=tools, documents=documents, add_generation_prompt=prompted, variables=variables
+        )
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("text", ["An answer that", "one with space behind \n", " before"])
+@pytest.mark.parametrize("style", ["chatml", "llama 3"])
+def test_a_last_message_is_continued_as_transformers_does(style: str, text: str) -> None:
+    talk: list[Any] = [*TALK[:2], {"role": "assistant", "content": text}]
+    [theirs], _ = transformers_render(
+        [talk], chat_template=STYLES[style], continue_final_message=True, add_generation_prompt=False, bos_token="<s>"
+    )
+    ours = render_chat(
+        STYLES[style], talk, continue_final_message=True, add_generation_prompt=False, variables={"bos_token": "<s>"}
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% if %}", "broken: line 1"),
+        ("{{ messages[99].content.x }}", "no element 99"),
+        ("{{ messages + 1 }}", "TypeError"),
+        ("{{ messages.append(1) }}", "refuses them"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "refuses them"),
+    ],
+)
+def test_what_a_template_refuses_is_said_in_its_words(template: str, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        render_chat(template, TALK)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for c in 'aaaaaaaaaa' recursive %}{{ loop('aaaaaaaaaa') }}{% endfor %}",
+        "{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+        "{{ 'a' * 10 ** 10 }}",
+        "{{ [0] * 10 ** 10 }}",
+        "{{ 10 ** 10 ** 8 | int ** 9 ** 9 }}",
+        "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+        "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+        "{{ 'a' | center(10 ** 10) }}",
+        "{{ 'a'.ljust(10 ** 10) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ 'a' | replace('a', 'b' * 1000000) | replace('b', 'c' * 1000000) }}",
+        "{{ range(10 ** 9) | list }}",
+        "{{ messages | tojson(indent=10 ** 8) }}",
+        "{% set s %}{% for i in range(100000) %}{{ 'a' * 10000 }}{% endfor %}{% endset %}{{ s }}",
+        "{{ lipsum(n=10 ** 6) }}",
+    ],
+)
+def test_a_hostile_template_neither_hangs_nor_fills_the_controller(bomb: str) -> None:
+    started = monotonic()
+    with pytest.raises(Refused):
+        render_chat(bomb, TALK, seconds=0.2)
+    assert monotonic() - started < 2
+
+
+# -- folders -------------------------------------------------------------------------------------------------------
+
+
+def test_templates_are_found_where_models_keep_them(tmp_path: Path) -> None:
+    def write(name: str, value: object) -> None:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+
+    assert read_chat_format(tmp_path).template(tools=False) is None
+    write("chat_template.json", {"chat_template": "processor's"})
+    assert read_chat_format(tmp_path).template(tools=False) == "processor's"
+    named = [{"name": "default", "template": "named"}, {"name": "tool_use", "template": "for tools"}]
+    write("tokenizer_config.json", {"chat_template": named, "bos_token": {"content": "<s>"}, "eos_token": "</s>"})
+    form = read_chat_format(tmp_path)
+    assert (form.template(tools=False), form.template(tools=True)) == ("named", "for tools")
+    assert form.special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
+    write("tokenizer_config.json", {"chat_template": "one string"})
+    assert read_chat_format(tmp_path).template(tools=True) == "one string"
+    write("chat_template.jinja", "the file")
+    write("additional_chat_templates/tool_use.jinja", "a file for tools")
+    form = read_chat_format(tmp_path)
+    assert (form.template(tools=False), form.template(tools=True)) == ("the file", "a file for tools")
+    assert read_chat_format(tmp_path / "model.gguf").template(tools=False) == "the file"
+    write("tokenizer_config.json", "{ broken")
+    assert read_chat_format(tmp_path).special_tokens == {}
+
+
+def test_a_gguf_file_carries_its_own_template(tmp_path: Path) -> None:
+    facts = {**LLAMA, "tokenizer.chat_template": "inside", "tokenizer.chat_template.tool_use": "with tools"}
+    (tmp_path / "model.gguf").write_bytes(gguf(facts))
+    for path in (tmp_path, tmp_path / "model.gguf"):
+        form = read_chat_format(path)
+        assert (form.template(tools=False), form.template(tools=True)) == ("inside", "with tools")
+    (tmp_path / "chat_template.jinja").write_text("beside")
+    assert read_chat_format(tmp_path).template(tools=False) == "beside"
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert read_chat_format(tmp_path / "model.gguf").template(tools=False) == "beside"
+
+
+@pytest.mark.parametrize(
+    ("processor", "token"),
+    [
+        (None, ""),
+        ({"type": "ByteLevel"}, ""),
+        ({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}, "<s>"),
+        ({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "</s>"}}]}, ""),
+        (
+            {"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "RobertaProcessing", "cls": ["<s>", 0]}]},
+            "<s>",
+        ),
+    ],
+)
+def test_the_token_before_every_text_is_found(processor: object, token: str) -> None:
+    assert first_token(processor) == token
+
+
+# -- messages ------------------------------------------------------------------------------------------------------
+
+
+def test_contents_fit_the_template() -> None:
+    parts = Message.model_validate({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]})
+    plain = Message(role="developer", content="d")
+    walks = "{% for message in messages %}{% for part in message['content'] %}{{ part.text }}{% endfor %}{% endfor %}"
+    made: Callable[[str], list[Any]] = lambda template: [  # noqa: E731
+        (one["role"], one["content"]) for one in conversation_of([plain, parts], template, takes_images=False).messages
+    ]
+    assert made("{{ message.content }}") == [("system", "d"), ("user", "a\nb")]
+    listed = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert made(walks + "developer") == [("developer", [{"type": "text", "text": "d"}]), ("user", listed)]
+    assert made(walks + "{% if message.content is string %}") == [("system", "d"), ("user", listed)]
+
+
+def test_arguments_of_earlier_calls_are_objects() -> None:
+    call = {"id": "1", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    message = Message.model_validate({"role": "assistant", "content": None, "tool_calls": [call]})
+    [one] = conversation_of([message], "", takes_images=False).messages
+    assert one["tool_calls"] == [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]
+    assert one["content"] == ""

@@ -1,0 +1,238 @@
+"""Everything that this backend takes from vLLM, and the only module that imports it: versions 0.27 to 0.33.
+
+What enters: ``model.json`` and requests as plain values. What leaves: vLLM's objects, used elsewhere only through the functions
+here and through what has not changed between these versions (``RequestOutput``, ``IterationStats``).
+
+What differs: 0.27 tokenizes raw prompts on its event loop and all warn of them, so prompts are rendered first, which every
+version takes. What later versions add to the stat logger's ``record`` is taken and dropped. ``build_1_2_5_buckets`` moved, so
+``metrics.py`` has its own. Errors of the client are ``VLLMClientError`` or plain ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import typing
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.pooling_params import PoolingParams
+from vllm.renderers.inputs.preprocess import parse_model_prompt
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from .errors import BadRequest, EngineDead
+from .parameters import suggest
+
+# Fields of SamplingParams that are not the client's: how answers are delivered, and what vLLM computes itself.
+_RESERVED = frozenset({"output_kind", "skip_clone", "output_text_buffer_length"})
+
+Record = Callable[[Any, Any], None]
+
+
+def engine_args(given: Mapping[str, Any]) -> AsyncEngineArgs:
+    """``model.json`` as vLLM's arguments; a key that this version lacks is named."""
+    known = [field.name for field in dataclasses.fields(AsyncEngineArgs) if field.init]
+    for name in given:
+        if name not in known:
+            near = suggest(name, known).split("; known are")[0]
+            raise TypeError(f"model.json has '{name}', which is no engine argument of this vLLM{near}")
+    return AsyncEngineArgs(**given)
+
+
+def start_engine(arguments: AsyncEngineArgs, record: Record | None) -> AsyncLLM:
+    """Start the engine and its processes; call it on the event loop that will serve. ``record`` gets the statistics."""
+    if _is_unbound_cpu():
+        _spare_processes(arguments)
+    config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    if _is_unbound_cpu():
+        # After the configuration, which wants them spawned on the CPU (OpenMP reads on which cores to bind its threads when it
+        # is loaded). Where nothing is bound, forking does as well; it is what vLLM does by itself on GPUs. It spares each
+        # process the imports: a load takes a third of the time, and they share 0.5 GB.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    class Forward(StatLoggerBase):
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(self, scheduler_stats: Any, iteration_stats: Any, *rest: Any, **more: Any) -> None:
+            assert record is not None
+            record(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return AsyncLLM.from_vllm_config(
+        vllm_config=config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        stat_loggers=[Forward] if record is not None else None,
+        enable_log_requests=arguments.enable_log_requests,
+        aggregate_engine_logging=arguments.aggregate_engine_logging,
+        # vLLM's own loggers would count everything a second time, for nobody. Given a logger of ours it counts for that one.
+        disable_log_stats=True,
+    )
+
+
+def _is_unbound_cpu() -> bool:
+    """Does the engine compute on cores that the kernel chooses?"""
+    return current_platform.is_cpu() and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
+
+
+def _spare_processes(arguments: AsyncEngineArgs) -> None:
+    """Let an engine of one rank compute in the process of its core.
+
+    With a worker apart, each of the two spins on a core while it waits for the other. On two cores that starves the stub, the
+    gateway and every other model: tokens came in bursts, a fifth of a second late. vLLM takes the worker back in only where
+    this variable is 0; what else it means is for engines that live in their caller's process, which AsyncLLM's never does.
+    """
+    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    if world == 1 and arguments.distributed_executor_backend is None:
+        arguments.distributed_executor_backend = "uni"
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def max_model_len(engine: AsyncLLM) -> int:
+    return int(engine.model_config.max_model_len)
+
+
+def sampling_fields() -> dict[str, Any]:
+    """What clients may set, with its types."""
+    hints = typing.get_type_hints(SamplingParams)
+    return {
+        name: hints[name] for name in SamplingParams.__struct_fields__ if not name.startswith("_") and name not in _RESERVED
+    }
+
+
+def sampling_params(values: Mapping[str, Any], *, stream: bool) -> SamplingParams:
+    """Raises ``BadRequest`` with the parameter's name."""
+    kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+    try:
+        return SamplingParams(**values, output_kind=kind)
+    except Exception as error:
+        raise BadRequest(_blame(values, error)) from None
+
+
+def _blame(values: Mapping[str, Any], error: Exception) -> str:
+    """Which parameter it is that vLLM refuses: the one that it names, or refuses when it stands alone."""
+    sentence = _sentence(error)
+    stated = [name for name in values if re.search(rf"\b{re.escape(name)}\b", sentence)]
+    refused = [name for name, value in values.items() if not _stands_alone(name, value)]
+    named = next((name for name in (getattr(error, "parameter", None), *refused, *stated) if name in values), None)
+    return f"invalid sampling parameter '{named}': {sentence}" if named else f"invalid sampling parameters: {sentence}"
+
+
+def _sentence(error: BaseException) -> str:
+    """Without the "(parameter=…, value=…)" that vLLM's own errors add."""
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+
+
+def _stands_alone(name: str, value: Any) -> bool:
+    try:
+        SamplingParams(**{name: value})
+    except Exception:
+        return False
+    return True
+
+
+def pooling_params(dimensions: int | None) -> PoolingParams:
+    return PoolingParams(task="embed", dimensions=dimensions)
+
+
+def lora_request(name: str, number: int, path: str) -> LoRARequest:
+    return LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
+
+
+async def generate(
+    engine: AsyncLLM, prompt: Any, params: SamplingParams, request_id: str, lora: LoRARequest | None
+) -> AsyncIterator[Any]:
+    """The engine's outputs. Ends the request in the engine when it is closed early."""
+    async with _spoken(engine):
+        rendered = await _render(engine, prompt)
+        outputs = engine.generate(rendered, params, request_id, lora_request=lora)
+        try:
+            async for output in outputs:
+                yield output
+        finally:
+            await outputs.aclose()
+
+
+async def rehearse(engine: AsyncLLM) -> None:
+    """Compute one token, as the first request would: it costs seconds on the CPU, where vLLM warms nothing up.
+
+    A kernel that does not fit the model ends the engine here, and with it the load, instead of at every request.
+    """
+    with contextlib.suppress(BadRequest):  # a model that takes no bare tokens
+        async for _ in generate(engine, {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1), "rehearsal", None):
+            pass
+
+
+async def encode(engine: AsyncLLM, prompt: Any, params: PoolingParams, request_id: str) -> Any:
+    """The last output of a pooling request: its ``outputs.data`` is a tensor."""
+    async with _spoken(engine):
+        last = None
+        async for output in engine.encode(await _render(engine, prompt), params, request_id):
+            last = output
+        return last
+
+
+def unfinished(engine: AsyncLLM) -> int:
+    """Sequences that the engine still has to work for."""
+    return int(engine.output_processor.get_num_unfinished_requests())
+
+
+def silence() -> None:
+    """No more of vLLM's log in this process."""
+    logging.getLogger("vllm").setLevel(logging.CRITICAL + 1)
+
+
+def has_transfers(engine: AsyncLLM) -> bool:
+    """Does the engine share its caches with others?"""
+    transfers = ("kv_transfer_config", "ec_transfer_config")
+    return any(getattr(engine.vllm_config, name, None) is not None for name in transfers)
+
+
+def shut_down(engine: AsyncLLM, timeout_s: float) -> None:
+    """vLLM's own way: SIGTERM, then SIGKILL after the time, sockets closed."""
+    engine.shutdown(timeout=timeout_s)
+
+
+async def _render(engine: AsyncLLM, prompt: Any) -> Any:
+    """A prompt as the engine takes it. A text that brings its own first special token doesn't get a second one."""
+    (rendered,) = await engine.renderer.render_cmpl_async([parse_model_prompt(engine.model_config, prompt)])
+    ids = rendered.get("prompt_token_ids")
+    if rendered.get("type") == "token" and isinstance(prompt, dict) and "prompt" in prompt and len(ids) > 1:
+        tokenizer = engine.renderer.tokenizer
+        first = getattr(tokenizer, "bos_token_id", None)
+        if first is not None and ids[0] == ids[1] == first and prompt["prompt"].startswith(str(tokenizer.bos_token)):
+            rendered["prompt_token_ids"] = ids[1:]
+    return rendered
+
+
+class _spoken:
+    """vLLM's errors → ours: the client's fault, or a dead engine."""
+
+    def __init__(self, engine: AsyncLLM) -> None:
+        self._engine = engine
+
+    async def __aenter__(self) -> None:
+        if self._engine.errored:
+            raise EngineDead("it gave up")
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        cause = error.__cause__ if isinstance(error, EngineGenerateError) and error.__cause__ is not None else error
+        if isinstance(cause, EngineDeadError) or (cause is not None and self._engine.errored and isinstance(cause, Exception)):
+            raise EngineDead(str(cause)) from error
+        if isinstance(cause, (VLLMClientError, ValueError)):
+            raise BadRequest(_sentence(cause)) from error
+        if cause is not error and cause is not None:
+            raise cause from error

@@ -1,0 +1,135 @@
+"""Requests under way and their responses.
+
+What enters: Triton's response senders, and responses from the event loop. What leaves: responses, in order, sent by a thread
+of their own (each is a message to the server that is waited for, and the engine goes on meanwhile); and the cancellation of
+requests whose client has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+_LOOK_S = 0.1
+_PULSE_S = 1.0
+_MOST_UNSENT = 4
+
+
+class Exchange:
+    """One request: whoever ends it first, ends it."""
+
+    def __init__(self, sender: Any, post: Callable[[Exchange, Any, bool], None]) -> None:
+        self.sender = sender
+        self.cancel: Callable[[], None] | None = None
+        self.cancelled = False
+        self.lock = threading.Lock()  # around the sender, which knows nothing of threads
+        self.closed = False  # the last response is on its way
+        self.unsent = 0
+        self._post = post
+
+    def send(self, response: Any, *, last: bool) -> None:
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = last
+            self.unsent += 1
+        self._post(self, response, last)
+
+    async def room(self) -> None:
+        """Wait while the server is behind: vLLM joins what it makes meanwhile into one response."""
+        while self.unsent > _MOST_UNSENT and not self.closed:  # noqa: ASYNC110 — the number is another thread's
+            await asyncio.sleep(0.001)
+
+
+class Exchanges:
+    """All that are under way, with the two threads that serve them."""
+
+    def __init__(self, pb_utils: Any, pulse: Callable[[], None]) -> None:
+        """``pulse`` is called once a second while something is under way."""
+        self._pulse = pulse
+        self._final_flag = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        self._log = pb_utils.Logger.log_warn
+        self._live: set[Exchange] = set()
+        self._changed = threading.Condition()
+        self._outgoing: queue.SimpleQueue[tuple[Exchange, Any, bool] | None] = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, name="vllm-responses", daemon=True),
+            threading.Thread(target=self._look_for_cancellations, name="vllm-cancellations", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def open(self, sender: Any) -> Exchange:
+        exchange = Exchange(sender, lambda *item: self._outgoing.put(item))
+        with self._changed:
+            self._live.add(exchange)
+            self._changed.notify_all()
+        return exchange
+
+    def end_all(self, response: Callable[[], Any]) -> None:
+        """Answer every request that is under way with ``response()`` as its last."""
+        for exchange in self._snapshot():
+            exchange.send(response(), last=True)
+
+    def wait_for_end(self, within_s: float) -> bool:
+        """Until every last response is sent."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            while self._live:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def close(self) -> None:
+        self._over.set()
+        self._outgoing.put(None)
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+    def _snapshot(self) -> list[Exchange]:
+        with self._changed:
+            return list(self._live)
+
+    def _send(self) -> None:
+        while (item := self._outgoing.get()) is not None:
+            exchange, response, last = item
+            try:
+                with exchange.lock:
+                    exchange.unsent -= 1
+                    if last:
+                        exchange.sender.send(response, flags=self._final_flag)
+                    else:
+                        exchange.sender.send(response)
+            except Exception as error:
+                self._log(f"a response could not be sent: {error}")
+            if last:
+                with self._changed:
+                    self._live.discard(exchange)
+                    self._changed.notify_all()
+
+    def _look_for_cancellations(self) -> None:
+        """A few times a second: Triton tells nobody, it has to be asked."""
+        beat = time.monotonic()
+        while not self._over.wait(_LOOK_S):
+            with self._changed:
+                while not self._live and not self._over.is_set():
+                    self._changed.wait()
+            if time.monotonic() > beat + _PULSE_S:
+                beat = time.monotonic()
+                self._pulse()
+            for exchange in self._snapshot():
+                with exchange.lock:
+                    if exchange.closed or exchange.cancelled or exchange.cancel is None:
+                        continue
+                    exchange.cancelled = bool(exchange.sender.is_cancelled())
+                if exchange.cancelled:
+                    exchange.cancel()

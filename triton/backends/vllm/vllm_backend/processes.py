@@ -1,0 +1,120 @@
+"""The engine's processes: what enters is a process group, what leaves is nothing of it, neither processes nor shared memory.
+
+The stub leads a process group of its own (``lead_group``); every process that vLLM starts is in it. Run as a program, this file
+is the group's guard: it waits until the stub is gone, however it went, and ends what is left. Otherwise a killed stub's
+``EngineCore`` and ``Worker`` live on for ever, with the device's memory.
+
+Standard library only: the guard must start in milliseconds and hold little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_SHM = "/dev/shm/"
+
+
+def lead_group() -> int:
+    """Make this process the leader of a group of its own; the group's id."""
+    with contextlib.suppress(PermissionError):  # it leads a session, and with it a group, already
+        os.setpgid(0, 0)
+    return os.getpgid(0)
+
+
+def start_guard(group: int) -> subprocess.Popen[bytes]:
+    """The guard runs outside the group and ends the group as soon as this process has ended."""
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(group)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=True, process_group=0)
+
+
+def members(group: int) -> dict[int, str]:
+    """Process id → name of everything in the group but this process; zombies have ended."""
+    found = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 — Path.iterdir builds an object per entry
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        # "pid (name) state ppid pgrp …": the name may hold spaces and parentheses, so count from its end.
+        fields = stat[stat.rindex(")") + 2 :].split()
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            found[int(entry)] = _title(entry) or stat[stat.index("(") + 1 : stat.rindex(")")]
+    return found
+
+
+def _title(pid: str) -> str:
+    """The first word of the command line, which is where vLLM's processes write what they are."""
+    with contextlib.suppress(OSError):
+        return Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace").split(" ")[0]
+    return ""
+
+
+def end_group(group: int, *, within_s: float = 5.0) -> list[int]:
+    """SIGKILL every member but this process, and unlink the shared memory that only they had; their ids are returned."""
+    mapped: set[str] = set()
+    ended: set[int] = set()
+    deadline = time.monotonic() + within_s
+    while found := members(group):
+        for pid in found:
+            mapped |= mapped_shared_memory(pid)
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        ended.update(found)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if time.monotonic() > deadline:
+            break  # in an uninterruptible wait (a dying GPU context): nothing more can be done from here
+        time.sleep(0.02)
+    unlink_abandoned(mapped)
+    return sorted(ended)
+
+
+def mapped_shared_memory(pid: int) -> set[str]:
+    """The files of /dev/shm that a process has mapped now."""
+    found = set()
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
+        for line in maps:
+            place = line.find(f" {_SHM}")
+            if place >= 0 and not line.endswith(" (deleted)\n"):
+                found.add(line[place + 1 : -1])
+    return found
+
+
+def unlink_abandoned(mapped: set[str]) -> None:
+    """Unlink those that nobody has mapped any more: vLLM's ``psm_*`` and torch's files carry no owner in their names."""
+    if not mapped:
+        return
+    suspects = set(mapped)
+    for entry in os.listdir("/proc"):  # noqa: PTH208
+        if entry.isdigit():
+            suspects -= mapped_shared_memory(int(entry))
+    for path in suspects:
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_uid == os.getuid():  # noqa: PTH116
+                os.unlink(path)  # noqa: PTH108
+
+
+def guard(stub: int, group: int) -> None:
+    """Wait for the end of ``stub``, this process's parent, then end ``group``."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(stub)
+        if os.getppid() == stub:  # else it has ended, and its id may be in use again
+            select.select([descriptor], [], [])
+    end_group(group)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the stub, not with a terminal
+    guard(int(sys.argv[1]), int(sys.argv[2]))

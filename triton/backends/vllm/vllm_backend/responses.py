@@ -1,0 +1,87 @@
+"""vLLM's outputs → the tensors of a response (see ``tensors.py`` for what they mean).
+
+What enters: ``RequestOutput``s, with ``DELTA`` in a stream and otherwise the final one. What leaves: name → array.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .tensors import Ask
+
+_LEAST_LOGPROB = -9999.0  # JSON has no infinity
+
+
+class Responses:
+    """The responses to one request, in order."""
+
+    def __init__(self, ask: Ask, sequences: int) -> None:
+        self._ask = ask
+        self._sequences = sequences
+        self._reasons = ["None"] * sequences
+        self._likelihoods = [math.nan] * sequences
+        self._begun = False
+
+    def tensors(self, output: Any) -> dict[str, np.ndarray]:
+        """A stream's outputs hold only the sequences that have something new; a response always has all of them."""
+        new = {one.index: one for one in output.outputs}
+        for index, one in new.items():
+            if one.finish_reason is not None:
+                self._reasons[index] = str(one.finish_reason)
+            if one.cumulative_logprob is not None:
+                self._likelihoods[index] = one.cumulative_logprob
+        wanted, every = self._ask.wanted, range(self._sequences)
+        prefix = self._ask.prompt if self._ask.prepend_prompt and not self._begun else ""
+        arrays = {"text_output": _texts(prefix + (new[i].text if i in new else "") for i in every)}
+        if "finish_reason" in wanted:
+            arrays["finish_reason"] = _texts(self._reasons)
+        if "cumulative_logprob" in wanted:
+            arrays["cumulative_logprob"] = np.array(self._likelihoods, dtype=np.float32)
+        if "logprobs" in wanted:
+            texts = [logprobs_json(new[i].logprobs if i in new else None) for i in every]
+            if not self._begun and output.prompt_logprobs is not None:
+                texts.append(logprobs_json(output.prompt_logprobs))
+            arrays["logprobs"] = _texts(texts)
+        if "num_input_tokens" in wanted:
+            arrays["num_input_tokens"] = np.array([len(output.prompt_token_ids or ())], dtype=np.uint32)
+        if "num_output_tokens" in wanted:
+            counts = [len(new[i].token_ids) if i in new else 0 for i in every]
+            arrays["num_output_tokens"] = np.array(counts, dtype=np.uint32)
+        self._begun = True
+        return arrays
+
+
+def embedding_tensors(output: Any, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """The vector as JSON text; nothing is generated for it."""
+    arrays = {"text_output": _texts([json.dumps(output.outputs.data.float().tolist())])}
+    if "num_input_tokens" in wanted:
+        arrays["num_input_tokens"] = np.array([len(output.prompt_token_ids)], dtype=np.uint32)
+    if "num_output_tokens" in wanted:
+        arrays["num_output_tokens"] = np.array([0], dtype=np.uint32)
+    return arrays
+
+
+def logprobs_json(positions: Iterable[Mapping[int, Any] | None] | None) -> str:
+    """``null``, or an object a token; the prompt's first token has nothing before it, and ``null``."""
+    if positions is None:
+        return "null"
+    return json.dumps(
+        [None if position is None else {i: _candidate(one) for i, one in position.items()} for position in positions]
+    )
+
+
+def _candidate(one: Any) -> dict[str, Any]:
+    return {
+        "logprob": max(_LEAST_LOGPROB, one.logprob),
+        "rank": one.rank,
+        "decoded_token": one.decoded_token,
+    }
+
+
+def _texts(texts: Iterable[str]) -> np.ndarray:
+    return np.array([text.encode("utf-8", "replace") for text in texts], dtype=np.object_)
