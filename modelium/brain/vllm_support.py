@@ -7,7 +7,7 @@ table of the version that Modelium installs.
 from __future__ import annotations
 
 from modelium.brain import vllm_architectures as recorded
-from modelium.values import Capabilities, ModelProfile, Task, WeightFormat
+from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, Task, WeightFormat
 
 _GENERATING = {
     Task.TEXT_GENERATION,
@@ -21,6 +21,9 @@ _RECORDED = recorded.TEXT | recorded.MULTIMODAL | recorded.TRANSFORMERS | record
 # mxfp4 want AMX tiles, everything else a GPU.
 _ON_HOST = frozenset({"awq", "auto_awq", "gptq", "auto_gptq", "compressed-tensors", "inc"})
 _WITH_AMX = frozenset({"fp8", "mxfp4", "gpt_oss_mxfp4"})
+# vllm/v1/attention/backends/cpu_attn.py of 0.32; MLA has kernels of its own.
+_HEAD_SIZES_ON_HOST = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
+_WITH_HEADS = (AttentionKind.FULL, AttentionKind.SLIDING, AttentionKind.CROSS)
 _ALSO_CALLED = {"auto-round": "inc"}
 # vLLM gave these away: the last version that had them itself, and the package that has them now.
 _GIVEN_AWAY = {"gguf": ("0.23", "vllm-gguf-plugin"), "bitsandbytes": ("0.27", "vllm-bnb-plugin")}
@@ -49,6 +52,7 @@ def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand:
     3. vLLM's registry lacks the architecture.
     4. vLLM does not read the quantization, or not on this machine.
     5. A GGUF file that vLLM cannot make a model of.
+    6. Without a GPU: attention heads of a size that vLLM's kernel for processors does not have.
 
     Who chose vLLM ``by_hand`` may know better than the tables: only 1 and 2 hold then.
     """
@@ -67,6 +71,7 @@ def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand:
         _unknown_architecture(profile.architecture, capabilities)  # 3
         or _unread_quantization(profile, capabilities)  # 4
         or _lonely_gguf(profile, capabilities)  # 5
+        or ("" if capabilities.gpu else _odd_heads(profile.language))  # 6
     )
 
 
@@ -112,6 +117,14 @@ def _lonely_gguf(profile: ModelProfile, capabilities: Capabilities) -> str:
     if not lonely or (not capabilities.vllm_version or _numbers(capabilities.vllm_version) < (0, 24)):
         return ""
     return "vLLM wants config.json and the tokenizer of its original model beside a GGUF file: drop a folder with all of them"
+
+
+def _odd_heads(language: LanguageModel) -> str:
+    sizes = {group.head_size for group in language.groups if group.kind in _WITH_HEADS}
+    if odd := sorted(sizes - _HEAD_SIZES_ON_HOST):
+        there = ", ".join(map(str, sorted(_HEAD_SIZES_ON_HOST)))
+        return f"vLLM's attention on a processor has no heads of {odd[0]} elements (of {there})"
+    return ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -171,7 +171,7 @@ async def test_generate_over_http_puts_the_prompt_in_front_unless_it_streams(eng
     async with engines.http.post(f"{base}/generate_stream", json={**body, "stream": True}) as response:
         lines = [line async for line in response.content if line.startswith(b"data: ")]
     parts = [json.loads(line.removeprefix(b"data: "))["text_output"] for line in lines]
-    assert len(parts) == 4
+    assert 1 < len(parts) <= 4  # tokens that come faster than they are sent travel together
     assert whole == reference.prompt + "".join(parts)
 
 

@@ -107,7 +107,7 @@ def build(profile: ModelProfile, placement: Placement, override: ModelOverride |
 
 
 @given(models())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_written_text_parses_to_the_same_message_whatever_the_names_hold(model: tuple[ModelProfile, Placement]) -> None:
     profile, placement = model
     config = build(profile, placement)
@@ -116,7 +116,7 @@ def test_the_written_text_parses_to_the_same_message_whatever_the_names_hold(mod
 
 
 @given(models())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_entry_follows_the_rules_of_triton(model: tuple[ModelProfile, Placement]) -> None:
     profile, placement = model
     config = build(profile, placement)

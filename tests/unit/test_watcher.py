@@ -286,7 +286,7 @@ PLACES = st.sampled_from(
 CHANGES = st.tuples(st.sampled_from(["mkdir", "write", "part", "remove", "link", "move"]), PLACES, PLACES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CHANGES, max_size=12))
 def test_what_is_remembered_never_differs_from_a_first_look(changes: list[tuple[str, str, str]]) -> None:
     with TemporaryDirectory() as directory:

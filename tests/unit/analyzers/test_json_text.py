@@ -23,7 +23,7 @@ _values = st.recursive(
 _objects = st.dictionaries(st.text(max_size=4), _values, max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_objects, st.booleans(), st.data())
 def test_every_strict_prefix_of_an_object_is_cut_short_never_broken(
     value: dict[str, object], ascii_only: bool, data: st.DataObject
@@ -34,7 +34,7 @@ def test_every_strict_prefix_of_an_object_is_cut_short_never_broken(
         parse_object(text[:cut], "config.json")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_objects, st.data())
 def test_the_balance_proof_agrees_with_a_parser(tmp_path: Path, value: dict[str, object], data: st.DataObject) -> None:
     text = json.dumps(value).encode()

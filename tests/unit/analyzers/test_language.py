@@ -340,7 +340,7 @@ KEYS = [
 
 
 @given(base=st.sampled_from(BASES), changes=st.dictionaries(st.sampled_from(KEYS), ODD, min_size=1, max_size=5))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_no_config_makes_it_fail(base: known.Config, changes: known.Config) -> None:
     config = copy.deepcopy(base)
     text = config.get("text_config")

@@ -21,7 +21,7 @@ from modelium.values import Incomplete, ModelOverride, ModelProfile, OnnxGraph, 
 from tests.unit.analyzers.folders import BERT, HOUR_S, incomplete, lay, look, profile, unsupported
 
 _numbers = itertools.count()
-_random = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_random = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _model(inputs: list[ValueInfoProto], outputs: list[ValueInfoProto], *, weights: bool = True, ir_version: int = 9) -> bytes:

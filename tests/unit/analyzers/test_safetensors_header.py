@@ -17,7 +17,7 @@ from modelium.values import Incomplete, ModelProfile, Unsupported, WeightFormat
 from tests.unit.analyzers.folders import drop, incomplete, look, minilm, profile, safetensors, unsupported, with_header
 
 _numbers = itertools.count()
-_random = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_random = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_parameters_are_counted_from_the_header_without_index_buffers(tmp_path: Path) -> None:

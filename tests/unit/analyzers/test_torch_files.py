@@ -18,7 +18,7 @@ from modelium.values import Incomplete, ModelProfile, WeightFormat
 from tests.unit.analyzers.folders import BERT, TOKENIZER, incomplete, lay, look, profile, torch_legacy, torch_zip, unsupported
 
 _numbers = itertools.count()
-_random = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_random = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _lay(folder: Path, weights: bytes) -> Path:

@@ -58,6 +58,7 @@ def test_what_vllm_has_goes_to_vllm(model: ModelProfile, capabilities: Capabilit
 @pytest.mark.parametrize(
     ("model", "capabilities", "reason"),
     [
+        (llm("odd", 10**6, language(group(FULL, 2, 4, 16))), ON_HOST, "no heads of 16 elements"),
         (replace(LLAMA, architecture="FooForCausalLM"), SERVER, f"vLLM (as of {recorded.VLLM_VERSION}) has no FooForCausalLM"),
         (LLAMA, NEWER, "vLLM 0.99.0 has no LlamaForCausalLM"),
         (replace(LLAMA, architecture="MptForCausalLM"), SERVER, "any more (0.28.0 was the last that had)"),
