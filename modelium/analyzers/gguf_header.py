@@ -19,9 +19,12 @@ from modelium.analyzers.verdict import Refused, describe_bytes, not_whole
 _MAGIC = b"GGUF"
 _HINT = "copy the file again from its source"
 _CONVERT = "convert it again with a current convert_hf_to_gguf.py of llama.cpp"
-_MAX_PAIRS, _MAX_TENSORS, _MAX_ELEMENTS = 65_536, 1_000_000, 100_000_000
-_LONGEST_TEXT, _LONGEST_KEY = 2**20, 65_535  # a chat template is a text too; longer ones are skipped
-_KEPT_ELEMENTS = 4096  # of an array of numbers: those that are per layer
+_MAX_PAIRS, _MAX_TENSORS, _MAX_ELEMENTS = 65_536, 100_000, 100_000_000
+_MAX_HEADER = 256 * 2**20  # the largest vocabularies take 20 MiB
+_MAX_TEXTS = 1_500_000  # in arrays, which are skipped one by one: the largest vocabularies and their merges are half of it
+_LONGEST_TEXT, _LONGEST_KEY = 2**20, 65_535
+_KEPT_TEXT = 1024  # a longer one (a chat template, a licence) is only known to be there
+_KEPT_ELEMENTS, _KEPT_IN_ALL = 4096, 65_536  # of arrays of numbers: those that are per layer
 
 # GGUF's value types: number → struct's letter. 8 is a text, 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -42,8 +45,8 @@ Value = int | float | bool | str | tuple[int | float | bool, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
-    """``facts``: key → value, long arrays left out; ``lengths``: key → elements of every array. ``elements`` by tensor type
-    (``Q4_K``), ``shapes`` by tensor, in GGUF's order (columns first).
+    """``facts``: key → value, long arrays left out, long texts empty; ``lengths``: key → elements of every array. ``elements``
+    by tensor type (``Q4_K``), ``shapes`` by tensor, in GGUF's order (columns first).
     """
 
     version: int
@@ -86,14 +89,22 @@ class _Ended(Exception):
 
 
 class _Reader:
-    """Reads forward, never past the end, never more than is asked for."""
+    """Reads forward, never past the end, never more than is asked for, and within bounds for the whole header."""
 
     def __init__(self, stream: BinaryIO, file: File) -> None:
         self._stream = stream
         self._file = file
+        self._bytes_left = _MAX_HEADER
+        self._texts_left = _MAX_TEXTS
+
+    def _pay(self, count: int) -> None:
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise Refused(f"{self._file.name}: its header lies: it is longer than {describe_bytes(_MAX_HEADER)}", _HINT)
 
     def take(self, letters: str) -> tuple[int | float | bool, ...]:
         wanted = struct.calcsize(f"<{letters}")
+        self._pay(wanted)
         data = self._stream.read(wanted)
         if len(data) < wanted:
             raise _Ended
@@ -111,19 +122,24 @@ class _Reader:
         if length > limit:
             self.skip(length)
             return None
+        self._pay(length)
         data = self._stream.read(length)
         if len(data) < length:
             raise _Ended
         return data.decode("utf-8", "replace")
 
     def skip(self, count: int) -> None:
+        self._pay(count)
         if self._stream.tell() + count > self._file.size:
             raise _Ended
         self._stream.seek(count, 1)
 
     def skip_texts(self, count: int) -> None:
         """A tokenizer has a quarter of a million of them: 0.1 s."""
-        read, seek = self._stream.read, self._stream.seek
+        self._texts_left -= count
+        if self._texts_left < 0:
+            raise Refused(f"{self._file.name}: its header lies: more than {_MAX_TEXTS:,} texts in its arrays", _HINT)
+        read, seek, start = self._stream.read, self._stream.seek, self._stream.tell()
         for _ in range(count):
             length = read(8)
             if len(length) < 8:
@@ -133,6 +149,7 @@ class _Reader:
                 raise Refused(f"{self._file.name}: its header lies: a text of {size} bytes in an array", _HINT)
             seek(size, 1)
         self.skip(0)
+        self._pay(self._stream.tell() - start)
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -156,7 +173,7 @@ def _read(reader: _Reader, file: File) -> GgufHeader:
 
 
 def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Value], dict[str, int]]:
-    facts, lengths = dict[str, Value](), dict[str, int]()
+    facts, lengths, kept = dict[str, Value](), dict[str, int](), 0
     for _ in range(count):
         key = reader.text(_LONGEST_KEY)
         kind = int(reader.take("I")[0])
@@ -165,9 +182,7 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
         if kind in _SCALARS:
             facts[key] = reader.take(_SCALARS[kind])[0]
         elif kind == _TEXT:
-            value = reader.text(_LONGEST_TEXT)
-            if value is not None:
-                facts[key] = value
+            facts[key] = reader.text(_KEPT_TEXT) or ""
         elif kind == _ARRAY:
             inner = int(reader.take("I")[0])
             lengths[key] = length = reader.whole("Q", _MAX_ELEMENTS, f"elements in {key[:80]!r}")
@@ -175,7 +190,8 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
                 reader.skip_texts(length)
             elif inner not in _SCALARS:
                 raise Refused(f"{file.name}: its header lies: {key[:80]!r} is an array of type {inner}", _HINT)
-            elif length <= _KEPT_ELEMENTS:
+            elif length <= _KEPT_ELEMENTS and kept + length <= _KEPT_IN_ALL:
+                kept += length
                 facts[key] = reader.take(f"{length}{_SCALARS[inner]}") if length else ()
             else:
                 reader.skip(length * struct.calcsize(f"<{_SCALARS[inner]}"))

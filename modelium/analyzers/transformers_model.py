@@ -182,6 +182,7 @@ def _decide_task(config: ModelConfig, folder: Folder, pipeline_tag: str, overrid
     return TaskFinding(
         task=override.task,
         architecture=finding.architecture,
+        library=finding.library,
         source=f"models.{name}.task in modelium.yaml",
         custom_code=finding.custom_code,
         is_llm=finding.is_llm,

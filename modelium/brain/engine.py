@@ -8,15 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelium.brain import engine_memory as memory
+from modelium.brain.engine_caches import caches_worth_trying
+from modelium.brain.engine_faults import find_contradiction
 from modelium.brain.engine_memory import DTYPE_BYTES
-from modelium.brain.engine_settings import (
-    BY_HAND,
-    Chosen,
-    EngineSettings,
-    choose_settings,
-    divides,
-    tensor_parallel_wish,
-)
+from modelium.brain.engine_settings import BY_HAND, Chosen, EngineSettings, choose_settings, divides, tensor_parallel_wish
 from modelium.brain.engine_sums import UNSEEN, Cache, Sums, TooBig, bytes_of_share, lines_of, plan_of, too_big
 from modelium.brain.kv_cache import KvSettings, Pool, kv_bytes_per_token, pool_of
 from modelium.values import (
@@ -62,15 +57,17 @@ def plan_engine(
        several engines share a device. vLLM gives the cache what is left of its share: estimating too much costs nothing.
        On the CPU the cache is told in bytes.
     6. What the user says in ``engine_args`` wins, and what depends on it is computed with it.
+    7. Unless it cannot be: then that is said (``find_contradiction``).
     """
     made = _planner(profile, override, policies, available, requests)
     fitted = made.over(devices, ranks)
-    if isinstance(fitted, EnginePlan):
+    if isinstance(fitted, EnginePlan | TooBig):
         return fitted
-    if not fitted:
+    if fitted is None:
         wish = ranks or tensor_parallel_wish(made.override)
         reason = f"engine_args say tensor_parallel_size {wish}, and there are {len(devices)} equal devices"
-        return TooBig(needed_bytes=0, available_bytes=0, devices=tuple(d.id for d in devices), reason=reason)
+        names = tuple(device.id for device in devices)
+        return TooBig(needed_bytes=0, available_bytes=0, devices=names, reason=reason, by_hand=True)
     return made.refuse(fitted)
 
 
@@ -116,40 +113,44 @@ class _Planner:
     available: Mapping[str, int] | None
     requests: int | None
 
-    def over(self, devices: Sequence[Device], ranks: int | None) -> EnginePlan | list[Sums]:
-        """A plan for as few of these devices as it takes (rule 1), or what was tried last; nothing where they are too few."""
+    def over(self, devices: Sequence[Device], ranks: int | None) -> EnginePlan | TooBig | Sums | None:
+        """A plan for as few of these devices as it takes (rule 1), or what was tried last; None where they are too few."""
         wish = ranks or tensor_parallel_wish(self.override)
         if devices[0].kind is DeviceKind.HOST:
             return self.fit(devices[:1], wish or 1)
-        tried: list[Sums] = []
+        tried: TooBig | Sums | None = None
         for size in [wish] if wish else [n for n in range(1, len(devices) + 1) if divides(self.language, n)]:
             if size <= len(devices):
                 fitted = self.fit(devices[:size], size)
                 if isinstance(fitted, EnginePlan):
                     return fitted
-                tried = fitted
+                tried = tried if isinstance(tried, TooBig) else fitted
         return tried
 
-    def fit(self, devices: Sequence[Device], ranks: int) -> EnginePlan | list[Sums]:
-        """A plan for exactly these devices, or the smallest sums that were tried, the most frugal last."""
+    def fit(self, devices: Sequence[Device], ranks: int) -> EnginePlan | TooBig | Sums:
+        """A plan for exactly these devices, or the most frugal sums."""
         settings = choose_settings(self.profile, self.language, devices[0], self.override)
+        pool, override = self._pool(settings, ranks), self.override
+        if fault := find_contradiction(self.language, devices, ranks, settings, pool, override):
+            return fault  # 7
         limit = self._limit(devices, settings)
-        tried: list[Sums] = []
-        for frugal in self._variants(settings):
+        variants = list(self._variants(settings))
+        if (least := self._least(variants[-1], devices, ranks)).needed > limit:  # the usual answer while a device is full
+            return least
+        for frugal in variants:
             for cache in self._caches(frugal, ranks):
                 sums = self._sum(frugal, devices, ranks, cache)
                 if sums.needed <= limit:
-                    return plan_of(
-                        self._fill(sums, limit) if settings.share is not None else sums, self.language, self.override
-                    )
-            tried.append(sums)
-        return tried
+                    filled = self._fill(sums, limit) if settings.share is not None else sums
+                    return plan_of(filled, self.language, override)
+        raise AssertionError("the smallest of these sums was looked at before")
 
-    def refuse(self, tried: Sequence[Sums]) -> TooBig:
+    def refuse(self, sums: Sums) -> TooBig:
         """Say how much is missing, and what would help."""
-        sums = tried[-1]
         limit = self._limit(sums.devices, sums.settings)
-        lengths = (self._longest(each, limit) for each in tried[-2:])  # with CUDA graphs rather than without
+        variants = list(self._variants(choose_settings(self.profile, self.language, sums.devices[0], self.override)))
+        tried = (self._least(each, sums.devices, sums.ranks) for each in variants[-2:])
+        lengths = (self._longest(each, limit) for each in tried)  # with CUDA graphs rather than without
         length = next((each for each in lengths if each is not None), None)
         return TooBig(
             needed_bytes=sums.needed,
@@ -157,7 +158,7 @@ class _Planner:
             devices=tuple(device.id for device in sums.devices),
             reason=too_big(self.profile, sums, limit, length, self._enough(sums, limit)),
             fitting_max_model_len=length,
-            lines=lines_of(sums),
+            lines=lines_of(sums, self.override),
         )
 
     def _limit(self, devices: Sequence[Device], settings: EngineSettings) -> int:
@@ -180,30 +181,12 @@ class _Planner:
             yield replace(settings, eager=Chosen(value=True, reason="memory is tight: no CUDA graphs"))
 
     def _caches(self, settings: EngineSettings, ranks: int) -> Iterator[Cache]:
-        """Sizes of the cache worth trying, largest first (rule 2)."""
-        pool = self._pool(settings, ranks)
-        own, one = pool.block_bytes, pool.bytes(settings.max_model_len.value)
-        if settings.kv_cache_bytes is not None:
-            yield Cache(pool=pool, bytes=settings.kv_cache_bytes, reason=BY_HAND)
-            return
-        policies = self.policies
-        wanted = max(1, min(self.requests or policies.kv_concurrency, policies.kv_concurrency))
-        ceiling = max(policies.kv_ceiling_bytes, one)
-        floor = policies.kv_floor_bytes if self.requests is None else 0
-        last = 0
-        if wanted * one < floor:
-            yield Cache(pool=pool, bytes=(-(-floor // own) + 1) * own, reason="the floor (vllm.kv_cache_floor)")
-        for requests in range(wanted, 0, -1):
-            size = min(requests * one, ceiling)
-            if size == last:
-                continue
-            last = size
-            if size < requests * one:
-                reason = f"the ceiling (vllm.kv_cache_ceiling): {size / one:.1f} full-length requests"
-            else:
-                reason = f"{requests} full-length request{'s' if requests > 1 else ''}"
-                reason += " (vllm.kv_concurrency)" if requests == policies.kv_concurrency else ", there is no room for more"
-            yield Cache(pool=pool, bytes=(size // own + 1) * own, reason=reason)
+        return caches_worth_trying(self._pool(settings, ranks), settings, self.policies, self.requests)
+
+    def _least(self, settings: EngineSettings, devices: Sequence[Device], ranks: int) -> Sums:
+        """With the smallest cache."""
+        *_, cache = self._caches(settings, ranks)
+        return self._sum(settings, devices, ranks, cache)
 
     def _pool(self, settings: EngineSettings, ranks: int) -> Pool:
         state = 4 if settings.on_host else DTYPE_BYTES.get(settings.dtype.value, 2)
@@ -293,7 +276,6 @@ class _Planner:
             return None
 
         def fits(ranks: int) -> bool:
-            *_, one = self._caches(sums.settings, ranks)
-            return self._sum(sums.settings, sums.devices, ranks, one).needed <= limit
+            return self._least(sums.settings, sums.devices, ranks).needed <= limit
 
         return next((n for n in (2, 4, 8, 16) if n > sums.ranks and divides(self.language, n) and fits(n)), None)

@@ -45,6 +45,32 @@ _OWNED = {
     "an engine is spread over the GPUs of this machine by tensor_parallel_size alone",
 )
 
+_OWNED |= {
+    "prefill_context_parallel_size": _OWNED["pipeline_parallel_size"],
+    "decode_context_parallel_size": _OWNED["pipeline_parallel_size"],
+    "num_gpu_blocks_override": "the cache is planned in bytes: say kv_cache_memory_bytes",
+} | dict.fromkeys(
+    ("cpu_offload_gb", "cpu_offload_params", "kv_offloading_size"),
+    "what it would take of the host's memory is in no plan, and what it saves on the GPU neither",
+)
+# What the plan writes, or counts with: null would take its place, and vLLM would then choose for itself.
+_PLANNED = frozenset(
+    {
+        "block_size",
+        "disable_log_stats",
+        "dtype",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_dtype",
+        "kv_cache_memory_bytes",
+        "max_lora_rank",
+        "max_loras",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "tensor_parallel_size",
+    }
+)
 _POSITIVE = frozenset(
     {
         "block_size",
@@ -77,19 +103,23 @@ def find_fault(name: str, value: JsonValue, *, versions: Sequence[str] = (RUNTIM
 
     1. Modelium decides it.
     2. No vLLM of ``versions`` has it.
-    3. It takes another kind of value: a text that looks like a number is refused here, not coerced.
-    4. It is out of range, where the range is plain.
+    3. Null, where Modelium plans a value.
+    4. It takes another kind of value: a text that looks like a number is refused here, not coerced.
+    5. It is out of range, where the range is plain.
     """
     if name in _OWNED:  # 1
         return f"not to be set by hand: {_OWNED[name]}"
     arg = ENGINE_ARGS.get(name)
     if arg is None or not set(arg.versions) & set(versions):  # 2
         return _unknown(name, arg, versions)
+    if value is None and name in _PLANNED:  # 3
+        return "must not be null: without it, Modelium plans it"
     if not _is_json(value):
         return "has a number that JSON cannot carry"
-    if "any" not in arg.kinds and not _kinds_of(value) & arg.kinds:  # 3
-        return f"must be {_listed(arg.kinds)}, not {value!r}"
-    if isinstance(value, int | float) and not isinstance(value, bool):  # 4
+    if "any" not in arg.kinds and not _kinds_of(value) & arg.kinds:  # 4
+        kinds = arg.kinds - {"None"} if name in _PLANNED else arg.kinds
+        return f"must be {_listed(kinds)}, not {value!r}"
+    if isinstance(value, int | float) and not isinstance(value, bool):  # 5
         if name in _POSITIVE and value < 1:
             return f"must be at least 1, not {value}"
         if name in _FRACTIONS and not 0 < value <= 1:

@@ -144,7 +144,7 @@ def overhead(device: DeviceKind, *, tensor_parallel: int = 1) -> Part:
     """What is there before the model: on the host the processes, on a GPU workspaces (its context is not in vLLM's share)."""
     if device is DeviceKind.HOST:
         size = _HOST_PROCESSES_BYTES + (tensor_parallel - 1) * _HOST_RANK_BYTES
-        return Part(bytes=size, reason="the processes: Triton's stub, EngineCore and Worker")
+        return Part(bytes=size, reason="the processes: Triton's stub and vLLM's EngineCore")
     if tensor_parallel > 1:
         return Part(bytes=_CUDA_WORKSPACES_BYTES + _NCCL_BYTES, reason="workspaces and NCCL's buffers")
     return Part(bytes=_CUDA_WORKSPACES_BYTES, reason="workspaces of the kernels")

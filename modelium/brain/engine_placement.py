@@ -27,7 +27,10 @@ from modelium.values import (
 def place_engine(
     profile: ModelProfile, devices: Sequence[Device], override: ModelOverride, policies: Policies
 ) -> list[Placement]:
-    """On each device that could hold it when empty; where no single one is large enough, on equal ones together."""
+    """On each device that could hold it when empty; where no single one is large enough, on equal ones together.
+
+    What takes more than the budget is no placement, whoever said so: nothing could ever make room for it.
+    """
     result: list[Placement] = []
     plans: dict[tuple[str, int, int], EnginePlan | None] = {}  # equal devices, equal plans
     for device in devices:
@@ -35,12 +38,17 @@ def place_engine(
         if key not in plans:
             plans[key] = fit_engine(profile, [device], override=override, policies=policies)
         if (engine := plans[key]) is not None:
-            result.append(_placement(device, replace(engine, devices=(device.id,)), override))
+            placement = _placement(device, replace(engine, devices=(device.id,)), override)
+            if placement.footprint.bytes <= device.budget_bytes:
+                result.append(placement)
     if result:
         return result
-    groups = [group for group in _equal(devices) if len(group) > 1]
-    together = [(group[0], fit_engine(profile, group, override=override, policies=policies)) for group in groups]
-    return [_placement(first, engine, override) for first, engine in together if engine is not None]
+    for group in _equal(devices):
+        if len(group) > 1 and (engine := fit_engine(profile, group, override=override, policies=policies)) is not None:
+            placement = _placement(group[0], engine, override)
+            if placement.footprint.bytes <= min(device.budget_bytes for device in group):
+                result.append(placement)
+    return result
 
 
 def shrink(

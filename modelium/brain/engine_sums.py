@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from modelium.brain.engine_memory import CUDA_CONTEXT_BYTES, Part
-from modelium.brain.engine_settings import Chosen, EngineSettings
+from modelium.brain.engine_settings import BY_HAND, Chosen, EngineSettings, tensor_parallel_wish
 from modelium.brain.kv_cache import Pool
 from modelium.brain.words import human_bytes
 from modelium.values import (
@@ -85,9 +85,18 @@ class Sums:
 
     @property
     def total(self) -> int:
-        """Bytes on each device: the whole share, and the CUDA context, which is there before vLLM measures."""
+        """Bytes on each device: the whole share, and the CUDA context, which is there before vLLM measures.
+
+        A share set by hand may leave no room for the context in the budget: then it takes the whole budget.
+        """
         device, share = self.devices[0], self.share
-        return self.inside if share is None else max(bytes_of_share(share, device), self.needed)
+        if share is None:
+            return self.inside
+        if self.settings.share is None:
+            return bytes_of_share(share, device)
+        budget = min(device.budget_bytes for device in self.devices)
+        within = min(bytes_of_share(share, device), max(budget, math.ceil(share * device.total_bytes)))
+        return max(within, self.needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,7 @@ class TooBig:
     reason: str
     fitting_max_model_len: int | None = None  # with this context it would fit; None: its weights alone are too much
     lines: tuple[PlanLine, ...] = ()
+    by_hand: bool = False  # not the model is too big: what the user set cannot be
 
     @property
     def short_bytes(self) -> int:
@@ -127,7 +137,7 @@ def plan_of(sums: Sums, language: LanguageModel, override: ModelOverride) -> Eng
         activation_bytes=sums.activations.bytes,
         graph_bytes=sums.graphs.bytes,
         overhead_bytes=sums.overhead.bytes + sums.total - sums.inside,
-        lines=lines_of(sums),
+        lines=lines_of(sums, override),
         adapters=language.adapters if settings.adapter_slots else (),
     )
 
@@ -156,7 +166,7 @@ def _arguments(sums: Sums, override: ModelOverride) -> dict[str, JsonValue]:
     return args
 
 
-def lines_of(sums: Sums) -> tuple[PlanLine, ...]:
+def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
     """Every number of the plan and why it is that."""
     settings, cache = sums.settings, sums.cache
     length = settings.max_model_len.value
@@ -172,7 +182,8 @@ def lines_of(sums: Sums) -> tuple[PlanLine, ...]:
     ]
     if sums.ranks > 1:
         where = ", ".join(device.id for device in sums.devices)
-        rows.append(("tensor_parallel_size", f"{sums.ranks}", f"one device is too small, and it divides the heads: {where}"))
+        why = BY_HAND if tensor_parallel_wish(override) is not None else "one device is too small, and it divides the heads"
+        rows.append(("tensor_parallel_size", f"{sums.ranks}", f"{why}: {where}"))
     if settings.adapter_slots:
         rows.append(("max_loras", f"{settings.adapter_slots}", f"adapters at once, of rank {settings.adapter_rank} at most"))
     rows += [
@@ -188,12 +199,14 @@ def lines_of(sums: Sums) -> tuple[PlanLine, ...]:
         ("overhead", human_bytes(sums.overhead.bytes), sums.overhead.reason),
     ]
     if sums.share is None:
-        rows.append(("kv_cache_memory_bytes", f"{cache.bytes:,}", "on the CPU the cache is told in bytes"))
+        by_hand = BY_HAND if settings.kv_cache_bytes is not None else ""
+        rows.append(("kv_cache_memory_bytes", f"{cache.bytes:,}", by_hand or "on the CPU the cache is told in bytes"))
     else:
         device = sums.devices[0]
         rest = sums.total - sums.inside
         rows.append(("CUDA context", human_bytes(rest), "the context (before vLLM measures), 1 % and rounding"))
         reason = f"all but the context, of {human_bytes(device.total_bytes)}: others may share the device"
+        reason = BY_HAND if settings.share is not None else reason
         rows.append(("gpu_memory_utilization", f"{sums.share:.4f}", reason))
     each = " on each device" if sums.ranks > 1 else ""
     rows.append(("total", human_bytes(sums.total), f"the sum{each}"))

@@ -10,6 +10,7 @@ the result is an upper bound. A recurrent state beside attention is counted twic
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from modelium.values import AttentionKind, DeviceKind, LanguageModel, LayerGroup
 
@@ -136,7 +137,7 @@ def kv_tokens(
 
 
 def pool_of(language: LanguageModel, settings: KvSettings) -> Pool:
-    """How vLLM cuts the cache.
+    """How vLLM cuts the cache (and remembered: a plan asks again and again).
 
     1. Nothing is remembered: no pool.
     2. All layers keep the same tokens (all full or latent, or all of one window, or all recurrent): one group, a block is one
@@ -144,7 +145,12 @@ def pool_of(language: LanguageModel, settings: KvSettings) -> Pool:
     3. Else pages are made equally large (more tokens to a block, or padding) and layers are dealt into groups of the size of
        the rarest kind; a block is one page of each layer of a group.
     """
-    rows = [_rows(group, settings) for group in language.groups if group.kind not in _KEEPS_NOTHING and group.layers]
+    return _pool_of(language.groups, settings)
+
+
+@lru_cache(maxsize=4096)
+def _pool_of(groups: tuple[LayerGroup, ...], settings: KvSettings) -> Pool:
+    rows = [_rows(group, settings) for group in groups if group.kind not in _KEEPS_NOTHING and group.layers]
     rows = [row for row in rows if row.page]
     if not rows:  # 1
         return Pool(block_bytes=1, tables=(), settings=settings)

@@ -39,13 +39,15 @@ def plan(observed: Observed) -> Plan:
 
     Loads, for every model that is wanted and may be tried, strongest demand first, then the longest waiting:
 
+    0. A defect comes out while it is planned: refused with its words, and the others are planned.
     1. No runtime can serve it: refused.
     2. It is larger than the budget of every device it may use: refused.
     3. It fits now: loaded, unless enough loads run on that device already. A vLLM engine is planned with less cache, down to
        one full-length request, before anybody is pushed out for it. Engines start one at a time on a device, and alone on an
        accelerator: an engine measures what is free there while it starts, so nothing else may come or go meanwhile.
     4. It does not fit, and only its discovery or a restart wants it: it waits, nobody is pushed out. (After some dozen of
-       these, the rest is only looked at if its estimate fits somewhere: there may be thousands.)
+       these, the rest is only looked at if its estimate fits somewhere: there may be thousands.) It waits as well, whatever
+       room there is, on a device where somebody's request, or a policy, waits for room.
     5. It does not fit, but memory on its way back suffices: it waits for that.
     6. It does not fit: that is pressure. As many as needed of the models that eviction's rule 5 lets go are unloaded, the
        cheapest to lose first; if those would not suffice, none is, and it waits until something may go.
@@ -82,6 +84,7 @@ class _Planner:
     leaving: set[str] = field(default_factory=set)
     evictable: dict[str, list[ModelView]] = field(default_factory=dict)
     without_room: int = 0
+    waited_for: set[str] = field(default_factory=set)  # devices where a request or a policy waits for room
 
     def run(self) -> Plan:
         observed, now, policies = self.observed, self.observed.now, self.observed.policies
@@ -100,11 +103,19 @@ class _Planner:
             if tired and self.without_room >= _FAR_TOO_MANY:
                 break  # the estimates promise room that the plans do not find
             if not tired or view.footprint.bytes <= max((room.free for room in self.rooms.values()), default=0):
-                self._consider(view)
+                self._consider_safely(view)
         self._relieve()
         return Plan(actions=tuple(self.actions), decisions=tuple(self.decisions), pressure=self.pressure)
 
     # -- loads -------------------------------------------------------------------------------------------------------
+
+    def _consider_safely(self, view: ModelView) -> None:
+        """A plan is for all models: a defect that one of them brings out is the end of that one's load, not of the pass."""
+        try:
+            self._consider(view)
+        except Exception as defect:
+            words = f"planning it failed, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+            self._decide(view, Verb.REFUSE, "plan.0", words)
 
     def _consider(self, view: ModelView) -> None:
         profile = view.profile
@@ -120,6 +131,12 @@ class _Planner:
         if not usable:  # 2
             self._decide(view, Verb.REFUSE, "plan.2", too_big(observed, view, profile, choice.runtime, self.rooms))
             return
+        if view.demand < Demand.POLICY and self.waited_for:  # 4
+            usable = [placement for placement in usable if self.waited_for.isdisjoint(placement.devices)]
+            if not usable:
+                others = ", ".join(sorted(self.waited_for))
+                self._decide(view, Verb.WAIT, "plan.4", f"others wait for room on {others}; it is loaded when there is room")
+                return
         for placement in usable:  # 3
             if self._fits(placement):
                 self._load(view, placement, choice.reason)
@@ -149,6 +166,7 @@ class _Planner:
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
         why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {where}"
         self.pressure |= dict.fromkeys(usable[0].devices, why)
+        self.waited_for |= set(usable[0].devices)
         self._decide(view, Verb.WAIT, "plan.6", f"{why}, and nothing there may be evicted: {who_holds(observed, usable[0])}")
 
     def _smaller(self, profile: ModelProfile, placement: Placement, override: ModelOverride) -> Placement | None:

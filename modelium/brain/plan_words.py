@@ -29,7 +29,7 @@ def too_big(observed: Observed, view: ModelView, profile: ModelProfile, runtime:
     if runtime is Runtime.VLLM and profile.language is not None:
         refused = why_too_big(profile, [room.device for room in rooms.values()], override, observed.policies)
         if refused is not None:
-            return f"too big for this machine: {refused.reason}"
+            return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}"
     roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
     sizes = []
     for room, placement in options(view, profile, runtime, roomy, override):
@@ -42,8 +42,14 @@ def who_holds(observed: Observed, placement: Placement) -> str:
     """What is loaded on the devices of a placement, and why it stays."""
     now, policies = observed.now, observed.policies
     there = set(placement.devices)
-    held = [v for v in observed.models if v.state is State.LOADED and v.placement and not there.isdisjoint(v.placement.devices)]
-    words = [f"{v.name} {eviction.explain_keep(v, eviction.deciding_rule(v, now, policies), now, policies)}" for v in held[:4]]
+    on_it = [v for v in observed.models if v.bytes_held and v.placement and not there.isdisjoint(v.placement.devices)]
+    held = sorted(on_it, key=lambda v: v.state is not State.LOADED)
+    words = [
+        f"{v.name} {eviction.explain_keep(v, eviction.deciding_rule(v, now, policies), now, policies)}"
+        if v.state is State.LOADED
+        else f"{v.name} is {v.state}"
+        for v in held[:4]
+    ]
     if len(held) > 4:
         words.append(f"and {len(held) - 4} more")
     return "; ".join(words) or "the rest is used by other programs"

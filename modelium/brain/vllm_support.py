@@ -7,6 +7,7 @@ table of the version that Modelium installs.
 from __future__ import annotations
 
 from modelium.brain import vllm_architectures as recorded
+from modelium.brain.vllm_torchvision import WITH_TORCHVISION
 from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, Task, WeightFormat
 
 _GENERATING = {
@@ -78,6 +79,8 @@ def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand:
 def _unknown_architecture(architecture: str, capabilities: Capabilities) -> str:
     if architecture in (capabilities.vllm_architectures or _RECORDED):
         return ""
+    if architecture in _RECORDED & WITH_TORCHVISION and capabilities.vllm_architectures:
+        return f"{name_vllm(capabilities)} needs torchvision for {architecture}, and the model runtime has none"
     words = f"{name_vllm(capabilities)} has no {architecture}"
     if architecture in recorded.DROPPED:
         return f"{words} any more ({recorded.DROPPED[architecture]} was the last that had)"

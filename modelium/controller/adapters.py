@@ -35,7 +35,7 @@ class Adapters:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._attached: dict[str, _Attachment] = {}  # an adapter's key → where it is
-        self._waiting: dict[str, Model] = {}  # found, and not attached when adapters were last settled
+        self._undressed: dict[str, Model] = {}  # analyzed, and not yet given to ``revise`` with their adapters
         self._stale = False
 
     # -- what happens ------------------------------------------------------------------------------------------------
@@ -47,51 +47,47 @@ class Adapters:
         model.want = Demand.NONE
         model.failures, model.retry_at = 0, 0.0
         model.revision_error = ""
-        self._waiting[model.key] = model
         self._stale = True
 
     def changed(self) -> None:
         """Models came or went, or Triton is another one: bases may be there now, or not any more."""
         self._stale = True
 
-    def dress(self, model: Model, profile: ModelProfile) -> ModelProfile:
-        """A base's own revision with the adapters that are attached to it."""
-        return with_adapters(profile, [each.adapter for each in self._attached.values() if each.base == model.key])
-
-    def dress_at_sight(self, model: Model, profile: ModelProfile) -> ModelProfile:
-        """The same for a model that was just analyzed, with those that wait for it, before ``settle()`` has looked at all:
-        so an external Triton that serves this very revision already is recognised by its fingerprint.
-        """
-        if self._waiting and profile.language is not None and not self._obstacle(model):
-            alone = Bases([_names_of(model)])
-            for key, record in list(self._waiting.items()):
-                if record.adapter is not None and self._match(alone, record, record.adapter).base is not None:
-                    self._attached[key] = _Attachment(base=model.key, adapter=record.adapter.adapter)
-                    del self._waiting[key]
-        return self.dress(model, profile)
+    def analyzed(self, model: Model, profile: ModelProfile) -> None:
+        """A model was looked at. It is revised when adapters are settled: with all of them at once, not with each in turn."""
+        model.plain = profile
+        self._undressed[model.key] = model
+        self._stale = True
 
     def settle(self, revise: Callable[[Model, ModelProfile], None]) -> None:
-        """Find each adapter's base anew, and give ``revise`` the bases whose adapters are others than before."""
+        """Find each adapter's base anew, and give ``revise`` the models that were analyzed since, and the bases whose
+        adapters are others than before.
+        """
         if not self._stale:
             return
         self._stale = False
         models = self._desk.books.models
+        changed, self._undressed = self._undressed, {}
         before = {each.base for each in self._attached.values()}
-        records = [model for model in models.values() if model.adapter is not None and not model.removing]
-        if not records and not before:
-            return
-        here = [m for m in models.values() if m.adapter is None and not m.removing and m.plain is not None]
-        self._attached = self._attach(records, here)
-        self._waiting = {record.key: record for record in records if record.key not in self._attached}
-        for key in before | {each.base for each in self._attached.values()}:
+        if records := [model for model in models.values() if model.adapter is not None and not model.removing]:
+            self._attached = self._attach(records)
+        else:
+            self._attached = {}
+        adapters: dict[str, list[Adapter]] = {}
+        for each in self._attached.values():
+            adapters.setdefault(each.base, []).append(each.adapter)
+        for key in dict.fromkeys((*changed, *before, *adapters)):
             base = models.get(key)
             if base is None or base.plain is None or base.removing:
                 continue
-            dressed = self.dress(base, base.plain)
-            if base.profile is None or dressed.fingerprint != base.profile.fingerprint:
-                language = dressed.language
-                log.info("%s: %s", key, name_adapters(key, language.adapters if language is not None else ()))
-                revise(base, dressed)
+            dressed = with_adapters(base.plain, adapters.get(key, ()))
+            if key in changed or base.profile is None or dressed.fingerprint != base.profile.fingerprint:
+                if key in before or key in adapters:
+                    log.info("%s: %s", key, name_adapters(key, adapters.get(key, ())))
+                try:
+                    revise(base, dressed)
+                except Exception:  # one model's trouble must not stop the others
+                    log.exception("%s could not be revised, a defect of Modelium", key)
 
     # -- who asks ----------------------------------------------------------------------------------------------------
 
@@ -136,9 +132,10 @@ class Adapters:
 
     # -- how bases are found -----------------------------------------------------------------------------------------
 
-    def _attach(self, records: list[Model], here: list[Model]) -> dict[str, _Attachment]:
-        """Find the base of each among those that are ``here``."""
-        bases = Bases(_names_of(m) for m in here)
+    def _attach(self, records: list[Model]) -> dict[str, _Attachment]:
+        """Find the base of each among the models that are here."""
+        models = self._desk.books.models.values()
+        bases = Bases(_names_of(m) for m in models if m.adapter is None and not m.removing and m.plain is not None)
         wanted: dict[str, dict[str, Adapter]] = {}
         for record in records:
             if record.adapter is None:
@@ -169,12 +166,12 @@ class Adapters:
         return bases.find(_names_of(record), profile.adapter.base, override.base)
 
     def _obstacle(self, base: Model) -> str:
-        """Why this model takes no adapters; empty when it does, or when Triton is not there yet to know."""
+        """Why this model takes no adapters; empty when it does, or before Triton was ever there to say."""
         profile = base.plain
         assert profile is not None
         if profile.language is None:
             return f"that is a model for {profile.task}: adapters are served for language models"
-        if not self._desk.books.server_up:
+        if not self._desk.books.server_starts:
             return ""
         capabilities = self._desk.capabilities()
         choice = choose_runtime(profile, capabilities, self._desk.overrides.get(profile.name, ModelOverride()))

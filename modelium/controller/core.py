@@ -146,7 +146,9 @@ class Controller:
         if model.serves:
             return self._admission.grant(model)
         if model.state is State.DRAINING and self._admission.call_back(model):
-            return self._admission.grant(model)
+            lease = self._admission.grant(model)
+            self._reactions.loads.catch_up(model)
+            return lease
         if (obstacle := self._admission.obstacle(model)) is not None:
             raise obstacle
         waiting = sum(len(m.waiters) for m in self._books.models.values())

@@ -91,7 +91,7 @@ class Folders:
             case Incomplete(why=why, missing=missing):
                 model.missing = missing
                 if model.state in _SETTLED and not (model.adapter is not None and model.state is State.UNLOADED):
-                    model.profile = model.plain = model.adapter = None
+                    self._forget_revision(model)
                     model.become(State.INCOMPLETE, why)
                 else:
                     model.revision_error = f"a new revision is not complete yet: {why}"
@@ -99,7 +99,7 @@ class Folders:
                 model.missing = ()
                 words = f"{why}; {hint}" if hint else why
                 if model.state in _SETTLED:
-                    model.profile = model.plain = model.adapter = None
+                    self._forget_revision(model)
                     model.become(State.UNSUPPORTED, words)
                     self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {words}"))
                 else:
@@ -113,11 +113,21 @@ class Folders:
                     model.revision_error = "its folder holds a LoRA adapter now: remove the folder, then drop the adapter"
             case ModelProfile() as profile:
                 model.missing = ()
-                model.adapter, model.plain = None, profile
-                self.revise(model, self._adapters.dress_at_sight(model, profile))
+                self._forget_adapter(model)
+                self._adapters.analyzed(model, profile)
         if model.candidate.signature != event.signature:
             model.analyzing = True
             self._desk.work.analyze([(model.key, model.candidate)])
+
+    def _forget_revision(self, model: Model) -> None:
+        self._forget_adapter(model)
+        model.profile = model.plain = None
+
+    def _forget_adapter(self, model: Model) -> None:
+        """It is none: what is discovered there now is wanted as any other folder (an adapter is wanted by its base only)."""
+        if model.adapter is not None:
+            model.adapter = None
+            model.want = max(model.want, self._want_at_discovery)
 
     def finish_removal(self, model: Model) -> None:
         """Its folder is gone and it occupies nothing: forget it, and its entry."""

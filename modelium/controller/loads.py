@@ -114,8 +114,11 @@ class Loads:
         self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {reason}"))
 
     def settle(self, model: Model, now: float) -> None:
-        """Unload a model that is drained, or whose time to drain is over; not beside an engine that measures the device."""
-        if model.state is not State.DRAINING or (model.leases and now < model.drain_until):
+        """Unload a model that is drained, or whose time to drain is over; not beside an engine that measures the device.
+
+        Not during its own reload either: the unload could overtake it at Triton. The reload's end brings us here again.
+        """
+        if model.state is not State.DRAINING or model.reloading or (model.leases and now < model.drain_until):
             return
         if self._disturbs_an_engine(model):
             model.drain_until = now + _LOOK_AGAIN_S
@@ -125,6 +128,9 @@ class Loads:
         processes = (*model.processes, *model.departing)
         model.stop_watching()
         generation = model.generation
+        if model.unload_rule == "crash":
+            self._desk.work.bury(model.key, generation)
+            return
         self._desk.work.unload(
             model.key, generation, processes, remove=model.removing, current=lambda: model.generation == generation
         )
@@ -172,12 +178,20 @@ class Loads:
         log.info("%s: loaded in %.2f s", model.key, seconds)
         assert model.serving is not None and model.profile is not None
         self._desk.ledger.remember_load(model.key, model.serving.fingerprint, load_seconds=seconds)
+        if model.state is State.DRAINING:  # that began while a revision was loaded beside it
+            return
         self._admission.answer_waiters(model)
         if model.removing:
             self.begin_unload(model, "removed", "its folder was removed")
         elif self._admission.unload_is_wanted(model):
             self.begin_unload(model, "user", "unloaded by the user")
-        elif model.profile.fingerprint != model.serving.fingerprint:
+        else:
+            self.catch_up(model)
+
+    def catch_up(self, model: Model) -> None:
+        """Load the newest revision, where it came while that could not be done."""
+        assert model.serving is not None and model.profile is not None
+        if model.state is State.LOADED and not model.reloading and model.profile.fingerprint != model.serving.fingerprint:
             self.begin_reload(model)
 
     def adopt(self, model: Model, placement: Placement) -> None:
@@ -188,7 +202,7 @@ class Loads:
         model.become(State.LOADED, "Triton had it loaded already")
         model.serving = model.profile
         model.bytes_held = placement.footprint.bytes
-        model.entry = (model.profile.fingerprint, entry_basis(placement))
+        model.entry = None  # what is on disk may have been written for another placement
         model.want, model.loaded_at = Demand.NONE, now
         model.window = use.start(now, model.window)
         log.info("%s: Triton had it loaded already", model.key)
@@ -207,7 +221,8 @@ class Loads:
             model.bytes_held = model.placement.footprint.bytes
             model.revision_error = f"the new revision failed to load, the old one goes on serving: {reason}"
             log.warning("%s: %s", model.key, model.revision_error)
-            if tried is not None and model.profile is not None and model.profile.fingerprint != tried.fingerprint:
+            newest = model.profile.fingerprint if model.profile is not None else ""
+            if model.state is State.LOADED and tried is not None and newest != tried.fingerprint:
                 self.begin_reload(model)  # a newer one came meanwhile
             return
         model.bytes_held = 0

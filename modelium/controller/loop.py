@@ -104,7 +104,7 @@ class Loop:
     def _set_timer(self, now: float) -> None:
         """Wake for the next retry or the next end of a drain."""
         instants = [m.retry_at for m in self._desk.books.models.values() if m.retry_at and m.retry_at > now and m.demand]
-        instants += [m.drain_until for m in self._desk.books.models.values() if m.state is State.DRAINING]
+        instants += [m.drain_until for m in self._desk.books.models.values() if m.state is State.DRAINING and not m.reloading]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -19,7 +19,7 @@ from modelium.controller.events import Checked, Measured, ProcessDied, ServerDow
 from modelium.controller.loads import Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
-from modelium.values import Demand, ModelOverride, State
+from modelium.values import Demand, DeviceKind, ModelOverride, Runtime, State
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,14 @@ class Outages:
             self._loads.count_failure(model, State.FAILED, f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s")
             return
         log.warning("%s: %s; loading it again", model.key, detail)
+        place = model.placement
+        if place is not None and place.runtime is Runtime.VLLM and place.device_kind is not DeviceKind.HOST:
+            # It starts alone there (``brain.starts``), and that is for the plan to see to.
+            model.want = max(model.want, Demand.RESTORE)
+            model.entry = None  # written anew, its load is a real one: Triton still calls the corpse READY
+            self._loads.begin_unload(model, "crash", f"{detail}; it is loaded again in its turn")
+            model.drain_until = now
+            return
         model.become(State.LOADING, f"{detail}; loading it again")
         model.loading = model.profile if model.profile is not None else model.serving
         assert model.loading is not None and model.placement is not None
@@ -146,11 +154,15 @@ class Outages:
         books.ready_in_triton = {name: event.owned.get(name, "") for name in ready}
         if books.server_starts > 1:
             self._desk.recorder.triton_restart()
-        for name in ready:
+        log.info("Triton %s is up", event.version)
+
+    def take_over_all(self) -> None:
+        """Of what Triton serves already, keep what is known."""
+        books = self._desk.books
+        for name in list(books.ready_in_triton):
             model = books.models.get(name)
             if model is not None and model.state is State.UNLOADED:
                 self.take_over(model)
-        log.info("Triton %s is up", event.version)
 
     def take_over(self, model: Model) -> None:
         """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""

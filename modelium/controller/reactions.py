@@ -50,6 +50,8 @@ class Reactions:
             case ServerUp():
                 self.outages.server_up(event)
                 self.adapters.changed()
+                self.prepare()  # a base is recognised by all that is attached to it
+                self.outages.take_over_all()
             case ServerDown():
                 self.outages.server_down(event)
             case Measured():

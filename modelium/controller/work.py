@@ -92,6 +92,10 @@ class Work:
         """
         self._background.spawn(self._unload(key, generation, processes, remove=remove, current=current), f"unload {key}")
 
+    def bury(self, key: str, generation: int) -> None:
+        """End what is left of a model one of whose processes died, and hold nothing for it; ends in ``Unloaded``."""
+        self._background.spawn(self._bury(key, generation), f"bury {key}")
+
     def discard(self, key: str) -> None:
         """Ask Triton to forget a model whose load failed or whose process died; nobody waits for it."""
         self._background.spawn(self._discard(key), f"discard {key}")
@@ -140,9 +144,7 @@ class Work:
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
         except DeadlineExceeded:
-            with contextlib.suppress(ModeliumError):  # Triton goes on loading: until that is over its memory is not free
-                await self._client.unload(key, timeout_s=self._load_timeout_s)
-                await self._verify_unloaded(key, ())
+            await self._break_off(key, older)
             error = LoadFailure(
                 f"it did not load within triton.load_timeout_seconds = {self._load_timeout_s:g} s; raise that, or look into "
                 "Triton's log"
@@ -157,6 +159,32 @@ class Work:
         else:
             seconds = time.monotonic() - started
             self._post(Loaded(key=key, generation=generation, seconds=seconds, older=frozenset(older)))
+
+    async def _break_off(self, key: str, older: Sequence[Process]) -> None:
+        """End a load that Triton goes on with: until that is over its memory is not free.
+
+        Its own processes are ended: one that hangs never answers, and Triton would wait for it. What serves beside it
+        (``older``) stays; an unload would take that too.
+        """
+        await self._end_those_of(key, older)
+        if not older:
+            with contextlib.suppress(ModeliumError):
+                await self._client.unload(key, timeout_s=self._load_timeout_s)
+                await self._verify_unloaded(key, ())
+            await self._end_those_of(key, older)  # what was started meanwhile
+
+    async def _end_those_of(self, key: str, older: Sequence[Process]) -> None:
+        with contextlib.suppress(ModeliumError):
+            await end_processes(self._devices, [one for one in await self._processes_of(key) if one not in older])
+
+    async def _bury(self, key: str, generation: int) -> None:
+        started = time.monotonic()
+        try:
+            await end_processes(self._devices, await self._processes_of(key))
+        except ModeliumError as error:
+            self._post(UnloadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+        else:
+            self._post(Unloaded(key=key, generation=generation, seconds=time.monotonic() - started))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
         pid = self._server_pid()

@@ -43,6 +43,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         timeout_s=gateway.request_timeout_seconds,
     )
     app.add_routes(openai.routes())
+    app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
     return app

@@ -19,7 +19,7 @@ from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import Deadline, deadline_of
 from modelium.gateway.generation import Generator
-from modelium.gateway.generation.huggingface import TextCall, options_of, read_call
+from modelium.gateway.generation.huggingface import TextCall, options_for, read_call
 from modelium.gateway.inference import Inference, waited_headers
 from modelium.gateway.names import called_name
 from modelium.gateway.predict_text import TEXT_TASKS, PredictText
@@ -55,8 +55,9 @@ class Predict:
         call = _encode(profile, status.placement, text, request.content_type, data) if profile is not None else None
 
         def make(lease: Lease) -> Call:
-            if lease.placement.runtime is Runtime.VLLM:
-                raise _ServedByVllm(lease)
+            late = profile is None and lease.profile.task in TEXT_TASKS and read_call(data).stream
+            if lease.placement.runtime is Runtime.VLLM or late:
+                raise _Generates(lease)
             if target.adapter:
                 raise InvalidBody(f"{name!r} is served by {lease.placement.runtime.value}, which has no LoRA adapters")
             # Another profile: a new revision arrived meanwhile.
@@ -64,8 +65,11 @@ class Predict:
 
         try:
             inferred = await self._inference.infer(name, make, deadline)
-        except _ServedByVllm as served:  # that lease is released: each generation takes its own
-            answer = await self._text.answer(target, text or read_call(data), deadline)
+        except _Generates as served:  # that lease is released: each generation takes its own
+            text = text or read_call(data)
+            if text.stream:  # nobody knew the model before it was loaded
+                return await self._text.stream(request, target, text, deadline)
+            answer = await self._text.answer(target, text, deadline)
             if served.cold:
                 self._recorder.cold_start(name, served.waited_s)
             return json_response(answer, headers=waited_headers(served.waited_s, cold=served.cold))
@@ -81,8 +85,8 @@ class Predict:
             return self._controller.target(name)
 
 
-class _ServedByVllm(Exception):
-    """Now that it is loaded: another way of asking."""
+class _Generates(Exception):
+    """Now that it is loaded: another way of asking, for vLLM serves it or its words shall come as events."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__()
@@ -96,7 +100,7 @@ def _encode(
     """The call for the python runtime or onnxruntime; None when vLLM may be the one that serves and likes the body."""
     if text is not None and (placement is None or placement.runtime is Runtime.VLLM):
         try:
-            options_of(text.parameters)
+            options_for(text)
             return None
         except InvalidBody:
             if placement is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from itertools import product
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -16,16 +17,15 @@ from aiohttp import web
 from modelium.errors import InvalidBody
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import EventStream, GenerationRequest, Generator
-from modelium.gateway.generation.huggingface import Options, TextCall, TextInput, options_of, request_of
+from modelium.gateway.generation.huggingface import Options, TextCall, TextInput, options_for, request_of
 from modelium.gateway.generation.tgi_answers import Answer, error_event
+from modelium.gateway.generation.values import AT_ONCE
 from modelium.values import Runtime, Target, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
 
 TEXT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
-# Generations of one request that may be under way at once: enough to fill an engine's batch, too few to fill its queue.
-_AT_ONCE = 32
 
 
 class PredictText:
@@ -36,38 +36,41 @@ class PredictText:
 
     async def answer(self, target: Target, call: TextCall, deadline: Deadline) -> object:
         """The whole answer: a list with one result for a single text, a list of such lists for several."""
-        options = options_of(call.parameters)
-        slots = asyncio.Semaphore(_AT_ONCE)
+        options = options_for(call)
+        wanted = iter(list(product(range(len(call.inputs)), range(options.count))))
+        made: dict[tuple[int, int], dict[str, object]] = {}
 
         async def generate(source: TextInput, sequence: int) -> dict[str, object]:
             answer = Answer(options, source.prompt, sequence=sequence)
             build = _builder(target, source, options, sequence=sequence, tokens=options.details)
-            async with slots, aclosing(self._generator.stream(target.model, build, deadline)) as pieces:
+            async with aclosing(self._generator.stream(target.model, build, deadline)) as pieces:
                 async for piece in pieces:
                     answer.add(piece)
             return answer.result()
 
+        async def work() -> None:
+            for place, sequence in wanted:  # one iterator for all who work
+                made[place, sequence] = await generate(call.inputs[place], sequence)
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    [group.create_task(generate(source, sequence)) for sequence in range(options.count)]
-                    for source in call.inputs
-                ]
+                for _ in range(min(AT_ONCE, len(call.inputs) * options.count)):
+                    group.create_task(work())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        results = [[task.result() for task in sequences] for sequences in tasks]
+        results = [[made[place, sequence] for sequence in range(options.count)] for place in range(len(call.inputs))]
         return results if call.listed else results[0]
 
     async def stream(self, request: web.Request, target: Target, call: TextCall, deadline: Deadline) -> web.StreamResponse:
         """Server-sent events, one a token."""
-        options = options_of(call.parameters)
+        options = options_for(call)
         if options.count > 1:
             raise InvalidBody(f"parameters.num_return_sequences: a stream has one sequence, found {options.count}")
         source = call.inputs[0]
         answer = Answer(options, source.prompt)
         build = _builder(target, source, options, tokens=True)
         name = target.model
-        stream = EventStream(request, comment=lambda: self._generator.waiting(name), error_event=error_event)
+        stream = EventStream(request, comment=lambda: self._generator.waiting(name), error_event=error_event, deadline=deadline)
         async with stream as events, aclosing(self._generator.stream(name, build, deadline)) as pieces:
             async for piece in pieces:
                 for event in answer.add(piece):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelium.brain import vllm_architectures as recorded
+from modelium.brain.vllm_torchvision import WITH_TORCHVISION
 from modelium.runtime_env.inspection import RuntimeReport
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 from modelium.values import VllmFacts
@@ -22,9 +23,10 @@ def read_vllm(report: RuntimeReport) -> VllmFacts:
     if registry is None:  # written in another way: the recorded table answers, under its own version
         return VllmFacts()
     added = {word for name, word in _PLUGINS.items() if name in report.packages}
+    unusable = WITH_TORCHVISION if "torchvision" not in report.packages else frozenset[str]()
     return VllmFacts(
         version=version,
-        architectures=registry.generators,
+        architectures=registry.generators - unusable,
         lora=recorded.LORA if version == recorded.VLLM_VERSION else read_lora(package, registry),
         quantizations=registry.quantizations | added,
     )

@@ -140,6 +140,39 @@ async def test_a_changed_file_is_a_new_revision_without_a_gap(tmp_path: Path) ->
         assert (seen["loads"], seen["failures"], seen["reason"].count("died")) == (2, 0, 0)
 
 
+async def test_a_revision_that_comes_during_a_reload_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with system(tmp_path) as modelium:
+        file = write_adder(modelium.incoming / "m.onnx", 1.0)
+        first = await modelium.becomes("m", "LOADED")
+        load, gate, called = modelium.running.client.load, asyncio.Event(), asyncio.Event()
+        active: list[str] = []
+        most = 0
+
+        async def counted(name: str, *, timeout_s: float) -> None:
+            nonlocal most
+            active.append(name)
+            most = max(most, len(active))
+            called.set()
+            try:
+                await gate.wait()
+                await load(name, timeout_s=timeout_s)
+            finally:
+                active.remove(name)
+
+        monkeypatch.setattr(modelium.running.client, "load", counted)
+        write_adder(file, 10.0)
+        await called.wait()
+        model = modelium.running.controller._books.models["m"]
+        loading = model.loading
+        write_adder(file, 20.0)
+        await modelium.until("/models/m", lambda _: model.profile != loading, "the second revision was analyzed")
+        assert (first["loads"], active) == (1, ["m"])
+        gate.set()
+        seen = await modelium.becomes("m", "LOADED", lambda m: m["loads"] >= 3)
+        assert (seen["loads"], most) == (3, 1)
+        assert await modelium.add("m", 1.0) == (200, 21.0)
+
+
 async def test_pins_and_what_was_loaded_survive_a_restart(tmp_path: Path) -> None:
     async with system(tmp_path) as first:
         for name in ("kept", "pinned", "left"):

@@ -219,6 +219,7 @@ async def test_what_cannot_be_served_is_said(engines: Engines) -> None:
         ({"text_input": "x", "stream": True, "exclude_input_in_output": False}, "When streaming, `exclude_input_in_output`"),
         ({"text_input": "x", "embedding_request": '{"input": "x"}'}, f"Model {LLAMA} does not support 'embed' request"),
         ({"text_input": "x", "sampling_parameters": "{"}, "sampling_parameters is not JSON"),
+        ({"text_input": "x", "image": "AAAA"}, "image 0 cannot be read"),
     ):
         with pytest.raises(InferenceFailed, match=words):
             _ = [answer async for answer in engines.stream(LLAMA, dict(inputs))]
@@ -242,6 +243,11 @@ async def test_a_cancelled_request_leaves_the_engine_within_a_second(engines: En
     assert time.monotonic() - begun < 1.0
     with pytest.raises(asyncio.CancelledError):
         await reading
+
+
+async def test_an_engine_of_one_rank_computes_in_the_process_of_its_core(engines: Engines) -> None:
+    titles = [" ".join(cmdline(one)).partition(" ")[0] for one in engines.processes(LLAMA)]
+    assert [title for title in titles if title.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
 async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:

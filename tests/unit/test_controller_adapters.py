@@ -32,8 +32,8 @@ LLAMA = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "vocab_size": 100,
     "max_position_embeddings": 128,
 }
@@ -44,7 +44,7 @@ SERVES_LLAMA = VllmFacts(version="9.9.9", architectures=frozenset({"LlamaForCaus
 class World:
     """A controller without a Triton, over a real folder."""
 
-    def __init__(self, top: Path, **settings: object) -> None:
+    def __init__(self, top: Path, *, client: TritonClient | None = None, **settings: object) -> None:
         self.incoming = top / "incoming"
         self._watcher = Watcher([self.incoming], settle_seconds=0.1)
         self.backends = frozenset({"python", "vllm"})
@@ -52,7 +52,7 @@ class World:
             Settings.model_validate(
                 {"orchestration": {"load_on_discovery": False}, "triton": {"state_directory": top / "state"}, **settings}
             ),
-            client=TritonClient(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1"),
+            client=client or TritonClient(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1"),
             repository=ModelRepository(top / "repository"),
             devices=Devices(host_memory=None, gpu_memory_fraction=0.9),
             ledger=Ledger.load(top / "ledger.json"),
@@ -84,9 +84,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(top: Path, **settings: object) -> AsyncIterator[World]:
+async def world(top: Path, *, client: TritonClient | None = None, **settings: object) -> AsyncIterator[World]:
     (top / "incoming").mkdir(exist_ok=True)
-    made = World(top, **settings)
+    made = World(top, client=client, **settings)
     task = asyncio.create_task(made.controller.run())
     try:
         yield made

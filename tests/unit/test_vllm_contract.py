@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import base64
 import importlib
+import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +24,7 @@ import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
 from modelium.resources import templates_directory
@@ -193,6 +198,34 @@ def test_the_cause_of_a_failed_start_is_found_in_what_was_printed(backend: Any, 
     done = subprocess.run([sys.executable, "-c", script], cwd=BACKEND, capture_output=True, text=True, check=True)
     assert done.stdout == "ValueError: too little\n"
     assert done.stderr.splitlines()[0] == "[m] a"
+
+
+def picture(width: int, height: int) -> bytes:
+    """A PNG that states its size and holds nothing of it, in base64."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    framed = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (picture(20_000, 20_000), "pixels"),  # refused by the decoder
+        (picture(9000, 9000), "9000 × 9000 pixels"),
+        (picture(10, 10), "image 1 cannot be read"),
+        (base64.b64encode(b"no picture"), "image 1 cannot be read"),
+        (b"no base64!", "image 1 cannot be read"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_the_clients_fault(backend: Any, value: bytes, words: str) -> None:
+    file = io.BytesIO()
+    Image.new("L", (3, 2)).save(file, "PNG")
+    good = base64.b64encode(file.getvalue())
+    (read,) = backend("tensors").decode((good,))
+    assert (read.size, read.mode) == ((3, 2), "RGB")
+    with pytest.raises(backend("errors").BadRequest, match=words):
+        backend("tensors").decode((good, value))
 
 
 def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:

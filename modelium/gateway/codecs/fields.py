@@ -84,6 +84,19 @@ def nearest(word: str, known: Collection[str]) -> str:
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.+=-]+)*;base64,")
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def plain_base64(text: str) -> str:
+    """``text`` as every decoder takes it: without line breaks, in the usual alphabet, filled up to four.
+
+    >>> plain_base64("_-8\\n")
+    '/+8='
+    """
+    plain = "".join(text.split()).translate(_URL_SAFE)
+    return plain + "=" * (-len(plain) % 4)
+
+
 def decoded(value: object, field: str) -> bytes:
     """The bytes of an image or a recording that came as base64, bare or as a ``data:`` URL."""
     text = string(value, field)
@@ -91,7 +104,7 @@ def decoded(value: object, field: str) -> bytes:
         raise InvalidBody(f"{field}: is a URL, and Modelium fetches nothing; send the bytes, raw or as base64")
     head = _DATA_URL.match(text)
     try:
-        data = base64.b64decode(text[head.end() :] if head else text, validate=True)
+        data = base64.b64decode(plain_base64(text[head.end() :] if head else text), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidBody(f"{field}: is not base64: {error}") from error
     if not data:
@@ -113,4 +126,4 @@ def text_with_images(value: object, field: str) -> tuple[str, list[str]]:
     text = string(sent.get("text") or "", f"{field}.text")
     for index, image in enumerate(listed):
         decoded(image, f"{field}.{name}[{index}]" if isinstance(images, list) else f"{field}.{name}")
-    return text, [str(image).rpartition(",")[2] for image in listed]
+    return text, [plain_base64(str(image).rpartition(",")[2]) for image in listed]

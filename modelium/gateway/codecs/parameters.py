@@ -37,6 +37,8 @@ class Rule:
 
 COUNT = Rule(kind=Kind.WHOLE, low=1)
 NATURAL = Rule(kind=Kind.WHOLE, low=0)
+SEED = Rule(kind=Kind.WHOLE, low=0, high=2**63 - 1)
+SEQUENCES = Rule(kind=Kind.WHOLE, low=1, high=128)  # as many as OpenAI's n
 FLAG = Rule(kind=Kind.FLAG)
 WORDS = Rule(kind=Kind.WORDS)
 TEXT = Rule(kind=Kind.TEXT)
@@ -58,8 +60,8 @@ _SAMPLING = {
     "typical_p": UNIT,
     "repetition_penalty": NON_NEGATIVE,
     "num_beams": COUNT,
-    "num_return_sequences": COUNT,
-    "seed": NATURAL,
+    "num_return_sequences": SEQUENCES,
+    "seed": SEED,
     "stop": Rule(kind=Kind.STOP),
 }
 _SEQ2SEQ = {

@@ -15,8 +15,21 @@ import orjson
 
 from modelium.errors import InvalidBody, RequestError
 from modelium.gateway.codecs.fields import kind, mapping, nearest, string, text_with_images, wrong
-from modelium.gateway.codecs.parameters import COUNT, FLAG, NATURAL, NON_NEGATIVE, TEXT, UNIT, Kind, Rule, check_value
-from modelium.gateway.generation.values import GenerationRequest
+from modelium.gateway.codecs.parameters import (
+    COUNT,
+    FLAG,
+    NATURAL,
+    NON_NEGATIVE,
+    SEED,
+    SEQUENCES,
+    TEXT,
+    UNIT,
+    Kind,
+    Rule,
+    check_value,
+)  # fmt: skip
+from modelium.gateway.generation.seeds import nth_seed
+from modelium.gateway.generation.values import MOST_GENERATIONS, GenerationRequest
 from modelium.values import JsonValue, ModelProfile
 
 NEW_TOKENS = 128  # the python runtime's own number
@@ -32,10 +45,10 @@ _RULES: Mapping[str, Rule] = {
     "repetition_penalty": NON_NEGATIVE,
     "frequency_penalty": _PENALTY,
     "presence_penalty": _PENALTY,
-    "seed": NATURAL,
+    "seed": SEED,
     "stop": Rule(kind=Kind.STOP),
     "ignore_eos": FLAG,
-    "num_return_sequences": COUNT,
+    "num_return_sequences": SEQUENCES,
     "return_full_text": FLAG,
     "details": FLAG,
     "top_n_tokens": Rule(kind=Kind.WHOLE, low=0, high=20),  # vLLM's own limit
@@ -126,6 +139,16 @@ def _text_input(value: object, path: str) -> TextInput:
     return TextInput(prompt=text, images=tuple(images))
 
 
+def options_for(call: TextCall) -> Options:
+    """The parameters of ``call`` for vLLM. Raises ``InvalidBody``, also when they ask for too many generations."""
+    options = options_of(call.parameters)
+    wanted = len(call.inputs) * options.count
+    if wanted > MOST_GENERATIONS:
+        name = "inputs" if options.count == 1 else "parameters.num_return_sequences"
+        raise InvalidBody(f"{name}: one request makes at most {MOST_GENERATIONS} generations, found {wanted}; send several")
+    return options
+
+
 def options_of(parameters: Mapping[str, object]) -> Options:
     """The parameters for vLLM. Raises ``InvalidBody`` that names the first wrong one."""
     sent: dict[str, JsonValue] = {}
@@ -204,7 +227,7 @@ def request_of(
         if name not in sampling and defaults.get(name) is not None:
             sampling[name] = defaults[name]
     if sequence and options.seed is not None:
-        sampling["seed"] = options.seed + sequence
+        sampling["seed"] = nth_seed(options.seed, sequence)
     return GenerationRequest(
         prompt=source.prompt, sampling=sampling, images=source.images, adapter=options.adapter or adapter, logprobs=tokens
     )

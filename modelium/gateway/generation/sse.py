@@ -3,22 +3,27 @@
 Nothing is sent before the first event, so that an error up to there keeps its HTTP status. A client that waits long (for a
 load, for a slot in the engine) sees comments (``: llama is LOADING``), which every parser of events skips: the connection
 lives, and proxies do not close it. From the first byte on, an error is an event.
+
+A client that does not read what it is sent holds its model no longer than its deadline: then the connection is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from aiohttp import web
 
-from modelium.errors import ModeliumError
-from modelium.gateway.counting import BROKEN_OFF
+from modelium.errors import DeadlineExceeded, ModeliumError
+from modelium.gateway.counting import BROKEN_OFF, CLIENT_GONE
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.errors import REQUEST_ID, presentable
 
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
 KEEP_ALIVE_S = 5.0  # between comments
+GRACE_S = 2.0  # after the deadline, for the event that says so
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -30,7 +35,7 @@ _HEADERS = {
 class EventStream:
     """One streamed answer::
 
-        async with EventStream(request, comment=lambda: "llama is LOADING", error_event=as_event) as events:
+        async with EventStream(request, comment=lambda: "llama is LOADING", error_event=as_event, deadline=d) as events:
             async for piece in pieces:
                 await events.send(b"data: …\\n\\n")
         return events.response
@@ -46,11 +51,13 @@ class EventStream:
         *,
         comment: Callable[[], str],
         error_event: Callable[[ModeliumError], bytes],
+        deadline: Deadline,
     ) -> None:
         self.headers = {**_HEADERS, "X-Request-Id": request[REQUEST_ID]}
         self._request = request
         self._comment = comment
         self._error_event = error_event
+        self._deadline = deadline
         self._response: web.StreamResponse | None = None
         self._opening = asyncio.Lock()
         self._sent_at = 0.0
@@ -68,10 +75,11 @@ class EventStream:
         return self._response is not None
 
     async def send(self, event: bytes) -> None:
-        """Send an event, ``data: …`` with its empty line. Waits while the client reads slower than it is sent to."""
+        """Send an event, ``data: …`` with its empty line. Waits while the client reads slower than it is sent to; raises
+        ``DeadlineExceeded`` or ``ConnectionError`` after the deadline."""
         response = self._response or await self._open()
         self._sent_at = asyncio.get_running_loop().time()
-        await response.write(event)
+        await self._within(self._deadline.remaining_s(), response.write(event))
 
     async def __aenter__(self) -> EventStream:
         self._keeper = asyncio.create_task(self._keep_alive())
@@ -84,15 +92,32 @@ class EventStream:
         self._keeper.cancel()
         await asyncio.wait([self._keeper])  # it may be in the middle of a write
         if error is None:
-            await (self._response or await self._open()).write_eof()
+            response = self._response or await self._open()
+            with contextlib.suppress(ConnectionError):  # it has all that it wanted, and closed before the end was said
+                await self._within(self._last_s(), response.write_eof())
             return False
-        if self._response is None or not isinstance(error, Exception) or isinstance(error, ConnectionError):
+        if self._response is None or not isinstance(error, Exception):
             return False
+        if isinstance(error, ConnectionError):  # nobody is there to be told, and it is nobody's fault
+            self._request[BROKEN_OFF] = CLIENT_GONE
+            return True
         shown = presentable(error, self._request)
         self._request[BROKEN_OFF] = shown.status
-        await self._response.write(self._error_event(shown))
-        await self._response.write_eof()
+        await self._within(self._last_s(), self._response.write(self._error_event(shown)))
+        await self._within(self._last_s(), self._response.write_eof())
         return True
+
+    async def _within(self, seconds: float, write: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await write
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client stopped reading") from None
+
+    def _last_s(self) -> float:
+        return max(GRACE_S, self._deadline.timeout_s - self._deadline.elapsed_s())
 
     async def _open(self) -> web.StreamResponse:
         async with self._opening:
@@ -115,5 +140,5 @@ class EventStream:
             pause = KEEP_ALIVE_S
             try:
                 await self.send(f": {self._comment()}\n\n".encode())
-            except ConnectionError:
-                return  # the handler is about to be cancelled
+            except (ConnectionError, DeadlineExceeded):
+                return  # the handler is about to be cancelled, or to say so itself

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 from modelium.values import JsonValue
 
+MOST_GENERATIONS = 1024  # that one request may ask for, over all its texts
+# Generations of one request that may be under way at once: enough to fill an engine's batch, too few to fill its queue.
+AT_ONCE = 32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from modelium.errors import TritonError
+from modelium.errors import InferenceFailed, InvalidBody, ModelGone, TritonError
 from modelium.gateway.codecs import Tensors
 from modelium.gateway.generation.values import GenerationRequest, Piece, TokenLogprob
 from modelium.values import EnginePlan, JsonValue
@@ -26,7 +26,7 @@ _ENDLESS = 2**31 - 1  # vLLM itself ends a sequence at max_model_len
 
 
 def tensors_of(request: GenerationRequest, engine: EnginePlan | None) -> Tensors:
-    """The inputs of one generation."""
+    """The inputs of one generation. Raises ``InvalidBody`` for what cannot be written down."""
     sampling: dict[str, JsonValue] = dict(request.sampling)
     if sampling.get("max_tokens") is None:
         sampling["max_tokens"] = engine.max_model_len if engine is not None else _ENDLESS
@@ -60,11 +60,12 @@ class PieceReader:
         self._alternatives = wanted if isinstance(wanted, int) else 0
 
     def piece(self, outputs: Tensors) -> Piece:
-        """What one response says. Raises ``TritonError`` when it is not one of this contract."""
+        """What one response says. Raises ``TritonError`` when it is not one of this contract, and when the engine gave up."""
         try:
             text = _first(outputs["text_output"])
             reason = _first(outputs["finish_reason"]) if "finish_reason" in outputs else b""
             logprobs = self._logprobs(_first(outputs["logprobs"])) if "logprobs" in outputs else ()
+            _check_ended_well(reason)
             count = _count(outputs, "num_output_tokens")
             return Piece(
                 text=text.decode("utf-8", "replace"),
@@ -96,13 +97,28 @@ class PieceReader:
         )
 
 
+def _check_ended_well(reason: bytes) -> None:
+    """Half an answer must not look like a whole one."""
+    match reason:
+        case b"abort":  # nobody here asked for it: the engine is being stopped
+            raise ModelGone("vLLM broke the generation off")
+        case b"error":
+            raise InferenceFailed("vLLM could not finish the generation; its log has the cause")
+
+
 def _json(value: JsonValue) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise InvalidBody(f"the parameters cannot be written as JSON: {error}") from None
 
 
 def _strings(*values: str) -> np.ndarray[Any, np.dtype[np.object_]]:
     array = np.empty(len(values), dtype=np.object_)
-    array[:] = [value.encode() for value in values]
+    try:
+        array[:] = [value.encode() for value in values]
+    except UnicodeEncodeError as error:  # JSON and templates can hold halves of a pair
+        raise InvalidBody(f"the prompt cannot be written as UTF-8: {error.reason}") from None
     return array
 
 

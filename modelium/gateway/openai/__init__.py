@@ -16,6 +16,7 @@ from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
 from modelium.gateway.openai.embeddings import Embeddings
 from modelium.gateway.openai.errors import answer_openai_errors
+from modelium.gateway.openai.template_renderer import Renderer
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -36,8 +37,9 @@ class OpenAI:
         timeout_s: float,
     ) -> None:
         self._directory = Directory(controller=controller, tool_parsers=tool_parsers)
+        self._renderer = Renderer()
         self._timeout_s = timeout_s
-        self._chat = Chat(self._directory, generator, timeout_s=timeout_s)
+        self._chat = Chat(self._directory, generator, self._renderer, timeout_s=timeout_s)
         self._completion = Completion(self._directory, generator, timeout_s=timeout_s)
         self._embeddings = Embeddings(self._directory, inference, timeout_s=timeout_s)
 
@@ -49,6 +51,10 @@ class OpenAI:
             web.get("/v1/models", self.list_models),
             web.get("/v1/models/{model:.+}", self.show_model),
         ]
+
+    async def close(self, app: web.Application) -> None:
+        """For the application's ``on_cleanup``."""
+        await self._renderer.close()
 
     async def list_models(self, request: web.Request) -> web.Response:
         return json_response({"object": "list", "data": await self._directory.list_all()})

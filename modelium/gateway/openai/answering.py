@@ -13,6 +13,7 @@ from aiohttp import web
 
 from modelium.errors import ModeliumError
 from modelium.gateway.answer import json_response
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import EventStream, Piece
 from modelium.gateway.openai.answers import DONE, Head, Json, chunk, event, usage_chunk, whole
 from modelium.gateway.openai.errors import described
@@ -50,11 +51,12 @@ async def answer_streamed(
     per_prompt: int,
     *,
     include_usage: bool,
+    deadline: Deadline,
     waiting: Callable[[], str],
 ) -> web.StreamResponse:
     """Nothing is sent before the first piece (or a second's silence), so an error up to there has its own status."""
     usage = Usage()
-    async with EventStream(request, comment=waiting, error_event=_error_event) as events:
+    async with EventStream(request, comment=waiting, error_event=_error_event, deadline=deadline) as events:
         async with aclosing(interleave(streams)) as pieces:
             async for index, piece in pieces:
                 count(usage, index // per_prompt, piece)

@@ -19,6 +19,7 @@ from modelium.gateway.openai.choices import ChatChoice
 from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
 from modelium.gateway.openai.requests import ChatRequest, parse
 from modelium.gateway.openai.sampling import max_tokens, seed_of
+from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.values import Delta
 from modelium.values import JsonValue
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 class Chat:
     """The handler."""
 
-    def __init__(self, directory: Directory, generator: Generator, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, generator: Generator, renderer: Renderer, *, timeout_s: float) -> None:
         self._directory = directory
         self._generator = generator
+        self._renderer = renderer
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -43,7 +45,11 @@ class Chat:
         form = await self._directory.chat_format(served.profile)
         # Made ready before the lease: a request that the model cannot take must not load it.
         parser = self._directory.tool_parsers.get(served.name)
-        ready = await asyncio.to_thread(ready_chat, asked, served.profile, form, parser)
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                ready = await ready_chat(asked, served.profile, form, parser, self._renderer)
+        except TimeoutError:
+            raise deadline.exceeded(" while the chat template was rendered") from None
         streams = [
             self._generator.stream(served.name, partial(_generation, asked, served, ready, index), deadline)
             for index in range(asked.choices)
@@ -59,6 +65,7 @@ class Chat:
             streams,
             asked.choices,
             include_usage=asked.include_usage,
+            deadline=deadline,
             waiting=lambda: self._generator.waiting(served.name),
         )
 

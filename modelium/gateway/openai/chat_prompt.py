@@ -12,6 +12,7 @@ from modelium.gateway.openai.reasoning import START, Thoughts, reasons
 from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import Sampling, sampling_of
 from modelium.gateway.openai.template_files import ChatFormat
+from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.tool_calls import choose_family
 from modelium.gateway.openai.tool_choice import ToolUse, tool_use_of
 from modelium.values import ModelProfile, Task
@@ -31,8 +32,10 @@ class ReadyChat:
         return ChatChoice(self.tools.reader(), Thoughts(inside=self.inside) if self.reasons else None)
 
 
-def ready_chat(request: ChatRequest, profile: ModelProfile, form: ChatFormat, tool_parser: str | None) -> ReadyChat:
-    """Renders the template, so it may take seconds: call it in a thread. Raises ``Refused``."""
+async def ready_chat(
+    request: ChatRequest, profile: ModelProfile, form: ChatFormat, tool_parser: str | None, renderer: Renderer
+) -> ReadyChat:
+    """Raises ``Refused``."""
     template = form.template(tools=bool(request.tools))
     if template is None:
         raise Refused(
@@ -50,7 +53,8 @@ def ready_chat(request: ChatRequest, profile: ModelProfile, form: ChatFormat, to
     extra = dict(request.chat_template_kwargs or {})
     if request.reasoning_effort is not None:
         extra.setdefault("reasoning_effort", request.reasoning_effort)
-    prompt = render_chat(
+    prompt = await render_chat(
+        renderer,
         template,
         conversation.messages,
         tools=tools.offered or None,

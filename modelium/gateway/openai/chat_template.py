@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-
-from jinja2 import Template, TemplateError, TemplateSyntaxError
 
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.template_limits import MAX_STRING, Environment, TemplateTooExpensive, limited
+from modelium.gateway.openai.template_renderer import Renderer
 from modelium.values import JsonValue
 
-RENDER_SECONDS = 5.0
 _END = "CONTINUE_FINAL_MESSAGE_TAG "
 
 Object = Mapping[str, JsonValue]
 
 
-def render_chat(
+async def render_chat(
+    renderer: Renderer,
     template: str,
     messages: Sequence[Object],
     *,
@@ -27,47 +24,20 @@ def render_chat(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
     variables: Object | None = None,
-    seconds: float = RENDER_SECONDS,
 ) -> str:
     """The prompt. Raises ``Refused`` with the template's own words, or when it is no template."""
     said = ""
     if continue_final_message:
         messages, said = _marked(messages)
-    try:
-        compiled = _compiled(template)
-        with limited(seconds) as budget:
-            written: list[str] = []
-            length = 0
-            for block in compiled.generate(
-                {
-                    **(variables or {}),
-                    "messages": list(messages),
-                    "tools": list(tools) if tools is not None else None,
-                    "documents": list(documents) if documents is not None else None,
-                    "add_generation_prompt": add_generation_prompt,
-                }
-            ):
-                budget.check_time()
-                written.append(block)
-                length += len(block)
-                if length > MAX_STRING:
-                    raise TemplateTooExpensive("it makes too much text")
-    except TemplateTooExpensive as error:
-        raise Refused(f"messages: this model's chat template was stopped: {error}", param="messages") from None
-    except TemplateSyntaxError as error:
-        raise Refused(f"this model's chat template is broken: line {error.lineno}: {error.message}") from None
-    except TemplateError as error:
-        raise Refused(f"messages: this model's chat template refuses them: {error.message}", param="messages") from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise Refused(f"messages: this model's chat template cannot render them: {what}", param="messages") from None
-    prompt = "".join(written)
+    given: dict[str, JsonValue] = {
+        **(variables or {}),
+        "messages": [dict(message) for message in messages],
+        "tools": [dict(tool) for tool in tools] if tools is not None else None,
+        "documents": [dict(document) for document in documents] if documents is not None else None,
+        "add_generation_prompt": add_generation_prompt,
+    }
+    prompt = await renderer.render(template, given)
     return _cut(prompt, said) if continue_final_message else prompt
-
-
-@lru_cache(maxsize=64)
-def _compiled(template: str) -> Template:
-    return Environment().from_string(template)
 
 
 def _marked(messages: Sequence[Object]) -> tuple[list[Object], str]:

@@ -12,6 +12,7 @@ from modelium.gateway.bodies import read_body
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import GenerationRequest, Generator, Piece, TokenLogprob
+from modelium.gateway.generation.values import MOST_GENERATIONS
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason
@@ -20,7 +21,7 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.requests import CompletionRequest, parse
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
 from modelium.gateway.openai.tokenizing import decode
-from modelium.values import JsonValue, ModelProfile
+from modelium.values import JsonValue, ModelProfile, Runtime, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -42,6 +43,7 @@ class Completion:
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, GENERATORS, "completions")
+        self._check(asked, served)
         prompts = await prompts_of(asked.prompt, served.profile, "prompt")
         language = served.profile.language
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
@@ -66,8 +68,20 @@ class Completion:
             streams,
             n,
             include_usage=asked.include_usage,
+            deadline=deadline,
             waiting=lambda: self._generator.waiting(served.name),
         )
+
+    def _check(self, asked: CompletionRequest, served: Served) -> None:
+        """What would fail later is refused before anything is loaded for it."""
+        prompts = 1 if isinstance(asked.prompt, str) or isinstance(next(iter(asked.prompt), ""), int) else len(asked.prompt)
+        if (wanted := prompts * asked.choices) > MOST_GENERATIONS:
+            raise Refused(f"prompt: one request makes at most {MOST_GENERATIONS} generations, found {wanted}", param="prompt")
+        if served.profile.task not in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
+            placement = self._directory.controller.status(served.name).placement
+            if placement is None or placement.runtime is not Runtime.VLLM:
+                said = f"model: {served.name!r} does {served.profile.task.value}, it does not continue texts"
+                raise Refused(f"{said}; ask POST /predict/{served.name}", param="model", code="unsupported_model")
 
 
 class _CompletionWriter:

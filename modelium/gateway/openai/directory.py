@@ -68,7 +68,7 @@ class Directory:
         return target, self.controller.status(target.model)
 
     async def chat_format(self, profile: ModelProfile) -> ChatFormat:
-        """Read once a revision, in a thread: tokenizer.json may have 30 MB."""
+        """Read once a revision, in a thread: the disk may be slow."""
         key = (profile.name, profile.fingerprint)
         found = self._formats.get(key)
         if found is None:

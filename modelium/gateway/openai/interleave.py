@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from modelium.gateway.generation import Piece
+from modelium.gateway.generation.values import AT_ONCE
 
 Stream = AsyncGenerator[Piece, None]
 _AHEAD = 64  # pieces that may wait for a slow client, in all
@@ -19,12 +20,13 @@ async def interleave(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Pie
             async for piece in stream:
                 yield 0, piece
         return
+    slots = asyncio.Semaphore(AT_ONCE)
     queue: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue(_AHEAD)
 
     async def pump(index: int, stream: Stream) -> None:
         failure: Exception | None = None
         try:
-            async with aclosing(stream):
+            async with slots, aclosing(stream):
                 async for piece in stream:
                     await queue.put((index, piece))
         except Exception as error:

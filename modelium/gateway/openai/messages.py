@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
@@ -14,10 +15,9 @@ from modelium.values import JsonValue
 
 Object = dict[str, JsonValue]
 
-# A template that walks through a message's content wants it as a list of parts; the others want a string.
-_WALKS = re.compile(
-    r"for\s+\w+\s+in\s+(content\b|[\w.]*(message|msg|\bm)\w*(\.content|\[\s*['\"]content['\"]\s*\]))",
-)
+# A template that walks through a message's content wants it as a list of parts; the others want a string. The repetitions are
+# bounded because a template is somebody's: its text must not decide how long a search takes.
+_LOOP = re.compile(r"\bfor\s{1,99}\w{1,99}\s{1,99}in\s{1,99}([\w.]{1,199})(\[\s{0,9}['\"]content['\"])?")
 _TAKES_STRINGS = re.compile(r"content['\"\]]*\s+is\s+(not\s+)?(string|iterable|sequence)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 
@@ -30,8 +30,7 @@ class Conversation:
 
 def conversation_of(messages: Sequence[Message], template: str, *, takes_images: bool) -> Conversation:
     """Raises ``Refused`` for what a part cannot be here."""
-    parts_wanted = _WALKS.search(template) is not None
-    strings_wanted = not parts_wanted or _TAKES_STRINGS.search(template) is not None
+    parts_wanted, strings_wanted = _wanted(template)
     images: list[str] = []
     made: list[Object] = []
     for index, message in enumerate(messages):
@@ -55,6 +54,26 @@ def conversation_of(messages: Sequence[Message], template: str, *, takes_images:
             one["tool_call_id"] = message.tool_call_id
         made.append(one)
     return Conversation(messages=tuple(made), images=tuple(images))
+
+
+@lru_cache(maxsize=64)
+def _wanted(template: str) -> tuple[bool, bool]:
+    """Whether the template takes contents as parts, and as strings."""
+    parts = any(_is_content(loop[1], subscripted=loop[2] is not None) for loop in _LOOP.finditer(template))
+    return parts, not parts or _TAKES_STRINGS.search(template) is not None
+
+
+def _is_content(path: str, *, subscripted: bool) -> bool:
+    """``content``, ``message.content`` or ``message["content"]``, which is subscripted.
+
+    >>> _is_content("message.content", subscripted=False), _is_content("tool.content", subscripted=False)
+    (True, False)
+    """
+    names = path.split(".") + (["content"] if subscripted else [])
+    if names[0] == "content":
+        return True
+    owners = (name.startswith("m") or "message" in name or "msg" in name for name in names)
+    return any(owner and name.startswith("content") for owner, name in zip(owners, names[1:], strict=False))
 
 
 def _content(message: Message, place: str, images: list[str], *, takes_images: bool) -> str | list[JsonValue]:

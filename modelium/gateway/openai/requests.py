@@ -7,14 +7,17 @@ their own (``UNAVAILABLE``). Any other name is a typing error and refused with t
 
 from __future__ import annotations
 
+import reprlib
 from typing import Annotated, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from modelium.errors import RequestError
-from modelium.gateway.codecs.fields import nearest
+from modelium.errors import InvalidBody, RequestError
+from modelium.gateway.codecs.fields import decoded, nearest, plain_base64
+from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.fields import Few, Many, Texts
 
 IGNORED = frozenset(
     {
@@ -39,6 +42,7 @@ UNAVAILABLE = {
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+Seed = Annotated[int, Field(ge=-(2**63), le=LAST_SEED)]
 Object = dict[str, JsonValue]
 
 
@@ -50,6 +54,22 @@ class Part(BaseModel):
     text: str | None = None
     refusal: str | None = None
     image_url: Object | str | None = None
+
+    @field_validator("image_url")
+    @classmethod
+    def _plain(cls, sent: Object | str | None) -> Object | str | None:
+        """The base64 of a data: URL as every decoder takes it; whether this URL may be sent at all is said elsewhere."""
+        url = sent.get("url") if isinstance(sent, dict) else sent
+        if not isinstance(url, str) or not url.startswith("data:") or "," not in url:
+            return sent
+        head, _, data = url.partition(",")
+        plain = f"{head},{plain_base64(data)}"
+        if data:
+            try:
+                decoded(plain, "image_url")
+            except InvalidBody as error:
+                raise ValueError(str(error)) from None
+        return {**sent, "url": plain} if isinstance(sent, dict) else plain
 
 
 class FunctionCall(BaseModel):
@@ -67,9 +87,9 @@ class Message(BaseModel):
     """Of a conversation. What clients send back with an assistant's message besides these (``refusal`` …) is ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | Many[Part] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Many[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
 
@@ -97,7 +117,7 @@ class NamedTool(BaseModel):
 
 class _AllowedTools(BaseModel):
     mode: Literal["auto", "required"]
-    tools: list[NamedTool]
+    tools: Many[NamedTool]
 
 
 class AllowedTools(BaseModel):
@@ -131,7 +151,7 @@ class StructuredOutputs(BaseModel):
     model_config = ConfigDict(extra="forbid")
     json_: Annotated[Object | str | None, Field(alias="json")] = None
     regex: str | None = None
-    choice: list[str] | None = None
+    choice: Many[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
     structural_tag: str | None = None
@@ -150,12 +170,12 @@ class Generating(_Request):
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
+    stop: str | Many[str] | None = None
+    seed: Seed | None = None
     max_tokens: Count | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float], Few] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -163,18 +183,18 @@ class Generating(_Request):
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    stop_token_ids: list[int] | None = None
-    bad_words: list[str] | None = None
-    allowed_token_ids: list[int] | None = None
+    stop_token_ids: Many[int] | None = None
+    bad_words: Many[str] | None = None
+    allowed_token_ids: Many[int] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     min_tokens: Natural | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    structured_outputs: StructuredOutputs | None = None
+    structured_outputs: Annotated[StructuredOutputs, Few] | None = None
     guided_json: Object | str | None = None
     guided_regex: str | None = None
-    guided_choice: list[str] | None = None
+    guided_choice: Many[str] | None = None
     guided_grammar: str | None = None
 
     @property
@@ -187,30 +207,30 @@ class Generating(_Request):
 
 
 class ChatRequest(Generating):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[Many[Message], Field(min_length=1)]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Tool] | None = None
+    tools: Many[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Many[Literal["text"]] | None = None
     reasoning_effort: str | None = None
     # for the chat template, in transformers' words
-    documents: list[Object] | None = None
+    documents: Many[Object] | None = None
     chat_template_kwargs: Object | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 
 
 class CompletionRequest(Generating):
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: Texts
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
 class EmbeddingRequest(_Request):
-    input: str | list[int] | list[str] | list[list[int]]
+    input: Texts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
 
@@ -230,7 +250,7 @@ def parse(kind: type[R], data: bytes) -> R:
     try:
         return kind.model_validate(known)
     except ValidationError as error:
-        raise _first(kind, error) from None
+        raise _first(error) from None
 
 
 def _means_something(kind: type[_Request], name: str, value: object) -> bool:
@@ -243,10 +263,10 @@ def _means_something(kind: type[_Request], name: str, value: object) -> bool:
         return False
     if name in UNAVAILABLE:
         raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    return True  # pydantic refuses it, beside the other faults
+    raise Refused(f"{name}: unknown parameter{nearest(name, sorted(kind.model_fields))}", param=name, code="unknown_parameter")
 
 
-def _first(kind: type[_Request], error: ValidationError) -> Refused:
+def _first(error: ValidationError) -> Refused:
     """The deepest fault of the first field that has one: of a union's branches that is the one which fitted best."""
     faults = error.errors(include_url=False, include_context=False)
     head = faults[0]["loc"][0] if faults[0]["loc"] else ""
@@ -254,8 +274,7 @@ def _first(kind: type[_Request], error: ValidationError) -> Refused:
     where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
     place = ".".join(where)
     if fault["type"] == "extra_forbidden":
-        known = nearest(where[-1], sorted(kind.model_fields)) if len(where) == 1 else ""
-        return Refused(f"{place}: unknown parameter{known}", param=place, code="unknown_parameter")
+        return Refused(f"{place}: unknown parameter", param=place, code="unknown_parameter")
     if fault["type"] == "missing":
         return Refused(f"{place}: is missing", param=place, code="missing_required_parameter")
     return Refused(f"{place}: {fault['msg']} (found {_short(fault['input'])})", param=place, code="invalid_value")
@@ -266,6 +285,12 @@ def _is_field(part: str) -> bool:
     return part.replace("_", "").isalnum() and part.islower() and part not in ("str", "int", "float", "bool", "dict", "list")
 
 
+_SHORTENED = reprlib.Repr()  # looks at the beginning only
+_SHORTENED.maxstring = _SHORTENED.maxother = 80
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    if isinstance(value, dict | list) and len(value) > 20:
+        return f"{len(value)} of them"
+    text = _SHORTENED.repr(value)
     return text if len(text) <= 80 else text[:77] + "…"

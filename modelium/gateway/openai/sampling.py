@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Generating
 from modelium.values import JsonValue
@@ -53,7 +54,7 @@ def max_tokens(request: Generating, max_model_len: int | None) -> int:
 
 def seed_of(request: Generating, index: int) -> int | None:
     """Each of n choices has a seed of its own, and the same one in the next request."""
-    return None if request.seed is None else request.seed + index
+    return None if request.seed is None else nth_seed(request.seed, index)
 
 
 def _logprobs(request: Generating) -> int | None:

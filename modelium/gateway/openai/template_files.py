@@ -6,6 +6,10 @@ Files win as they do in transformers: ``chat_template.jinja`` over ``tokenizer_c
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +21,13 @@ from modelium.analyzers.gguf_header import read_gguf
 from modelium.analyzers.verdict import NotYet, Refused
 
 _MAX_TEMPLATE_BYTES = 2**20
-_MAX_CONFIG_BYTES = 64 * 2**20  # tokenizer_config.json of some models lists every added token
+_MAX_CONFIG_BYTES = 4 * 2**20  # tokenizer_config.json of some models lists every added token
 _MAX_TOKENIZER_BYTES = 256 * 2**20
+_MAX_PROCESSOR_BYTES = 2**20
+_MAX_NAMED_FILES = 32
+_PROCESSOR = b'"post_processor"'
+_BEGINS = re.compile(rb"\s{0,99}:\s{0,99}(?=\{|null)")
+_MAX_NAMESAKES = 100  # a token of the vocabulary may have that name, and then a number
 _GGUF_KEY = "tokenizer.chat_template"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -53,7 +62,7 @@ def read_chat_format(path: Path) -> ChatFormat:
     templates |= _named(config.get("chat_template"))
     if (written := _read_text(folder / "chat_template.jinja")) is not None:
         templates = {"default": written}
-    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+    for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))[:_MAX_NAMED_FILES]:
         if (written := _read_text(file)) is not None:
             templates[file.stem] = written
     return ChatFormat(
@@ -70,6 +79,8 @@ def _in_gguf(path: Path) -> dict[str, str]:
         return {}
     try:
         facts = files[0].stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return {}
         header = read_gguf(File(name=files[0].name, path=str(files[0]), size=facts.st_size, mtime_ns=facts.st_mtime_ns))
     except (OSError, NotYet, Refused):
         return {}
@@ -103,7 +114,27 @@ def _prefix(tokenizer: Path, config: Json, bos: str) -> str:
     """What the tokenizer puts before a text. ``add_bos_token``, where written, makes the processor anew (transformers 5)."""
     if isinstance(config.get("add_bos_token"), bool):
         return bos if config["add_bos_token"] else ""
-    return first_token(_read_json(tokenizer, _MAX_TOKENIZER_BYTES).get("post_processor"))
+    return first_token(_post_processor(_read_bytes(tokenizer, _MAX_TOKENIZER_BYTES) or b""))
+
+
+def _post_processor(tokenizer: bytes) -> object:
+    """Of a tokenizer.json, of which only that part is parsed: to parse 20 MB of vocabulary stops everything for a second.
+
+    >>> _post_processor(b'{"post_processor": {"type": "ByteLevel"}, "model": {"vocab": {"post_processor": 7}}}')
+    {'type': 'ByteLevel'}
+    """
+    end = 0
+    for _ in range(_MAX_NAMESAKES):
+        if (at := tokenizer.find(_PROCESSOR, end)) < 0:
+            return None
+        end = at + len(_PROCESSOR)
+        if begins := _BEGINS.match(tokenizer, end):
+            part = tokenizer[begins.end() : begins.end() + _MAX_PROCESSOR_BYTES]
+            try:
+                return json.JSONDecoder().raw_decode(part.decode("utf-8", "ignore"))[0]
+            except (ValueError, RecursionError):
+                return None
+    return None
 
 
 def first_token(processor: object) -> str:
@@ -126,19 +157,30 @@ def first_token(processor: object) -> str:
             return ""
 
 
-def _read_text(file: Path, limit: int = _MAX_TEMPLATE_BYTES) -> str | None:
+def _read_bytes(file: Path, limit: int) -> bytes | None:
+    """None where there is no such file, or a larger one, or something else, like a pipe, of which reading waits for ever."""
     try:
-        if file.stat().st_size > limit:
-            return None
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return None
+            data = stream.read(limit + 1)
+    except OSError:
+        return None
+    return data if len(data) <= limit else None
+
+
+def _read_text(file: Path) -> str | None:
+    data = _read_bytes(file, _MAX_TEMPLATE_BYTES)
+    try:
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n") if data is not None else None
+    except UnicodeDecodeError:
         return None
 
 
-def _read_json(file: Path, limit: int = _MAX_CONFIG_BYTES) -> dict[str, object]:
-    text = _read_text(file, limit)
+def _read_json(file: Path) -> dict[str, object]:
+    data = _read_bytes(file, _MAX_CONFIG_BYTES)
     try:
-        value = orjson.loads(text) if text is not None else {}
+        value = orjson.loads(data) if data is not None else {}
     except orjson.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}

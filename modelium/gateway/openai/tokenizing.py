@@ -1,6 +1,6 @@
 """A model's tokenizer in the controller, for what only it can do: token ids enter, text leaves; texts enter, counts leave.
 
-Prompts are not tokenized here, the engine does that. Tokenizers of large models take a second and 100 MB, so few are kept.
+Prompts are not tokenized here, the engine does that. Tokenizers of large models take a second and 100 MB, so some are kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 
 from modelium.gateway.openai.errors import Refused
 from modelium.values import ModelProfile
+
+_MAX_BYTES = 256 * 2**20
 
 
 def decode(profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
@@ -42,12 +44,12 @@ def _tokenizer(profile: ModelProfile) -> Tokenizer | None:
     return _read(folder / "tokenizer.json", profile.fingerprint)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _read(file: Path, fingerprint: str) -> Tokenizer | None:
     """``fingerprint`` makes a new revision a new tokenizer."""
-    if not file.is_file():
-        return None
     try:
+        if not file.is_file() or file.stat().st_size > _MAX_BYTES:
+            return None
         tokenizer = Tokenizer.from_file(str(file))
     except Exception:  # the library raises plain Exception for whatever it cannot read
         return None

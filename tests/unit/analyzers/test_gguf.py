@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,37 @@ def test_whatever_the_bytes_there_is_a_verdict(tmp_path_factory: pytest.TempPath
     folder = lay(tmp_path_factory.mktemp("junk"), {"x.gguf": bytes(data)})
     with contextlib.suppress(NotYet, Refused):
         read_gguf(file_of(folder / "x.gguf", folder))
+
+
+@pytest.mark.parametrize("kind", ["texts in one array", "long texts", "arrays of texts", "arrays of numbers"])
+def test_a_sparse_header_that_is_endless_costs_neither_time_nor_memory(tmp_path: Path, kind: str) -> None:
+    def key(number: int) -> bytes:
+        return struct.pack("<Q", 6) + b"k%05d" % number
+
+    file = tmp_path / "x.gguf"
+    with file.open("wb") as stream:
+        if kind == "texts in one array":
+            stream.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key(0) + struct.pack("<IIQ", 9, 8, 20_000_000))
+            stream.truncate(200_000_000)
+        else:
+            body, hole = {
+                "long texts": (struct.pack("<IQ", 8, 2**20), 2**20),
+                "arrays of texts": (struct.pack("<IIQ", 9, 8, 100_000), 800_000),
+                "arrays of numbers": (struct.pack("<IIQ", 9, 11, 4096), 8 * 4096),
+            }[kind]
+            stream.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 60_000))
+            for number in range(10_000 if hole < 100_000 else 400):
+                stream.write(key(number) + body)
+                stream.seek(hole, 1)
+            stream.truncate(stream.tell() + 2**20)
+    if kind != "arrays of texts":  # which keep nothing, and are ten times slower when traced
+        tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(Refused, match="its header lies"):
+        read_gguf(file_of(file, tmp_path))
+    took, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert took < 3 and peak < 64 * 2**20
 
 
 def test_a_large_vocabulary_is_skipped(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_windows_are_found_layer_by_layer() -> None:
     letters = {**known.MISTRAL_7B_V01, "model_type": "exaone4", "sliding_window_pattern": "LLLG"}
     assert _kept(letters) == [(SLIDING, 24, 4096), (FULL, 8, None)]
     assert _kept({**known.GPT_OSS_20B, "layer_types": None}) == [(SLIDING, 12, 128), (FULL, 12, None)]
+
+
+def test_a_pattern_that_is_repeated_ends_with_the_layers() -> None:
+    neo = {"model_type": "gpt_neo", "hidden_size": 64, "num_layers": 1000, "num_heads": 4, "vocab_size": 10, "window_size": 8}
+    assert _kept({**neo, "attention_types": [[["global", "local"], 500]]}) == [(FULL, 500, None), (SLIDING, 500, 8)]
+    endless = {**neo, "attention_types": [[["global", "local"] * 5000, 1000]] * 10 + [[[], 1000]]}
+    tracemalloc.start()
+    assert _kept(endless) == [(FULL, 500, None), (SLIDING, 500, 8)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_what_is_not_attention_has_a_state_of_its_own() -> None:

@@ -131,6 +131,13 @@ def test_an_override_of_the_task_wins(tmp_path: Path) -> None:
     assert "ONNX" in unsupported(folder, override=ModelOverride(task=Task.TENSORS)).why
 
 
+def test_an_override_of_the_task_keeps_what_only_vllm_has_code_for(tmp_path: Path) -> None:
+    folder = drop(tmp_path / "m", {"architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "vocab_size": 10})
+    plain = profile(folder)
+    assert plain.library == "vllm"
+    assert profile(folder, ModelOverride(task=Task.TEXT_GENERATION)).library == "vllm"
+
+
 # -- custom code -------------------------------------------------------------------------------------------------------
 
 CUSTOM = _config(

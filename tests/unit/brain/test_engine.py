@@ -10,10 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.engine import TooBig, plan_engine
+from modelium.brain.engine import TooBig, fit_engine, plan_engine
 from modelium.brain.engine_memory import CUDA_CONTEXT_BYTES, activations, lora_rank, weights
-from modelium.brain.engine_settings import divides
-from modelium.values import Adapter, Device, EnginePlan, JsonValue, LanguageModel, ModelOverride, ModelProfile, Policies
+from modelium.brain.engine_settings import BY_HAND, divides
+from modelium.values import (
+    Adapter,
+    AttentionKind,
+    Device,
+    EnginePlan,
+    JsonValue,
+    LanguageModel,
+    LayerGroup,
+    ModelOverride,
+    ModelProfile,
+    Policies,
+)
 from tests.unit.brain.languages import (
     DEEPSEEK_V3,
     FULL,
@@ -23,6 +34,7 @@ from tests.unit.brain.languages import (
     LLAMA_70B,
     MAMBA,
     QWEN_HALF_B,
+    RECURRENT,
     TINY,
     accelerator,
     group,
@@ -191,6 +203,64 @@ def test_tensor_parallelism_chosen_by_hand() -> None:
     assert made.devices == ("cuda:0", "cuda:1")
     refused = _refusal(QWEN_HALF_B, accelerator(0), tensor_parallel_size=2)
     assert "tensor_parallel_size 2, and there are 1 equal devices" in refused.reason
+    refused = _refusal(QWEN_HALF_B, *(accelerator(i) for i in range(3)), tensor_parallel_size=3)
+    assert refused.reason.endswith("14 attention heads and 2 KV heads; possible are 2")
+
+
+def test_a_share_by_hand_of_all_that_models_may_use_takes_the_whole_budget() -> None:
+    device = replace(accelerator(), budget_bytes=72 * GIB)
+    made = _plan(LLAMA_8B, device, gpu_memory_utilization=0.9)
+    assert made.total_bytes == device.budget_bytes, "the context has no room of its own in it"
+    refused = _refusal(LLAMA_8B, device, gpu_memory_utilization=0.925)
+    assert refused.by_hand and refused.short_bytes == 2 * GIB
+    assert "2.0 GiB too much; set it to 0.9 at most, or raise devices.gpu_memory_fraction" in refused.reason
+    override = ModelOverride(engine_args={"gpu_memory_utilization": 0.9}, memory_bytes=40 * GIB)
+    against = plan_engine(LLAMA_8B, [device], override=override)
+    assert isinstance(against, TooBig) and "set it to 0.5 at most, or raise memory" in against.reason
+
+
+def test_memory_by_hand_above_the_budget_is_refused() -> None:
+    for device in (accelerator(), host(budget=20 * GIB)):
+        refused = plan_engine(TINY, [device], override=ModelOverride(memory_bytes=100 * GIB))
+        assert isinstance(refused, TooBig) and refused.needed_bytes == 100 * GIB
+        assert "memory says 100.0 GiB" in refused.reason and "at most" in refused.reason
+
+
+def test_what_vllm_would_refuse_to_start_with_is_refused_before() -> None:
+    assert "set it to 131072 at most" in _refusal(LLAMA_8B, accelerator(), max_model_len=131_073).reason
+    assert _plan(LLAMA_8B, accelerator(), max_model_len=131_073, hf_overrides={"rope_scaling": {}}).max_model_len == 131_073
+    refused = _refusal(LLAMA_8B, accelerator(), kv_cache_memory_bytes=16 * GIB - 1)
+    assert f"one request of 131,072 tokens takes {16 * GIB}" in refused.reason and refused.short_bytes == 1
+    assert _plan(LLAMA_8B, accelerator(), kv_cache_memory_bytes=16 * GIB).kv_bytes == 16 * GIB
+    assert _refusal(GEMMA_3_4B, accelerator(), kv_cache_memory_bytes=1000).by_hand
+
+
+def test_a_cache_by_hand_that_is_too_small_on_one_device_may_do_on_two() -> None:
+    two = [accelerator(i, gib=24) for i in range(2)]
+    made = _plan(LLAMA_8B, *two, kv_cache_memory_bytes=9 * GIB)
+    assert len(made.devices) == 2
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [group(AttentionKind.NONE, 4), group(RECURRENT, 4, state_bytes=0), group(AttentionKind.CROSS, 4, 2, 64)],
+)
+def test_a_model_whose_requests_cost_no_cache_is_planned(layers: LayerGroup) -> None:
+    model = llm("m", 10_000_000, language(layers))
+    for device in (host(), accelerator()):
+        for floor in (0, 64 * MIB):
+            policies = Policies(kv_floor_bytes=floor)
+            assert _plan(model, device, policies=policies).kv_bytes >= max(floor, 1)
+            assert fit_engine(model, [device], policies=policies, requests=1) is not None
+            assert isinstance(plan_engine(model, [replace(device, budget_bytes=MIB)], policies=policies), TooBig)
+
+
+def test_the_lines_say_what_was_set_by_hand() -> None:
+    made = _plan(LLAMA_8B, accelerator(0), accelerator(1), tensor_parallel_size=2, gpu_memory_utilization=0.5)
+    reasons = {line.name: line.reason for line in made.lines}
+    assert all(reasons[name].startswith(BY_HAND) for name in ("tensor_parallel_size", "gpu_memory_utilization"))
+    cached = _plan(TINY, host(), kv_cache_memory_bytes=GIB)
+    assert {line.name: line.reason for line in cached.lines}["kv_cache_memory_bytes"] == BY_HAND
 
 
 def test_custom_code_is_trusted_only_when_the_user_allowed_it() -> None:
@@ -323,7 +393,7 @@ def test_layers_of_every_kind_can_be_planned(spoken: LanguageModel, length: int,
 
 @given(_models, st.integers(128, 4000), st.integers(0, 4000))
 def test_a_longer_context_never_takes_less(model: ModelProfile, length: int, more: int) -> None:
-    device = accelerator(gib=100_000)
+    device, model = accelerator(gib=100_000), _with_language(model, context_length=None)
     short = _plan(model, device, max_model_len=length)
     long = _plan(model, device, max_model_len=length + more)
     assert short.total_bytes - short.activation_bytes - short.graph_bytes <= long.total_bytes + 64 * MIB
@@ -332,7 +402,7 @@ def test_a_longer_context_never_takes_less(model: ModelProfile, length: int, mor
 
 @given(_models, st.integers(1, 8), st.integers(0, 8))
 def test_more_sequences_never_take_less(model: ModelProfile, few: int, more: int) -> None:
-    device = accelerator(gib=100_000)
+    device, model = accelerator(gib=100_000), _with_language(model, context_length=None)
     one = _plan(model, device, max_num_seqs=few, max_model_len=512)
     assert one.total_bytes <= _plan(model, device, max_num_seqs=few + more, max_model_len=512).total_bytes
 

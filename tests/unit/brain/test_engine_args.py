@@ -107,7 +107,8 @@ def test_the_plans_of_all_kinds_of_models_write_the_keys_of_the_source_and_no_ot
         ("max_model_len", 8192),
         ("gpu_memory_utilization", 1),
         ("gpu_memory_utilization", 0.5),
-        ("kv_cache_memory_bytes", None),
+        ("kv_cache_memory_bytes", 2**30),
+        ("hf_token", None),
         ("enforce_eager", True),
         ("dtype", "half"),
         ("hf_overrides", {"rope_theta": 1e6}),
@@ -136,7 +137,12 @@ def test_what_vllm_takes_is_taken(name: str, value: JsonValue) -> None:
         ("max_model_len", 8192.0, "must be a whole number"),
         ("max_model_len", True, "must be a whole number"),
         ("max_model_len", 0, "at least 1"),
-        ("kv_cache_memory_bytes", "2GiB", "must be a whole number or null"),
+        ("kv_cache_memory_bytes", "2GiB", "must be a whole number, not '2GiB'"),
+        ("prefill_context_parallel_size", 2, "tensor_parallel_size alone"),
+        ("decode_context_parallel_size", 2, "tensor_parallel_size alone"),
+        ("num_gpu_blocks_override", 1000, "say kv_cache_memory_bytes"),
+        ("cpu_offload_gb", 50, "is in no plan"),
+        ("kv_offloading_size", 100, "is in no plan"),
         ("enforce_eager", "true", "must be true or false"),
         ("gpu_memory_utilization", 0, "above 0"),
         ("gpu_memory_utilization", 1.5, "at most 1"),
@@ -147,6 +153,12 @@ def test_what_vllm_takes_is_taken(name: str, value: JsonValue) -> None:
 def test_what_vllm_would_refuse_is_refused_with_a_sentence(name: str, value: JsonValue, words: str) -> None:
     fault = find_fault(name, value)
     assert fault is not None and words in fault
+
+
+def test_null_is_refused_for_whatever_is_planned() -> None:
+    """It would be written over the plan's value."""
+    for name in written_in_the_source() - {"enable_lora", "trust_remote_code"} | {"block_size"}:
+        assert find_fault(name, None) == "must not be null: without it, Modelium plans it", name
 
 
 def test_a_name_that_only_a_container_knows_is_told_from_one_that_nobody_knows() -> None:

@@ -198,6 +198,27 @@ def test_too_big_is_said_with_what_would_help() -> None:
     assert fits is not None and fits.verb is Verb.LOAD
 
 
+def test_a_share_by_hand_that_no_device_can_ever_give_is_refused_rather_than_waited_for() -> None:
+    device = replace(accelerator(), budget_bytes=72 * GIB)
+    for share, verb in ((0.9, Verb.LOAD), (0.91, Verb.REFUSE)):
+        overrides = {"llama-8b": ModelOverride(engine_args={"gpu_memory_utilization": share})}
+        decision = _only(plan(_world(_wants(LLAMA_8B), devices=(device,), overrides=overrides)), "llama-8b")
+        assert decision.verb is verb, decision.reason
+    assert decision.rule == "plan.2" and decision.reason.startswith("engine_args say gpu_memory_utilization 0.91")
+    overrides = {"llama-8b": ModelOverride(memory_bytes=73 * GIB)}
+    decision = _only(plan(_world(_wants(LLAMA_8B), devices=(device,), overrides=overrides)), "llama-8b")
+    assert decision.verb is Verb.REFUSE and decision.reason.startswith("memory says 73.0 GiB, 1.0 GiB more than cuda:0 has")
+
+
+def test_a_model_that_brings_out_a_defect_is_refused_and_the_others_are_planned() -> None:
+    assert TINY.language is not None
+    broken = replace(TINY, name="broken", language=replace(TINY.language, hidden_size="a text"))  # type: ignore[arg-type]
+    made = plan(_world(_wants(broken, demand_since=NOW - 9), _wants(TINY), devices=(host(),)))
+    refused = _only(made, "broken")
+    assert (refused.verb, refused.rule) == (Verb.REFUSE, "plan.0") and "a defect of Modelium: TypeError" in refused.reason
+    assert _only(made, "tiny").verb is Verb.LOAD
+
+
 def test_a_device_and_a_number_of_devices_chosen_by_hand() -> None:
     devices = (accelerator(0), accelerator(1))
     overrides = {"qwen-0.5b": ModelOverride(device="cuda:1")}
@@ -226,6 +247,15 @@ def test_memory_by_hand_is_kept_free_for_an_engine() -> None:
 def test_vllm_batches_by_itself() -> None:
     assert choose_batch_size(TINY, ModelOverride(max_batch_size=8), Runtime.VLLM) == 0
     assert choose_batch_size(profile(), ModelOverride(), Runtime.PYTHON) == 32
+
+
+def test_two_hundred_requests_for_different_models_do_not_hold_up_a_pass() -> None:
+    views = [_wants(replace(LLAMA_8B, name=f"m{i}")) for i in range(200)]
+    observed = _world(*views, devices=(accelerator(),))
+    started = time.process_time()
+    made = plan(observed)
+    assert time.process_time() - started < 0.5
+    assert [each.verb for each in made.decisions].count(Verb.WAIT) == 199
 
 
 def test_two_thousand_unloaded_folders_do_not_hold_up_a_pass() -> None:

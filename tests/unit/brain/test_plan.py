@@ -89,6 +89,21 @@ def test_nobody_is_pushed_out_in_vain() -> None:
     assert "nothing there may be evicted" in reason and "busy kept: idle for 0 s" in reason
 
 
+def test_a_discovery_does_not_take_the_room_that_a_request_waits_for() -> None:
+    busy = loaded("busy", 5 * GIB)
+    asked, found = wanted("asked", 4 * GIB), wanted("found", GIB, demand=Demand.DISCOVERY)
+    made = plan(world(busy, asked, found))
+    assert _verbs(made) == {"asked": ("wait", "plan.6"), "found": ("wait", "plan.4")}
+    assert plan(world(busy, found)).actions[0].model == "found"
+    assert plan(world(busy, asked, wanted("also asked", GIB))).actions[0].model == "also asked"
+
+
+def test_who_holds_the_room_is_named_also_while_it_loads() -> None:
+    loading = loaded("slow", 6 * GIB, state=State.LOADING)
+    [waits] = plan(world(loading, wanted("asked", 4 * GIB))).decisions
+    assert "slow is LOADING" in waits.reason and "other programs" not in waits.reason
+
+
 def test_a_discovery_pushes_nobody_out() -> None:
     made = plan(world(loaded("idle", 7 * GIB, idle_s=400), wanted("m", 4 * GIB, demand=Demand.DISCOVERY)))
     assert _verbs(made) == {"m": ("wait", "plan.4")}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from modelium.gateway.openai.chat_template import render_chat
@@ -16,10 +18,12 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.messages import conversation_of
 from modelium.gateway.openai.requests import Message
 from modelium.gateway.openai.template_files import first_token, read_chat_format
+from modelium.gateway.openai.template_renderer import Renderer
 from tests.unit.analyzers.gguf_files import LLAMA, gguf
 
 from .chat_styles import STYLES
 
+with_shared_renderer = pytest.mark.asyncio(loop_scope="module")
 transformers_render: Any = render_jinja_template
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": "f", "description": "<&> é", "parameters": {"type": "object", "properties": {}}}}
@@ -37,9 +41,17 @@ TALK: list[Any] = [
 ]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def renderer() -> AsyncIterator[Renderer]:
+    running = Renderer()
+    yield running
+    await running.close()
+
+
+@with_shared_renderer
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("tools", [None, TOOLS])
-def test_the_prompt_is_what_transformers_makes(style: str, tools: list[Any] | None) -> None:
+async def test_the_prompt_is_what_transformers_makes(renderer: Renderer, style: str, tools: list[Any] | None) -> None:
     template = STYLES[style]
     if "tools |" in template and tools is None:
         tools = TOOLS
@@ -49,25 +61,27 @@ def test_the_prompt_is_what_transformers_makes(style: str, tools: list[Any] | No
         [theirs], _ = transformers_render(
             [TALK], tools=tools, documents=documents, chat_template=template, add_generation_prompt=prompted, **variables
         )
-        ours = render_chat(
-            template, TALK, tools=tools, documents=documents, add_generation_prompt=prompted, variables=variables
+        ours = await render_chat(
+            renderer, template, TALK, tools=tools, documents=documents, add_generation_prompt=prompted, variables=variables
         )
         assert ours == theirs
 
 
+@with_shared_renderer
 @pytest.mark.parametrize("text", ["An answer that", "one with space behind \n", " before"])
 @pytest.mark.parametrize("style", ["chatml", "llama 3"])
-def test_a_last_message_is_continued_as_transformers_does(style: str, text: str) -> None:
+async def test_a_last_message_is_continued_as_transformers_does(renderer: Renderer, style: str, text: str) -> None:
     talk: list[Any] = [*TALK[:2], {"role": "assistant", "content": text}]
     [theirs], _ = transformers_render(
         [talk], chat_template=STYLES[style], continue_final_message=True, add_generation_prompt=False, bos_token="<s>"
     )
-    ours = render_chat(
-        STYLES[style], talk, continue_final_message=True, add_generation_prompt=False, variables={"bos_token": "<s>"}
+    ours = await render_chat(
+        renderer, STYLES[style], talk, continue_final_message=True, add_generation_prompt=False, variables={"bos_token": "<s>"}
     )
     assert ours == theirs
 
 
+@with_shared_renderer
 @pytest.mark.parametrize(
     ("template", "words"),
     [
@@ -77,40 +91,24 @@ def test_a_last_message_is_continued_as_transformers_does(style: str, text: str)
         ("{{ messages + 1 }}", "TypeError"),
         ("{{ messages.append(1) }}", "refuses them"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "refuses them"),
+        ("{% for a in 'b' %}" * 25 + "{% endfor %}" * 25, "broken: too many statically nested blocks"),
+        ("{{ '\\ud800' }}", "cannot render them: UnicodeEncodeError"),
     ],
 )
-def test_what_a_template_refuses_is_said_in_its_words(template: str, words: str) -> None:
+async def test_what_a_template_refuses_is_said_in_its_words(renderer: Renderer, template: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        render_chat(template, TALK)
+        await render_chat(renderer, template, TALK)
 
 
-@pytest.mark.parametrize(
-    "bomb",
-    [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{% for c in 'aaaaaaaaaa' recursive %}{{ loop('aaaaaaaaaa') }}{% endfor %}",
-        "{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
-        "{{ 'a' * 10 ** 10 }}",
-        "{{ [0] * 10 ** 10 }}",
-        "{{ 10 ** 10 ** 8 | int ** 9 ** 9 }}",
-        "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-        "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
-        "{{ 'a' | center(10 ** 10) }}",
-        "{{ 'a'.ljust(10 ** 10) }}",
-        "{{ '%1000000000d' % 1 }}",
-        "{{ '{:1000000000}'.format(1) }}",
-        "{{ 'a' | replace('a', 'b' * 1000000) | replace('b', 'c' * 1000000) }}",
-        "{{ range(10 ** 9) | list }}",
-        "{{ messages | tojson(indent=10 ** 8) }}",
-        "{% set s %}{% for i in range(100000) %}{{ 'a' * 10000 }}{% endfor %}{% endset %}{{ s }}",
-        "{{ lipsum(n=10 ** 6) }}",
-    ],
-)
-def test_a_hostile_template_neither_hangs_nor_fills_the_controller(bomb: str) -> None:
-    started = monotonic()
-    with pytest.raises(Refused):
-        render_chat(bomb, TALK, seconds=0.2)
-    assert monotonic() - started < 2
+@with_shared_renderer
+async def test_a_long_chat_collected_in_a_variable_is_rendered(renderer: Renderer) -> None:
+    talk: list[Any] = [{"role": "user", "content": "x" * 1000}] * 1000
+    template = (
+        "{% set ns = namespace(text='') %}"
+        "{% for message in messages %}{% set ns.text = ns.text + message.content %}{% endfor %}"
+        "{{ ns.text }}"
+    )
+    assert await render_chat(renderer, template, talk) == "x" * 1_000_000
 
 
 # -- folders -------------------------------------------------------------------------------------------------------
@@ -153,6 +151,30 @@ def test_a_gguf_file_carries_its_own_template(tmp_path: Path) -> None:
     assert read_chat_format(tmp_path / "model.gguf").template(tools=False) == "beside"
 
 
+def test_what_is_no_file_is_no_template(tmp_path: Path) -> None:
+    for name in ("chat_template.jinja", "tokenizer_config.json", "model.gguf"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "additional_chat_templates" / "rag.jinja").mkdir(parents=True)
+    assert dict(read_chat_format(tmp_path).templates) == {}
+
+
+def test_the_token_before_every_text_is_found_in_the_midst_of_a_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("x")
+    processor = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}]}
+    vocabulary = {"post_processor": 1, "é": 2, '"post_processor": {': 3}
+    tokenizer: dict[str, object] = {
+        "added_tokens": [],
+        "model": {"vocab": vocabulary},
+        "post_processor": processor,
+        "decoder": None,
+    }
+    for indent in (None, 2):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=indent), encoding="utf-8")
+        assert read_chat_format(tmp_path).prefix == "<s>"
+    (tmp_path / "tokenizer.json").write_text('{"post_processor": {"type": ' + "[" * 100_000)
+    assert read_chat_format(tmp_path).prefix == ""
+
+
 @pytest.mark.parametrize(
     ("processor", "token"),
     [
@@ -184,6 +206,13 @@ def test_contents_fit_the_template() -> None:
     listed = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert made(walks + "developer") == [("developer", [{"type": "text", "text": "d"}]), ("user", listed)]
     assert made(walks + "{% if message.content is string %}") == [("system", "d"), ("user", listed)]
+
+
+def test_a_long_template_is_looked_through_at_once() -> None:
+    started = monotonic()
+    for template in ("for x in " + "message" * 150_000, "for m in m" * 100_000, "for " + " " * 10**6, "content is " * 100_000):
+        conversation_of([Message(role="user", content="x")], template, takes_images=False)
+    assert monotonic() - started < 2
 
 
 def test_arguments_of_earlier_calls_are_objects() -> None:

@@ -30,7 +30,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import triton_python_backend_utils as pb_utils  # noqa: E402
-from vllm_backend import environment, processes, tensors  # noqa: E402
+from vllm_backend import entry, environment, processes, tensors  # noqa: E402
 from vllm_backend.engine import Engine  # noqa: E402
 from vllm_backend.errors import BadRequest, EngineDead  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
@@ -72,8 +72,8 @@ class TritonPythonModel:
         if not pb_utils.using_decoupled_model_transaction_policy(self._config):
             raise ValueError("vLLM Triton backend must be configured to use decoupled model transaction policy")
         directory = Path(pb_utils.get_model_dir())
-        arguments = _read_json(directory / "model.json", "containing vllm engine args must be provided")
-        self._adapters = _adapters(arguments, directory)
+        arguments = entry.read_engine_args(directory)
+        self._adapters = entry.read_adapters(directory, arguments)
         arguments["enable_lora"] = self._adapters is not None
         environment.prepare(
             self._name,
@@ -122,6 +122,8 @@ class TritonPythonModel:
                 self._engine.run(self._answer(exchange, tensors.read(request, pb_utils.get_input_tensor_by_name)))
             except BadRequest as error:
                 exchange.send(_error(str(error), pb_utils.TritonError.INVALID_ARG), last=True)
+            except Exception as error:
+                self._fail(exchange, error)
 
     def finalize(self) -> None:
         """Wait for what is under way, then end the engine; within the time, whatever hangs."""
@@ -162,7 +164,7 @@ class TritonPythonModel:
             try:
                 self._metrics = Metrics(
                     pb_utils,
-                    {"model": self._name, "version": args["model_version"]},
+                    {"model": self._name, "version": args["model_version"], "engine": str(os.getpid())},
                     context=compat.max_model_len(self._engine.llm),
                     unfinished=lambda: compat.unfinished(self._engine.llm),
                 )
@@ -183,6 +185,8 @@ class TritonPythonModel:
                 await self._embed(exchange, ask)
             else:
                 await self._generate(exchange, ask)
+            if not exchange.closed:
+                raise RuntimeError("the engine ended it without a last output")
         except asyncio.CancelledError:
             exchange.send(_error("Request was cancelled", pb_utils.TritonError.CANCELLED), last=True)
         except BadRequest as error:
@@ -190,8 +194,12 @@ class TritonPythonModel:
         except EngineDead as error:
             exchange.send(_error(f"{_UNHEALTHY}: {self._log.cause() or error}", pb_utils.TritonError.UNAVAILABLE), last=True)
         except Exception as error:
-            pb_utils.Logger.log_error(f"[{self._name}] a request failed: {traceback.format_exc()}")
-            exchange.send(_error(f"Error generating stream: {error}", pb_utils.TritonError.INTERNAL), last=True)
+            self._fail(exchange, error)
+
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """An exchange that nobody ends would stay for ever, and its client with it."""
+        pb_utils.Logger.log_error(f"[{self._name}] a request failed: {''.join(traceback.format_exception(error))}")
+        exchange.send(_error(f"Error generating stream: {error}", pb_utils.TritonError.INTERNAL), last=True)
 
     async def _generate(self, exchange: Exchange, ask: Ask) -> None:
         self._require("generate")
@@ -201,7 +209,7 @@ class TritonPythonModel:
         params = self._compat.sampling_params(values, stream=ask.stream)
         prompt: dict[str, Any] = {"prompt": ask.prompt}
         if ask.images:
-            prompt["multi_modal_data"] = {"image": list(ask.images)}
+            prompt["multi_modal_data"] = {"image": await asyncio.to_thread(tensors.decode, ask.images)}
         responses = Responses(ask, params.n)
         outputs = self._compat.generate(self._engine.llm, prompt, params, uuid.uuid4().hex, lora)
         try:
@@ -264,25 +272,6 @@ class TritonPythonModel:
 
     def _parameter(self, name: str) -> str:
         return str(self._config.get("parameters", {}).get(name, {}).get("string_value", ""))
-
-
-def _read_json(path: Path, why: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path.name}' {why} in '{path.parent}'")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"'{path}' has to be a JSON object")
-    return value
-
-
-def _adapters(arguments: dict[str, Any], directory: Path) -> dict[str, str] | None:
-    """Name → folder; None when the engine has no LoRA."""
-    if str(arguments.get("enable_lora", "")).lower() != "true":
-        return None
-    path = directory / "multi_lora.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"Triton backend cannot find {path}.")
-    return _read_json(path, "")
 
 
 def _leave_within(seconds: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from modelium.gateway.openai.tool_calls.formats import (
     Read,
     read_json,
+    read_keyed,
     read_named,
     read_numbered,
     read_pythonic,
@@ -52,7 +53,7 @@ _ALL = (
         end="<|action_end|>", special=True, hints=("<|action_start|>",),
     ),
     Family(name="qwen3_coder", read=read_tagged, starts=("<tool_call>",), end="</tool_call>", hints=("<function=",)),
-    Family(name="glm45", read=read_tagged, starts=("<tool_call>",), end="</tool_call>", hints=("<arg_key>",)),
+    Family(name="glm45", read=read_keyed, starts=("<tool_call>",), end="</tool_call>", hints=("<arg_key>",)),
     Family(name="jamba", read=read_json, starts=("<tool_calls>",), end="</tool_calls>", hints=("<tool_calls>",)),
     Family(name="granite", read=read_json, starts=("<|tool_call|>", "<tool_call>"), hints=("<|tool_call|>",), special=True),
     Family(name="hermes", read=read_tagged, starts=("<tool_call>",), end="</tool_call>", hints=("<tool_call>",)),

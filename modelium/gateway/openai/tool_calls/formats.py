@@ -1,7 +1,7 @@
 """How families of models write tool calls: a stretch of generated text enters, the calls in it leave, or None: it is no call.
 
 Each reader takes what stands between the family's markers. Models make mistakes, so a reader that cannot read says so and the
-stretch stays text.
+stretch stays text. What a model writes may be long, so nothing here looks at it more than a few times over.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 
 import orjson
 
@@ -27,34 +28,57 @@ class Call:
 
 Read = Callable[[str], "list[Call] | None"]
 _DECODER = json.JSONDecoder(strict=False)  # models write newlines into strings
+_BETWEEN = re.compile(r"[\s;]*")
 
 
+def _careful(read: Read) -> Read:
+    """What cannot be JSON in an answer (Infinity, half a character, too deep a nesting) makes no call."""
+
+    @wraps(read)
+    def careful(body: str) -> list[Call] | None:
+        try:
+            return read(body)
+        except (ValueError, RecursionError):
+            return None
+
+    return careful
+
+
+@_careful
 def read_json(body: str) -> list[Call] | None:
     """One object or a list of them, or several after another: ``{"name": …, "arguments": …}`` (or ``parameters``)."""
     values: list[object] = []
-    rest = body.strip().removesuffix(";")
-    while rest:
-        cut = _decode(rest)
-        if cut is None:
-            return None
-        value, rest = cut
+    at = _skip(body, 0)
+    while at < len(body):
+        value, end = _DECODER.raw_decode(body, at)
         values += value if isinstance(value, list) else [value]
-        rest = rest.lstrip().removeprefix(";").lstrip()
+        at = _skip(body, end)
     return _calls(values)
 
 
+def _skip(body: str, at: int) -> int:
+    found = _BETWEEN.match(body, at)
+    return found.end() if found is not None else at
+
+
+@_careful
 def read_tagged(body: str) -> list[Call] | None:
     """What ``<tool_call>`` encloses: JSON (Hermes, Qwen), parameters as tags (Qwen3-Coder), keys and values (GLM-4.5)."""
     if "<function=" in body:
         return _read_function_tags(body)
-    if "<arg_key>" in body or re.fullmatch(r"\s*[\w.-]+\s*", body):
+    if "<arg_key>" in body:
         return _read_argument_tags(body)
     return read_json(body)
 
 
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter=([^>\s]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
-_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+@_careful
+def read_keyed(body: str) -> list[Call] | None:
+    """GLM-4.5: as above, and a name alone is a call without arguments."""
+    return _read_argument_tags(body) if re.fullmatch(r"\s*[\w.-]+\s*", body) else read_tagged(body)
+
+
+_FUNCTION = re.compile(r"<function=([^>\s]{1,256})>(.*?)(?:</function>|\Z)", re.DOTALL)
+_PARAMETER = re.compile(r"<parameter=([^>\s]{1,256})>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
 
 
 def _read_function_tags(body: str) -> list[Call] | None:
@@ -65,10 +89,27 @@ def _read_function_tags(body: str) -> list[Call] | None:
 
 
 def _read_argument_tags(body: str) -> list[Call] | None:
+    """``name``, then ``<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`` again and again; the last may be unfinished."""
     name = body.partition("<arg_key>")[0].strip()
-    return [_call(name, {key.strip(): _value(text) for key, text in _ARGUMENT.findall(body)})] if name else None
+    arguments: dict[str, JsonValue] = {}
+    at = len(body) if not name else 0
+    while (key := _between(body, "<arg_key>", "</arg_key>", at)) is not None:
+        value = _between(body, "<arg_value>", "</arg_value>", key[1])
+        if value is None:
+            break
+        arguments[key[0].strip()] = _value(value[0])
+        at = value[1]
+    return [_call(name, arguments)] if name else None
 
 
+def _between(body: str, start: str, end: str, at: int) -> tuple[str, int] | None:
+    """The text from the next ``start`` to the ``end`` after it, and where that ends."""
+    begin = body.find(start, at)
+    stop = body.find(end, begin + len(start)) if begin >= 0 else -1
+    return (body[begin + len(start) : stop], stop + len(end)) if stop >= 0 else None
+
+
+@_careful
 def read_named(body: str) -> list[Call] | None:
     """Mistral: a JSON list, or ``name{…}``, ``name[ARGS]{…}``, ``name[CALL_ID]…[ARGS]{…}``."""
     if body.lstrip().startswith(("[{", "{", "[ {")):
@@ -78,6 +119,7 @@ def read_named(body: str) -> list[Call] | None:
     return _with_object(name, brace + tail)
 
 
+@_careful
 def read_separated(body: str) -> list[Call] | None:
     """DeepSeek: ``function<｜tool▁sep｜>name`` and JSON in a fence (V3, R1), or ``name<｜tool▁sep｜>{…}`` (V3.1)."""
     kind, _, rest = body.partition("<｜tool▁sep｜>")
@@ -87,17 +129,19 @@ def read_separated(body: str) -> list[Call] | None:
     return _with_object(kind.strip(), rest)
 
 
+@_careful
 def read_numbered(body: str) -> list[Call] | None:
     """Kimi K2: ``functions.name:0<|tool_call_argument_begin|>{…}``."""
     name, _, rest = body.partition("<|tool_call_argument_begin|>")
     return _with_object(name.strip().removeprefix("functions.").partition(":")[0], rest)
 
 
+@_careful
 def read_pythonic(body: str) -> list[Call] | None:
     """Llama 4, and others that write Python: ``[name(key=value), …]``, values being literals."""
     try:
         tree = ast.parse(body.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):  # the last is CPython's own mistake
         return None
     called = tree.elts if isinstance(tree, ast.List) else [tree]
     made: list[Call] = []
@@ -138,17 +182,10 @@ def _value(text: str) -> JsonValue:
 
 
 def _with_object(name: str, text: str) -> list[Call] | None:
-    cut = _decode(text.strip()) if name else None
-    return [_call(name, cut[0])] if cut is not None and isinstance(cut[0], dict) else None
-
-
-def _decode(text: str) -> tuple[object, str] | None:
-    """The JSON value at the beginning, and what follows it."""
-    try:
-        value, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
+    if not name:
         return None
-    return value, text[end:]
+    value, _ = _DECODER.raw_decode(text.strip())
+    return [_call(name, value)] if isinstance(value, dict) else None
 
 
 def _calls(values: Sequence[object]) -> list[Call] | None:
@@ -170,4 +207,7 @@ def _calls(values: Sequence[object]) -> list[Call] | None:
 
 
 def _call(name: str, arguments: object) -> Call:
-    return Call(name=name, arguments=json.dumps(arguments, ensure_ascii=False))
+    """Raises ``ValueError`` for what JSON or UTF-8 has no words for."""
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    (name + text).encode()
+    return Call(name=name, arguments=text)

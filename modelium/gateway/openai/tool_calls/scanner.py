@@ -14,15 +14,16 @@ Found = str | Call
 
 
 class Scanner:
-    """One generation's text. Space around calls belongs to nobody and is dropped."""
+    """One generation's text. Space around calls belongs to nobody and is dropped; what turns out to be none stays as it was."""
 
-    __slots__ = ("_begun", "_buffer", "_called", "_family", "_inside")
+    __slots__ = ("_begun", "_buffer", "_called", "_family", "_inside", "_space")
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self._buffer = ""
         self._begun = False  # something other than space was seen
         self._called = False
+        self._space = ""  # before the start marker of that call
         self._inside: str | None = None  # the start marker of the call that the buffer is in ("" for an opening)
 
     def feed(self, text: str) -> list[Found]:
@@ -63,6 +64,7 @@ class Scanner:
         """Does the text begin with a call? Decided at its first character that is no space."""
         stripped = self._buffer.lstrip()
         if any(stripped.startswith(opening) for opening in self._family.openings):
+            self._space = self._buffer[: len(self._buffer) - len(stripped)]
             self._buffer, self._inside, self._begun = stripped, "", True
             return True
         return False
@@ -74,7 +76,8 @@ class Scanner:
         if kept:
             self._begun = True
             yield kept
-        self._buffer = rest if at_marker else text[len(kept) :] + rest
+        self._space = text[len(kept) :]
+        self._buffer = rest if at_marker else self._space + rest
 
     def _held(self) -> int:
         """How much of the buffer's end may be the beginning of a marker."""
@@ -105,6 +108,7 @@ class Scanner:
         start, self._inside = self._inside or "", None
         calls = self._family.read(body)
         if calls is None:
-            return [start + body + marker] if (start + body + marker) else []
+            given_back = self._space + start + body + marker
+            return [given_back] if given_back else []
         self._called = True
         return list(calls)

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -52,14 +52,6 @@ def engine_args(given: Mapping[str, Any]) -> AsyncEngineArgs:
 
 def start_engine(arguments: AsyncEngineArgs, record: Record | None) -> AsyncLLM:
     """Start the engine and its processes; call it on the event loop that will serve. ``record`` gets the statistics."""
-    if _is_unbound_cpu():
-        _spare_processes(arguments)
-    config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    if _is_unbound_cpu():
-        # After the configuration, which wants them spawned on the CPU (OpenMP reads on which cores to bind its threads when it
-        # is loaded). Where nothing is bound, forking does as well; it is what vLLM does by itself on GPUs. It spares each
-        # process the imports: a load takes a third of the time, and they share 0.5 GB.
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     class Forward(StatLoggerBase):
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
@@ -72,15 +64,18 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None) -> AsyncLLM:
         def log_engine_initialized(self) -> None:
             pass
 
-    return AsyncLLM.from_vllm_config(
-        vllm_config=config,
-        usage_context=UsageContext.OPENAI_API_SERVER,
-        stat_loggers=[Forward] if record is not None else None,
-        enable_log_requests=arguments.enable_log_requests,
-        aggregate_engine_logging=arguments.aggregate_engine_logging,
-        # vLLM's own loggers would count everything a second time, for nobody. Given a logger of ours it counts for that one.
-        disable_log_stats=True,
-    )
+    with _spared_processes() if _is_unbound_cpu() else contextlib.nullcontext(lambda: None) as fork:
+        config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+        fork()
+        return AsyncLLM.from_vllm_config(
+            vllm_config=config,
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            stat_loggers=[Forward] if record is not None else None,
+            enable_log_requests=arguments.enable_log_requests,
+            aggregate_engine_logging=arguments.aggregate_engine_logging,
+            # vLLM's own loggers would count everything once more, for nobody. Given a logger of ours it counts for that one.
+            disable_log_stats=True,
+        )
 
 
 def _is_unbound_cpu() -> bool:
@@ -88,17 +83,30 @@ def _is_unbound_cpu() -> bool:
     return current_platform.is_cpu() and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
 
 
-def _spare_processes(arguments: AsyncEngineArgs) -> None:
-    """Let an engine of one rank compute in the process of its core.
+@contextlib.contextmanager
+def _spared_processes() -> Iterator[Callable[[], None]]:
+    """While an engine is configured and started: how vLLM divides it into processes where no threads are bound to cores.
 
-    With a worker apart, each of the two spins on a core while it waits for the other. On two cores that starves the stub, the
-    gateway and every other model: tokens came in bursts, a fifth of a second late. vLLM takes the worker back in only where
-    this variable is 0; what else it means is for engines that live in their caller's process, which AsyncLLM's never does.
+    1. An engine of one rank computes in the process of its core. With a worker apart, each of the two spins on a core while it
+       waits for the other. On two cores that starves the stub, the gateway and every other model: tokens came in bursts, a
+       fifth of a second late. vLLM takes the worker back in only where this variable is 0; what else it means is for
+       ``LLMEngine``, which is not used here. The core inherits it: it makes configurations of its own (for a drafting model),
+       and they have to say the same.
+    2. They are forked, as vLLM does it by itself on GPUs. That spares each the imports: a load takes a third of the time, and
+       they share 0.5 GB. What is yielded says so; to be called after the configuration, which wants them spawned on the CPU
+       (OpenMP reads on which cores to bind its threads when it is loaded).
     """
-    world = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
-    if world == 1 and arguments.distributed_executor_backend is None:
-        arguments.distributed_executor_backend = "uni"
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    names = ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_WORKER_MULTIPROC_METHOD")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # 1
+    try:
+        yield lambda: os.environ.update(VLLM_WORKER_MULTIPROC_METHOD="fork")  # 2
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def max_model_len(engine: AsyncLLM) -> int:

@@ -8,10 +8,11 @@ requests whose client has gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _LOOK_S = 0.1
@@ -26,7 +27,8 @@ class Exchange:
         self.sender = sender
         self.cancel: Callable[[], None] | None = None
         self.cancelled = False
-        self.lock = threading.Lock()  # around the sender, which knows nothing of threads
+        self.lock = threading.Lock()  # around the numbers here; never held for longer than a moment
+        self.sender_lock = threading.Lock()  # around the sender, which knows nothing of threads and may take its time
         self.closed = False  # the last response is on its way
         self.unsent = 0
         self._post = post
@@ -37,7 +39,7 @@ class Exchange:
                 return
             self.closed = last
             self.unsent += 1
-        self._post(self, response, last)
+            self._post(self, response, last)  # under the lock: what is accepted first is sent first
 
     async def room(self) -> None:
         """Wait while the server is behind: vLLM joins what it makes meanwhile into one response."""
@@ -53,6 +55,7 @@ class Exchanges:
         self._pulse = pulse
         self._final_flag = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         self._log = pb_utils.Logger.log_warn
+        self._told = ""
         self._live: set[Exchange] = set()
         self._changed = threading.Condition()
         self._outgoing: queue.SimpleQueue[tuple[Exchange, Any, bool] | None] = queue.SimpleQueue()
@@ -102,15 +105,13 @@ class Exchanges:
     def _send(self) -> None:
         while (item := self._outgoing.get()) is not None:
             exchange, response, last = item
-            try:
-                with exchange.lock:
-                    exchange.unsent -= 1
-                    if last:
-                        exchange.sender.send(response, flags=self._final_flag)
-                    else:
-                        exchange.sender.send(response)
-            except Exception as error:
-                self._log(f"a response could not be sent: {error}")
+            with exchange.lock:
+                exchange.unsent -= 1
+            with self._surviving("a response could not be sent"), exchange.sender_lock:
+                if last:
+                    exchange.sender.send(response, flags=self._final_flag)
+                else:
+                    exchange.sender.send(response)
             if last:
                 with self._changed:
                     self._live.discard(exchange)
@@ -125,11 +126,30 @@ class Exchanges:
                     self._changed.wait()
             if time.monotonic() > beat + _PULSE_S:
                 beat = time.monotonic()
-                self._pulse()
+                with self._surviving("it is not known whether the model is being unloaded"):
+                    self._pulse()
             for exchange in self._snapshot():
-                with exchange.lock:
-                    if exchange.closed or exchange.cancelled or exchange.cancel is None:
-                        continue
-                    exchange.cancelled = bool(exchange.sender.is_cancelled())
-                if exchange.cancelled:
-                    exchange.cancel()
+                with self._surviving("it is not known whether a request was cancelled"):
+                    if exchange.cancel is not None and not exchange.cancelled and self._is_cancelled(exchange):
+                        exchange.cancelled = True
+                        exchange.cancel()
+
+    def _is_cancelled(self, exchange: Exchange) -> bool:
+        """A sender that is busy is asked the next time; one that sent its last response must not be asked any more."""
+        if not exchange.sender_lock.acquire(blocking=False):
+            return False
+        try:
+            return not exchange.closed and bool(exchange.sender.is_cancelled())
+        finally:
+            exchange.sender_lock.release()
+
+    @contextlib.contextmanager
+    def _surviving(self, what: str) -> Iterator[None]:
+        """These threads outlive any error (a server that stops answers nothing any more), and say each only once in a row."""
+        try:
+            yield
+        except Exception as error:
+            told, self._told = self._told, f"{what}: {error}"
+            if told != self._told:
+                with contextlib.suppress(Exception):
+                    self._log(self._told)

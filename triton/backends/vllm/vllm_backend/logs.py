@@ -11,7 +11,7 @@ import os
 import re
 import threading
 
-# "(Worker pid=12) [name] ERROR 11-22 20:30:00 [worker.py:12] ValueError: too little memory", or without all that in front
+# "(EngineCore pid=12) [name] ERROR 11-22 20:30:00 [core.py:12] ValueError: too little memory", or without all that in front
 _ERROR = re.compile(r"(?:^|[\]\s])(?P<error>(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)): (?P<text>.+)$")
 _ELSEWHERE = re.compile(r"root cause|background process")
 _KEPT = 50

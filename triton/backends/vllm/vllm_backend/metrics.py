@@ -1,5 +1,7 @@
 """vLLM's statistics on Triton's ``/metrics``: what enters is what the engine reports a step, what leaves are Triton's metrics
-with the labels ``model`` and ``version``.
+with the labels ``model`` and ``version``, and ``engine``: the id of this process. Two revisions of a model live side by side
+while one replaces the other, and metrics with equal labels are one metric inside Triton (2.51): the older one's end takes it
+away, and the next report of the newer one crashes the server.
 
 Names, kinds and buckets are the stock backend's; the three gauges are added. Reporting a number is a message to the server
 process, so a thread of its own does it: counters and gauges once a round, histograms each number.

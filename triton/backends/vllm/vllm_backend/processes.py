@@ -2,7 +2,7 @@
 
 The stub leads a process group of its own (``lead_group``); every process that vLLM starts is in it. Run as a program, this file
 is the group's guard: it waits until the stub is gone, however it went, and ends what is left. Otherwise a killed stub's
-``EngineCore`` and ``Worker`` live on for ever, with the device's memory.
+``EngineCore``, and the workers of one with several ranks, live on for ever, with the device's memory.
 
 Standard library only: the guard must start in milliseconds and hold little.
 """

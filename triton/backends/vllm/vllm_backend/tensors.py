@@ -1,4 +1,5 @@
-"""The tensors of Triton's vLLM backend, and how they are read: what enters are a request's tensors, what leaves is an ``Ask``.
+"""The tensors of Triton's vLLM backend, and how they are read: what enters are a request's tensors, what leaves is an ``Ask``,
+whose pictures are decoded later, where it keeps nobody waiting.
 
 Names, types and dims are the stock backend's. Nothing here imports vLLM.
 
@@ -19,7 +20,6 @@ unless ``logprobs`` was asked for); ``num_input_tokens`` one number; ``num_outpu
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from typing import Any
 
 from .errors import BadRequest
 
+_MOST_PIXELS = 64 * 2**20  # 192 MiB as RGB
 RETURNS = (
     "return_finish_reason",
     "return_cumulative_logprob",
@@ -58,7 +59,7 @@ class Ask:
     """A request, read. ``embedding`` is the whole embedding request; the rest is then unused, except ``wanted``."""
 
     prompt: str = ""
-    images: tuple[Any, ...] = ()
+    images: tuple[bytes, ...] = ()
     stream: bool = False
     prepend_prompt: bool = False
     wanted: frozenset[str] = frozenset()
@@ -78,7 +79,7 @@ def read(request: Any, find: Any) -> Ask:
         raise BadRequest("When streaming, `exclude_input_in_output` = False is not allowed.")
     return Ask(
         prompt=_text(given, "text_input"),
-        images=tuple(_image(value, number) for number, value in enumerate(given.get("image", ()))),
+        images=tuple(given.get("image", ())),
         stream=stream,
         prepend_prompt=not exclude,
         wanted=wanted,
@@ -120,10 +121,19 @@ def _json_object(text: str, name: str) -> dict[str, Any]:
     return value
 
 
+def decode(images: tuple[bytes, ...]) -> list[Any]:
+    """The pictures, decoded. Raises ``BadRequest``."""
+    return [_image(value, number) for number, value in enumerate(images)]
+
+
 def _image(value: bytes, number: int) -> Any:
     from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(base64.b64decode(value, validate=True))).convert("RGB")
-    except (binascii.Error, ValueError, OSError) as error:
+        with Image.open(io.BytesIO(base64.b64decode(value, validate=True))) as image:
+            width, height = image.size  # stated by the file; nothing is decoded yet
+            if width * height > _MOST_PIXELS:
+                raise ValueError(f"it has {width} × {height} pixels, more than {_MOST_PIXELS}")
+            return image.convert("RGB")
+    except Exception as error:  # decoders raise whatever they like, SyntaxError among it
         raise BadRequest(f"image {number} cannot be read (it has to be a picture file in base64): {error}") from None

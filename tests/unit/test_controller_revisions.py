@@ -1,0 +1,274 @@
+"""Revisions, loads and unloads that cross each other: a Triton that is only a list of calls, and gates to hold them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modelium.controller.background import Background
+from modelium.controller.events import Event, LoadFailed, ServerUp
+from modelium.controller.record import Model
+from modelium.controller.work import Work
+from modelium.devices import Devices, Process, find_process
+from modelium.errors import DeadlineExceeded
+from modelium.repository import ModelRepository
+from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
+from modelium.values import Demand, DeviceKind, State, Verb
+from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
+from tests.unit.analyzers.test_adapters import adapter
+from tests.unit.test_controller_adapters import LLAMA, World, llama, world
+
+EAGER = {"load_on_discovery": True}
+
+
+class Calls(TritonClient):
+    """Triton as the controller sees it. While ``gate`` is clear, loads wait."""
+
+    def __init__(self) -> None:
+        super().__init__(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1")
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.made: list[str] = []
+        self.ready: set[str] = set()
+
+    async def version(self) -> str:
+        return "2.51.0"
+
+    async def index(self) -> dict[str, IndexEntry]:
+        return {name: IndexEntry(name=name, state="READY", reason="") for name in self.ready}
+
+    async def statistics(self) -> dict[str, ModelStatistics]:
+        return {}
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        self.made.append(f"load {name}")
+        await self.gate.wait()
+        self.ready.add(name)
+        self.made.append(f"loaded {name}")
+
+    async def unload(self, name: str, *, timeout_s: float = 1.0) -> None:
+        self.made.append(f"unload {name}")
+        self.ready.discard(name)
+
+
+@contextlib.asynccontextmanager
+async def served(top: Path, *, up: bool = True, **settings: object) -> AsyncIterator[tuple[World, Calls]]:
+    triton = Calls()
+    async with world(top, client=triton, **{"orchestration": EAGER, **settings}) as here:
+        if up:
+            here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
+        yield here, triton
+
+
+def record(here: World, name: str) -> Model:
+    return here.controller._books.models[name]
+
+
+async def reloads(here: World, name: str) -> Model:
+    """``name`` is loaded, and gets an adapter whose load does not end."""
+    model = record(here, name)
+    await here.until(lambda: model.state is State.LOADED)
+    adapter(here.incoming / "poet")
+    await here.until(lambda: model.reloading)
+    return model
+
+
+async def looked_at_again(here: World, model: Model, file: Path) -> None:
+    """The controller has analyzed ``model`` anew, after one of its files was touched."""
+    before, now = model.analyzed_signature, time.time()
+    os.utime(file, (now, now - 50))
+    await here.until(lambda: model.analyzed_signature != before and not model.analyzing)
+
+
+@pytest.mark.parametrize("case", ["one name twice", "two bases", "plain"])
+async def test_a_touched_base_is_not_loaded_again(tmp_path: Path, case: str) -> None:
+    async with served(tmp_path) as (here, triton):
+        bases, adapters, waits = {
+            "one name twice": (["llama"], ["poet", "llama:poet"], State.UNSUPPORTED),
+            "two bases": (["a/llama", "b/llama"], ["poet"], State.INCOMPLETE),
+            "plain": (["llama"], ["poet"], State.LOADED),
+        }[case]
+        for name in bases:
+            llama(here.incoming / name)
+            await here.until_state(name.replace("/", "--"), State.LOADED)
+        for name in adapters:
+            adapter(here.incoming / name)
+        await here.until_state("poet", waits)
+        model = record(here, bases[0].replace("/", "--"))
+        await here.until(lambda: model.state is State.LOADED and model.serving == model.profile and not model.reloading)
+        loads = Counter(triton.made)
+        await looked_at_again(here, model, here.incoming / bases[0] / "tokenizer.json")
+        assert (model.state, model.reloading, Counter(triton.made)) == (State.LOADED, False, loads)
+        assert here.status("poet").state is waits
+
+
+async def test_what_triton_had_already_is_written_anew_before_the_next_load(tmp_path: Path) -> None:
+    def cache_bytes() -> int:
+        return int(json.loads((tmp_path / "repository/llama/1/model.json").read_text())["kv_cache_memory_bytes"])
+
+    async with served(tmp_path, vllm={"kv_cache_floor": "512MiB"}) as (here, _):
+        llama(here.incoming / "llama")
+        known = (await here.until_state("llama", State.LOADED)).profile
+        assert known is not None
+    before = cache_bytes()
+    async with served(tmp_path, up=False, vllm={"kv_cache_floor": "16MiB"}) as (here, triton):
+        triton.ready.add("llama")
+        here.controller.post(ServerUp(version="2.51.0", index=await triton.index(), owned={"llama": known.fingerprint}))
+        assert "had it loaded already" in (await here.until_state("llama", State.LOADED)).reason
+        assert cache_bytes() == before
+        await here.controller.unload("llama", timeout_s=5)
+        placement = (await here.controller.load("llama", timeout_s=5)).placement
+        assert placement is not None and placement.engine is not None
+        assert cache_bytes() == placement.engine.engine_args["kv_cache_memory_bytes"] != before
+
+
+async def test_an_unload_waits_for_the_reload_under_way(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, triton):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+        triton.gate.clear()
+        model = await reloads(here, "llama")
+        asked = asyncio.create_task(here.controller.unload("llama", timeout_s=10))
+        await here.until(lambda: model.state is State.DRAINING)
+        lay(here.incoming / "other", {"README.md": "x"})
+        await here.until(lambda: "other" in here.controller._books.models)  # passes went by
+        assert model.state is State.DRAINING
+        waits = asyncio.create_task(here.controller.lease("llama", timeout_s=10))
+        triton.gate.set()
+        assert (await asked).name == "llama"
+        assert triton.made[:5] == ["load llama", "loaded llama", "load llama", "loaded llama", "unload llama"]
+        (await waits).release()  # it asked meanwhile: loaded again, and not by a lease on what drains
+        await here.until(lambda: model.state is State.LOADED and "llama" in triton.ready)
+        assert triton.made.count("load llama") == 3
+
+
+async def test_a_revision_that_came_while_a_model_drained_is_loaded_when_it_is_called_back(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, _):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+        model = record(here, "llama")
+        lease = await here.controller.lease("llama", timeout_s=1)
+        here.controller._reactions.loads.begin_unload(model, "evict.5", "another needs its place")
+        adapter(here.incoming / "poet")
+        await here.until(lambda: model.serving != model.profile)
+        assert model.state is State.DRAINING
+        second = await here.controller.lease("llama", timeout_s=1)
+        await here.until(lambda: model.state is State.LOADED and model.serving == model.profile)
+        lease.release()
+        second.release()
+        assert here.status("poet").state is State.LOADED
+
+
+async def test_an_adapters_folder_that_becomes_a_model_is_loaded(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, _):
+        adapter(here.incoming / "m")
+        await here.until(lambda: "m" in here.controller._books.models and record(here, "m").adapter is not None)
+        drop(here.incoming / "m", LLAMA, {"tokenizer.json": TOKENIZER, "model.safetensors": safetensors()})
+        await here.until_state("m", State.LOADED)
+
+
+async def test_a_restart_beside_a_triton_that_serves_a_base_without_the_adapter_it_cannot_take(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, _):
+        here.backends = frozenset({"python"})
+        adapter(here.incoming / "poet")
+        llama(here.incoming / "llama")
+        known = (await here.until_state("llama", State.LOADED)).profile
+        await here.until_state("poet", State.UNSUPPORTED)
+        assert known is not None
+    async with served(tmp_path, up=False) as (here, triton):
+        here.backends = frozenset({"python"})
+        await here.until_state("llama", State.UNLOADED)
+        await here.until_state("poet", State.UNLOADED)  # nobody knows yet that it is refused
+        triton.ready.add("llama")
+        here.controller.post(ServerUp(version="2.51.0", index=await triton.index(), owned={"llama": known.fingerprint}))
+        assert "had it loaded already" in (await here.until_state("llama", State.LOADED)).reason
+        assert here.status("poet").state is State.UNSUPPORTED and not triton.made
+        here.controller.server_down("gone")
+        await here.until_state("llama", State.UNLOADED)
+        await looked_at_again(here, record(here, "llama"), here.incoming / "llama/tokenizer.json")
+        assert here.status("poet").state is State.UNSUPPORTED
+
+
+async def test_an_engine_that_died_on_an_accelerator_is_started_by_the_plan(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, triton):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+        model = record(here, "llama")
+        assert model.placement is not None
+        model.placement = replace(model.placement, device_kind=DeviceKind.CUDA)
+        here.controller._reactions.outages.crashed(model, "its process 7 died")
+        assert (model.state, model.entry, model.want) == (State.DRAINING, None, Demand.RESTORE)
+        loaded_again = (await here.until_state("llama", State.LOADED)).decisions[0]
+        assert (loaded_again.verb, model.loads) == (Verb.LOAD, 2)
+        assert triton.made == ["load llama", "loaded llama"] * 2
+
+
+class Hanging(Calls):
+    """Each load starts a process, and never ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        self.started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        self.start()
+        raise DeadlineExceeded("it did not answer")
+
+
+class TheirProcesses(Devices):
+    def __init__(self, triton: Hanging) -> None:
+        super().__init__(host_memory=None, gpu_memory_fraction=0.9)
+        self._triton = triton
+
+    def processes(self, server_pid: int) -> dict[str, tuple[Process, ...]]:
+        found = [find_process(each.pid) for each in self._triton.started]
+        return {"llama": tuple(one for one in found if one is not None)}
+
+
+@pytest.mark.parametrize("serving", [False, True])
+async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, serving: bool) -> None:
+    async with served(tmp_path) as (here, _):
+        llama(here.incoming / "llama")
+        known = await here.until_state("llama", State.LOADED)
+    assert known.profile is not None and known.placement is not None
+    triton, background, events = Hanging(), Background(), asyncio.Queue[Event]()
+    if serving:
+        triton.start()
+    work = Work(
+        post=events.put_nowait,
+        background=background,
+        client=triton,
+        repository=ModelRepository(tmp_path / "repository"),
+        devices=TheirProcesses(triton),
+        overrides={},
+        server_pid=lambda: 1,
+        load_timeout_s=5,
+        unload_timeout_s=5,
+    )
+    try:
+        work.load("llama", 1, known.profile, known.placement, write=False, fresh=False)
+        async with asyncio.timeout(10):
+            assert isinstance(await events.get(), LoadFailed)
+        assert [each.poll() for each in triton.started] == [None, -signal.SIGKILL][0 if serving else 1 :]
+        assert triton.made == ([] if serving else ["unload llama"])
+    finally:
+        for each in triton.started:
+            each.kill()
+            each.communicate()
+        await background.close()
+        await triton.close()
