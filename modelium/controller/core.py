@@ -8,6 +8,7 @@ awaits in between.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import logging
 import time
@@ -257,14 +258,19 @@ class Controller:
             scanned=books.scanned,
         )
 
-    async def known(self, name: str, *, timeout_s: float) -> ModelStatus:
-        """``status()``, once ``incoming/`` was looked at: before, no name is unknown. Raises ``DeadlineExceeded`` too."""
+    async def known_target(self, name: str, *, timeout_s: float) -> Target:
+        """``target()``; a name that means nothing is unknown once ``incoming/`` was looked at, not before.
+
+        Raises ``DeadlineExceeded`` too.
+        """
+        with contextlib.suppress(UnknownModel):
+            return self.target(name)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._books.first_scan.wait()
         except TimeoutError:
             raise DeadlineExceeded(f"the watch directories were not scanned within {timeout_s:g} s") from None
-        return self.status(name)
+        return self.target(name)
 
     def target(self, name: str) -> Target:
         """What ``name`` means in a request: a model, or ``BASE:ADAPTER``, by its served name or its label.

@@ -7,24 +7,23 @@ gRPC call and releases the lease on its way out.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.errors import InvalidBody, UnknownModel
+from modelium.errors import InvalidBody
 from modelium.gateway.answer import json_response
 from modelium.gateway.bodies import read_body
 from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
-from modelium.gateway.deadline import Deadline, deadline_of
+from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import Generator
 from modelium.gateway.generation.huggingface import TextCall, options_for, read_call
 from modelium.gateway.inference import Inference, waited_headers
 from modelium.gateway.names import called_name
 from modelium.gateway.predict_text import TEXT_TASKS, PredictText
 from modelium.metrics import Recorder
-from modelium.values import ModelProfile, Placement, Runtime, Target
+from modelium.values import ModelProfile, Placement, Runtime
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
@@ -43,7 +42,7 @@ class Predict:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         deadline = deadline_of(request, self._timeout_s)
-        target = await self._target(called_name(request), deadline)
+        target = await self._controller.known_target(called_name(request), timeout_s=deadline.remaining_s())
         name = request[MODEL] = target.model  # counted under its name from here on: it exists
         data = await read_body(request, deadline)
         status = self._controller.status(name)
@@ -74,15 +73,6 @@ class Predict:
                 self._recorder.cold_start(name, served.waited_s)
             return json_response(answer, headers=waited_headers(served.waited_s, cold=served.cold))
         return json_response(inferred.call.answer(inferred.outputs), headers=inferred.headers)
-
-    async def _target(self, name: str, deadline: Deadline) -> Target:
-        """What ``name`` means, once ``incoming/`` was looked at: before, no name is unknown."""
-        try:
-            return self._controller.target(name)
-        except UnknownModel:
-            with contextlib.suppress(UnknownModel):
-                await self._controller.known(name, timeout_s=deadline.remaining_s())
-            return self._controller.target(name)
 
 
 class _Generates(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,12 +58,7 @@ class Directory:
         return Served(name=target.model, adapter=target.adapter, profile=profile)
 
     async def _look_up(self, name: str, deadline: Deadline) -> tuple[Target, ModelStatus]:
-        with suppress(UnknownModel):
-            target = self.controller.target(name)
-            return target, self.controller.status(target.model)
-        with suppress(UnknownModel):
-            await self.controller.known(name, timeout_s=deadline.remaining_s())
-        target = self.controller.target(name)
+        target = await self.controller.known_target(name, timeout_s=deadline.remaining_s())
         return target, self.controller.status(target.model)
 
     async def chat_format(self, profile: ModelProfile) -> ChatFormat:

@@ -138,8 +138,8 @@ class StandInController:
             raise UnknownModel(f"no model {name!r}; the nearest names are {', '.join(self.models)}")
         return self.models[name]
 
-    async def known(self, name: str, *, timeout_s: float) -> ModelStatus:
-        return self.status(name)
+    async def known_target(self, name: str, *, timeout_s: float) -> Target:
+        return self.target(name)
 
     def target(self, name: str) -> Target:
         """``BASE:ADAPTER`` for the adapters that the model's profile has."""
