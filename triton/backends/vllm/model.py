@@ -44,6 +44,7 @@ _UNHEALTHY = "Model is unavailable due to unhealthy vLLM engine"  # the stock ba
 _UNLOAD_TIMEOUT_S = 15.0
 _SHUTDOWN_S = 5.0
 _EXIT_S, _EXIT_AFTER_ERROR_S = 0.5, 3.0
+_OVERDUE_S = 5.0  # that an unload may be late before this process ends, wherever it hangs
 
 
 class TritonPythonModel:
@@ -87,6 +88,7 @@ class TritonPythonModel:
         self._dead = ""
         self._group = processes.lead_group()
         processes.start_guard(self._group)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # see _leave_within; only this thread may
         self._log = Log(self._name)
         self._log.capture()
         self._engine = Engine(self._group)
@@ -128,6 +130,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Wait for what is under way, then end the engine; within the time, whatever hangs."""
         deadline = min(self._unload_by, time.monotonic() + self._unload_timeout_s)
+        _leave_within(deadline - time.monotonic() + _OVERDUE_S)
         if not self._exchanges.wait_for_end(deadline - time.monotonic() - self._spare_s()):
             self._end_requests()
             self._exchanges.wait_for_end(1.0)
@@ -139,11 +142,18 @@ class TritonPythonModel:
         _leave_within(_EXIT_S)
 
     def _notice_unload(self) -> None:
-        """Triton calls ``finalize`` only after the last answer: an unload that waits for a stuck request has to be noticed."""
+        """Triton calls ``finalize`` only after the last answer: an unload that waits for a stuck request has to be noticed.
+
+        From then on this process ends in time whatever hangs, be it between the last answer and ``finalize``.
+        """
         if pb_utils.is_model_ready(self._name):
+            if self._unload_by < math.inf:
+                _stay()
             self._was_ready, self._unload_by = True, math.inf
         elif self._was_ready:
-            self._unload_by = min(self._unload_by, time.monotonic() + self._unload_timeout_s)
+            if self._unload_by == math.inf:
+                self._unload_by = time.monotonic() + self._unload_timeout_s
+                _leave_within(self._unload_timeout_s + _OVERDUE_S)
             if time.monotonic() > self._unload_by - self._spare_s():
                 self._end_requests()
 
@@ -275,9 +285,13 @@ class TritonPythonModel:
 
 
 def _leave_within(seconds: float) -> None:
-    """The interpreter's own end takes 3 s with all that vLLM imported, and may hang; by then Triton has its answer."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    """End this process after so long, by a signal: whoever holds the interpreter then, a thread that hangs or its own end (3 s
+    with all that vLLM imported; by then Triton has its answer). The guard ends the engine with it."""
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+
+
+def _stay() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _response(arrays: dict[str, Any]) -> Any:
