@@ -21,10 +21,10 @@ from modelium.devices import Devices
 from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
 from modelium.gateway.metrics_app import build_metrics_app
+from modelium.guarded.addresses import claim_addresses
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.repository import ModelRepository, writable_runtimes
-from modelium.triton.addresses import claim_addresses
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.triton.external import ExternalServer

@@ -20,7 +20,7 @@ from modelium.cli.remote import Remote
 from modelium.config import Settings
 from modelium.devices import Devices
 from modelium.errors import ModeliumError
-from modelium.triton.addresses import parse_address
+from modelium.guarded.addresses import parse_address
 from modelium.values import DeviceKind
 
 _SCARCE_DISK_BYTES = 2 * 2**30

@@ -8,8 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelium.guarded.addresses import Address
+from modelium.guarded.guardian import RUN_MARK
 from modelium.runtime_env import RuntimeReport
-from modelium.triton.addresses import Address
 
 # In-flight requests get this long at the end. Modelium has drained before; a stub that hangs would hold the server for
 # all of it (measured: a killed stub blocks the exit for the whole timeout).
@@ -27,7 +28,6 @@ class Launch:
     model_repository: Path
     backends: Path
     shm_prefix: str
-    run_mark: str
 
 
 def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
@@ -64,7 +64,7 @@ def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
     ]
 
 
-def server_environment(report: RuntimeReport, run_mark: tuple[str, str]) -> dict[str, str]:
+def server_environment(report: RuntimeReport) -> dict[str, str]:
     """The server's environment: this process's own, with the runtime's Python first.
 
     The stub's embedded interpreter finds its packages through ``python3`` on PATH. PYTHON* variables it ignores, also
@@ -74,9 +74,7 @@ def server_environment(report: RuntimeReport, run_mark: tuple[str, str]) -> dict
     libraries = [report.site_packages / "nvidia_pytriton.libs"]
     if report.libpython_directory is not None:
         libraries.append(report.libpython_directory)
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "MODELIUM_RUN")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", RUN_MARK)}
     environment |= {
         "PATH": os.pathsep.join([str(report.python.parent), environment.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join([*map(str, libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]),
@@ -90,7 +88,6 @@ def server_environment(report: RuntimeReport, run_mark: tuple[str, str]) -> dict
         "OMP_WAIT_POLICY": environment.get("OMP_WAIT_POLICY", "PASSIVE"),
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        run_mark[0]: run_mark[1],
     }
     return environment
 

@@ -15,9 +15,9 @@ import pytest_asyncio
 
 from modelium.config import TritonSettings
 from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, ModelGone, TritonError, TritonUnavailable
+from modelium.guarded.processes import descendants
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
-from modelium.triton.processes import descendants
 from tests.server.entries import write_echo, write_model
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]

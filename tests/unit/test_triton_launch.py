@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelium.errors import ConfigError, TritonError
+from modelium.guarded.addresses import Address, claim_addresses, parse_address
+from modelium.guarded.guardian import RUN_MARK
 from modelium.runtime_env import RuntimeReport
-from modelium.triton.addresses import Address, claim_addresses, parse_address
 from modelium.triton.backends import compose_backends
 from modelium.triton.launch import Launch, command_line, server_environment
 
@@ -116,7 +117,6 @@ def launch_in(tmp_path: Path) -> Launch:
         model_repository=tmp_path / "repository",
         backends=tmp_path / "backends",
         shm_prefix="modelium_x_",
-        run_mark="x",
     )
 
 
@@ -140,10 +140,11 @@ def test_environment_has_the_runtime_first(tmp_path: Path, report: RuntimeReport
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/cuda")
-    environment = server_environment(report, ("MODELIUM_RUN", "x"))
+    monkeypatch.setenv(RUN_MARK, "of the run that started this one")
+    environment = server_environment(report)
     assert environment["PATH"] == f"{tmp_path}/runtime/bin:/usr/bin"
     assert environment["LD_LIBRARY_PATH"] == f"{report.site_packages}/nvidia_pytriton.libs:{tmp_path}/python/lib:/cuda"
     assert environment["VIRTUAL_ENV"] == f"{tmp_path}/runtime"
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == "1"
-    assert environment["MODELIUM_RUN"] == "x"
+    assert RUN_MARK not in environment
     assert "PYTHONPATH" not in environment

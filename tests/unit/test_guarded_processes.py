@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from modelium.triton.guardian import RUN_MARK
-from modelium.triton.leftovers import end_leftovers
-from modelium.triton.processes import (
+from modelium.guarded.guardian import RUN_MARK
+from modelium.guarded.leftovers import end_leftovers
+from modelium.guarded.processes import (
     Process,
     boot_id,
     descendants,
@@ -84,7 +84,7 @@ def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(tree: list[Process]
     record = tmp_path / "server.json"
     values = {"boot": boot_id(), "owner": 1, "guardian": 2**22 + 1, "guardian_started": 0, "shm_prefix": prefix}
     record.write_text(json.dumps({**values, "run_mark": tmp_path.name}))
-    assert end_leftovers(record) == 2
+    assert end_leftovers(record, guardian_may_take_s=5) == 2
     assert not any(same(process) for process in tree)
     assert not (SHM / f"{prefix}1").exists()
     assert not record.exists()
@@ -95,11 +95,11 @@ def test_record_of_another_boot_or_another_run_ends_nobody(tree: list[Process], 
     root = tree[0]
     values = {"owner": 1, "guardian": root.pid, "guardian_started": root.started, "shm_prefix": "modelium_no_such_"}
     record.write_text(json.dumps({**values, "boot": "another", "run_mark": tmp_path.name}))
-    assert end_leftovers(record) == 0
+    assert end_leftovers(record, guardian_may_take_s=5) == 0
     # The guardian's id is in use again by somebody else: only the mark would count.
     values |= {"guardian_started": root.started - 1}
     record.write_text(json.dumps({**values, "boot": boot_id(), "run_mark": "another"}))
-    assert end_leftovers(record) == 0
+    assert end_leftovers(record, guardian_may_take_s=5) == 0
     assert all(same(process) for process in tree)
 
 
@@ -107,7 +107,7 @@ def test_record_of_another_boot_or_another_run_ends_nobody(tree: list[Process], 
 def test_broken_record_is_no_obstacle(tmp_path: Path, text: str) -> None:
     record = tmp_path / "server.json"
     record.write_text(text)
-    assert end_leftovers(record) == 0
+    assert end_leftovers(record, guardian_may_take_s=5) == 0
 
 
 def test_sweep_takes_its_prefix_and_what_nobody_has_mapped() -> None:

@@ -1,4 +1,4 @@
-"""The tiny process between Modelium and tritonserver that outlives both and leaves nothing behind.
+"""The tiny process between Modelium and a program of its own (tritonserver, Ray) that outlives both and leaves nothing behind.
 
 What enters: one line of JSON (``Orders``) on standard input, which then stays open as the leash: "stop", or its end
 (Modelium is gone, even by kill -9), ends the server. What leaves: one JSON line when the server has started and one when
@@ -23,7 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modelium.triton.processes import (
+from modelium.guarded.processes import (
     Process,
     boot_id,
     descendants,

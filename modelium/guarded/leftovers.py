@@ -12,14 +12,13 @@ import signal
 import time
 from pathlib import Path
 
-from modelium.triton.guardian import RUN_MARK, Record
-from modelium.triton.launch import KILL_AFTER_S
-from modelium.triton.processes import Process, all_processes, boot_id, kill_all, read_process, send, sweep_shared_memory
+from modelium.guarded.guardian import RUN_MARK, Record
+from modelium.guarded.processes import Process, all_processes, boot_id, kill_all, read_process, send, sweep_shared_memory
 
 _log = logging.getLogger(__name__)
 
 
-def end_leftovers(record_path: Path, *, guardian_may_take_s: float = KILL_AFTER_S + 8.0) -> int:
+def end_leftovers(record_path: Path, *, guardian_may_take_s: float) -> int:
     """End the processes and unlink the shared memory of the run in ``record_path``; the number of processes is returned.
 
     A guardian that still works (its Modelium has just been killed) is given its time first.
@@ -34,7 +33,7 @@ def end_leftovers(record_path: Path, *, guardian_may_take_s: float = KILL_AFTER_
             send(guardian, signal.SIGKILL)
         found = _survivors(record)
         if found:
-            _log.warning("ending %d processes that an earlier Triton left: %s", len(found), [process.pid for process in found])
+            _log.warning("ending %d processes that an earlier run left: %s", len(found), [process.pid for process in found])
             for process in found:
                 send(process, signal.SIGTERM)
             _wait_for_all(record, within_s=3.0)
@@ -91,5 +90,5 @@ def _read(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError):
-        _log.warning("%s cannot be read; what an earlier Triton left, if anything, stays", path)
+        _log.warning("%s cannot be read; what an earlier run left, if anything, stays", path)
         return None

@@ -1,4 +1,4 @@
-"""The three addresses of the embedded server: what enters are ``host:port`` words of the configuration, what leaves are
+"""Addresses that a guarded program is to listen on: what enters are ``host:port`` words of the configuration, what leaves are
 addresses that are free now, or an error that says who sits there and which key to change.
 """
 
@@ -30,8 +30,8 @@ def parse_address(url: str, key: str) -> Address:
     return Address(host=host.strip("[]"), port=int(port))
 
 
-def claim_addresses(urls: Mapping[str, str]) -> dict[str, Address]:
-    """Per configuration key an address that can be bound now; port 0 is replaced by a free one.
+def claim_addresses(urls: Mapping[str, str], *, who: str = "Triton") -> dict[str, Address]:
+    """Per configuration key an address that can be bound now; port 0 is replaced by a free one. ``who`` will listen there.
 
     Raises ``TritonError`` for a port that is taken. All are held until all are found, so that they differ.
     """
@@ -53,7 +53,7 @@ def claim_addresses(urls: Mapping[str, str]) -> dict[str, Address]:
                 listener.bind(where)
                 listener.listen(1)  # two sockets may be *bound* to one port with SO_REUSEADDR, but only one can listen
             except OSError as error:
-                raise TritonError(_explain(key, address, error)) from error
+                raise TritonError(_explain(who, key, address, error)) from error
             claimed[key] = Address(host=address.host, port=listener.getsockname()[1])
         return claimed
     finally:
@@ -61,13 +61,13 @@ def claim_addresses(urls: Mapping[str, str]) -> dict[str, Address]:
             listener.close()
 
 
-def _explain(key: str, address: Address, error: OSError) -> str:
+def _explain(who: str, key: str, address: Address, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"{key}: the host {address.host!r} is not known: {error.strerror}"
-    who = _listener_on(address.port)
-    if who is not None:
-        return f"port {address.port} for Triton is taken by {who}: end it, or choose another port with `{key}`"
-    return f"Triton cannot listen on {address} ({error.strerror}): choose another address with `{key}`"
+    holder = _listener_on(address.port)
+    if holder is not None:
+        return f"port {address.port} for {who} is taken by {holder}: end it, or choose another port with `{key}`"
+    return f"{who} cannot listen on {address} ({error.strerror}): choose another address with `{key}`"
 
 
 def _listener_on(port: int) -> str | None:
