@@ -39,7 +39,7 @@ help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.made $(RUNTIME)/.made ## make both environments: .venv (Modelium) and .runtime (Triton, torch, transformers, vLLM)
+setup: .venv/.made $(RUNTIME)/.made ## make both environments: .venv (Modelium) and .runtime (Triton, torch, transformers, vLLM, Ray)
 
 .venv/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: give PYTHON=…" >&2; exit 1; }
@@ -49,7 +49,7 @@ setup: .venv/.made $(RUNTIME)/.made ## make both environments: .venv (Modelium) 
 	@touch $@
 
 $(RUNTIME)/.made: .venv/.made $(wildcard triton/requirements/*.txt) $(wildcard triton/*.txt)
-	@$(BIN)/modelium runtime install --directory $(RUNTIME) --with vllm --with test
+	@$(BIN)/modelium runtime install --directory $(RUNTIME) --with vllm --with ray --with test
 	@touch $@
 
 demo: setup ## serve, drop a real model, ask it; stays up until Ctrl-C (EXIT=1: ends after the answer)

@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -22,13 +23,16 @@ from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
 from modelium.gateway.metrics_app import build_metrics_app
 from modelium.guarded.addresses import claim_addresses
+from modelium.guarded.supervisor import Supervisor
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.repository import ModelRepository, writable_runtimes
+from modelium.ray import ELSEWHERE, RayService
+from modelium.repository import ModelRepository, RayPlace, writable_runtimes
+from modelium.runtime_env import inspect, read_ray
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.triton.external import ExternalServer
-from modelium.triton.supervisor import Supervisor
+from modelium.values import RayFacts
 from modelium.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -62,7 +66,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     )
     recorder = Recorder()
     runtimes = writable_runtimes()
-    repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping)
+    ray = RayService.of(settings, await asyncio.to_thread(_look_for_ray, settings))
+    repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=RayPlace.of(settings.ray))
     controller = Controller(
         settings,
         client=client,
@@ -73,6 +78,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         backends=lambda: server.backends & runtimes,
         vllm=lambda: server.vllm,
         server_pid=lambda: server.pid,
+        server_mark=lambda: server.mark,
+        ray=ray,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(
@@ -85,7 +92,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         supervisor = Supervisor(server, on_up=controller.server_up, on_down=_FirstFailureEnds(controller, failed).on_down)
         await stack.enter_async_context(
-            _running_tasks({"controller": controller.run, "scanner": scanner.run, "triton": supervisor.run}, failed)
+            _running_tasks(
+                {
+                    "controller": controller.run,
+                    "scanner": scanner.run,
+                    "triton": supervisor.run,
+                    "ray": partial(ray.run, on_up=controller.ray_up, on_down=controller.ray_down),
+                },
+                failed,
+            )
         )
         gateway_url = await _listen(
             stack,
@@ -123,6 +138,13 @@ async def serve(settings: Settings) -> None:
         if modelium.failed.done():
             modelium.failed.result()
         log.info("stopping")
+
+
+def _look_for_ray(settings: Settings) -> RayFacts:
+    """What Ray the model runtime has; blocking. A Triton elsewhere cannot be asked, and cannot have a Ray of ours."""
+    if settings.triton.mode == "embedded":
+        return read_ray(inspect(settings.triton.runtime_directory.absolute()))
+    return RayFacts(missing=ELSEWHERE if settings.ray.own else "")
 
 
 class _FirstFailureEnds:

@@ -19,9 +19,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from modelium.brain.engine_args import RUNTIME_VLLM, VLLM_VERSIONS, find_fault
 from modelium.errors import ConfigError
-from modelium.values import Capabilities, ModelOverride, Policies, Runtime, Task, VllmFacts
+from modelium.values import Capabilities, ModelOverride, Policies, RayFacts, RayOptions, Runtime, Task, VllmFacts
 
 _NOT_ASKED = VllmFacts()
+_NO_RAY_ASKED = RayFacts()
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -43,6 +44,22 @@ def parse_bytes(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def check_ray_address(value: object) -> object:
+    """``auto`` or ``HOST:PORT``, the port being that of the cluster's GCS.
+
+    >>> check_ray_address("ray-head:6379")
+    'ray-head:6379'
+    """
+    if value == "auto" or not isinstance(value, str):
+        return value
+    if value.startswith("ray://"):
+        raise ValueError("Ray's client protocol (ray://) cannot carry Ray Serve: give the GCS of the cluster, HOST:6379")
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise ValueError(f"{value!r} is neither auto nor HOST:PORT, like ray-head:6379")
+    return value
 
 
 class _Section(BaseModel):
@@ -88,8 +105,41 @@ class OnnxSettings(_Section):
     enabled: bool = True
 
 
-class RaySettings(_Section):
+class RayModelSettings(_Section):
+    """``models: {NAME: {ray: …}}``. None: as ``ray:`` says for all models."""
+
+    min_replicas: Annotated[int, Field(ge=0)] | None = None
+    max_replicas: Annotated[int, Field(ge=1)] | None = None
+    target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
+    cpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+    gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+
+    def options(self) -> RayOptions:
+        """As the brain takes them."""
+        return RayOptions(**{name: getattr(self, name) for name in RayOptions.__slots__})
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min_replicas is not None and self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+
+class RaySettings(RayModelSettings):
     enabled: bool = False
+    address: Annotated[str, BeforeValidator(check_ray_address)] = "auto"
+    dashboard_url: str | None = None
+    object_store_memory: Annotated[Bytes, Field(ge=80 * 2**20)] = 128 * 2**20
+
+    @property
+    def own(self) -> bool:
+        """A Ray of Modelium's own, on this machine."""
+        return self.address == "auto"
+
+    @property
+    def dashboard(self) -> str:
+        """Where the cluster at ``address`` says what it has: by default Ray's own port on its head."""
+        return self.dashboard_url or f"http://{self.address.rpartition(':')[0]}:8265"
 
 
 class DiscoverySettings(_Section):
@@ -149,6 +199,7 @@ class ModelSettings(_Section):
     engine_args: dict[str, JsonValue] = {}
     tool_parser: ToolParser | None = None
     base: str | None = None  # of a LoRA adapter: the served name of its base model
+    ray: RayModelSettings = RayModelSettings()
 
 
 class Settings(BaseSettings):
@@ -214,6 +265,7 @@ class Settings(BaseSettings):
             kv_concurrency=self.vllm.kv_concurrency,
             kv_floor_bytes=self.vllm.kv_cache_floor,
             kv_ceiling_bytes=self.vllm.kv_cache_ceiling,
+            ray=self.ray.options(),
         )
 
     def overrides(self) -> dict[str, ModelOverride]:
@@ -230,17 +282,27 @@ class Settings(BaseSettings):
                 memory_bytes=m.memory,
                 engine_args=m.engine_args,
                 base=m.base,
+                ray=m.ray.options(),
             )
             for name, m in self.models.items()
         }
 
-    def capabilities(self, backends: frozenset[str], vllm: VllmFacts = _NOT_ASKED, *, gpu: bool = True) -> Capabilities:
+    def capabilities(
+        self,
+        backends: frozenset[str],
+        vllm: VllmFacts = _NOT_ASKED,
+        ray: RayFacts = _NO_RAY_ASKED,
+        *,
+        gpu: bool = True,
+    ) -> Capabilities:
         """What may be used, given the backends that the connected Triton has (and that entries can be written for)."""
         return Capabilities(
             backends=backends,
             vllm_enabled=self.vllm.enabled,
             onnx_enabled=self.onnx.enabled,
             ray_enabled=self.ray.enabled,
+            ray_missing=ray.missing,
+            ray_packages=ray.packages,
             vllm_version=vllm.version,
             vllm_architectures=vllm.architectures,
             vllm_lora=vllm.lora,

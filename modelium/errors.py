@@ -73,6 +73,13 @@ class ModelGone(TritonError):
     status = 503
 
 
+class RayUnavailable(ModeliumError):
+    """Ray cannot be reached, or not be started; the message says why."""
+
+    type = "ray_unavailable"
+    status = 503
+
+
 # -- what a request can run into -----------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """The tensor contract: for each task, the Triton inputs and outputs. One table for config.pbtxt and for the gateway.
 
-What enters: a ``ModelProfile``. What leaves: its ``Signature``. ``repository_templates/python/1/model.py`` runs in another
-environment and cannot import this file; a test holds that the two agree.
+What enters: a ``ModelProfile``. What leaves: its ``Signature``. ``repository_templates/python`` and ``…/ray`` run in another
+environment and cannot import this file; a test holds that they agree.
 
 Dims exclude the batch dimension (every task below batches: row i of the outputs answers row i of the inputs). Where the
 number of results varies from row to row, rows are padded to the longest and ``COUNT`` says how many are real.
@@ -46,6 +46,12 @@ _GENERATED = (
     _out("OUTPUT_TOKENS", "INT32"),
 )
 
+# A row of a table: numbers in the model's own order, or a JSON object by column name (or list). One of the two.
+_CELLS = (
+    Tensor(name="FEATURES", datatype="FP64", dims=(-1,), optional=True),
+    Tensor(name="ROW", datatype="BYTES", dims=(1,), optional=True),
+)
+
 _TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
     Task.TEXT_CLASSIFICATION: ((_in("TEXT"), _in("TEXT_PAIR", 1, optional=True)), _LABELS),
     Task.TOKEN_CLASSIFICATION: (
@@ -88,6 +94,12 @@ _TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
     ),
     Task.AUTOMATIC_SPEECH_RECOGNITION: ((_in("AUDIO"),), (_out("TEXT", "BYTES", 1),)),
     Task.AUDIO_CLASSIFICATION: ((_in("AUDIO"),), _LABELS),
+    # CLASS and SCORE have one place a class; without probabilities the predicted class alone, and NaN.
+    Task.TABULAR_CLASSIFICATION: (_CELLS, (_out("LABEL", "BYTES", 1), _out("CLASS", "BYTES"), _out("SCORE", "FP64"), _COUNT)),
+    Task.TABULAR_REGRESSION: (_CELLS, (_out("VALUE", "FP64"),)),  # one a target
+    # one a document, in their order
+    Task.TEXT_RANKING: ((_in("QUERY"), _in("DOCUMENTS", -1)), (_out("SCORE", "FP32"), _COUNT)),
+    Task.TEXT_TO_IMAGE: ((_in("PROMPT"),), (_out("IMAGE", "BYTES"),)),  # PNG, one an image
 }
 
 _EMBEDDING_INPUT = {
@@ -125,8 +137,23 @@ VLLM = Signature(
 )
 
 
-def signature(profile: ModelProfile, runtime: Runtime | None = None) -> Signature:
-    """Tensors of ``profile`` as Triton serves it with ``runtime`` (None: any but vllm, which has its own).
+# What goes to an application of the user's and comes from it: HTTP, in tensors. STATUS and CONTENT_TYPE are on the first
+# response.
+SERVE_APP = Signature(
+    inputs=(
+        _in("REQUEST"),  # the body
+        _in("CONTENT_TYPE", optional=True),
+        _in("METHOD", optional=True),  # POST
+        _in("PATH", optional=True),  # below the application, with its query: "/"
+    ),
+    outputs=(_out("RESPONSE", "BYTES", 1), _out("STATUS", "INT32", 1), _out("CONTENT_TYPE", "BYTES", 1)),
+    batches=False,
+    decoupled=True,
+)
+
+
+def signature(profile: ModelProfile, runtime: Runtime | None = None, *, engine: bool = False) -> Signature:
+    """Tensors of ``profile`` as Triton serves it with ``runtime``. vLLM has its own, in Triton or (``engine``) behind Ray.
 
     >>> from pathlib import Path
     >>> p = ModelProfile(name="m", path=Path("m"), task=Task.FEATURE_EXTRACTION, library="transformers",
@@ -134,8 +161,10 @@ def signature(profile: ModelProfile, runtime: Runtime | None = None) -> Signatur
     >>> signature(p).outputs
     (Tensor(name='EMBEDDING', datatype='FP32', dims=(384,), optional=False),)
     """
-    if runtime is Runtime.VLLM:
+    if runtime is Runtime.VLLM or engine:
         return VLLM
+    if profile.app is not None:
+        return SERVE_APP
     if profile.onnx is not None:
         graph = profile.onnx
         first = 1 if graph.dynamic_batch else 0

@@ -27,11 +27,6 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "drop the ONNX or safetensors file that it was made from",
     ),
     (
-        (".joblib", ".pkl", ".pickle", ".skops"),
-        "a scikit-learn or other Python pickle",
-        "export it to ONNX (skl2onnx) and drop that",
-    ),
-    (
         (".ckpt", ".pth", ".pt", ".nemo"),
         "a training checkpoint",
         "save the model with save_pretrained() as safetensors, or export it to ONNX",
@@ -43,14 +38,6 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "save the model with save_pretrained() as safetensors",
     ),
 )
-
-
-def refuse_other_kinds(folder: Folder) -> None:
-    """Kinds of folders that are recognised by a file of their own, whatever else lies there."""
-    if "model_index.json" in folder:
-        raise Refused(
-            "this is a diffusers pipeline (model_index.json), which is not served", "there is no runtime for diffusers yet"
-        )
 
 
 def refuse_other_weights(folder: Folder) -> None:

@@ -16,6 +16,7 @@ from modelium.analyzers.weights import join_missing
 from modelium.values import MissingPart, Task
 
 FRESH_S = 600.0  # a folder that nobody has written to for so long is not being copied any more
+QUIET_S = 2.0
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -47,6 +48,11 @@ def is_fresh(newest_mtime: float) -> bool:
     return time.time() - newest_mtime < FRESH_S
 
 
+def is_settling(newest_mtime: float) -> bool:
+    """Whether the folder was written to a moment ago: what cannot prove that it is whole has to be quiet for so long."""
+    return time.time() - newest_mtime < QUIET_S
+
+
 def read_optional(folder: Folder, name: str) -> JsonObject:
     """A side file's object; empty where the file is not there."""
     return read_object(folder, name, _MAX_SIDE_BYTES) if name in folder else {}
@@ -62,6 +68,7 @@ def read_clues(folder: Folder, pipeline_tag: str) -> Clues:
     return Clues(
         pipeline_tag=pipeline_tag,
         sentence_modules="modules.json" in folder,
+        cross_encoder=text(read_optional(folder, "config_sentence_transformers.json"), "model_type") == "CrossEncoder",
         has_tokenizer=_vocabulary(folder) is not None,
         has_image_processor=image,
         has_feature_extractor=sound,

@@ -6,7 +6,7 @@ with the task that is not served.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelium.analyzers.architectures import Mappings
 from modelium.analyzers.model_config import ModelConfig
@@ -84,6 +84,7 @@ class Clues:
 
     pipeline_tag: str
     sentence_modules: bool
+    cross_encoder: bool  # sentence-transformers says so
     has_tokenizer: bool
     has_image_processor: bool
     has_feature_extractor: bool
@@ -92,6 +93,7 @@ class Clues:
 def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
     """The task of a folder.
 
+    0. sentence-transformers says that it is a CrossEncoder: it ranks, unless its head has labels.
     1. ``modules.json`` makes it an embedding model, whatever head its weights were trained with.
     2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family.
     3. A class that transformers lacks: ``auto_map`` names the auto-class that code in the folder is for.
@@ -100,6 +102,11 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
     6. Nothing of it: the base model of this model type, if there is one.
     """
     architecture = _named(config, known)
+    if clues.cross_encoder and architecture:  # 0
+        if max(config.label_count or 1, len(config.labels)) == 1 or "CAUSAL_LM" in known.families.get(architecture, ()):
+            source = "config_sentence_transformers.json: CrossEncoder"
+            return TaskFinding(task=Task.TEXT_RANKING, architecture=architecture, source=source)
+        clues = replace(clues, sentence_modules=False)
     if architecture and known.knows(architecture, config.model_type):
         if clues.sentence_modules:
             return _embedding(architecture, clues, custom_code=False)  # 1

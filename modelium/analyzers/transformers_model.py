@@ -9,7 +9,7 @@ from __future__ import annotations
 from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
-from modelium.analyzers.foreign import refuse_other_kinds, refuse_other_weights
+from modelium.analyzers.foreign import refuse_other_weights
 from modelium.analyzers.gguf import profile_gguf_folder
 from modelium.analyzers.json_text import JsonObject, nested, read_object
 from modelium.analyzers.language import read_language_model
@@ -19,6 +19,7 @@ from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
+from modelium.analyzers.served_by_ray import INDEX, is_app, is_sklearn_config, profile_app, profile_pipeline, profile_table
 from modelium.analyzers.tasks_of import TaskFinding, find_task
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.analyzers.weights import Weights, find_weights, join_missing
@@ -65,12 +66,17 @@ _SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", 
 def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfile | AdapterProfile:
     """What the folder of ``candidate`` is."""
     folder = list_folder(candidate.path, candidate.root)
-    refuse_other_kinds(folder)
+    if is_app(folder):
+        return profile_app(candidate, override, folder)
+    if INDEX in folder:
+        return profile_pipeline(candidate, override, folder)
     if is_adapter(folder):
         return profile_adapter(candidate, folder)
     if "config.json" not in folder:
         return _without_config(candidate, override, folder)
     source = read_object(folder, "config.json")
+    if is_sklearn_config(source) and (table := profile_table(candidate, override, folder, source)) is not None:
+        return table
     config = read_config(source)
     _refuse_other_libraries(config)
     weights = find_weights(folder)
@@ -79,6 +85,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     card = read_card(folder)
     finding = _decide_task(config, folder, card.pipeline_tag, override, candidate.name)
     pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
+    of_sentences = finding.task is Task.TEXT_RANKING or ("modules.json" in folder and pooling is not None)
     gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
     unfinished = join_missing(gaps)
     if unfinished is not None:
@@ -91,7 +98,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         name=candidate.name,
         path=candidate.path,
         task=finding.task,
-        library="sentence-transformers" if "modules.json" in folder and pooling else finding.library,
+        library="sentence-transformers" if of_sentences else finding.library,
         architecture=finding.architecture,
         model_type=config.model_type,
         weight_format=weights.format,
@@ -135,6 +142,8 @@ def _without_config(candidate: Candidate, override: ModelOverride, folder: Folde
     if weights is None:
         if (gguf := profile_gguf_folder(candidate, override, folder)) is not None:
             return gguf
+        if (table := profile_table(candidate, override, folder)) is not None:
+            return table
         refuse_other_weights(folder)
     parts = [MissingPart(file="config.json", present_bytes=0)]
     if weights is not None and weights.missing is not None:

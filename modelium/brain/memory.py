@@ -24,6 +24,7 @@ _PROCESS_BYTES = {
     Runtime.VLLM: 3000 * MIB,
     Runtime.RAY: 600 * MIB,
 }
+_IN_FLOAT32 = (Runtime.PYTHON, Runtime.RAY)
 _CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
 _ACTIVATION_FLOOR_BYTES = 48 * MIB
 _LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
@@ -60,18 +61,21 @@ def estimate(
 ) -> Estimate:
     """Footprint of ``profile`` on a device, all instances together.
 
-    1. Weights: on a GPU as they are; on the host the python runtime computes in float32, so 4 bytes a parameter.
-       onnxruntime keeps the initializers and a prepacked copy of the large ones: 1.3 times.
+    1. Weights: on a GPU as they are; on the host the python runtime computes in float32, so 4 bytes a parameter, and so does
+       Ray (which runs the same code; a table's file unfolds to some three times its size). onnxruntime keeps the
+       initializers and a prepacked copy of the large ones: 1.3 times.
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget).
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
 
     With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
     """
-    if runtime is Runtime.VLLM and profile.language is not None:
+    if runtime is Runtime.VLLM and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
         return _smallest_engine(profile, profile.language, device)
     weights = profile.weight_bytes
-    if runtime is Runtime.PYTHON and device is DeviceKind.HOST and profile.quantization is None:  # 1
+    if profile.tabular is not None:
+        weights = 3 * weights
+    elif runtime in _IN_FLOAT32 and device is DeviceKind.HOST and profile.quantization is None:  # 1
         weights = max(profile.parameters * 4, 0) or weights
     elif runtime is Runtime.ONNXRUNTIME:
         weights = int(weights * 1.3)

@@ -59,7 +59,7 @@ def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str
             if view.state is State.LOADING:
                 room.promised += view.bytes_held
                 room.loads += 1
-                room.engines += placement.runtime is Runtime.VLLM
+                room.engines += placement.by_vllm
             elif view.state in (State.DRAINING, State.UNLOADING):
                 room.returning += view.bytes_held
     return rooms
@@ -78,50 +78,58 @@ _BATCH = {
     Task.TEXT2TEXT_GENERATION: 8,
     Task.QUESTION_ANSWERING: 8,
     Task.ZERO_SHOT_CLASSIFICATION: 4,
+    Task.TEXT_RANKING: 4,
+    Task.TEXT_TO_IMAGE: 1,
+    Task.TABULAR_CLASSIFICATION: 1024,
+    Task.TABULAR_REGRESSION: 1024,
     Task.TENSORS: 16,
 }
 
 
-def choose_batch_size(profile: ModelProfile, override: ModelOverride, runtime: Runtime | None = None) -> int:
-    """``max_batch_size`` of the entry: 0 for vllm, which batches by itself, and where the graph cannot batch; else the user's,
-    else by the size of the task's inputs."""
-    if runtime is Runtime.VLLM or (profile.onnx is not None and not profile.onnx.dynamic_batch):
+def choose_batch_size(profile: ModelProfile, override: ModelOverride, *, engine: bool = False) -> int:
+    """``max_batch_size`` of the entry: 0 for vLLM, which batches by itself, for applications, and where the graph cannot batch;
+    else the user's, else by the size of the task's inputs."""
+    if engine or profile.app is not None or (profile.onnx is not None and not profile.onnx.dynamic_batch):
         return 0
     return override.max_batch_size or _BATCH.get(profile.task, 32)
 
 
-def options(
+def places_here(
     view: ModelView,
     profile: ModelProfile,
     runtime: Runtime,
     rooms: Iterable[Room],
     override: ModelOverride,
     policies: Policies | None = None,
+    *,
+    engine: bool = False,
 ) -> list[tuple[Room, Placement]]:
-    """Devices that could hold the model when empty, best first; of several the first.
+    """Devices of this machine that could hold the model when empty, best first; of several the first.
 
     1. The device the user chose, and no other.
     2. Accelerators, the one with the most free memory first.
-    3. Host memory: for vllm only where there is no accelerator.
-    4. For vllm, where no single one is large enough: equal accelerators together.
+    3. Host memory: for vLLM only where there is no accelerator.
+    4. For vLLM (``engine``), where no single one is large enough: equal accelerators together.
     """
-    candidates = _candidates(runtime, rooms, override)
-    if runtime is Runtime.VLLM and profile.language is not None:  # 4
+    candidates = _candidates(rooms, override, engine=engine)
+    if engine and profile.language is not None:  # 4
         by_id = {room.device.id: room for room in candidates}
         devices = [room.device for room in candidates]
         placements = place_engine(profile, devices, override, policies or Policies())
         return [(by_id[placement.device_id], placement) for placement in placements]
     result = []
     for room in candidates:
-        placement = _place(view, profile, runtime, room.device, override)
+        placement = place(view, profile, runtime, room.device, override)
         if placement.footprint.bytes <= room.device.budget_bytes:
             result.append((room, placement))
     return result
 
 
-def _place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
-    batch = choose_batch_size(profile, override, runtime)
-    instances = 1 if runtime is Runtime.VLLM else override.instance_count or 1
+def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
+    """The model on this very device, whether there is room or not."""
+    batch = choose_batch_size(profile, override)
+    # Of what Ray serves there are replicas, and one process of Triton's in front of them.
+    instances = 1 if runtime is Runtime.RAY else override.instance_count or 1
     estimated = override.memory_bytes or estimate_footprint(
         profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
     )
@@ -138,13 +146,13 @@ def _place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Dev
     )
 
 
-def _candidates(runtime: Runtime, rooms: Iterable[Room], override: ModelOverride) -> list[Room]:
+def _candidates(rooms: Iterable[Room], override: ModelOverride, *, engine: bool) -> list[Room]:
     """Rules 1 to 3."""
-    candidates = list(rooms)
+    candidates = [room for room in rooms if not room.device.cluster]
     if override.device is not None:  # 1
         candidates = [room for room in candidates if room.device.id == override.device]
     accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
-    if runtime is Runtime.VLLM and accelerators:  # 3
+    if engine and accelerators:  # 3
         candidates = accelerators
     candidates.sort(key=lambda room: (room.device.kind is DeviceKind.HOST, -room.free, room.device.id))  # 2, 3
     return candidates

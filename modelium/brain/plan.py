@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from modelium.brain import eviction, starts
+from modelium.brain.cluster import ClusterRoom
 from modelium.brain.engine_placement import shrink, smallest
-from modelium.brain.placement import Room, options, rooms_of
+from modelium.brain.options import options
+from modelium.brain.placement import Room, rooms_of
 from modelium.brain.plan_words import WANTED_BY, too_big, who_holds
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.runtime import RuntimeChoice, choose_ray, choose_runtime
 from modelium.brain.words import human_bytes
 from modelium.values import (
     Decision,
@@ -23,6 +25,7 @@ from modelium.values import (
     Observed,
     Placement,
     Plan,
+    RayState,
     Runtime,
     State,
     Verb,
@@ -40,8 +43,8 @@ def plan(observed: Observed) -> Plan:
     Loads, for every model that is wanted and may be tried, strongest demand first, then the longest waiting:
 
     0. A defect comes out while it is planned: refused with its words, and the others are planned.
-    1. No runtime can serve it: refused.
-    2. It is larger than the budget of every device it may use: refused.
+    1. No runtime can serve it: refused. Ray would, and is down: it waits for Ray.
+    2. It is larger than the budget of every device it may use: Ray serves it, where its cluster has more; else it is refused.
     3. It fits now: loaded, unless enough loads run on that device already. A vLLM engine is planned with less cache, down to
        one full-length request, before anybody is pushed out for it. Engines start one at a time on a device, and alone on an
        accelerator: an engine measures what is free there while it starts, so nothing else may come or go meanwhile.
@@ -49,6 +52,7 @@ def plan(observed: Observed) -> Plan:
        these, the rest is only looked at if its estimate fits somewhere: there may be thousands.) It waits as well, whatever
        room there is, on a device where somebody's request, or a policy, waits for room.
     5. It does not fit, but memory on its way back suffices: it waits for that.
+       So it does where Ray has no node with the CPUs and GPUs that its replicas ask for, whatever the bytes say.
     6. It does not fit: that is pressure. As many as needed of the models that eviction's rule 5 lets go are unloaded, the
        cheapest to lose first; if those would not suffice, none is, and it waits until something may go.
 
@@ -78,6 +82,7 @@ def explain_keep(observed: Observed, view: ModelView) -> Decision | None:
 class _Planner:
     observed: Observed
     rooms: dict[str, Room] = field(init=False)
+    cluster: ClusterRoom = field(init=False)
     actions: list[Decision] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     pressure: dict[str, str] = field(default_factory=dict)
@@ -89,6 +94,7 @@ class _Planner:
     def run(self) -> Plan:
         observed, now, policies = self.observed, self.observed.now, self.observed.policies
         self.rooms = rooms_of(observed.fleet.devices, observed.models)
+        self.cluster = ClusterRoom(observed.fleet.ray, observed.models)
         wanted = []
         for view in observed.models:
             if view.state is State.LOADED:
@@ -127,9 +133,19 @@ class _Planner:
         if choice.runtime is None:  # 1
             self._decide(view, Verb.REFUSE, choice.rule, choice.reason)
             return
-        usable = [placement for _, placement in options(view, profile, choice.runtime, self.rooms.values(), override, policies)]
-        if not usable:  # 2
-            self._decide(view, Verb.REFUSE, "plan.2", too_big(observed, view, profile, choice.runtime, self.rooms))
+        usable = self._options(view, profile, choice, override)
+        ray = observed.fleet.ray
+        if not usable and override.runtime is None and not ray.here:  # 2
+            elsewhere = choose_ray(profile, observed.capabilities, "larger than any device of this machine")
+            if elsewhere is not None:
+                choice, usable = elsewhere, self._options(view, profile, elsewhere, override)
+        rays = choice.runtime is Runtime.RAY
+        if rays and ray.state is RayState.DOWN:  # 1
+            self._decide(view, Verb.WAIT, "plan.1", f"Ray is down: {ray.detail}; it is loaded when Ray is back")
+            return
+        if not usable:  # a cluster may grow, this machine does not
+            verb = Verb.WAIT if rays and not ray.here else Verb.REFUSE
+            self._decide(view, verb, "plan.2", too_big(observed, view, profile, choice, self.rooms))
             return
         if view.demand < Demand.POLICY and self.waited_for:  # 4
             usable = [placement for placement in usable if self.waited_for.isdisjoint(placement.devices)]
@@ -141,7 +157,7 @@ class _Planner:
             if self._fits(placement):
                 self._load(view, placement, choice.reason)
                 return
-        engines = [placement for placement in usable if placement.engine is not None]
+        engines = [placement for placement in usable if placement.runtime is Runtime.VLLM]
         full: set[tuple[int, int]] = set()  # of equal devices the first has the most room: if not there, then nowhere
         for placement in engines:
             device = self.rooms[placement.device_id].device
@@ -157,14 +173,14 @@ class _Planner:
         free = min(room.free for room in self._rooms(usable[0]))
         if view.demand < Demand.POLICY:  # 4
             self.without_room += 1
-            short = f"{human_bytes(need)} needed, {human_bytes(max(free, 0))} free on {where}"
+            short = self._short(usable[0], f"{human_bytes(need)} needed, {human_bytes(max(free, 0))} free on {where}")
             self._decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
         for placement in usable:
             if self._make_room(view, placement):
                 return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
-        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {where}"
+        why = self._short(usable[0], f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {where}")
         self.pressure |= dict.fromkeys(usable[0].devices, why)
         self.waited_for |= set(usable[0].devices)
         self._decide(view, Verb.WAIT, "plan.6", f"{why}, and nothing there may be evicted: {who_holds(observed, usable[0])}")
@@ -180,7 +196,7 @@ class _Planner:
         if obstacle := starts.obstacle(placement, rooms, self.observed.policies.loads_per_device):
             for room in rooms:
                 room.reserved += need
-                room.awaited = room.awaited or placement.engine is not None
+                room.awaited = room.awaited or placement.by_vllm
             self._decide(view, Verb.WAIT, "plan.3", obstacle)
             return
         known = "measured" if placement.footprint.measured_bytes is not None else "estimated"
@@ -191,11 +207,12 @@ class _Planner:
             f"{placement.runtime} ({why_runtime}) on {self._where(placement)}: {human_bytes(need)} {known}, "
             f"{human_bytes(min(room.free for room in rooms))} free; wanted by {WANTED_BY[view.demand]}"
         )
+        self.cluster.take(placement.replicas)
         for room in rooms:
             room.committed += need
             room.promised += need
             room.loads += 1
-            room.engines += placement.runtime is Runtime.VLLM
+            room.engines += placement.by_vllm
         decision = Decision(
             at=self.observed.now,
             model=view.name,
@@ -210,7 +227,8 @@ class _Planner:
     def _make_room(self, view: ModelView, placement: Placement) -> bool:
         need, rooms = placement.footprint.bytes, self._rooms(placement)
         free = min(room.free for room in rooms)
-        why = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {self._where(placement)}"
+        bytes_short = f"{view.name} needs {human_bytes(need)}, {human_bytes(max(free, 0))} free on {self._where(placement)}"
+        why = self._short(placement, bytes_short)
         victims: list[ModelView] = []
         for room in rooms:
             on_their_way = sum(v.bytes_held for v in victims if v.placement and room.device.id in v.placement.devices)
@@ -220,6 +238,10 @@ class _Planner:
                 if not more:
                     return False
                 victims += more
+        besides = self._victims_on_nodes(placement, victims)
+        if besides is None:
+            return False
+        victims += besides
         starting = next((room for room in rooms if victims and starts.measures(room)), None)
         if starting is None:
             for victim in victims:
@@ -244,11 +266,41 @@ class _Planner:
             lacking -= victim.bytes_held
         return chosen if lacking <= 0 else []
 
+    def _victims_on_nodes(self, placement: Placement, chosen_already: list[ModelView]) -> list[ModelView] | None:
+        """Who has to go besides, so that Ray's nodes have what the replicas ask for; None when that would not suffice."""
+        gone = [v.placement.replicas for v in chosen_already if v.placement is not None and v.placement.replicas is not None]
+        leaving = self.leaving | {v.name for v in chosen_already}
+        rays = [v for v in self.evictable.get(placement.device_id, ()) if v.placement is not None and v.placement.replicas]
+        candidates = [v for v in rays if v.name not in leaving]
+        chosen: list[ModelView] = []
+        order = iter(eviction.in_order_of_sacrifice(candidates, self.observed.now, self.observed.policies))
+        while not self.cluster.fits(placement.replicas, without=gone):
+            victim = next(order, None)
+            if victim is None or victim.placement is None or victim.placement.replicas is None:
+                return None
+            chosen.append(victim)
+            gone.append(victim.placement.replicas)
+        return chosen
+
+    def _options(
+        self, view: ModelView, profile: ModelProfile, choice: RuntimeChoice, override: ModelOverride
+    ) -> list[Placement]:
+        observed = self.observed
+        found = options(view, profile, choice, self.rooms.values(), override, observed.policies, observed.fleet.ray)
+        return [placement for _, placement in found]
+
     def _rooms(self, placement: Placement) -> list[Room]:
         return [self.rooms[device] for device in placement.devices]
 
     def _fits(self, placement: Placement) -> bool:
-        return all(placement.footprint.bytes <= room.free for room in self._rooms(placement))
+        bytes_fit = all(placement.footprint.bytes <= room.free for room in self._rooms(placement))
+        return bytes_fit and self.cluster.fits(placement.replicas)
+
+    def _short(self, placement: Placement, of_bytes: str) -> str:
+        """What a placement lacks: bytes, or where Ray's nodes are the matter what they lack."""
+        if placement.replicas is None or self.cluster.fits(placement.replicas):
+            return of_bytes
+        return f"{of_bytes}; Ray's nodes have no room for {self.cluster.describe(placement.replicas)}"
 
     def _where(self, placement: Placement) -> str:
         return ("each of " if len(placement.devices) > 1 else "") + ", ".join(placement.devices)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from modelium.brain import eviction
 from modelium.brain.engine_placement import why_too_big
-from modelium.brain.placement import Room, options
+from modelium.brain.options import options
+from modelium.brain.placement import Room
+from modelium.brain.runtime import RuntimeChoice
 from modelium.brain.words import human_bytes
 from modelium.values import Demand, ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
 
@@ -21,18 +23,25 @@ WANTED_BY = {
 _NO_OVERRIDE = ModelOverride()
 
 
-def too_big(observed: Observed, view: ModelView, profile: ModelProfile, runtime: Runtime, rooms: Mapping[str, Room]) -> str:
+def too_big(
+    observed: Observed, view: ModelView, profile: ModelProfile, choice: RuntimeChoice, rooms: Mapping[str, Room]
+) -> str:
     """Why no device could hold the model, even empty."""
     override = observed.overrides.get(view.name, _NO_OVERRIDE)
     if override.device is not None and override.device not in rooms:
         return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
-    if runtime is Runtime.VLLM and profile.language is not None:
-        refused = why_too_big(profile, [room.device for room in rooms.values()], override, observed.policies)
+    ray = observed.fleet.ray
+    if choice.runtime is Runtime.RAY and not ray.here:
+        there = ", ".join(f"{r.device.name} ({human_bytes(r.device.budget_bytes)})" for r in rooms.values() if r.device.cluster)
+        return f"too big for any node of the Ray cluster: {there or 'it has no nodes'}"
+    if choice.engine and profile.language is not None:
+        own = [room.device for room in rooms.values() if not room.device.cluster]
+        refused = why_too_big(profile, own, override, observed.policies)
         if refused is not None:
             return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}"
     roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
     sizes = []
-    for room, placement in options(view, profile, runtime, roomy, override):
+    for room, placement in options(view, profile, choice, roomy, override, observed.policies, ray):
         budget = human_bytes(rooms[room.device.id].device.budget_bytes)
         sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
     return f"too big for this machine: needs {', '.join(sizes)}; raise devices.host_memory or free a larger device"

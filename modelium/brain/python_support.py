@@ -23,6 +23,9 @@ NEEDS_TORCHVISION = frozenset(
         "Step3p7ForConditionalGeneration",
     }
 )
+RAYS = frozenset(  # what the adapters of Ray do
+    {Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION, Task.TEXT_RANKING, Task.TEXT_TO_IMAGE, Task.SERVE_APP}
+)
 # And these are not about pictures, or not only.
 OTHERWISE = {
     "EvollaForProteinText2Text": "it reads proteins, and the python runtime has no input for them",
@@ -35,7 +38,7 @@ OTHERWISE = {
 def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
     """What keeps the python runtime from serving ``profile``, the first of these:
 
-    1. It does none of transformers' tasks: a bare graph.
+    1. It does none of the tasks that this runtime has: a bare graph, a table, an application …
     2. Its weights are of a kind that transformers does not read here.
     3. transformers does not know the architecture.
     4. It is said to write about pictures, but its processor wants what is not there.
@@ -44,6 +47,8 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
     """
     if profile.task is Task.TENSORS:  # 1
         return "the python runtime serves transformers' tasks, this is a bare graph"
+    if profile.task in RAYS:
+        return f"the python runtime does not do {profile.task}"
     if profile.weight_format is WeightFormat.GGUF:  # 2
         return "the python runtime does not read GGUF files: drop the model's safetensors folder"
     if profile.library == "vllm":  # 3

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelium.brain.placement import Room
-from modelium.values import DeviceKind, Placement, Runtime
+from modelium.values import DeviceKind, Placement
 
 
 def measures(room: Room) -> bool:
     """Whether an engine that starts there looks at the device's free memory: nothing may be unloaded there meanwhile."""
-    return room.engines > 0 and room.device.kind is not DeviceKind.HOST
+    return room.engines > 0 and room.device.kind is not DeviceKind.HOST and not room.device.cluster
 
 
 def obstacle(placement: Placement, rooms: Iterable[Room], loads_per_device: int) -> str:
@@ -25,11 +25,13 @@ def obstacle(placement: Placement, rooms: Iterable[Room], loads_per_device: int)
     3. An engine waits to start there (it was decided about earlier): what comes after it waits too, or it never would.
     4. It is an engine itself, and something is being loaded or unloaded on its accelerator.
     """
-    engine = placement.runtime is Runtime.VLLM
+    engine = placement.by_vllm
     for room in rooms:
         device, accelerator = room.device.id, room.device.kind is not DeviceKind.HOST
         if room.loads >= loads_per_device:  # 1
             reason = f"{room.loads} loads run on {device} already"
+        elif room.device.cluster:  # Ray gives each engine GPUs of its own, or a share that it keeps
+            continue
         elif room.engines and (engine or accelerator):  # 2
             reason = f"a vllm engine starts on {device}"
         elif room.awaited and accelerator:  # 3

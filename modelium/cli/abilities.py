@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from modelium import repository, runtime_env
 from modelium.config import Settings
+from modelium.ray import ELSEWHERE
 from modelium.triton.backends import usable_backends
-from modelium.values import Capabilities, DeviceKind, Fleet, VllmFacts
+from modelium.values import Capabilities, DeviceKind, Fleet, RayFacts, Runtime, VllmFacts
 
 # What the embedded server brings; what a running Triton really has is only known to a running Modelium.
 _EMBEDDED = frozenset({"python", "onnxruntime", "vllm"})
@@ -15,9 +16,13 @@ _EXTERNAL = frozenset({"python", "onnxruntime"})
 def likely_capabilities(settings: Settings, fleet: Fleet) -> Capabilities:
     """About 80 ms with the embedded server: its Python is started once, its vLLM's registry is read."""
     if settings.triton.mode == "embedded":
-        vllm = runtime_env.read_vllm(runtime_env.inspect(settings.triton.runtime_directory))
+        report = runtime_env.inspect(settings.triton.runtime_directory)
+        vllm, ray = runtime_env.read_vllm(report), runtime_env.read_ray(report)
         brought = usable_backends(_EMBEDDED, vllm)
     else:
         vllm, brought = VllmFacts(), frozenset(settings.triton.backends) or _EXTERNAL
+        ray = RayFacts(missing=ELSEWHERE if settings.ray.own else "")
+    if not ray.missing:
+        brought |= {Runtime.RAY.value}
     gpu = any(device.kind is DeviceKind.CUDA for device in fleet.devices)
-    return settings.capabilities(brought & repository.writable_runtimes(), vllm, gpu=gpu)
+    return settings.capabilities(brought & repository.writable_runtimes(), vllm, ray, gpu=gpu)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelium import repository
 from modelium.analyzers import analyze
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.memory import Estimate, estimate
-from modelium.brain.placement import options, rooms_of
+from modelium.brain.options import options
+from modelium.brain.placement import rooms_of
 from modelium.brain.runtime import RuntimeChoice, choose_runtime
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
@@ -38,7 +39,8 @@ from modelium.values import (
     ModelView,
     Placement,
     PlanLine,
-    Runtime,
+    Ray,
+    RayState,
     State,
     Tensor,
     Unsupported,
@@ -93,7 +95,7 @@ class Inspection:
         return {name: value for name, value in rows.items() if value}
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        described = signature(self.profile, self.choice.runtime)
+        described = signature(self.profile, self.choice.runtime, engine=self.choice.engine)
         return described.inputs, described.outputs
 
     def as_json(self) -> str:
@@ -110,7 +112,7 @@ class Inspection:
             "engine": engine_view(placement.engine) if placement and placement.engine else None,
             "plan": plan_view(self.plan),
         }
-        described = profile_view(profile, self.choice.runtime)
+        described = profile_view(profile, self.choice.runtime, engine=self.choice.engine)
         return json.dumps({"name": profile.name, "path": str(profile.path), **described, **served}, indent=2)
 
 
@@ -153,7 +155,7 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
     view = ModelView(name=candidate.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
     rooms = rooms_of(fleet.devices, ())
-    placements = options(view, profile, choice.runtime, rooms.values(), override, settings.policies())
+    placements = options(view, profile, choice, rooms.values(), override, settings.policies(), fleet.ray)
     if not placements:
         return _too_big(profile, choice, fleet, override, settings)
     room, placement = placements[0]
@@ -176,6 +178,8 @@ def _fleet(settings: Settings, gpus: Sequence[int]) -> Fleet:
     """This machine's devices, or its host and GPUs of these sizes, all free."""
     fraction = settings.devices.gpu_memory_fraction
     fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=fraction).fleet()
+    if settings.ray.enabled and settings.ray.own:
+        fleet = replace(fleet, ray=Ray(state=RayState.ASLEEP))
     if not gpus:
         return fleet
     thought = tuple(
@@ -190,14 +194,15 @@ def _fleet(settings: Settings, gpus: Sequence[int]) -> Fleet:
         )
         for index, size in enumerate(gpus)
     )
-    return Fleet(devices=(*(device for device in fleet.devices if device.kind is DeviceKind.HOST), *thought))
+    hosts = (device for device in fleet.devices if device.kind is DeviceKind.HOST)
+    return Fleet(devices=(*hosts, *thought), ray=fleet.ray)
 
 
 def _too_big(
     profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
 ) -> Inspection:
     reason, lines = f"it fits on no device: {_budgets(fleet)}", tuple[PlanLine, ...]()
-    if choice.runtime is Runtime.VLLM and profile.language is not None:
+    if choice.engine and profile.language is not None:
         found = why_too_big(profile, fleet.devices, override, settings.policies())
         if found is not None:
             reason, lines = found.reason, found.lines
@@ -211,7 +216,14 @@ def render(path: Path, out: Path, settings: Settings, *, gpus: Sequence[int] = (
         raise NotAModel(f"{path} cannot be served: {inspection.choice.reason}; {inspection.placement_reason}")
     profile = inspection.profile
     override = settings.overrides().get(profile.name, ModelOverride())
-    entry = repository.render(profile, inspection.placement, out, path_mapping=settings.triton.path_mapping, override=override)
+    entry = repository.render(
+        profile,
+        inspection.placement,
+        out,
+        path_mapping=settings.triton.path_mapping,
+        override=override,
+        ray=repository.RayPlace.of(settings.ray),
+    )
     return Rendering(entry=entry, inspection=inspection)
 
 

@@ -20,7 +20,7 @@ from modelium.config import Settings
 from modelium.controller.background import Background
 from modelium.controller.books import Books
 from modelium.controller.desk import Desk
-from modelium.controller.events import Event, ServerDown, Wake
+from modelium.controller.events import Event, RayDown, ServerDown, Wake
 from modelium.controller.leases import Lease
 from modelium.controller.loop import Loop
 from modelium.controller.reactions import Reactions
@@ -37,6 +37,7 @@ from modelium.errors import (
 )
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
+from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.values import (
@@ -45,6 +46,7 @@ from modelium.values import (
     DeviceKind,
     ModelStatus,
     Plan,
+    RayFacts,
     ServerStatus,
     Snapshot,
     State,
@@ -73,10 +75,14 @@ class Controller:
         backends: Callable[[], frozenset[str]],
         vllm: Callable[[], VllmFacts] = VllmFacts,
         server_pid: Callable[[], int | None] = lambda: None,
+        server_mark: Callable[[], str] = lambda: "",
+        ray: RayService | None = None,
     ) -> None:
+        """``server_mark``: what the environment of everything that this Triton starts has (``modelium.guarded``)."""
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._books = Books()
         background = Background()
+        ray = ray or RayService(None, RayFacts(missing="this controller was given no Ray"))
         self._desk = Desk(
             settings=settings,
             overrides=settings.overrides(),
@@ -89,7 +95,9 @@ class Controller:
                 repository=repository,
                 devices=devices,
                 overrides=settings.overrides(),
+                ray=ray,
                 server_pid=server_pid,
+                server_mark=server_mark,
                 load_timeout_s=settings.triton.load_timeout_seconds,
                 unload_timeout_s=settings.triton.unload_timeout_seconds,
             ),
@@ -100,6 +108,7 @@ class Controller:
                 repository=repository,
                 devices=devices,
                 server_pid=server_pid,
+                server_mark=server_mark,
             ),
             devices=devices,
             ledger=ledger,
@@ -107,6 +116,7 @@ class Controller:
             post=self.post,
             backends=backends,
             vllm=vllm,
+            ray=ray,
             gpu=any(device.kind is DeviceKind.CUDA for device in devices.fleet().devices),
         )
         self._reactions = Reactions(self._desk)
@@ -135,6 +145,16 @@ class Controller:
         """Triton is gone, and everything that it had loaded."""
         self._desk.readings.forget_greeting()
         self.post(ServerDown(detail=detail))
+
+    def ray_up(self) -> None:
+        """Models can be deployed on Ray; called each time it comes up."""
+        if self._desk.ray.restarts:
+            self._desk.recorder.ray_restart()
+        self.post(Wake())
+
+    def ray_down(self, detail: str) -> None:
+        """Ray is gone, and every replica with it."""
+        self.post(RayDown(detail=detail))
 
     # -- what the gateway asks ---------------------------------------------------------------------------------------
 
@@ -251,7 +271,8 @@ class Controller:
         return Snapshot(
             now=now,
             models=tuple(self._status(m, now) for m in books.models.values()),
-            fleet=self._desk.devices.fleet(),
+            fleet=self._desk.fleet(),
+            ray_restarts=self._desk.ray.restarts,
             server=ServerStatus(
                 up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
             ),

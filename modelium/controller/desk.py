@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from modelium.brain.cluster import cluster_devices
 from modelium.brain.usage import WINDOW_S
 from modelium.config import PolicySettings, Settings
 from modelium.controller.background import Background
@@ -15,7 +16,8 @@ from modelium.controller.work import Work
 from modelium.devices import Devices
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.values import Capabilities, ModelOverride, VllmFacts
+from modelium.ray import RayService
+from modelium.values import Capabilities, Fleet, ModelOverride, Runtime, VllmFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Desk:
     post: Callable[[Event], None]
     backends: Callable[[], frozenset[str]]
     vllm: Callable[[], VllmFacts]
+    ray: RayService
     gpu: bool  # this machine has one
 
     @property
@@ -45,4 +48,14 @@ class Desk:
         return min(WINDOW_S, self.policies.evict_after_idle_seconds)
 
     def capabilities(self) -> Capabilities:
-        return self.settings.capabilities(self.backends(), self.vllm(), gpu=self.gpu)
+        """What may be used now. Ray is no backend of Triton's: its entries are python's."""
+        backends, ray = self.backends(), self.ray.facts
+        if "python" in backends and not ray.missing:
+            backends |= {Runtime.RAY.value}
+        return self.settings.capabilities(backends, self.vllm(), ray, gpu=self.gpu)
+
+    def fleet(self) -> Fleet:
+        """This machine's devices, and those of a Ray cluster elsewhere."""
+        ray = self.ray.view()
+        added = cluster_devices(ray, self.settings.devices.gpu_memory_fraction)
+        return Fleet(devices=(*self.devices.fleet().devices, *added), ray=ray)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelium.devices import Process
 from modelium.errors import ModeliumError
@@ -69,7 +69,10 @@ class UnloadFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A reading of Triton and of the processes. ``held``: bytes by model. ``processes`` is None where none can be seen."""
+    """A reading of Triton and of the processes. ``held``: bytes by model. ``processes`` is None where none can be seen.
+
+    ``replicas``: those of Ray's, apart from the processes in Triton: when one of them ends, Ray replaces it.
+    """
 
     generation: int  # of the server: readings of an earlier one say nothing
     started_at: float  # models loaded later than this were perhaps not seen
@@ -77,6 +80,7 @@ class Measured:
     index: Mapping[str, IndexEntry]
     processes: Mapping[str, tuple[Process, ...]] | None
     held: Mapping[str, int]
+    replicas: Mapping[str, tuple[Process, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,11 @@ class ServerDown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RayDown:
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wake:
     """Nothing but a pass: a lease is wanted or was given back, a timer ran out, a user asked for something."""
 
@@ -127,5 +136,6 @@ Event = (
     | Checked
     | ServerUp
     | ServerDown
+    | RayDown
     | Wake
 )

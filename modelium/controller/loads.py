@@ -12,13 +12,14 @@ from dataclasses import replace
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
 from modelium.brain.engine_placement import shrink
-from modelium.brain.placement import options, rooms_of
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.options import options
+from modelium.brain.placement import rooms_of
+from modelium.brain.runtime import RuntimeChoice, choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
-from modelium.errors import EntryError, NotServable, TritonUnavailable
+from modelium.errors import EntryError, NotServable, RayUnavailable, TritonUnavailable
 from modelium.repository import entry_basis
 from modelium.values import (
     Demand,
@@ -26,12 +27,14 @@ from modelium.values import (
     ModelOverride,
     ModelProfile,
     Placement,
+    RayState,
     Runtime,
     State,
 )
 
 log = logging.getLogger(__name__)
 
+RAY_DOWN = "ray"  # the rule of an unload that nobody asked for: Ray went away under the model
 _AFTER_OUTAGE_S = 0.5
 _LONGEST_BACKOFF_S = 60.0
 _LOOK_AGAIN_S = 1.0
@@ -65,7 +68,7 @@ class Loads:
         if choice.runtime is None:
             model.revision_error = f"the new revision cannot be served: {choice.reason}"
             return
-        placement = self._place_beside(model, profile, place, choice.runtime, override)
+        placement = self._place_beside(model, profile, place, choice, override)
         if placement is None:
             model.want = Demand.RESTORE
             self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
@@ -80,23 +83,24 @@ class Loads:
         log.info("%s: a new revision is loaded beside the old one", model.key)
 
     def _place_beside(
-        self, model: Model, profile: ModelProfile, place: Placement, runtime: Runtime, override: ModelOverride
+        self, model: Model, profile: ModelProfile, place: Placement, choice: RuntimeChoice, override: ModelOverride
     ) -> Placement | None:
         """Where a new revision goes while the old one serves: on the same device, if it has room for both.
 
         Never a vllm engine on an accelerator: it starts alone there (``brain.starts``), and that is for the plan to see to.
         """
         now, window = time.monotonic(), self._desk.usage_window_s
-        rooms = rooms_of(self._desk.devices.fleet().devices, (m.view(now, window) for m in self._desk.books.models.values()))
+        fleet = self._desk.fleet()
+        rooms = rooms_of(fleet.devices, (m.view(now, window) for m in self._desk.books.models.values()))
         policies = self._desk.settings.policies()
         there = replace(override, device=place.device_id)
         view = model.view(now, window)
-        for room, placement in options(view, profile, runtime, rooms.values(), there, policies):
-            if runtime is Runtime.VLLM and room.device.kind is not DeviceKind.HOST:
+        for room, placement in options(view, profile, choice, rooms.values(), there, policies, fleet.ray):
+            if choice.engine and room.device.kind is not DeviceKind.HOST:
                 return None
             if placement.footprint.bytes <= room.free:
                 return placement
-            if placement.engine is not None:
+            if placement.runtime is Runtime.VLLM:
                 return shrink(profile, placement, [room.device], there, policies, free={room.device.id: room.free})
         return None
 
@@ -125,10 +129,10 @@ class Loads:
             return
         model.become(State.UNLOADING, model.reason)
         model.generation += 1
-        processes = (*model.processes, *model.departing)
+        processes = (*model.processes, *model.replicas, *model.departing)
         model.stop_watching()
         generation = model.generation
-        if model.unload_rule == "crash":
+        if model.unload_rule in ("crash", RAY_DOWN):
             self._desk.work.bury(model.key, generation)
             return
         self._desk.work.unload(
@@ -141,7 +145,7 @@ class Loads:
         return place is not None and any(
             other.state is State.LOADING
             and other.placement is not None
-            and other.placement.runtime is Runtime.VLLM
+            and other.placement.engine is not None
             and other.placement.device_kind is not DeviceKind.HOST
             and not set(place.devices).isdisjoint(other.placement.devices)
             for other in self._desk.books.models.values()
@@ -226,6 +230,11 @@ class Loads:
                 self.begin_reload(model)  # a newer one came meanwhile
             return
         model.bytes_held = 0
+        if self._ray_is_why(model, event):
+            model.become(State.FAILED, reason if isinstance(event.error, RayUnavailable) else self._ray_down())
+            model.want = max(model.want, Demand.RESTORE)
+            model.retry_at = now
+            return
         if isinstance(event.error, TritonUnavailable):  # not the model's fault: the supervisor brings Triton back
             model.become(State.UNLOADED, reason)
             model.want = max(model.want, Demand.RESTORE)
@@ -233,6 +242,16 @@ class Loads:
             model.lost_at = now
             return
         self.count_failure(model, State.FAILED, reason, its_own=not isinstance(event.error, EntryError))
+
+    def _ray_is_why(self, model: Model, event: LoadFailed) -> bool:
+        """Not the model's fault: Ray is away, and when it is back the plan loads the model again."""
+        place = model.placement
+        if place is None or place.runtime is not Runtime.RAY:
+            return False
+        return isinstance(event.error, RayUnavailable) or self._desk.ray.view().state is not RayState.UP
+
+    def _ray_down(self) -> str:
+        return f"Ray is down: {self._desk.ray.view().detail}"
 
     def count_failure(self, model: Model, state: State, reason: str, *, its_own: bool = True) -> None:
         """One failure more: back-off, then quarantine until the folder changes.
@@ -263,7 +282,9 @@ class Loads:
         self._admission.resolve_unload(model)
 
     def unloaded(self, model: Model, seconds: float) -> None:
-        model.become(State.UNLOADED, model.reason)
+        model.become(State.FAILED if model.unload_rule == RAY_DOWN else State.UNLOADED, model.reason)
+        if model.unload_rule == RAY_DOWN:
+            model.retry_at = time.monotonic()
         self.let_go(model)
         model.unloads += 1
         self._desk.recorder.unload(model.key, model.unload_rule, seconds)

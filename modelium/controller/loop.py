@@ -78,7 +78,7 @@ class Loop:
                 for m in self._desk.books.models.values()
                 if m.bytes_held or (m.demand and not m.removing)
             ),
-            fleet=self._desk.devices.fleet(),
+            fleet=self._desk.fleet(),
             policies=self._policies,
             overrides=self._desk.overrides,
             capabilities=self._desk.capabilities(),

@@ -11,12 +11,13 @@ from functools import partial
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
-from modelium.brain.placement import options, rooms_of
+from modelium.brain.options import options
+from modelium.brain.placement import rooms_of
 from modelium.brain.runtime import choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
-from modelium.controller.events import Checked, Measured, ProcessDied, ServerDown, ServerUp
-from modelium.controller.loads import Loads
+from modelium.controller.events import Checked, Measured, ProcessDied, RayDown, ServerDown, ServerUp
+from modelium.controller.loads import RAY_DOWN, Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
 from modelium.values import Demand, DeviceKind, ModelOverride, Runtime, State
@@ -39,7 +40,7 @@ class Outages:
 
     def measure(self) -> None:
         """Ask for a reading of Triton and of the processes."""
-        self._desk.readings.measure(self._desk.books.server_generation, self._desk.books.places(self._desk.devices.fleet()))
+        self._desk.readings.measure(self._desk.books.server_generation, self._desk.books.places(self._desk.fleet()))
 
     def process_died(self, model: Model, pid: int) -> None:
         """A process that was watched ended. Where an unload is under way, that is what it is for."""
@@ -65,7 +66,7 @@ class Outages:
             return
         log.warning("%s: %s; loading it again", model.key, detail)
         place = model.placement
-        if place is not None and place.runtime is Runtime.VLLM and place.device_kind is not DeviceKind.HOST:
+        if place is not None and place.engine is not None and place.device_kind is not DeviceKind.HOST:
             # It starts alone there (``brain.starts``), and that is for the plan to see to.
             model.want = max(model.want, Demand.RESTORE)
             model.entry = None  # written anew, its load is a real one: Triton still calls the corpse READY
@@ -115,6 +116,7 @@ class Outages:
                 if not model.processes and not found:
                     self.crashed(model, "its process died")  # before anybody could watch it
                     continue
+                model.replicas = event.replicas.get(key, ())
                 if not model.processes:
                     self._watch_processes(model, found)
                 if (held := event.held.get(key)) and not model.departing:
@@ -124,6 +126,23 @@ class Outages:
                 self._lost(model, entry.reason or "it was never asked to")
                 if not entry.state:  # Triton is another one than before: nobody unloaded this, it was lost
                     model.want = max(model.want, Demand.RESTORE)
+
+    def ray_down(self, event: RayDown) -> None:
+        """What Ray served is gone: the processes in front of it are ended, and it is brought back when Ray is."""
+        log.error("Ray is down: %s", event.detail)
+        now = time.monotonic()
+        for model in self._desk.books.models.values():
+            place = model.placement
+            if place is None or place.runtime is not Runtime.RAY:
+                continue
+            reason = f"Ray is down: {event.detail}"
+            if model.state is State.LOADED:
+                model.want = max(model.want, Demand.RESTORE)
+                model.entry = None  # written anew, its load is a real one: Triton calls the corpse READY
+                self._loads.begin_unload(model, RAY_DOWN, reason)
+                model.drain_until = now
+            elif model.state is State.LOADING:
+                self._desk.work.end(model.key)  # its load would wait for a Ray that does not answer; it fails now
 
     def _watch_processes(self, model: Model, processes: tuple[Process, ...]) -> None:
         model.processes = processes
@@ -139,7 +158,8 @@ class Outages:
         model.measured_bytes = max(held, model.measured_bytes or 0)
         override = self._desk.overrides.get(model.key)
         if override is None or override.memory_bytes is None:  # what the user states is kept free, used or not
-            planned = model.placement.engine.total_bytes if model.placement is not None and model.placement.engine else 0
+            place = model.placement
+            planned = place.footprint.estimated_bytes if place is not None and (place.engine or place.replicas) else 0
             model.bytes_held = max(model.measured_bytes, planned)
         if model.serving is not None:
             self._desk.ledger.remember_measurement(model.key, model.serving.fingerprint, model.measured_bytes)
@@ -172,10 +192,13 @@ class Outages:
             return
         view = model.view(time.monotonic(), self._desk.usage_window_s)
         override = self._desk.overrides.get(model.key, ModelOverride())
-        runtime = choose_runtime(model.profile, self._desk.capabilities(), override).runtime
-        rooms = rooms_of(self._desk.devices.fleet().devices, ())
+        choice = choose_runtime(model.profile, self._desk.capabilities(), override)
+        fleet = self._desk.fleet()
+        rooms = rooms_of(fleet.devices, ())
         policies = self._desk.settings.policies()
-        places = options(view, model.profile, runtime, rooms.values(), override, policies) if runtime is not None else []
+        if choice.runtime is None:
+            return
+        places = options(view, model.profile, choice, rooms.values(), override, policies, fleet.ray)
         if places:
             self._loads.adopt(model, places[0][1])
 

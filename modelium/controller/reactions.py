@@ -13,6 +13,7 @@ from modelium.controller.events import (
     LoadFailed,
     Measured,
     ProcessDied,
+    RayDown,
     Scanned,
     ServerDown,
     ServerUp,
@@ -54,6 +55,8 @@ class Reactions:
                 self.outages.take_over_all()
             case ServerDown():
                 self.outages.server_down(event)
+            case RayDown():
+                self.outages.ray_down(event)
             case Measured():
                 self.outages.measured(event)
             case Wake():

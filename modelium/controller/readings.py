@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from modelium.controller.background import Background
 from modelium.controller.events import Checked, Event, Measured, ServerUp
@@ -35,6 +36,7 @@ class Readings:
         repository: ModelRepository,
         devices: Devices,
         server_pid: Callable[[], int | None],
+        server_mark: Callable[[], str],
     ) -> None:
         self._post = post
         self._background = background
@@ -42,6 +44,7 @@ class Readings:
         self._repository = repository
         self._devices = devices
         self._server_pid = server_pid
+        self._server_mark = server_mark
         self._greeting: asyncio.Task[None] | None = None
 
     def check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
@@ -109,18 +112,31 @@ class Readings:
             log.debug("Triton was not measured: %s", error)
             return
         pid = self._server_pid()
-        processes, held = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else (None, {})
+        found = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else None
         self._post(
             Measured(
-                generation=generation, started_at=started_at, statistics=statistics, index=index, processes=processes, held=held
+                generation=generation,
+                started_at=started_at,
+                statistics=statistics,
+                index=index,
+                processes=found.processes if found is not None else None,
+                held=found.held if found is not None else {},
+                replicas=found.replicas if found is not None else {},
             )
         )
 
-    def _weigh(self, pid: int, places: Mapping[str, Device]) -> tuple[dict[str, tuple[Process, ...]], dict[str, int]]:
-        processes = self._devices.processes(pid)
+    def _weigh(self, pid: int, places: Mapping[str, Device]) -> _Weighed:
+        processes, replicas = self._devices.processes(pid), self._devices.replicas(self._server_mark())
         held = {
-            name: self._devices.held_bytes([process.pid for process in found], places[name])
+            name: self._devices.held_bytes([each.pid for each in (*found, *replicas.get(name, ()))], places[name])
             for name, found in processes.items()
-            if name in places
+            if name in places and not places[name].cluster
         }
-        return processes, held
+        return _Weighed(processes=processes, replicas=replicas, held=held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weighed:
+    processes: Mapping[str, tuple[Process, ...]]
+    replicas: Mapping[str, tuple[Process, ...]]
+    held: Mapping[str, int]

@@ -73,6 +73,7 @@ class Model:
     unloads: int = 0
     generation: int = 0
     processes: tuple[Process, ...] = ()
+    replicas: tuple[Process, ...] = ()  # Ray's, of this machine: not watched, Ray replaces them
     departing: frozenset[Process] = frozenset()  # of the copy that the last load replaced; Triton drains it
     lost_at: float = float("-inf")  # when Triton was last lost while it loaded this
     exit_watches: list[Callable[[], None]] = field(default_factory=list)
@@ -110,7 +111,7 @@ class Model:
         for cancel in self.exit_watches:
             cancel()
         self.exit_watches.clear()
-        self.processes = ()
+        self.processes = self.replicas = ()
 
     def remember(self, decision: Decision) -> bool:
         """Keep a decision; False when it only repeats the last one."""

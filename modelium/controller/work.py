@@ -25,6 +25,7 @@ from modelium.controller.events import (
 from modelium.devices import Devices, Process
 from modelium.errors import DeadlineExceeded, ModeliumError, TritonError, TritonUnavailable
 from modelium.errors import LoadFailed as LoadFailure
+from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, Placement, Runtime
@@ -48,7 +49,9 @@ class Work:
         repository: ModelRepository,
         devices: Devices,
         overrides: Mapping[str, ModelOverride],
+        ray: RayService,
         server_pid: Callable[[], int | None],
+        server_mark: Callable[[], str],
         load_timeout_s: float,
         unload_timeout_s: float,
     ) -> None:
@@ -58,7 +61,9 @@ class Work:
         self._repository = repository
         self._devices = devices
         self._overrides = overrides
+        self._ray = ray
         self._server_pid = server_pid
+        self._server_mark = server_mark
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
         self._analysts = asyncio.Semaphore(2)
@@ -79,7 +84,7 @@ class Work:
 
         An engine is several processes, and those that are left hold its memory for ever: they are ended first.
         """
-        bury = placement.runtime is Runtime.VLLM
+        bury = placement.by_vllm
         work = self._load(key, generation, profile, placement, write=False, fresh=True, bury=bury)
         self._background.spawn(work, f"load {key} again")
 
@@ -95,6 +100,10 @@ class Work:
     def bury(self, key: str, generation: int) -> None:
         """End what is left of a model one of whose processes died, and hold nothing for it; ends in ``Unloaded``."""
         self._background.spawn(self._bury(key, generation), f"bury {key}")
+
+    def end(self, key: str) -> None:
+        """End the processes of a model whose load waits for something that will not come: the load then fails."""
+        self._background.spawn(self._end_those_of(key, ()), f"end {key}")
 
     def discard(self, key: str) -> None:
         """Ask Triton to forget a model whose load failed or whose process died; nobody waits for it."""
@@ -141,6 +150,8 @@ class Work:
             if bury:
                 await end_processes(self._devices, older)
                 older = ()
+            if placement.runtime is Runtime.RAY:
+                await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
         except DeadlineExceeded:
@@ -187,8 +198,12 @@ class Work:
             self._post(Unloaded(key=key, generation=generation, seconds=time.monotonic() - started))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
+        """Those inside Triton, and their replicas on this machine."""
         pid = self._server_pid()
-        return () if pid is None else (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
+        if pid is None:
+            return ()
+        inside = (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
+        return (*inside, *(await asyncio.to_thread(self._devices.replicas, self._server_mark())).get(key, ()))
 
     async def _unload(
         self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]

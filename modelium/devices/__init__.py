@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from modelium.devices.host import read_host_memory
 from modelium.devices.nvml import Nvml
 from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, watch_exit
+from modelium.devices.replicas import find_replicas
 from modelium.values import Device, DeviceKind, Fleet
 
 __all__ = ["Devices", "Process", "find_process"]
@@ -62,6 +63,11 @@ class Devices:
         Offspring that outlives its stub stays with its model for as long as it lives.
         """
         return self._map.read(server_pid)
+
+    def replicas(self, mark: str) -> dict[str, tuple[Process, ...]]:
+        """Model name → its Ray replicas on this machine with all below them. ``mark``: of the Triton whose entries deployed
+        them."""
+        return find_replicas(mark)
 
     def held_bytes(self, pids: Iterable[int], device: Device) -> int:
         """What these processes hold on a device together; 0 also where it cannot be known (then keep the estimate)."""

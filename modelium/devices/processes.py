@@ -37,13 +37,13 @@ class _Row:
 
 def alive(process: Process) -> bool:
     """Whether this very process runs. A zombie does not: its memory is already free."""
-    row = _read_row(process.pid)
+    row = read_row(process.pid)
     return row is not None and row.created_at == process.created_at
 
 
 def find_process(pid: int) -> Process | None:
     """The process that has this id now."""
-    row = _read_row(pid)
+    row = read_row(pid)
     return None if row is None else Process(pid, row.created_at)
 
 
@@ -89,7 +89,7 @@ class ProcessMap:
         rows: dict[int, _Row] = {}
         children: dict[int, list[int]] = {}
         for entry in os.listdir("/proc"):  # noqa: PTH208 - an object per entry would double the time
-            if entry.isdigit() and (row := _read_row(int(entry))) is not None:
+            if entry.isdigit() and (row := read_row(int(entry))) is not None:
                 rows[int(entry)] = row
                 children.setdefault(row.parent, []).append(int(entry))
         found: dict[Process, str] = {}
@@ -98,7 +98,7 @@ class ProcessMap:
             row = rows[pid]
             model = inherited
             if row.command == _STUB:
-                model = model_of_command(_read_command_line(pid)) or inherited
+                model = model_of_command(read_command_line(pid)) or inherited
             if model is not None:
                 found[Process(pid, row.created_at)] = model
             queue += [(child, model) for child in children.get(pid, ())]
@@ -155,7 +155,7 @@ def _resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-def _read_row(pid: int) -> _Row | None:
+def read_row(pid: int) -> _Row | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - read for every process of the machine
             stat = file.read()
@@ -169,7 +169,7 @@ def _read_row(pid: int) -> _Row | None:
     return _Row(int(fields[1]), int(fields[19]), stat[opening + 1 : closing].decode("utf-8", "replace"))
 
 
-def _read_command_line(pid: int) -> list[str]:
+def read_command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "surrogateescape").removesuffix("\0").split("\0")
     except OSError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.config import Settings
+from modelium.gateway.apps import Apps
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
@@ -35,6 +36,9 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.router.add_get("/", show_page)
     predict = Predict(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
     app.router.add_post("/predict/{model:.+}", predict.answer)
+    apps = Apps(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
+    for path in ("/apps/{model}", "/apps/{model}/{path:.*}"):
+        app.router.add_route("*", path, apps.answer)
     openai = OpenAI(
         controller,
         Generator(controller, client, metrics),

@@ -15,6 +15,7 @@ from modelium.values import (
     ModelStatus,
     Placement,
     Plan,
+    Replicas,
     Runtime,
     ServerStatus,
     Snapshot,
@@ -25,12 +26,37 @@ Json = dict[str, object]
 
 
 def snapshot_view(snapshot: Snapshot) -> Json:
-    """``GET /models``: a summary of each model, the devices and Triton."""
+    """``GET /models``: a summary of each model, the devices, Triton and Ray."""
     return {
         "models": [summary_view(status) for status in snapshot.models],
         "devices": [device_view(device) for device in snapshot.fleet.devices],
         "triton": server_view(snapshot.server),
+        "ray": ray_view(snapshot),
         "scanned": snapshot.scanned,
+    }
+
+
+def ray_view(snapshot: Snapshot) -> Json:
+    """Ray's state (off, asleep, up, down), and what its nodes have left."""
+    ray = snapshot.fleet.ray
+    return {
+        "state": ray.state.value,
+        "detail": ray.detail,
+        "version": ray.version,
+        "here": ray.here,
+        "restarts": snapshot.ray_restarts,
+        "nodes": [
+            {
+                "address": node.address,
+                "cpus": node.total.cpus,
+                "free_cpus": node.free.cpus,
+                "gpus": node.total.gpus,
+                "free_gpus": node.free.gpus,
+                "memory_bytes": node.total.memory_bytes,
+                "used_bytes": node.used_bytes,
+            }
+            for node in ray.nodes
+        ],
     }
 
 
@@ -61,7 +87,8 @@ def summary_view(status: ModelStatus) -> Json:
 
 def status_view(status: ModelStatus, now: float) -> Json:
     """``GET /models/{name}``: everything that is known about one model."""
-    runtime = status.placement.runtime if status.placement is not None else None
+    place = status.placement
+    runtime, engine = (place.runtime, place.by_vllm) if place is not None else (None, False)
     return {
         **summary_view(status),
         "path": str(status.path).encode(errors="backslashreplace").decode(),
@@ -81,7 +108,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
         "load_seconds": status.load_seconds,
         "loads": status.loads,
         "unloads": status.unloads,
-        "profile": profile_view(status.profile, runtime) if status.profile is not None else None,
+        "profile": profile_view(status.profile, runtime, engine=engine) if status.profile is not None else None,
         "placement": placement_view(status.placement) if status.placement is not None else None,
         "decisions": [decision_view(decision, now) for decision in status.decisions],
     }
@@ -99,9 +126,9 @@ def short_profile_view(profile: ModelProfile) -> Json:
     }
 
 
-def profile_view(profile: ModelProfile, runtime: Runtime | None = None) -> Json:
-    """``inputs`` and ``outputs`` are those of ``runtime``; None: of any but vllm."""
-    tensors = signature(profile, runtime)
+def profile_view(profile: ModelProfile, runtime: Runtime | None = None, *, engine: bool = False) -> Json:
+    """``inputs`` and ``outputs`` are those of ``runtime``; None: of any but vllm. ``engine``: vLLM answers, behind Ray."""
+    tensors = signature(profile, runtime, engine=engine)
     return {
         **short_profile_view(profile),
         "task_source": profile.task_source,
@@ -118,6 +145,8 @@ def profile_view(profile: ModelProfile, runtime: Runtime | None = None) -> Json:
         "opset": profile.onnx.opset if profile.onnx is not None else None,
         "fingerprint": profile.fingerprint,
         "language": language_view(profile.language) if profile.language is not None else None,
+        "columns": list(profile.tabular.columns) if profile.tabular is not None else [],
+        "import_path": profile.app.import_path if profile.app is not None else None,
         "batches": tensors.batches,
         "decoupled": tensors.decoupled,
         "inputs": [tensor_view(tensor) for tensor in tensors.inputs],
@@ -140,6 +169,21 @@ def placement_view(placement: Placement) -> Json:
         "measured_bytes": placement.footprint.measured_bytes,
         "reason": placement.reason,
         "engine": engine_view(placement.engine) if placement.engine is not None else None,
+        "replicas": replicas_view(placement.replicas) if placement.replicas is not None else None,
+    }
+
+
+def replicas_view(replicas: Replicas) -> Json:
+    """Of a model that Ray serves: how many copies, and what each asks of its node."""
+    bundle = replicas.bundles[0]
+    return {
+        "min": replicas.minimum,
+        "max": replicas.maximum,
+        "target_ongoing_requests": replicas.target_ongoing_requests,
+        "cpus": bundle.cpus,
+        "gpus": bundle.gpus,
+        "memory_bytes": bundle.memory_bytes,
+        "ranks": len(replicas.bundles),
     }
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.errors import InvalidBody
-from modelium.gateway.answer import json_response
+from modelium.gateway.answer import answer_response, json_response
+from modelium.gateway.apps import Apps
 from modelium.gateway.bodies import read_body
 from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
@@ -23,7 +24,7 @@ from modelium.gateway.inference import Inference, waited_headers
 from modelium.gateway.names import called_name
 from modelium.gateway.predict_text import TEXT_TASKS, PredictText
 from modelium.metrics import Recorder
-from modelium.values import ModelProfile, Placement, Runtime
+from modelium.values import ModelProfile, Placement
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
@@ -39,6 +40,7 @@ class Predict:
         self._inference = Inference(controller, client, recorder)
         self._timeout_s = timeout_s
         self._text = PredictText(Generator(controller, client, recorder))
+        self._apps = Apps(controller, client, recorder, timeout_s=timeout_s)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         deadline = deadline_of(request, self._timeout_s)
@@ -47,6 +49,8 @@ class Predict:
         data = await read_body(request, deadline)
         status = self._controller.status(name)
         profile = status.profile
+        if profile is not None and profile.app is not None:
+            return await self._apps.forward(request, name, data, deadline)
         text = read_call(data) if profile is not None and profile.task in TEXT_TASKS else None
         if text is not None and text.stream:
             return await self._text.stream(request, target, text, deadline)
@@ -54,8 +58,10 @@ class Predict:
         call = _encode(profile, status.placement, text, request.content_type, data) if profile is not None else None
 
         def make(lease: Lease) -> Call:
+            if lease.profile.app is not None:
+                raise _IsApp
             late = profile is None and lease.profile.task in TEXT_TASKS and read_call(data).stream
-            if lease.placement.runtime is Runtime.VLLM or late:
+            if lease.placement.by_vllm or late:
                 raise _Generates(lease)
             if target.adapter:
                 raise InvalidBody(f"{name!r} is served by {lease.placement.runtime.value}, which has no LoRA adapters")
@@ -64,6 +70,8 @@ class Predict:
 
         try:
             inferred = await self._inference.infer(name, make, deadline)
+        except _IsApp:  # nobody knew before it was loaded
+            return await self._apps.forward(request, name, data, deadline)
         except _Generates as served:  # that lease is released: each generation takes its own
             text = text or read_call(data)
             if text.stream:  # nobody knew the model before it was loaded
@@ -72,7 +80,11 @@ class Predict:
             if served.cold:
                 self._recorder.cold_start(name, served.waited_s)
             return json_response(answer, headers=waited_headers(served.waited_s, cold=served.cold))
-        return json_response(inferred.call.answer(inferred.outputs), headers=inferred.headers)
+        return answer_response(inferred.call.answer(inferred.outputs), headers=inferred.headers)
+
+
+class _IsApp(Exception):
+    """It is an application of the user's, which is asked in its own words."""
 
 
 class _Generates(Exception):
@@ -88,7 +100,7 @@ def _encode(
     profile: ModelProfile, placement: Placement | None, text: TextCall | None, content_type: str, data: bytes
 ) -> Call | None:
     """The call for the python runtime or onnxruntime; None when vLLM may be the one that serves and likes the body."""
-    if text is not None and (placement is None or placement.runtime is Runtime.VLLM):
+    if text is not None and (placement is None or placement.by_vllm):
         try:
             options_for(text)
             return None

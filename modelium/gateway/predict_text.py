@@ -20,7 +20,7 @@ from modelium.gateway.generation import EventStream, GenerationRequest, Generato
 from modelium.gateway.generation.huggingface import Options, TextCall, TextInput, options_for, request_of
 from modelium.gateway.generation.tgi_answers import Answer, error_event
 from modelium.gateway.generation.values import AT_ONCE
-from modelium.values import Runtime, Target, Task
+from modelium.values import Target, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -82,7 +82,7 @@ def _builder(
     target: Target, source: TextInput, options: Options, *, sequence: int = 0, tokens: bool
 ) -> Callable[[Lease], GenerationRequest]:
     def build(lease: Lease) -> GenerationRequest:
-        vllm = lease.placement.runtime is Runtime.VLLM
+        vllm = lease.placement.by_vllm
         request = request_of(source, options, lease.profile, adapter=target.adapter, sequence=sequence, tokens=tokens and vllm)
         engine = lease.placement.engine
         known = [adapter.name for adapter in engine.adapters] if engine is not None else []

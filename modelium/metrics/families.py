@@ -34,7 +34,7 @@ REQUESTS = Family(
     name="modelium_requests_total",
     kind="counter",
     labels=("model", "code"),
-    help=f"Requests to /predict that were answered, by HTTP status (499: the client went away); {_KNOWN}",
+    help=f"Requests to /predict, /apps and /v1 that were answered, by HTTP status (499: the client went away); {_KNOWN}",
 )
 REQUEST_SECONDS = Family(
     name="modelium_request_duration_seconds",
@@ -177,6 +177,12 @@ TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton
 TRITON_RESTARTS = Family(
     name="modelium_triton_restarts_total", kind="counter", help="Restarts of the embedded server since Modelium started."
 )
+RAY_UP = Family(
+    name="modelium_ray_up", kind="gauge", help="1 while Ray answers, 0 while it is down; absent where none is used."
+)
+RAY_RESTARTS = Family(
+    name="modelium_ray_restarts_total", kind="counter", help="Times that Ray came back after its first start."
+)
 BUILD = Family(
     name="modelium_build_info", kind="info", labels=("version", "python", "triton"), help="Always 1; the versions are labels."
 )
@@ -186,7 +192,7 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
     EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
-    TRITON_UP, TRITON_RESTARTS, BUILD,
+    TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 
 

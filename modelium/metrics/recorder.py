@@ -19,6 +19,7 @@ from modelium.metrics.families import (
     LOADS,
     OUTPUT_TOKENS,
     PROMPT_TOKENS,
+    RAY_RESTARTS,
     REQUEST_SECONDS,
     REQUESTS,
     RETRIES,
@@ -115,6 +116,9 @@ class Recorder:
 
     def triton_restart(self) -> None:
         self._count(TRITON_RESTARTS)
+
+    def ray_restart(self) -> None:
+        self._count(RAY_RESTARTS)
 
     def _count(self, family: Family, *labels: str, by: int = 1) -> None:
         self._counters[family][labels] += by

@@ -22,6 +22,7 @@ from modelium.metrics.families import (
     MODELS,
     PINNED,
     QPS,
+    RAY_UP,
     SCANNED,
     STATE,
     TRITON_UP,
@@ -29,7 +30,7 @@ from modelium.metrics.families import (
     Family,
 )
 from modelium.metrics.recorder import Histogram, Labels, Recorder
-from modelium.values import ModelStatus, Snapshot, State
+from modelium.values import ModelStatus, RayState, Snapshot, State
 
 
 def collect(snapshot: Snapshot, recorder: Recorder) -> Iterator[Metric]:
@@ -100,6 +101,8 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
         yield (), snapshot.scanned
     elif family is TRITON_UP:
         yield (), snapshot.server.up
+    elif family is RAY_UP and snapshot.fleet.ray.state in (RayState.UP, RayState.DOWN):
+        yield (), snapshot.fleet.ray.state is RayState.UP
 
 
 def _at_rest(model: ModelStatus) -> bool:

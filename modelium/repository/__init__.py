@@ -10,7 +10,7 @@ external data lie beside it as links under their own relative names, and ``model
 rewrites all of them for a Triton that sees the folders under another path (a container's volume): such links dangle here
 and work there. To move an onnxruntime entry by hand, mend ``model_path`` for the backend in ``triton/backends`` and the
 links for the stock one. A vllm entry says in ``1/model.json`` where the model is, and in ``1/multi_lora.json`` where its
-adapters are (``engine.py``).
+adapters are (``engine.py``). A ray entry carries all the code that its replicas run (``ray.py``).
 
 All of this is synchronous and takes milliseconds, most of them waiting for the disk; the controller calls it in threads.
 """
@@ -29,11 +29,12 @@ from pathlib import Path, PurePosixPath
 from modelium.errors import EntryError
 from modelium.repository.config import build_config, check_name, config_text, parse_config
 from modelium.repository.engine import engine_files, plan_of
+from modelium.repository.ray import RayPlace, borrowed_code
 from modelium.repository.staging import Staging, newest_mtime_ns, put, write_file
 from modelium.resources import templates_directory
 from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement, Runtime
 
-__all__ = ["MARKER", "ModelRepository", "entry_basis", "render", "writable_runtimes"]
+__all__ = ["MARKER", "ModelRepository", "RayPlace", "entry_basis", "render", "writable_runtimes"]
 
 MARKER = "modelium.json"
 _FORMAT = 1
@@ -43,7 +44,9 @@ _MINE = "Modelium did not write it and leaves it alone: rename it, or rename the
 class ModelRepository:
     """The directory that Triton serves from. One Modelium writes it; other entries in it belong to somebody else."""
 
-    def __init__(self, root: Path, *, path_mapping: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root: Path, *, path_mapping: Mapping[str, str] | None = None, ray: RayPlace | None = None) -> None:
+        """``ray``: where entries of the ray runtime are to be deployed."""
+        self._ray = ray
         self._root = _absolute(root)
         self._staging = Staging(self._root)
         self._mapping = {_absolute(Path(local)): seen for local, seen in (path_mapping or {}).items()}
@@ -121,6 +124,7 @@ class ModelRepository:
             template=(template / "config.pbtxt").read_text(encoding="utf-8"),
             model_path=model_path,
             override=override,
+            ray=self._ray,
         )
         what = f"{profile.name} ({profile.task}, {profile.architecture})"
         text = config_text(config, source=str(profile.path), what=what, placement=placement)
@@ -134,6 +138,10 @@ class ModelRepository:
         version.mkdir(exist_ok=True)
         if placement.runtime is Runtime.ONNXRUNTIME:
             self._link_onnx(version, profile, source)
+        if placement.runtime is Runtime.RAY:
+            for name, code in borrowed_code():
+                (version / name).parent.mkdir(exist_ok=True)
+                write_file(version / name, code.read_bytes())
         if placement.runtime is Runtime.VLLM:
             plan = plan_of(profile, placement)
             for name, content in engine_files(profile, plan, seen_by_triton=self._seen_by_triton).items():
@@ -182,9 +190,10 @@ def render(
     *,
     path_mapping: Mapping[str, str] | None = None,
     override: ModelOverride | None = None,
+    ray: RayPlace | None = None,
 ) -> Path:
     """Write one entry as ``destination/NAME`` with no server in sight, and return its path (``modelium render``)."""
-    repository = ModelRepository(destination, path_mapping=path_mapping)
+    repository = ModelRepository(destination, path_mapping=path_mapping, ray=ray)
     try:
         return repository.write(profile, placement, override=override)
     finally:

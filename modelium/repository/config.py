@@ -15,6 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from modelium.errors import EntryError
+from modelium.repository.ray import RayPlace, ray_parameters
 from modelium.tasks import Signature, signature
 from modelium.values import DeviceKind, ModelOverride, ModelProfile, OnnxGraph, Placement, Runtime
 
@@ -26,7 +27,13 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def build_config(
-    profile: ModelProfile, placement: Placement, *, template: str, model_path: str, override: ModelOverride | None = None
+    profile: ModelProfile,
+    placement: Placement,
+    *,
+    template: str,
+    model_path: str,
+    override: ModelOverride | None = None,
+    ray: RayPlace | None = None,
 ) -> pb.ModelConfig:
     """Fill ``template`` for one model.
 
@@ -41,7 +48,7 @@ def build_config(
     Raises ``EntryError`` when Triton would refuse the result.
     """
     check_name(profile.name)
-    tensors = signature(profile, placement.runtime)
+    tensors = signature(profile, placement.runtime, engine=placement.by_vllm)
     check_tensors(profile.name, tensors)
     try:
         config = text_format.Parse(template, pb.ModelConfig())
@@ -68,7 +75,7 @@ def build_config(
     config.instance_group.append(_instance_group(placement))
 
     try:
-        for key, value in _parameters(profile, placement, model_path, override or ModelOverride()).items():
+        for key, value in _parameters(profile, placement, model_path, override or ModelOverride(), ray or RayPlace()).items():
             config.parameters[key].string_value = value
     except (UnicodeError, ValueError) as error:
         raise EntryError(f"{profile.name}: Triton takes UTF-8 only: rename {model_path!a} ({error})") from error
@@ -138,6 +145,8 @@ def _mark_scalars(config: pb.ModelConfig, graph: OnnxGraph) -> None:
 def _instance_group(placement: Placement) -> pb.ModelInstanceGroup:
     if placement.runtime is Runtime.VLLM:
         return _engine_group(placement)
+    if placement.runtime is Runtime.RAY:  # it only forwards, wherever the replicas are
+        return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     count = max(1, placement.instance_count)
     match placement.device_kind:
         case DeviceKind.HOST:
@@ -160,30 +169,42 @@ def _pinned_gpus(placement: Placement) -> str:
     return ",".join(device.removeprefix("cuda:") for device in placement.devices)
 
 
-def _parameters(profile: ModelProfile, placement: Placement, model_path: str, override: ModelOverride) -> dict[str, str]:
+def _parameters(
+    profile: ModelProfile, placement: Placement, model_path: str, override: ModelOverride, ray: RayPlace
+) -> dict[str, str]:
     match placement.runtime:
         case Runtime.ONNXRUNTIME:
             return {"model_path": model_path}
         case Runtime.PYTHON:
-            pooling = profile.pooling
-            return {
-                "model_path": model_path,
-                "task": profile.task.value,
-                "pooling": pooling.mode.value if pooling else "",
-                "normalize": _flag(pooling is not None and pooling.normalize),
-                "max_length": str(profile.max_length) if profile.max_length else "",
-                "weights": "pickle" if profile.pickled else profile.weight_format.value,
-                "custom_code": _flag(override.allow_custom_code),
-                "torch_threads": "0",
-            }
+            return _task_parameters(profile, model_path, override)
         case Runtime.VLLM:
             gpus = _pinned_gpus(placement)
             pinned = {"GPU_DEVICE_IDS": gpus} if gpus else {}  # Triton's own backend reads it too (vllm_backend PR 125)
             return {"REPORT_CUSTOM_METRICS": "true"} | pinned
         case Runtime.RAY:
-            raise EntryError(
-                f"{profile.name}: entries of the {placement.runtime} runtime cannot be written yet; use runtime: python"
+            return ray_parameters(
+                profile,
+                placement,
+                model_path=model_path,
+                address=ray.address,
+                dashboard=ray.dashboard,
+                task_parameters=_task_parameters(profile, model_path, override),
+                seen_by_triton=lambda _: model_path,
             )
+
+
+def _task_parameters(profile: ModelProfile, model_path: str, override: ModelOverride) -> dict[str, str]:
+    pooling = profile.pooling
+    return {
+        "model_path": model_path,
+        "task": profile.task.value,
+        "pooling": pooling.mode.value if pooling else "",
+        "normalize": _flag(pooling is not None and pooling.normalize),
+        "max_length": str(profile.max_length) if profile.max_length else "",
+        "weights": "pickle" if profile.pickled else profile.weight_format.value,
+        "custom_code": _flag(override.allow_custom_code),
+        "torch_threads": "0",
+    }
 
 
 def _flag(value: bool) -> str:

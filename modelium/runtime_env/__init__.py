@@ -7,6 +7,7 @@ backend needs numpy < 2, and because models must not be able to change the contr
 
 from modelium.runtime_env.inspection import RuntimeReport, find_python, inspect, machine_problems
 from modelium.runtime_env.installation import has_nvidia_gpu, install
+from modelium.runtime_env.ray_facts import read_ray
 from modelium.runtime_env.vllm_facts import read_vllm
 
-__all__ = ["RuntimeReport", "find_python", "has_nvidia_gpu", "inspect", "install", "machine_problems", "read_vllm"]
+__all__ = ["RuntimeReport", "find_python", "has_nvidia_gpu", "inspect", "install", "machine_problems", "read_ray", "read_vllm"]

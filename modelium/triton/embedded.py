@@ -67,6 +67,11 @@ class EmbeddedServer:
         """tritonserver's own, while it runs."""
         return self._program.pid
 
+    @property
+    def mark(self) -> str:
+        """Of this run, in the environment of everything that it starts."""
+        return self._program.mark
+
     async def start(self) -> None:
         """Start; return when all three ports answer. Both errors say what happened and what to do.
 
@@ -149,12 +154,13 @@ class EmbeddedServer:
             model_repository=repository,
             backends=self._state / "backends",
             shm_prefix=f"modelium_{uuid.uuid4().hex[:12]}_",
+            state=self._state,
         )
 
     async def _start_server(self, report: RuntimeReport, launch: Launch) -> None:
         command = Command(
             arguments=command_line(report, launch),
-            environment=server_environment(report),
+            environment=server_environment(report, launch),
             directory=self._state,
             log=self.log_path,
             shm_prefix=launch.shm_prefix,

@@ -37,12 +37,15 @@ from modelium.values.models import (
     OnnxGraph,
     Pooling,
     PoolingMode,
+    ServeApp,
+    TabularModel,
     Task,
     Tensor,
     Unsupported,
     WeightFormat,
 )
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
+from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
 
 __all__ = [
@@ -50,6 +53,7 @@ __all__ = [
     "AdapterProfile",
     "Analysis",
     "AttentionKind",
+    "Bundle",
     "Candidate",
     "Capabilities",
     "Decision",
@@ -76,10 +80,18 @@ __all__ = [
     "Policies",
     "Pooling",
     "PoolingMode",
+    "Ray",
+    "RayFacts",
+    "RayNode",
+    "RayOptions",
+    "RayState",
+    "Replicas",
     "Runtime",
+    "ServeApp",
     "ServerStatus",
     "Snapshot",
     "State",
+    "TabularModel",
     "Target",
     "Task",
     "Tensor",

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from modelium.values.language import JsonValue
 from modelium.values.models import ModelProfile, Task
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
+from modelium.values.ray import RayOptions
 
 
 class State(StrEnum):
@@ -92,6 +93,7 @@ class Policies:
     kv_floor_bytes: int = 64 * 2**20
     kv_ceiling_bytes: int = 32 * 2**30
     loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)
+    ray: RayOptions = field(default_factory=RayOptions)  # of models that do not say otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ class Capabilities:
     vllm_enabled: bool = True
     onnx_enabled: bool = True
     ray_enabled: bool = False
+    ray_missing: str = ""  # why the model runtime cannot use Ray, where it could
+    ray_packages: frozenset[str] | None = None  # that a replica can import; None: a cluster elsewhere does not say
     vllm_version: str = ""  # of the vLLM whose architectures these are; "" when none was asked
     vllm_architectures: frozenset[str] = frozenset()  # that it serves; empty: the generated table is used
     vllm_lora: frozenset[str] = frozenset()  # those of them that take LoRA adapters
@@ -135,6 +139,7 @@ class ModelOverride:
     memory_bytes: int | None = None
     engine_args: Mapping[str, JsonValue] = field(default_factory=dict)  # vLLM's own names; they win over the plan
     base: str | None = None  # of a LoRA adapter: the served name of the model it belongs to
+    ray: RayOptions = field(default_factory=RayOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

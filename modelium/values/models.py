@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from modelium.values.language import Adapter, LanguageModel
+from modelium.values.language import Adapter, JsonValue, LanguageModel
 
 
 class Task(StrEnum):
-    """What a model does, in Hugging Face's words for ``pipeline_tag``. ``TENSORS`` is a bare graph (ONNX)."""
+    """What a model does, in Hugging Face's words for ``pipeline_tag``. ``TENSORS`` is a bare graph (ONNX), ``SERVE_APP`` a Ray
+    Serve application of the user's, which takes and answers what it likes."""
 
     FEATURE_EXTRACTION = "feature-extraction"
     SENTENCE_SIMILARITY = "sentence-similarity"
@@ -29,16 +31,27 @@ class Task(StrEnum):
     IMAGE_FEATURE_EXTRACTION = "image-feature-extraction"
     AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
     AUDIO_CLASSIFICATION = "audio-classification"
+    TABULAR_CLASSIFICATION = "tabular-classification"
+    TABULAR_REGRESSION = "tabular-regression"
+    TEXT_RANKING = "text-ranking"
+    TEXT_TO_IMAGE = "text-to-image"
+    SERVE_APP = "serve-app"
     TENSORS = "tensors"
 
 
 class WeightFormat(StrEnum):
-    """How the weights lie on disk. ``PICKLE`` is a torch zip or legacy pickle: read with ``weights_only=True``."""
+    """How the weights lie on disk. ``PICKLE`` is a torch zip or legacy pickle: read with ``weights_only=True``. ``JOBLIB`` is a
+    pickle that no reader can make harmless. ``NONE``: an application that brings no weights, or its own kind."""
 
     SAFETENSORS = "safetensors"
     PICKLE = "pickle"
     ONNX = "onnx"
     GGUF = "gguf"
+    SKOPS = "skops"
+    JOBLIB = "joblib"
+    XGBOOST = "xgboost"
+    LIGHTGBM = "lightgbm"
+    NONE = "none"
 
 
 class PoolingMode(StrEnum):
@@ -89,6 +102,24 @@ class OnnxGraph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TabularModel:
+    """A model of rows and columns: its file relative to the model's path, and the columns that it wants (empty: not said)."""
+
+    file: str
+    features: int | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeApp:
+    """A Ray Serve application: ``import_path`` is ``module:attribute`` below the folder; ``args`` go to it if it is a function
+    that builds the application."""
+
+    import_path: str
+    args: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
     """What a folder is, read from headers and JSON only.
 
@@ -100,7 +131,9 @@ class ModelProfile:
     name: str
     path: Path
     task: Task
-    library: str  # transformers · sentence-transformers · onnx · vllm (an architecture that only vLLM has code for)
+    # transformers · sentence-transformers · onnx · vllm (an architecture that only vLLM has code for) · what only Ray serves:
+    # scikit-learn, xgboost, lightgbm, diffusers, ray-serve
+    library: str
     architecture: str  # "BertModel"; for ONNX the producer or "onnx"
     model_type: str = ""
     weight_format: WeightFormat = WeightFormat.SAFETENSORS
@@ -116,6 +149,8 @@ class ModelProfile:
     needs_custom_code: bool = False
     onnx: OnnxGraph | None = None
     language: LanguageModel | None = None  # of every generator of text, whichever runtime will serve it
+    tabular: TabularModel | None = None
+    app: ServeApp | None = None
     task_source: str = ""  # why this task: "architectures: BertModel", "README pipeline_tag" …
     fingerprint: str = ""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from modelium.values.language import EnginePlan
+from modelium.values.ray import Ray, Replicas
 
 
 class Runtime(StrEnum):
@@ -26,10 +27,11 @@ class DeviceKind(StrEnum):
 class Device:
     """A place for models. ``used_bytes`` is what is really taken now (by anybody); ``budget_bytes`` is what models may use.
 
-    ``index`` is NVML's and Triton's GPU ordinal, -1 for the host.
+    ``index`` is NVML's and Triton's GPU ordinal, -1 for the host and for a Ray cluster. ``cluster``: not of this machine, but
+    all the host memory (or all the GPUs) of a Ray cluster together; only the ray runtime can use it.
     """
 
-    id: str  # "host" · "cuda:0"
+    id: str  # "host" · "cuda:0" · "ray" · "ray:cuda"
     kind: DeviceKind
     index: int
     name: str
@@ -37,13 +39,15 @@ class Device:
     used_bytes: int
     budget_bytes: int
     uuid: str = ""
+    cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Every device of this machine, the host included."""
+    """Every device of this machine, the host included, and those of a Ray cluster."""
 
     devices: tuple[Device, ...]
+    ray: Ray = field(default_factory=Ray)
 
     def get(self, device_id: str) -> Device | None:
         return next((d for d in self.devices if d.id == device_id), None)
@@ -65,7 +69,8 @@ class Footprint:
 class Placement:
     """How and where a model is to be served: everything the entry needs besides the profile.
 
-    ``footprint`` is what it takes on each of its devices: ``device_id``, and for a tensor-parallel engine those of ``engine``.
+    ``footprint`` is what it takes on each of its devices: ``device_id``, and for a tensor-parallel engine those of ``engine``;
+    with Ray, what all replicas that there may be take.
     """
 
     runtime: Runtime
@@ -76,9 +81,15 @@ class Placement:
     max_batch_size: int
     instance_count: int = 1
     reason: str = ""
-    engine: EnginePlan | None = None  # with runtime vllm
+    engine: EnginePlan | None = None  # with vLLM, in Triton or behind Ray
+    replicas: Replicas | None = None  # with runtime ray
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The ids of all devices it is on."""
         return self.engine.devices if self.engine is not None else (self.device_id,)
+
+    @property
+    def by_vllm(self) -> bool:
+        """Does vLLM answer, in Triton or behind Ray? Then the tensors are those of Triton's vLLM backend."""
+        return self.runtime is Runtime.VLLM or self.engine is not None

@@ -67,3 +67,4 @@ class Snapshot:
     fleet: Fleet
     server: ServerStatus
     scanned: bool = False  # the first scan of incoming/ is over
+    ray_restarts: int = 0

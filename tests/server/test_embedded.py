@@ -19,9 +19,9 @@ import pytest
 from modelium.config import TritonSettings
 from modelium.errors import LoadFailed, ModelGone, RuntimeMissing, TritonError, TritonUnavailable
 from modelium.guarded.processes import Process, descendants, read_process, same
+from modelium.guarded.supervisor import Supervisor
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
-from modelium.triton.supervisor import Supervisor
 from tests.server.entries import write_echo, write_family
 
 pytestmark = pytest.mark.server

@@ -23,9 +23,10 @@ from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
 from modelium.errors import DeadlineExceeded
+from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
-from modelium.values import Demand, DeviceKind, State, Verb
+from modelium.values import Demand, DeviceKind, RayFacts, State, Verb
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
 from tests.unit.analyzers.test_adapters import adapter
 from tests.unit.test_controller_adapters import LLAMA, World, llama, world
@@ -256,7 +257,9 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         repository=ModelRepository(tmp_path / "repository"),
         devices=TheirProcesses(triton),
         overrides={},
+        ray=RayService(None, RayFacts(missing="not asked")),
         server_pid=lambda: 1,
+        server_mark=lambda: "",
         load_timeout_s=5,
         unload_timeout_s=5,
     )

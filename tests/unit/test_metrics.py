@@ -22,6 +22,8 @@ from modelium.values import (
     Footprint,
     ModelStatus,
     Placement,
+    Ray,
+    RayState,
     Runtime,
     ServerStatus,
     Snapshot,
@@ -58,7 +60,9 @@ def status(name: str, state: State = State.LOADED, *, waiting: int = 0) -> Model
 def snapshot(*models: ModelStatus) -> Snapshot:
     device = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=100, used_bytes=50, budget_bytes=75)
     server = ServerStatus(up=True, version="2.51.0")
-    return Snapshot(now=1.0, models=models, fleet=Fleet(devices=(device,)), server=server, scanned=True)
+    return Snapshot(
+        now=1.0, models=models, fleet=Fleet(devices=(device,), ray=Ray(state=RayState.UP)), server=server, scanned=True
+    )
 
 
 def busy_recorder(models: Iterable[str]) -> Recorder:
@@ -77,6 +81,7 @@ def busy_recorder(models: Iterable[str]) -> Recorder:
     recorder.watcher_lag(0.1)
     recorder.scan(0.02)
     recorder.triton_restart()
+    recorder.ray_restart()
     return recorder
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelium.brain.python_support import RAYS
 from modelium.resources import templates_directory
 from modelium.values import Task
 
@@ -37,8 +38,8 @@ def contract() -> Iterator[ModuleType]:
 
 
 def test_every_task_of_the_contract_has_code_and_no_other() -> None:
-    table = table_of_tasks(TEMPLATE / "1" / "model.py")
-    assert table.keys() == {task.value for task in Task} - {Task.TENSORS.value}
+    table = table_of_tasks(TEMPLATE / "1" / "tasks.py")
+    assert table.keys() == {task.value for task in Task} - {Task.TENSORS.value} - {task.value for task in RAYS}
     for module, name in table.values():
         tree = ast.parse((TEMPLATE / "1" / f"{module.removeprefix('.')}.py").read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -46,10 +47,10 @@ def test_every_task_of_the_contract_has_code_and_no_other() -> None:
 
 def table_of_tasks(path: Path) -> dict[str, tuple[str, str]]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_TASKS":
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "TASKS":
             table: dict[str, tuple[str, str]] = ast.literal_eval(node.value)
             return table
-    raise AssertionError("model.py has no table _TASKS")
+    raise AssertionError("tasks.py has no table TASKS")
 
 
 def test_the_template_imports_nothing_of_modelium() -> None:

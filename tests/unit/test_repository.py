@@ -209,8 +209,8 @@ def test_side_files_outside_of_the_model_are_refused(tmp_path: Path, name: str) 
     assert list((tmp_path / "repository").iterdir()) == []
 
 
-def test_a_runtime_without_a_template_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(EntryError, match="ray"):
+def test_an_entry_of_ray_without_a_plan_of_its_replicas_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EntryError, match="nothing was planned for its replicas"):
         ModelRepository(tmp_path / "repository").write(classifier(), placement(Runtime.RAY))
 
 

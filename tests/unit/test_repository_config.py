@@ -60,7 +60,7 @@ def transformers_profiles(draw: st.DrawFn) -> ModelProfile:
     return ModelProfile(
         name=draw(names),
         path=Path("/models") / draw(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), max_size=20)),
-        task=draw(st.sampled_from([task for task in Task if task is not Task.TENSORS])),
+        task=draw(st.sampled_from([task for task in Task if task not in (Task.TENSORS, Task.SERVE_APP)])),
         library="transformers",
         architecture=draw(texts),
         weight_format=draw(st.sampled_from([WeightFormat.SAFETENSORS, WeightFormat.PICKLE])),

@@ -80,7 +80,7 @@ def test_foreign_directory_is_not_cleared(tmp_path: Path) -> None:
 
 
 def test_unknown_extra_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeMissing, match="there are: test, vllm"):
+    with pytest.raises(RuntimeMissing, match="there are: ray, test, vllm"):
         install(tmp_path / "rt", extras=["tets"])
 
 

@@ -6,6 +6,7 @@ The shapes are those that ``huggingface_hub.InferenceClient`` parses; where it l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ from modelium.errors import TritonError
 from modelium.gateway.codecs.call import Tensors
 from modelium.gateway.codecs.inputs import Rows
 from modelium.values import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """An answer that is no JSON."""
+
+    data: bytes
+    content_type: str
+
 
 Columns = dict[str, list[Any]]  # one row of the outputs, by tensor name, as Python values
 Results = list[dict[str, object]]
@@ -27,7 +37,7 @@ def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Calla
             return _similarities if rows.compares else lambda chunks: _embeddings(chunks, rows.listed)
         case Task.TEXT_CLASSIFICATION:
             # Hugging Face answers one text with a list of one list, and its client takes the first.
-            return lambda chunks: [_labelled(row) for row in _split(chunks)]
+            return lambda chunks: [_labelled(row) for row in split_rows(chunks)]
         case Task.ZERO_SHOT_CLASSIFICATION | Task.IMAGE_CLASSIFICATION | Task.AUDIO_CLASSIFICATION:
             return _each(rows, _labelled)
         case Task.TOKEN_CLASSIFICATION:
@@ -50,21 +60,25 @@ def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Calla
             return _each(rows, _boxes)
         case Task.AUTOMATIC_SPEECH_RECOGNITION:
             return _each(rows, lambda row: {"text": row["TEXT"][0]})
-        case Task.TENSORS:
-            raise AssertionError("tensors have their own codec")
+        case Task.TEXT_RANKING:
+            return _each(rows, lambda row: _ranked(row, parameters))
+        case Task.TEXT_TO_IMAGE:
+            return lambda chunks: Raw(data=chunks[0]["IMAGE"].reshape(-1)[0], content_type="image/png")
+        case Task.TENSORS | Task.TABULAR_CLASSIFICATION | Task.TABULAR_REGRESSION | Task.SERVE_APP:
+            raise AssertionError(f"{task} has its own codec")
 
 
 def _each(rows: Rows, one: Callable[[Columns], object]) -> Callable[[Sequence[Tensors]], object]:
     """One answer a row; a request that was no list gets the answer alone."""
 
     def answer(chunks: Sequence[Tensors]) -> object:
-        answers = [one(row) for row in _split(chunks)]
+        answers = [one(row) for row in split_rows(chunks)]
         return answers if rows.listed else answers[0]
 
     return answer
 
 
-def _split(chunks: Sequence[Tensors]) -> Iterator[Columns]:
+def split_rows(chunks: Sequence[Tensors]) -> Iterator[Columns]:
     """Rows of all chunks, bytes as text, padding beyond COUNT cut off."""
     for outputs in chunks:
         columns = {name: _plain(array) for name, array in outputs.items()}
@@ -83,6 +97,13 @@ def _plain(array: NDArray[Any]) -> list[Any]:
 
 def _texts(row: list[Any]) -> list[Any]:
     return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in row]
+
+
+def _ranked(row: Columns, parameters: Mapping[str, object]) -> Results:
+    """As rerankers answer: best first, each with its place in the request."""
+    order = sorted(range(len(row["SCORE"])), key=lambda place: -row["SCORE"][place])
+    count = parameters.get("top_k")
+    return [{"index": place, "score": row["SCORE"][place]} for place in order[: count if isinstance(count, int) else None]]
 
 
 def _vectors(chunks: Sequence[Tensors]) -> NDArray[Any]:
@@ -165,7 +186,7 @@ def _generated(rows: Rows, parameters: Mapping[str, object], key: str) -> Callab
     several = rows.listed and parameters.get("num_return_sequences", 1) != 1
 
     def answer(chunks: Sequence[Tensors]) -> object:
-        texts = [[{key: text} for text in row["GENERATED_TEXT"]] for row in _split(chunks)]
+        texts = [[{key: text} for text in row["GENERATED_TEXT"]] for row in split_rows(chunks)]
         return texts if several else [result for row in texts for result in row]
 
     return answer

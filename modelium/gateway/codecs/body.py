@@ -22,6 +22,7 @@ _MEDIUM = {
 _EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
 _NO_EMBEDDING_HAS = ("dimensions", "encoding_format")  # OpenAI's, which Hugging Face's client can send
 _PROMPTED = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)  # "prompt" is another word for their inputs
+_TABLES = (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION)
 _FIELDS = ("inputs", "parameters", "options", "stream", "model")
 
 
@@ -70,6 +71,8 @@ def _from_json(task: Task, data: bytes) -> Body:
     root_parameters: dict[str, object] = {}
     if task in _PROMPTED and "prompt" in body and "inputs" not in body:
         body["inputs"] = body.pop("prompt")
+    if task in _TABLES and body.get("inputs") is None and "table" in body:
+        body["inputs"] = {"table": body.pop("table")}  # where Hugging Face's client puts it
     for name, value in body.items():
         if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
             root_parameters[name] = value

@@ -56,6 +56,10 @@ def rows_of(task: Task, body: Body) -> Rows:
             return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
         case Task.IMAGE_TEXT_TO_TEXT:
             return _texts_and_images(inputs)
+        case Task.TEXT_RANKING:
+            return _rankings(inputs)
+        case Task.TEXT_TO_IMAGE:
+            return Rows(columns={"PROMPT": [(string(inputs, "inputs").encode(),)]}, listed=False)
         case Task.IMAGE_CLASSIFICATION | Task.OBJECT_DETECTION | Task.IMAGE_FEATURE_EXTRACTION:
             return _media("IMAGE", body)
         case Task.AUTOMATIC_SPEECH_RECOGNITION | Task.AUDIO_CLASSIFICATION:
@@ -114,6 +118,23 @@ def _questions(inputs: object) -> Rows:
         questions.append((string(pair["question"], f"{field}.question").encode(),))
         contexts.append((string(pair["context"], f"{field}.context").encode(),))
     return Rows(columns={"QUESTION": questions, "CONTEXT": contexts}, listed=isinstance(inputs, list))
+
+
+def _rankings(inputs: object) -> Rows:
+    """``{"query", "documents"}`` or a list of them; ``texts`` is another word for the documents. Shorter lists are padded."""
+    queries: list[tuple[bytes, ...]] = []
+    documents: list[list[bytes]] = []
+    for field, item in _items(inputs):
+        word = "texts" if isinstance(item, dict) and "texts" in item else "documents"
+        pair = mapping(item, field, ("query", word))
+        queries.append((string(pair["query"], f"{field}.query").encode(),))
+        texts = strings(pair[word], f"{field}.{word}")
+        if "" in texts:
+            raise InvalidBody(f"{field}.{word}[{texts.index('')}]: is empty, which nothing can be ranked by")
+        documents.append([text.encode() for text in texts])
+    most = max(len(texts) for texts in documents)
+    padded = [(*texts, *([b""] * (most - len(texts)))) for texts in documents]
+    return Rows(columns={"QUERY": queries, "DOCUMENTS": padded}, listed=isinstance(inputs, list))
 
 
 def _items(inputs: object) -> list[tuple[str, object]]:

@@ -118,6 +118,18 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
         "num_beams": COUNT,
     },
     Task.AUDIO_CLASSIFICATION: _CLASSIFICATION,
+    Task.TABULAR_CLASSIFICATION: {"top_k": COUNT},
+    Task.TABULAR_REGRESSION: {},
+    Task.TEXT_RANKING: {"top_k": COUNT},
+    Task.TEXT_TO_IMAGE: {
+        "negative_prompt": TEXT,
+        "height": COUNT,
+        "width": COUNT,
+        "num_inference_steps": Rule(kind=Kind.WHOLE, low=1, high=1000),
+        "guidance_scale": NON_NEGATIVE,
+        "seed": SEED,
+    },
+    Task.SERVE_APP: {},
     Task.TENSORS: {},
 }
 

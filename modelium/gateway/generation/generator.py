@@ -16,7 +16,7 @@ from modelium.gateway.generation import python_runtime, vllm_runtime
 from modelium.gateway.generation.values import GenerationRequest, Piece
 from modelium.gateway.generation.watching import while_serving
 from modelium.metrics import Recorder
-from modelium.values import Runtime, State, Task
+from modelium.values import State, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
@@ -80,7 +80,7 @@ class Generator:
 
     async def _pieces(self, lease: Lease, request: GenerationRequest, deadline: Deadline) -> AsyncGenerator[Piece, None]:
         name = lease.profile.name
-        if lease.placement.runtime is not Runtime.VLLM:
+        if not lease.placement.by_vllm:
             if lease.profile.task not in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
                 raise InvalidBody(f"{name!r} does {lease.profile.task.value}; it does not continue texts")
             inputs = python_runtime.tensors_of(request, lease.profile)

@@ -21,7 +21,7 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.requests import CompletionRequest, parse
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
 from modelium.gateway.openai.tokenizing import decode
-from modelium.values import JsonValue, ModelProfile, Runtime, Task
+from modelium.values import JsonValue, ModelProfile, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -79,7 +79,7 @@ class Completion:
             raise Refused(f"prompt: one request makes at most {MOST_GENERATIONS} generations, found {wanted}", param="prompt")
         if served.profile.task not in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
             placement = self._directory.controller.status(served.name).placement
-            if placement is None or placement.runtime is not Runtime.VLLM:
+            if placement is None or not placement.by_vllm:
                 said = f"model: {served.name!r} does {served.profile.task.value}, it does not continue texts"
                 raise Refused(f"{said}; ask POST /predict/{served.name}", param="model", code="unsupported_model")
 

@@ -1,4 +1,4 @@
-"""A transformers model behind Triton's python backend: one file for every task, the table is ``_TASKS``.
+"""A transformers model behind Triton's python backend: one file for every task, the table is in ``tasks``.
 
 What enters: ``parameters`` of config.pbtxt (``Settings``), then requests whose tensors are those of modelium/tasks.py.
 What leaves: one response a request, in order. Requests that Triton gives together are computed together; a fault in one is
@@ -11,43 +11,17 @@ from __future__ import annotations
 from . import start  # noqa: F401  (first: the locale, the environment, quick imports)
 # isort: on
 
-import importlib
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from .contract import Answer, BadInput, Row, Settings, TaskModel, parse_json
-from .folder import readable_path
-from .rehearsal import rehearse
-
-# task → where it is computed. Imported when a model of that task is loaded: a text model never imports an image library.
-_TASKS = {
-    "feature-extraction": (".embeddings", "Embeddings"),
-    "sentence-similarity": (".embeddings", "Embeddings"),
-    "text-classification": (".text", "TextClassification"),
-    "zero-shot-classification": (".text", "ZeroShotClassification"),
-    "fill-mask": (".text", "FillMask"),
-    "token-classification": (".spans", "TokenClassification"),
-    "question-answering": (".spans", "QuestionAnswering"),
-    "text-generation": (".generation", "TextGeneration"),
-    "translation": (".generation", "TextToText"),
-    "summarization": (".generation", "TextToText"),
-    "text2text-generation": (".generation", "TextToText"),
-    "image-text-to-text": (".seeing", "ImageTextToText"),
-    "image-classification": (".vision", "ImageClassification"),
-    "object-detection": (".vision", "ObjectDetection"),
-    "image-feature-extraction": (".vision", "ImageFeatures"),
-    "automatic-speech-recognition": (".audio", "SpeechRecognition"),
-    "audio-classification": (".audio", "AudioClassification"),
-}
-
-_GENERATING = frozenset({"text-generation", "translation", "summarization", "text2text-generation", "image-text-to-text"})
+from .arrays import arrays_of, rows_of
+from .contract import Answer, BadInput, Row, TaskModel
+from .tasks import load_task, read_settings, rehearse_task, take_cores
 
 
 class TritonPythonModel:
@@ -56,15 +30,13 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         given = {name: value["string_value"] for name, value in config["parameters"].items()}
-        settings = _settings(given, args)
-        torch.set_num_threads(int(given.get("torch_threads") or 0) or _physical_cores())
-        torch.set_num_interop_threads(1)
-        module, name = _TASKS[settings.task]
+        settings = read_settings(given, _device(args["model_instance_kind"], args["model_instance_device_id"]))
+        take_cores(given.get("torch_threads", ""))
         self._inputs: list[str] = [one["name"] for one in config["input"] if one["name"] != "PARAMETERS"]
         self._batches = int(config.get("max_batch_size", 0)) > 0
-        self._task: TaskModel = getattr(importlib.import_module(module, __package__), name)(settings)
+        self._task: TaskModel = load_task(settings)
         rehearsed = [one["name"] for one in config["input"] if not one.get("optional") or one["name"] == "IMAGE"]
-        trouble = rehearse(self._task, rehearsed, {"max_new_tokens": 1} if settings.task in _GENERATING else {})
+        trouble = rehearse_task(self._task, settings.task, rehearsed)
         if trouble is not None:
             pb_utils.Logger.log_warn(f"the rehearsal before the first request went wrong: {trouble}")
 
@@ -76,7 +48,7 @@ class TritonPythonModel:
                 responses[number] = _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
                 continue
             try:
-                rows[number] = self._read(request)
+                rows[number] = rows_of(self._read(request), request.is_cancelled)
             except BadInput as error:
                 responses[number] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
         for number, response in self._respond(rows).items():
@@ -102,60 +74,22 @@ class TritonPythonModel:
                 return {number: _error(detail, pb_utils.TritonError.INTERNAL)}
         return {number: self._respond({number: several})[number] for number, several in rows.items()}
 
-    def _read(self, request: Any) -> list[Row]:
-        """A request's rows: row i of every input belongs to row i of the others."""
+    def _read(self, request: Any) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
         for name in (*self._inputs, "PARAMETERS"):
             tensor = pb_utils.get_input_tensor_by_name(request, name)
             if tensor is not None:
                 array = tensor.as_numpy()
                 values[name] = array if self._batches else array[None]
-        count = max(len(array) for array in values.values())
-        rows = []
-        for i in range(count):
-            inputs = {name: tuple(array[i].reshape(-1)) for name, array in values.items()}
-            given = inputs.pop("PARAMETERS", None) or (b"",)
-            rows.append(Row(inputs=inputs, parameters=parse_json(given[0]), is_cancelled=request.is_cancelled))
-        return rows
+        return values
 
     def _response(self, answers: list[Answer | BadInput]) -> Any:
-        good: list[Answer] = []
-        for number, answer in enumerate(answers):
-            if isinstance(answer, BadInput):
-                place = f"row {number}: " if len(answers) > 1 else ""
-                return _error(f"{place}{answer}", pb_utils.TritonError.INVALID_ARG)
-            good.append(answer)
-        tensors = []
-        for name in good[0]:
-            array = stack([answer[name] for answer in good])
-            tensors.append(pb_utils.Tensor(name, array if self._batches else array[0]))
+        try:
+            arrays = arrays_of(answers)
+        except BadInput as error:
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        tensors = [pb_utils.Tensor(name, array if self._batches else array[0]) for name, array in arrays.items()]
         return pb_utils.InferenceResponse(output_tensors=tensors)
-
-
-def stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of one output; shorter ones are padded with nothing (zero, empty text)."""
-    if len({array.shape for array in arrays}) == 1:
-        return np.stack(arrays)
-    shape = (len(arrays), max(len(array) for array in arrays), *arrays[0].shape[1:])
-    padded = np.full(shape, b"" if arrays[0].dtype == np.object_ else 0, dtype=arrays[0].dtype)
-    for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
-    return padded
-
-
-def _settings(given: dict[str, str], args: dict[str, str]) -> Settings:
-    if given.get("task") not in _TASKS:
-        raise RuntimeError(f"task {given.get('task')!r} is none of those that this runtime computes: {', '.join(_TASKS)}")
-    return Settings(
-        model_path=readable_path(given["model_path"]),
-        task=given["task"],
-        pooling=given.get("pooling", ""),
-        normalize=given.get("normalize") == "true",
-        max_length=int(given["max_length"]) if given.get("max_length") else None,
-        pickled=given.get("weights") == "pickle",
-        custom_code=given.get("custom_code") == "true",
-        device=_device(args["model_instance_kind"], args["model_instance_device_id"]),
-    )
 
 
 def _device(kind: str, device_id: str) -> str:
@@ -164,19 +98,6 @@ def _device(kind: str, device_id: str) -> str:
     if not torch.cuda.is_available():
         raise RuntimeError("this entry asks for a GPU, but torch in the model runtime sees none")
     return f"cuda:{device_id}"
-
-
-def _physical_cores() -> int:
-    """Cores that this process may use; the second thread of a core adds nothing to matrix products."""
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text(encoding="utf-8") if siblings.is_file() else str(cpu))
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    limit, period = quota.read_text(encoding="utf-8").split() if quota.is_file() else ("max", "1")
-    share = len(cores) if limit == "max" else max(1, round(int(limit) / int(period)))
-    return max(1, min(len(cores), share))
 
 
 def _error(message: str, code: Any) -> Any:

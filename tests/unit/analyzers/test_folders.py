@@ -247,10 +247,10 @@ def test_a_conflict_of_names_is_shown_on_the_later_model(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("files", "word"),
     [
-        ({"model_index.json": "{}"}, "diffusers"),
+        ({"model_index.json": "{}"}, "image of a text"),
         ({"tf_model.h5": b"x", "config.json": json.dumps(BERT)}, "TensorFlow"),
         ({"flax_model.msgpack": b"x", "config.json": json.dumps(BERT)}, "Flax"),
-        ({"model.joblib": b"x"}, "scikit-learn"),
+        ({"model.joblib": b"x"}, "Python pickle"),
         ({"model.fp16.safetensors": safetensors(), "config.json": json.dumps(BERT)}, "under a name"),
         ({"model.engine": b"x"}, "TensorRT"),
         ({"config.json": json.dumps({"architecture": "resnet50"}), "model.safetensors": safetensors()}, "timm"),

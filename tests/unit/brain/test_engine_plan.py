@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from modelium.brain.placement import choose_batch_size, options, rooms_of
+from modelium.brain.options import options
+from modelium.brain.placement import choose_batch_size, rooms_of
 from modelium.brain.plan import explain, plan
+from modelium.brain.runtime import RuntimeChoice
 from modelium.values import (
     Capabilities,
     Decision,
@@ -245,8 +247,8 @@ def test_memory_by_hand_is_kept_free_for_an_engine() -> None:
 
 
 def test_vllm_batches_by_itself() -> None:
-    assert choose_batch_size(TINY, ModelOverride(max_batch_size=8), Runtime.VLLM) == 0
-    assert choose_batch_size(profile(), ModelOverride(), Runtime.PYTHON) == 32
+    assert choose_batch_size(TINY, ModelOverride(max_batch_size=8), engine=True) == 0
+    assert choose_batch_size(profile(), ModelOverride()) == 32
 
 
 def test_two_hundred_requests_for_different_models_do_not_hold_up_a_pass() -> None:
@@ -260,7 +262,8 @@ def test_two_hundred_requests_for_different_models_do_not_hold_up_a_pass() -> No
 
 def test_two_thousand_unloaded_folders_do_not_hold_up_a_pass() -> None:
     device = host(budget=20 * GIB)
-    smallest = options(_wants(TINY), TINY, Runtime.VLLM, rooms_of((device,), ()).values(), ModelOverride(), Policies())
+    choice = RuntimeChoice(runtime=Runtime.VLLM, rule="", reason="", engine=True)
+    smallest = options(_wants(TINY), TINY, choice, rooms_of((device,), ()).values(), ModelOverride(), Policies())
     size = smallest[0][1].footprint.bytes
     waiting = [
         replace(_wants(replace(TINY, name=f"m{i}"), Demand.DISCOVERY), footprint=Footprint(estimated_bytes=size))

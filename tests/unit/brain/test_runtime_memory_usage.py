@@ -33,15 +33,15 @@ _WITH_VLLM = Capabilities(backends=frozenset({"python", "onnxruntime", "vllm"}))
     ("model", "capabilities", "override", "runtime", "rule"),
     [
         (_ONNX, _BASIC, ModelOverride(), Runtime.ONNXRUNTIME, "runtime.2"),
-        (_ONNX, Capabilities(onnx_enabled=False), ModelOverride(), None, "runtime.5"),
+        (_ONNX, Capabilities(onnx_enabled=False), ModelOverride(), None, "runtime.6"),
         (_LLM, _WITH_VLLM, ModelOverride(), Runtime.VLLM, "runtime.3"),
         (_LLM, _BASIC, ModelOverride(), Runtime.PYTHON, "runtime.4"),
         (_LLM, Capabilities(backends=_WITH_VLLM.backends, vllm_enabled=False), ModelOverride(), Runtime.PYTHON, "runtime.4"),
         (profile(), _WITH_VLLM, ModelOverride(), Runtime.PYTHON, "runtime.4"),
         (_LLM, _WITH_VLLM, ModelOverride(runtime=Runtime.PYTHON), Runtime.PYTHON, "runtime.1"),
         (profile(), _BASIC, ModelOverride(runtime=Runtime.RAY), None, "runtime.1"),
-        (profile(quantization="gptq"), _BASIC, ModelOverride(), None, "runtime.5"),
-        (profile(), Capabilities(backends=frozenset()), ModelOverride(), None, "runtime.5"),
+        (profile(quantization="gptq"), _BASIC, ModelOverride(), None, "runtime.6"),
+        (profile(), Capabilities(backends=frozenset()), ModelOverride(), None, "runtime.6"),
     ],
 )
 def test_the_runtime_by_the_first_rule_that_holds(

@@ -115,7 +115,7 @@ def test_what_nothing_serves_is_refused_with_every_reason(
     model: ModelProfile, capabilities: Capabilities, reasons: tuple[str, ...]
 ) -> None:
     choice = choose_runtime(model, capabilities)
-    assert (choice.runtime, choice.rule) == (None, "runtime.5")
+    assert (choice.runtime, choice.rule) == (None, "runtime.6")
     assert all(reason in choice.reason for reason in reasons), choice.reason
 
 

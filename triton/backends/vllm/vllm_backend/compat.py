@@ -50,8 +50,11 @@ def engine_args(given: Mapping[str, Any]) -> AsyncEngineArgs:
     return AsyncEngineArgs(**given)
 
 
-def start_engine(arguments: AsyncEngineArgs, record: Record | None) -> AsyncLLM:
-    """Start the engine and its processes; call it on the event loop that will serve. ``record`` gets the statistics."""
+def start_engine(arguments: AsyncEngineArgs, record: Record | None, *, fork: bool = True) -> AsyncLLM:
+    """Start the engine and its processes; call it on the event loop that will serve. ``record`` gets the statistics.
+
+    ``fork`` False: this process is none to make copies of (a worker of Ray's has threads and connections of its own).
+    """
 
     class Forward(StatLoggerBase):
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
@@ -64,9 +67,10 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None) -> AsyncLLM:
         def log_engine_initialized(self) -> None:
             pass
 
-    with _spared_processes() if _is_unbound_cpu() else contextlib.nullcontext(lambda: None) as fork:
+    with _spared_processes() if _is_unbound_cpu() else contextlib.nullcontext(lambda: None) as fork_them:
         config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-        fork()
+        if fork:
+            fork_them()
         return AsyncLLM.from_vllm_config(
             vllm_config=config,
             usage_context=UsageContext.OPENAI_API_SERVER,

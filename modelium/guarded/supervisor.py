@@ -1,4 +1,4 @@
-"""Keeps the embedded Triton up: a server enters, calls to ``on_up`` and ``on_down`` leave."""
+"""Keeps a server up, Triton or Ray: a server enters, calls to ``on_up`` and ``on_down`` leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from modelium.errors import RuntimeMissing, TritonError
+from modelium.errors import ModeliumError, RuntimeMissing
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _STEADY_AFTER_S = 60.0  # a server that ran this long starts again without the p
 
 
 class Server(Protocol):
-    """What can be kept up: the embedded server, or an external one, which only comes and goes."""
+    """What can be kept up: one that is started here, or one of somebody else's, which only comes and goes."""
 
     async def start(self) -> None: ...
     async def wait(self) -> object: ...
@@ -27,8 +27,8 @@ class Server(Protocol):
 class Supervisor:
     """One task that starts the server, waits for its end and starts it again, with growing pauses: 1, 2, 4 … 30 s.
 
-    ``on_up`` is called when the server answers (its models are then not loaded: bringing them back is the controller's),
-    ``on_down`` with a sentence each time it has ended or could not be started.
+    ``on_up`` is called when the server answers (what ran on it is gone: bringing it back is the controller's), ``on_down``
+    with a sentence each time it has ended or could not be started.
     """
 
     def __init__(self, server: Server, *, on_up: Callable[[], None], on_down: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ class Supervisor:
                     await self._server.start()
                 except RuntimeMissing:
                     raise
-                except TritonError as error:
+                except ModeliumError as error:
                     _log.error("%s", error)
                     self._on_down(str(error))
                 else:

@@ -1,0 +1,128 @@
+"""A Ray Serve application: ``serve_app.py``, or a ``modelium.yaml`` in the folder that names another import path.
+
+What enters: a folder. What leaves: its profile, or what is wrong with it, told without running it: its module is parsed, never
+imported. Python files cannot prove that they are whole, so a folder that was written to a moment ago is not read yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+
+import yaml
+
+from modelium.analyzers.fingerprint import fingerprint_folder
+from modelium.analyzers.folder import Folder
+from modelium.analyzers.required_files import is_fresh, is_settling
+from modelium.analyzers.verdict import NotYet, Refused
+from modelium.values import Candidate, ModelOverride, ModelProfile, ServeApp, Task, WeightFormat
+
+APP_FILE = "serve_app.py"
+CONFIG_FILE = "modelium.yaml"
+_DEFAULT = "serve_app:app"
+_KEYS = ("import_path", "args")
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_MAX_CODE_BYTES = 4 * 2**20
+_MAX_CONFIG_BYTES = 64 * 1024
+
+
+def is_app(folder: Folder) -> bool:
+    """Does the folder say that it is an application?"""
+    return APP_FILE in folder or CONFIG_FILE in folder
+
+
+def profile_app(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile:
+    """The application's profile, where the configuration allows to run it."""
+    if is_settling(candidate.newest_mtime):
+        raise NotYet("an application: waiting until nothing is written to its folder any more")
+    app = _read(folder)
+    if not override.allow_custom_code:
+        hint = f"if you trust it, allow it in modelium.yaml: models: {{{candidate.name}: {{allow_custom_code: true}}}}"
+        raise Refused(f"it is a Ray Serve application ({app.import_path}), and serving it runs its code", hint)
+    _check_module(candidate, folder, app.import_path)
+    if override.task not in (None, Task.SERVE_APP):
+        raise Refused(
+            f"an application answers what it likes, not {override.task}", f"remove models: {{{candidate.name}: {{task: …}}}}"
+        )
+    said = CONFIG_FILE if CONFIG_FILE in folder else APP_FILE
+    return ModelProfile(
+        name=candidate.name,
+        path=candidate.path,
+        task=Task.SERVE_APP,
+        library="ray-serve",
+        architecture=app.import_path,
+        weight_format=WeightFormat.NONE,
+        weight_bytes=sum(file.size for file in folder.files.values()),
+        app=app,
+        needs_custom_code=True,
+        task_source=f"files: {said}",
+        fingerprint=fingerprint_folder(folder, ""),
+    )
+
+
+def _read(folder: Folder) -> ServeApp:
+    if CONFIG_FILE not in folder:
+        return ServeApp(import_path=_DEFAULT)
+    try:
+        content = yaml.safe_load(folder.read(CONFIG_FILE, _MAX_CONFIG_BYTES)) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{CONFIG_FILE} is not YAML: {_one_line(error)}", f"mend the {CONFIG_FILE} in the folder") from None
+    if not isinstance(content, dict):
+        raise Refused(f"{CONFIG_FILE} holds no mapping", f"it takes {' and '.join(_KEYS)}")
+    for key in content:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, n=1)
+            did = f"did you mean {near[0]!r}? " if near else ""
+            raise Refused(f"{CONFIG_FILE} has {key!r}", f"{did}In a model's folder it takes {' and '.join(_KEYS)}")
+    path = content.get("import_path", _DEFAULT)
+    if not isinstance(path, str) or not _IMPORT_PATH.fullmatch(path):
+        raise Refused(f"{CONFIG_FILE}: import_path is {path!r}", "write it as MODULE:ATTRIBUTE, like my_app:app")
+    args = content.get("args", {})
+    if not isinstance(args, dict):
+        raise Refused(f"{CONFIG_FILE}: args is no mapping", "it holds what the function that builds the application takes")
+    return ServeApp(import_path=path, args=args)
+
+
+def _check_module(candidate: Candidate, folder: Folder, import_path: str) -> None:
+    """The module is there, is Python, and defines the attribute."""
+    module, _, attribute = import_path.partition(":")
+    place = module.replace(".", "/")
+    name = next((each for each in (f"{place}.py", f"{place}/__init__.py") if each in folder), None)
+    if name is None:
+        raise NotYet(f"{place}.py: not there yet", hint_when_stale=f"copy {place}.py too, or correct import_path")
+    try:
+        tree = ast.parse(folder.read(name, _MAX_CODE_BYTES), filename=name)
+    except (SyntaxError, ValueError) as error:
+        why = f"{name} is not Python: {_one_line(error)}"
+        if is_fresh(candidate.newest_mtime):
+            raise NotYet(why, hint_when_stale=f"mend {name}") from None
+        raise Refused(why, f"mend {name}") from None
+    defined = _defined(tree)
+    if attribute not in defined and "*" not in defined:
+        near = difflib.get_close_matches(attribute, defined, n=3, cutoff=0.3) or sorted(defined)[:6]
+        there = f"it has {', '.join(near)}" if near else "it defines nothing"
+        raise Refused(
+            f"{name} has no {attribute!r} at its top level; {there}",
+            f"name the application in a {CONFIG_FILE} in the folder: import_path: {module}:NAME",
+        )
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """Names that the module has once it was run; "*" where only running it would tell."""
+    names: set[str] = set()
+    for node in ast.walk(tree):  # also what an `if` or a `try` defines
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names |= {alias.asname or alias.name for alias in aliases}
+            case _:
+                pass
+    return names
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

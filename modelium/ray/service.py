@@ -1,0 +1,128 @@
+"""Ray as the rest of Modelium uses it: settings enter, what is known of Ray leaves at any time, and a way to wait until it
+is up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from modelium.config import Settings
+from modelium.errors import ModeliumError, RayUnavailable
+from modelium.guarded.supervisor import Supervisor
+from modelium.ray.joined import JoinedRay, is_here
+from modelium.ray.own import OwnRay
+from modelium.values import Ray, RayFacts, RayNode, RayState
+
+log = logging.getLogger(__name__)
+
+ELSEWHERE = (
+    "ray.address is auto, and Triton runs elsewhere, where Modelium can start nothing: name a cluster that Triton's machine "
+    'is a node of (ray: {address: "HOST:6379"})'
+)
+
+
+class RayService:
+    """``run()`` keeps Ray up; ``view()`` is what is known of it now."""
+
+    def __init__(self, cluster: OwnRay | JoinedRay | None, facts: RayFacts, *, read_every_s: float = 10.0) -> None:
+        """``cluster`` None: Ray is not used. ``facts``: of the model runtime's Ray."""
+        self._cluster = cluster
+        self._read_every_s = read_every_s
+        self._wanted = asyncio.Event()
+        self._news = asyncio.Event()  # set, and replaced, when Ray came, went, or could not be started
+        self.facts = facts
+        self.starts = 0
+        match cluster:
+            case None:
+                self._view = Ray()
+            case OwnRay():
+                self._view = Ray(state=RayState.ASLEEP, version=facts.version)
+            case JoinedRay():
+                self._view = Ray(state=RayState.DOWN, detail="it has not answered yet", here=False)
+
+    @classmethod
+    def of(cls, settings: Settings, facts: RayFacts) -> RayService:
+        """The one that the configuration asks for."""
+        triton, chosen = settings.triton, settings.ray
+        cluster: OwnRay | JoinedRay | None = None
+        if chosen.enabled and not facts.missing:
+            if chosen.own:
+                cluster = OwnRay(chosen, runtime=triton.runtime_directory, state=triton.state_directory)
+            else:
+                runtime = triton.runtime_directory if triton.mode == "embedded" else None
+                cluster = JoinedRay(chosen, runtime=runtime, state=triton.state_directory, version=facts.version)
+        return cls(cluster, facts, read_every_s=settings.orchestration.policies.check_interval_seconds)
+
+    @property
+    def restarts(self) -> int:
+        """Starts after the first."""
+        return max(0, self.starts - 1)
+
+    def view(self) -> Ray:
+        """What is known now."""
+        return self._view
+
+    async def ready(self, *, timeout_s: float) -> None:
+        """Return when models can be deployed; a Ray of our own is started for that. Raises ``RayUnavailable``."""
+        if self._cluster is None:
+            raise RayUnavailable("Ray is not enabled (ray.enabled)")
+        self._wanted.set()
+        news = self._news
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._view.state is not RayState.UP:
+                    await news.wait()
+                    if self._view.state is RayState.DOWN:
+                        raise RayUnavailable(f"Ray is down: {self._view.detail}")
+                    news = self._news
+        except TimeoutError:
+            raise RayUnavailable(f"Ray was not up within {timeout_s:.0f} s") from None
+
+    async def run(self, *, on_up: Callable[[], None], on_down: Callable[[str], None]) -> None:
+        """Until cancelled, which ends a Ray of our own. ``on_up`` and ``on_down`` are called as for Triton."""
+        cluster = self._cluster
+        if cluster is None:
+            await asyncio.Event().wait()
+            return
+        if isinstance(cluster, OwnRay):
+            await self._wanted.wait()
+            log.info("starting Ray on this machine")
+
+        def up() -> None:
+            self.starts += 1
+            self._become(self._seen(cluster.nodes))
+            on_up()
+
+        def down(detail: str) -> None:
+            self._become(replace(self._view, state=RayState.DOWN, detail=detail, nodes=()))
+            on_down(detail)
+
+        reading = asyncio.create_task(self._read_regularly(cluster), name="read Ray's nodes")
+        try:
+            await Supervisor(cluster, on_up=up, on_down=down).run()
+        finally:
+            reading.cancel()
+
+    def _become(self, view: Ray) -> None:
+        self._view = view
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _seen(self, nodes: Sequence[RayNode], at: float | None = None) -> Ray:
+        here = all(is_here(node) for node in nodes)
+        read_at = time.monotonic() if at is None else at
+        return Ray(state=RayState.UP, version=self.facts.version, here=here, nodes=tuple(nodes), read_at=read_at)
+
+    async def _read_regularly(self, cluster: OwnRay | JoinedRay) -> None:
+        while True:
+            await asyncio.sleep(self._read_every_s)
+            if self._view.state is RayState.UP and cluster.dashboard is not None:
+                asked = time.monotonic()
+                with contextlib.suppress(ModeliumError):  # its end is noticed elsewhere; a missed reading is the next one's
+                    nodes = await cluster.dashboard.nodes()
+                    if self._view.state is RayState.UP:
+                        self._view = self._seen(nodes, asked)

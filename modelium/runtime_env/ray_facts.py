@@ -1,0 +1,26 @@
+"""The model runtime's Ray: a runtime report enters, what a replica can import leaves. Nothing is imported for it."""
+
+from __future__ import annotations
+
+from modelium.runtime_env.inspection import RuntimeReport
+from modelium.values import RayFacts
+
+MISSING = "Ray is not in the model runtime: `modelium runtime install --with ray`"
+# Of ray[serve]: the package alone brings neither Serve nor the dashboard that its resources are read from.
+_SERVE = ("fastapi", "uvicorn", "aiohttp-cors")
+
+
+def read_ray(report: RuntimeReport) -> RayFacts:
+    """What is there, or why it is not enough."""
+    version = report.packages.get("ray", "")
+    packages = frozenset(report.packages)
+    if not version:
+        return RayFacts(missing=MISSING, packages=packages)
+    if lacking := [name for name in _SERVE if name not in packages]:
+        return RayFacts(
+            version=version,
+            missing=f"the model runtime has Ray {version} without Ray Serve ({lacking[0]} is missing): "
+            "`modelium runtime install --with ray`",
+            packages=packages,
+        )
+    return RayFacts(version=version, packages=packages)

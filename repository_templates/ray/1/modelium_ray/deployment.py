@@ -1,0 +1,193 @@
+"""An entry's application on Ray Serve: settings enter, a deployed application with its handle leaves, and at the end
+nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .connection import Connection, connect, ensure_serve, find, leave
+from .settings import Settings, owner_mark
+
+_POLL_S = 0.1
+_SCHEDULE_WITHIN_S = 60.0
+_UPLOAD_AT_MOST = 200 * 2**20
+_DEPLOYMENT = "model"
+_SLOW = re.compile(r"have taken more than|Resources required for each replica")
+
+
+class Deployment:
+    """``start`` deploys, ``end`` deletes. ``handle`` and ``route`` are there in between."""
+
+    def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.connection: Connection = find(settings.address, settings.dashboard)
+        self.application = settings.application
+        self.route = f"/{self.application}" if settings.way == "app" else ""
+        self.handle: Any = None
+        self._say = say
+        self._started = False
+
+    def start(self) -> None:
+        """Return when a replica answers (or none has to). Raises ``RuntimeError`` with the cause."""
+        marks = [time.monotonic()]
+        connect(self.connection, self._environment())
+        self._started = True
+        marks.append(time.monotonic())
+        ensure_serve(self.connection)
+        marks.append(time.monotonic())
+        from ray import serve
+
+        self._delete_leftovers()
+        target = self._application()
+        run = serve.RunTarget(target=target, name=self.application, route_prefix=self.route or None)
+        serve.run_many([run], wait_for_applications_running=False)
+        self._until_it_runs()
+        self.handle = serve.get_app_handle(self.application)
+        marks.append(time.monotonic())
+        took = zip(("connected in", "Serve ready in", "deployed in"), marks, marks[1:], strict=False)
+        self._say(f"{self.application}: " + ", ".join(f"{word} {after - before:.1f} s" for word, before, after in took))
+
+    def end(self) -> bool:
+        """Delete it; True when it is gone. Never raises."""
+        if not self._started:
+            leave()
+            return True
+        gone = delete(self.application)
+        leave()
+        return gone
+
+    def _application(self) -> Any:
+        settings = self.settings
+        if settings.way == "app":
+            from .app import load_application
+
+            return load_application(settings)
+        from ray import serve
+
+        from .replica import EngineReplica, TaskReplica
+
+        engine = settings.way == "engine"
+        made = serve.deployment(EngineReplica if engine else TaskReplica).options(**self._options(engine=engine))
+        if engine:
+            return made.bind(dict(settings.given), settings.replicas.visible_devices)
+        return made.bind(dict(settings.given), settings.replicas.device, settings.max_batch_size)
+
+    def _options(self, *, engine: bool) -> dict[str, Any]:
+        replicas = self.settings.replicas
+        first = replicas.bundles[0]
+        actor: dict[str, Any] = {"num_cpus": first.cpus, "num_gpus": first.gpus}
+        if first.memory_bytes:
+            actor["memory"] = first.memory_bytes
+        options: dict[str, Any] = {
+            "name": _DEPLOYMENT,
+            # The queue is Ray's, at the handle: what waits there goes to whichever replica is free first.
+            "max_ongoing_requests": 256 if engine else max(16, 2 * self.settings.max_batch_size),
+            "ray_actor_options": actor,
+            "health_check_period_s": 1.0,
+            "health_check_timeout_s": 30.0,
+            "graceful_shutdown_wait_loop_s": 0.1,
+            "graceful_shutdown_timeout_s": 5.0,
+            # What a constructor says once it will say again.
+            "max_constructor_retry_count": 1,
+        }
+        if len(replicas.bundles) > 1:
+            options["placement_group_bundles"] = [
+                {name: value for name, value in (("CPU", b.cpus), ("GPU", b.gpus), ("memory", b.memory_bytes)) if value}
+                for b in replicas.bundles
+            ]
+            options["placement_group_strategy"] = "PACK"
+            actor.update(num_cpus=first.cpus, num_gpus=0)  # the ranks are actors of vLLM's, on the group's GPUs
+        if replicas.maximum > replicas.minimum:
+            options["autoscaling_config"] = {
+                "min_replicas": replicas.minimum,
+                "max_replicas": replicas.maximum,
+                "initial_replicas": max(1, replicas.minimum),
+                "target_ongoing_requests": replicas.target_ongoing_requests,
+            }
+        else:
+            options["num_replicas"] = replicas.minimum
+        return options
+
+    def _environment(self) -> dict[str, Any]:
+        """What a replica needs to import this code, and where it runs. On this machine it reads the entry; elsewhere the entry,
+        which is small, travels with it."""
+        settings, replicas = self.settings, self.settings.replicas
+        variables = {"PYTHONDONTWRITEBYTECODE": "1"}
+        if replicas.visible_devices:
+            variables["CUDA_VISIBLE_DEVICES"] = replicas.visible_devices
+            variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # it asks Ray for no GPU, and has some all the same
+        place = str(settings.directory)
+        if settings.way == "app":
+            place = variables["MODELIUM_MODEL_PATH"] = settings.given["model_path"]
+        if (
+            self.connection.here or _size(place) > _UPLOAD_AT_MOST
+        ):  # what is too large to travel is seen there under the same path
+            return {"env_vars": {**variables, "PYTHONPATH": place}}
+        return {"env_vars": variables, "working_dir": place}
+
+    def _until_it_runs(self) -> None:
+        """Ray says why a replica does not start; that it waits for room it says only after half a minute."""
+        from ray import serve
+        from ray.serve.schema import ApplicationStatus
+
+        begun = time.monotonic()
+        while True:
+            application = serve.status().applications.get(self.application)
+            if application is not None:
+                if application.status is ApplicationStatus.RUNNING:
+                    return
+                messages = [application.message, *(each.message for each in application.deployments.values())]
+                if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+                    raise RuntimeError(cause_of(messages))
+                waiting = next((message for message in messages if _SLOW.search(message)), "")
+                if waiting and time.monotonic() - begun > _SCHEDULE_WITHIN_S:
+                    raise RuntimeError(f"Ray has no room for a replica: {' '.join(waiting.split())[:400]}")
+            time.sleep(_POLL_S)
+
+    def _delete_leftovers(self) -> None:
+        """Applications of this model that a dead process of this Triton left: their guard could not reach Ray."""
+        from ray import serve
+
+        prefix = f"{self.settings.name}@{owner_mark()}-"
+        for name in serve.status().applications:
+            pid = name.removeprefix(prefix)
+            if name.startswith(prefix) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110
+                self._say(f"deleting {name}, which an earlier process left")
+                delete(name)
+
+
+def delete(application: str) -> bool:
+    """Delete an application of Serve; True when it is gone. Never raises."""
+    with contextlib.suppress(Exception):
+        from ray import serve
+
+        serve.delete(application)
+        return True
+    return False
+
+
+def cause_of(messages: list[str]) -> str:
+    """The last error in what Ray says of a replica that did not start, without its traceback."""
+    found = [
+        line.strip()
+        for message in messages
+        for line in message.splitlines()
+        if re.match(r"\s*[\w.]*(Error|Exception)\b.*: \S", line)
+    ]
+    own = [line for line in found if not line.startswith(("ray.exceptions.", "ray::"))]
+    said = own or found or [" ".join(" ".join(messages).split())[-400:]]
+    return said[-1]
+
+
+def _size(path: str) -> int:
+    total = 0
+    for directory, _, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.path.getsize(os.path.join(directory, name))  # noqa: PTH118, PTH202
+    return total

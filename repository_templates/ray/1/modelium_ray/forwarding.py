@@ -1,0 +1,265 @@
+"""From a request of Triton's to Ray and back: tensors enter, replies leave. One forwarder a way of serving.
+
+A task's request is one call of a replica. It is tried again when the replica dies under it: the answer would be the same.
+vLLM's is a stream, tried again as long as nothing of it was seen. An application of the user's is asked over HTTP, through
+Serve's own proxy, as everybody would ask it; never twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .deployment import Deployment
+from .settings import Settings
+
+_TRIES = 3
+_PROXY_WITHIN_S = 60.0
+_CHUNK = 64 * 1024
+
+
+class Refused(Exception):
+    """The request cannot be answered as it stands; the message is for its sender."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Output arrays by name; none: nothing more comes. ``last``: the answer is complete."""
+
+    arrays: Mapping[str, np.ndarray]
+    last: bool
+
+
+class Forwarder(Protocol):
+    """``read`` runs in Triton's thread, the rest on the event loop."""
+
+    async def open(self) -> None: ...
+    def read(self, array: Callable[[str], np.ndarray | None]) -> Any: ...
+    def answer(self, ask: Any) -> AsyncIterator[Reply]: ...
+    async def close(self) -> None: ...
+
+
+def forwarder_of(settings: Settings, deployment: Deployment) -> Forwarder:
+    """The one for this way of serving."""
+    match settings.way:
+        case "app":
+            return HttpForwarder(deployment)
+        case "engine":
+            return EngineForwarder(deployment)
+        case _:
+            return TaskForwarder(settings, deployment)
+
+
+class TaskForwarder:
+    """Rows in, rows out."""
+
+    def __init__(self, settings: Settings, deployment: Deployment) -> None:
+        self._inputs, self._batches = settings.inputs, settings.batches
+        self._handle = deployment.handle
+
+    async def open(self) -> None:
+        """Nothing."""
+
+    def read(self, array: Callable[[str], np.ndarray | None]) -> dict[str, np.ndarray]:
+        found = {name: value for name in self._inputs if (value := array(name)) is not None}
+        if not found:
+            raise Refused(f"the request has none of the inputs {', '.join(self._inputs)}")
+        return found if self._batches else {name: value[None] for name, value in found.items()}
+
+    async def answer(self, ask: dict[str, np.ndarray]) -> AsyncIterator[Reply]:
+        said = await _try_again(lambda: self._handle.infer.remote(ask))
+        if isinstance(said, str):
+            raise Refused(said)
+        yield Reply(arrays=said if self._batches else {name: value[0] for name, value in said.items()}, last=True)
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+class EngineForwarder:
+    """vLLM's stream, with the tensors of Triton's vLLM backend."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._handle = deployment.handle.options(stream=True)
+
+    async def open(self) -> None:
+        """Nothing."""
+
+    def read(self, array: Callable[[str], np.ndarray | None]) -> Any:
+        from vllm_backend import tensors
+        from vllm_backend.errors import BadRequest
+
+        try:
+            return tensors.read(None, lambda _, name: _Tensor(value) if (value := array(name)) is not None else None)
+        except BadRequest as error:
+            raise Refused(str(error)) from None
+
+    async def answer(self, ask: Any) -> AsyncIterator[Reply]:
+        for attempt in range(1, _TRIES + 1):
+            begun = False
+            stream = self._handle.generate.remote(ask)
+            try:
+                async for said in stream:
+                    begun = True
+                    if isinstance(said, str):
+                        raise Refused(said)
+                    arrays, last = said
+                    yield Reply(arrays=arrays, last=last)
+                return
+            except asyncio.CancelledError:
+                stream.cancel()
+                raise
+            except Exception as error:
+                if not _replica_died(error) or begun or attempt == _TRIES:
+                    raise _explained(error) from None
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+class _Tensor:
+    """An input as ``vllm_backend.tensors`` takes it."""
+
+    def __init__(self, value: np.ndarray) -> None:
+        self._value = value
+
+    def as_numpy(self) -> np.ndarray:
+        return self._value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAsk:
+    method: str
+    path: str
+    content_type: str
+    body: bytes
+
+
+class HttpForwarder:
+    """An application of the user's."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._session: Any = None
+        self._base = ""
+
+    async def open(self) -> None:
+        """Find Serve's proxy and wait until it knows the route."""
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
+        deadline = asyncio.get_running_loop().time() + _PROXY_WITHIN_S
+        while True:
+            self._base = await asyncio.to_thread(_find_proxy, self._deployment)
+            if self._base:
+                try:
+                    async with self._session.get(f"{self._base}/-/routes") as answer:
+                        if self._deployment.route in await answer.json(content_type=None):
+                            return
+                except (aiohttp.ClientError, ValueError):
+                    pass
+            if asyncio.get_running_loop().time() > deadline:
+                raise RuntimeError("Ray Serve has no HTTP proxy that knows the application (proxy_location Disabled?)")
+            await asyncio.sleep(0.1)
+
+    def read(self, array: Callable[[str], np.ndarray | None]) -> HttpAsk:
+        def text(name: str, otherwise: str) -> str:
+            value = array(name)
+            return otherwise if value is None or not value.size else value.reshape(-1)[0].decode("utf-8", "replace")
+
+        body = array("REQUEST")
+        method, path = text("METHOD", "POST").upper(), text("PATH", "/")
+        if not method.isalpha() or any(c in path for c in "\r\n "):
+            raise Refused(f"METHOD {method!r} and PATH {path!r} make no request")
+        return HttpAsk(
+            method=method,
+            path="/" + path.lstrip("/"),
+            content_type=text("CONTENT_TYPE", "application/json"),
+            body=b"" if body is None or not body.size else bytes(body.reshape(-1)[0]),
+        )
+
+    async def answer(self, ask: HttpAsk) -> AsyncIterator[Reply]:
+        """A body of a stated length in one reply; one that comes in pieces, piece by piece."""
+        import aiohttp
+
+        url = f"{self._base}{self._deployment.route}{ask.path}"
+        headers = {"Content-Type": ask.content_type}
+        try:
+            async with self._session.request(ask.method, url, data=ask.body or None, headers=headers) as answer:
+                head = {
+                    "STATUS": np.array([answer.status], dtype=np.int32),
+                    "CONTENT_TYPE": _bytes(answer.headers.get("Content-Type", "application/octet-stream").encode()),
+                }
+                if answer.headers.get("Content-Length") is not None:
+                    yield Reply(arrays={"RESPONSE": _bytes(await answer.read()), **head}, last=True)
+                    return
+                async for piece in answer.content.iter_chunked(_CHUNK):
+                    yield Reply(arrays={"RESPONSE": _bytes(piece), **head}, last=False)
+                yield Reply(arrays={}, last=True)
+        except aiohttp.ClientError as error:
+            raise RuntimeError(f"the application's answer broke off: {error or type(error).__name__}") from None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _try_again(call: Callable[[], Any]) -> Any:
+    for attempt in range(1, _TRIES + 1):
+        response = call()
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except Exception as error:
+            if not _replica_died(error) or attempt == _TRIES:
+                raise _explained(error) from None
+    raise AssertionError("the last try returns or raises")
+
+
+def _replica_died(error: Exception) -> bool:
+    from ray.exceptions import RayActorError
+    from ray.serve.exceptions import DeploymentUnavailableError
+
+    return isinstance(error, (RayActorError, DeploymentUnavailableError))
+
+
+def _explained(error: Exception) -> Exception:
+    """Ray's pages about a dead actor, or a replica's traceback, in one sentence."""
+    from ray.exceptions import RayTaskError
+
+    if _replica_died(error):
+        return RuntimeError(f"the replica that computed this died ({_TRIES} times, or in the middle of its answer)")
+    if isinstance(error, RayTaskError):
+        return RuntimeError(f"{type(error.cause).__name__}: {error.cause}")
+    return error
+
+
+def _bytes(value: bytes) -> np.ndarray:
+    array = np.empty(1, dtype=np.object_)
+    array[0] = value
+    return array
+
+
+def _find_proxy(deployment: Deployment) -> str:
+    """The address of a proxy that is healthy, by the dashboard's account of Serve; "" for none yet."""
+    connection = deployment.connection
+    if connection.here:
+        return f"http://{connection.http_host}:{connection.http_port}"
+    if not connection.dashboard:
+        raise RuntimeError("the entry does not say where Ray's dashboard is, and with it Serve's HTTP proxy")
+    request = urllib.request.Request(f"{connection.dashboard.rstrip('/')}/api/serve/applications/")
+    if connection.token:
+        request.add_header("Authorization", f"Bearer {connection.token}")
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        said = json.load(answer)
+    port = (said.get("http_options") or {}).get("port")
+    healthy = [each.get("node_ip") for each in (said.get("proxies") or {}).values() if each.get("status") == "HEALTHY"]
+    return f"http://{healthy[0]}:{port}" if healthy and port else ""
