@@ -22,6 +22,7 @@ class ModelStatus:
     profile: ModelProfile | None = None
     placement: Placement | None = None
     footprint: Footprint | None = None
+    held_bytes: int | None = None  # on each of its devices, at the last reading; None where that cannot be known
     missing: tuple[MissingPart, ...] = ()
     qps: float = 0.0
     idle_s: float | None = None  # None while not loaded
@@ -67,3 +68,4 @@ class Snapshot:
     fleet: Fleet
     server: ServerStatus
     scanned: bool = False  # the first scan of incoming/ is over
+    turn_age_s: float = 0.0  # since the controller's loop began a turn
