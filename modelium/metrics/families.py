@@ -213,7 +213,8 @@ def reference() -> str:
 
 Modelium answers a scrape at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus' text format or
 in OpenMetrics, whichever the scraper asks for. Values are computed at the scrape; a removed model's series vanish.
-Counters start at 0 with Modelium, and with a model that is removed and comes back.
+Counters start at 0 with Modelium, and with a model that is removed and comes back. From a model's first load on its requests,
+cold starts and loads are there, at 0 if need be: a rate does not see the event that a series begins with.
 
 This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 
