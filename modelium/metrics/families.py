@@ -223,4 +223,6 @@ This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 {rows}
 
 The process's own metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` …) come with them.
+
+Rules, alerts and dashboards that use them: [monitoring.md](monitoring.md).
 """
