@@ -155,6 +155,7 @@ class Model:
             footprint=Footprint(estimated_bytes=self.estimated_bytes, measured_bytes=self.measured_bytes)
             if self.estimated_bytes
             else None,
+            promised_bytes=self.bytes_held,
             held_bytes=self.weighed_bytes,
             missing=self.missing,
             qps=seen.qps if serving else 0.0,

@@ -124,7 +124,8 @@ MODEL_BYTES = Family(
     labels=("model", "device", "kind"),
     help=(
         "Memory of a model: kind=estimated from the headers, kind=measured the most that this revision was seen to hold "
-        "(absent before its first load), kind=held by its processes at the last reading (loaded models only)."
+        "(absent before its first load), kind=promised what the plan keeps for it (while it loads or is loaded), "
+        "kind=held by its processes at the last reading (loaded models only; absent with an external Triton)."
     ),
 )
 LOADS = Family(

@@ -96,6 +96,7 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
                 sizes = (
                     ("estimated", m.footprint.estimated_bytes),
                     ("measured", m.footprint.measured_bytes),
+                    ("promised", m.promised_bytes or None),
                     ("held", m.held_bytes),
                 )
                 for device in m.placement.devices if m.placement is not None else ("",):

@@ -22,7 +22,8 @@ class ModelStatus:
     profile: ModelProfile | None = None
     placement: Placement | None = None
     footprint: Footprint | None = None
-    held_bytes: int | None = None  # on each of its devices, at the last reading; None where that cannot be known
+    promised_bytes: int = 0  # what is kept for it on each of its devices; 0 while it occupies nothing
+    held_bytes: int | None = None  # there, by its processes, at the last reading; None where that cannot be known
     missing: tuple[MissingPart, ...] = ()
     qps: float = 0.0
     idle_s: float | None = None  # None while not loaded

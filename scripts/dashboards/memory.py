@@ -16,8 +16,16 @@ def _model_bytes(kind: str) -> str:
     return f'modelium_model_memory_bytes{{{_DEVICE}, kind="{kind}"}}'
 
 
-_HELD = f"sum by (device) ({_model_bytes('held')})"
-_OTHERS = f"clamp_min(max by (device) ({_size('used')}) - ({_HELD} or 0 * max by (device) ({_size('used')})), 0)"
+def _left(of: str, by_models: str) -> str:
+    """What models leave of a device's memory, on a device without any model as well."""
+    whole = f"max by (device) ({_size(of)})"
+    return f"{whole} - ({by_models} or 0 * {whole})"
+
+
+# With an external Triton nobody knows what a model holds: there it counts as what was promised to it.
+_BY_MODEL = f"sum by (model, device) ({_model_bytes('held')} or ignoring (kind) {_model_bytes('promised')})"
+_HELD = f"sum by (device) ({_BY_MODEL})"
+_PROMISED = f"sum by (device) ({_model_bytes('promised')})"
 
 _DEVICES = Row(
     title="Devices",
@@ -52,29 +60,28 @@ _WHO = Row(
     panels=(
         time_series(
             "Memory by model",
-            "What the processes of each loaded model hold, one on the other, and what all others take of the same devices.",
+            "What each model holds, one on the other, and what all others take of the same devices. A model that loads, and "
+            "any beside an external Triton, counts as what was promised to it.",
             Unit.BYTES,
-            Query(expr=f"sum by (model, device) ({_model_bytes('held')})", legend="{{model}} on {{device}}"),
-            Query(expr=_OTHERS, legend="others on {{device}}"),
+            Query(expr=_BY_MODEL, legend="{{model}} on {{device}}"),
+            Query(expr=f"clamp_min({_left('used', _HELD)}, 0)", legend="others on {{device}}"),
             width=16,
             stacked=True,
         ),
         time_series(
             "Room in the budget",
-            "What models may use and none of them holds now. A model that loads was promised its share already.",
+            "What of the budget is promised to nobody: the next model may take it. Below 0 models grew after they were placed.",
             Unit.BYTES,
-            Query(
-                expr=f"max by (device) ({_size('budget')}) - ({_HELD} or 0 * max by (device) ({_size('budget')}))",
-                legend="{{device}}",
-            ),
+            Query(expr=_left("budget", _PROMISED), legend="{{device}}"),
         ),
         table(
             "Models",
-            "Each model's memory: what it was estimated at, the most that it was seen to hold, and what it holds now.",
+            "Each model's memory: its estimate, the most that it was seen to hold, what is kept for it, what it holds now.",
             Unit.BYTES,
             {
                 "Estimated": f"sum by (model, device) ({_model_bytes('estimated')})",
                 "Most": f"sum by (model, device) ({_model_bytes('measured')})",
+                "Promised": f"sum by (model, device) ({_model_bytes('promised')})",
                 "Holds now": f"sum by (model, device) ({_model_bytes('held')})",
             },
             labels=("device", "model"),

@@ -203,7 +203,7 @@ _LIFE = Row(
         ),
         time_series(
             "Memory",
-            "What it was estimated at, the most that it was seen to hold, and what it holds now. Alert: ModelMemoryGrows.",
+            "Its estimate, the most that it was seen to hold, what is kept for it, what it holds now. Alert: ModelMemoryGrows.",
             Unit.BYTES,
             Query(expr=f"sum by (model, kind) (modelium_model_memory_bytes{{{_MODEL}}})", legend="{{model}} {{kind}}"),
         ),

@@ -50,6 +50,7 @@ def status(name: str, state: State = State.LOADED, *, waiting: int = 0, revision
         reason="",
         placement=placement,
         footprint=footprint,
+        promised_bytes=950 if state is State.LOADED else 0,
         held_bytes=800 if state is State.LOADED else None,
         idle_s=2.5 if state is State.LOADED else None,
         waiting=waiting,
@@ -148,8 +149,9 @@ def test_values_come_from_the_snapshot() -> None:
     assert ("modelium_model_idle_seconds", (("model", "b"),)) not in found
     assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "a"))] == 900
     assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "b"))) not in found
-    assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", "held"), ("model", "a"))] == 800
-    assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", "held"), ("model", "b"))) not in found
+    for kind, size in (("promised", 950), ("held", 800)):
+        assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "a"))] == size
+        assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "b"))) not in found
     assert found["modelium_device_memory_bytes", (("device", "host"), ("kind", "budget"))] == 75
     assert found["modelium_loop_turn_age_seconds", ()] == 0.5
     assert found["modelium_triton_up", ()] == 1
