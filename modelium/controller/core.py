@@ -277,6 +277,7 @@ class Controller:
                 up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
             ),
             scanned=books.scanned,
+            turn_age_s=now - self._loop.turned_at,
         )
 
     async def known_target(self, name: str, *, timeout_s: float) -> Target:

@@ -170,6 +170,7 @@ class Loads:
             assert model.placement is not None
             model.become(State.LOADED, model.reason)
         model.serving, model.loading = model.loading, None
+        model.weighed_bytes = None  # of the processes before
         model.suspect = False
         model.lost_at = float("-inf")
         model.revision_error = ""
@@ -305,6 +306,7 @@ class Loads:
     def let_go(self, model: Model) -> None:
         model.stop_watching()
         model.bytes_held = 0
+        model.weighed_bytes = None
         model.suspect = False
         model.reloading = False
         model.departing = frozenset()

@@ -155,6 +155,7 @@ class Outages:
 
         A vllm engine was given what was planned for it, cache pages that it has not touched yet included.
         """
+        model.weighed_bytes = held
         model.measured_bytes = max(held, model.measured_bytes or 0)
         override = self._desk.overrides.get(model.key)
         if override is None or override.memory_bytes is None:  # what the user states is kept free, used or not

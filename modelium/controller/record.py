@@ -50,7 +50,8 @@ class Model:
     placement: Placement | None = None
     estimated_bytes: int = 0
     measured_bytes: int | None = None
-    bytes_held: int = 0
+    bytes_held: int = 0  # taken or promised; what others may not be promised
+    weighed_bytes: int | None = None  # what its processes held at the last reading; None while it is not loaded
     window: UsageWindow = field(default_factory=UsageWindow)
     want: Demand = Demand.NONE
     want_since: float = 0.0
@@ -155,6 +156,8 @@ class Model:
             footprint=Footprint(estimated_bytes=self.estimated_bytes, measured_bytes=self.measured_bytes)
             if self.estimated_bytes
             else None,
+            promised_bytes=self.bytes_held,
+            held_bytes=self.weighed_bytes,
             missing=self.missing,
             qps=seen.qps if serving else 0.0,
             idle_s=seen.idle_s(now) if serving else None,

@@ -110,13 +110,23 @@ STATE = Family(
     labels=("model", "state"),
     help="1 for the state that the model is in; the other states have no series.",
 )
+REVISION_FAILED = Family(
+    name="modelium_model_revision_failed",
+    kind="gauge",
+    labels=("model",),
+    help="1 while a newer revision of a loaded model cannot be served and the old one goes on; only for such models.",
+)
 MODELS = Family(name="modelium_models", kind="gauge", labels=("state",), help="Number of models in each state, zeros included.")
 PINNED = Family(name="modelium_models_pinned", kind="gauge", help="Number of pinned models.")
 MODEL_BYTES = Family(
     name="modelium_model_memory_bytes",
     kind="gauge",
     labels=("model", "device", "kind"),
-    help="Memory of a model: kind=estimated from the headers, kind=measured after a load (absent until then).",
+    help=(
+        "Memory of a model: kind=estimated from the headers, kind=measured the most that this revision was seen to hold "
+        "(absent before its first load), kind=promised what the plan keeps for it (while it loads or is loaded), "
+        "kind=held by its processes at the last reading (loaded models only; absent with an external Triton)."
+    ),
 )
 LOADS = Family(
     name="modelium_model_loads_total",
@@ -173,6 +183,11 @@ SCAN_SECONDS = Family(
     help="Duration of scans of the watched directories.",
 )
 SCANNED = Family(name="modelium_scanned", kind="gauge", help="1 once the first scan is over.")
+LOOP_AGE = Family(
+    name="modelium_loop_turn_age_seconds",
+    kind="gauge",
+    help="Seconds since the controller's loop began a turn; it begins one every second, whatever happens.",
+)
 TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton answers.")
 TRITON_RESTARTS = Family(
     name="modelium_triton_restarts_total", kind="counter", help="Restarts of the embedded server since Modelium started."
@@ -190,9 +205,9 @@ BUILD = Family(
 FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
-    QPS, IDLE, STATE, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
+    QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
     EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
-    TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
+    LOOP_AGE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 
 
@@ -205,7 +220,8 @@ def reference() -> str:
 
 Modelium answers a scrape at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus' text format or
 in OpenMetrics, whichever the scraper asks for. Values are computed at the scrape; a removed model's series vanish.
-Counters start at 0 with Modelium, and with a model that is removed and comes back.
+Counters start at 0 with Modelium, and with a model that is removed and comes back. From a model's first load on its requests,
+cold starts and loads are there, at 0 if need be: a rate does not see the event that a series begins with.
 
 This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 
@@ -214,4 +230,6 @@ This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 {rows}
 
 The process's own metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` …) come with them.
+
+Rules, alerts and dashboards that use them: [monitoring.md](monitoring.md).
 """

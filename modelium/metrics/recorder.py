@@ -93,7 +93,15 @@ class Recorder:
         self._observe(COLD_START_SECONDS, waited_s)
 
     def load(self, model: str, outcome: str, seconds: float) -> None:
-        """A load ended; ``outcome`` is a word from a small set: ok, failed, cancelled."""
+        """A load ended; ``outcome`` is ok or failed.
+
+        From now on the model's series are there, at 0: a rate does not see the event that a series begins with.
+        """
+        self._count(LOADS, model, "ok", by=0)
+        self._count(LOADS, model, "failed", by=0)
+        self._count(REQUESTS, model, "200", by=0)
+        self._count(COLD_STARTS, model, by=0)
+        self._histograms[REQUEST_SECONDS].setdefault((model,), Histogram(REQUEST_SECONDS.buckets))
         self._count(LOADS, model, outcome)
         self._observe(LOAD_SECONDS, seconds)
 

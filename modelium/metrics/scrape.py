@@ -18,11 +18,13 @@ from modelium.metrics.families import (
     FAMILIES,
     IDLE,
     IN_FLIGHT,
+    LOOP_AGE,
     MODEL_BYTES,
     MODELS,
     PINNED,
     QPS,
     RAY_UP,
+    REVISION_FAILED,
     SCANNED,
     STATE,
     TRITON_UP,
@@ -74,6 +76,8 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     models = snapshot.models
     if family is STATE:
         yield from (((m.name, m.state.value), 1) for m in models)
+    elif family is REVISION_FAILED:
+        yield from (((m.name,), 1) for m in models if m.revision_error and m.idle_s is not None)
     elif family is MODELS:
         by_state = Counter(m.state for m in models)
         yield from (((state.value,), by_state[state]) for state in State)
@@ -90,15 +94,21 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     elif family is MODEL_BYTES:
         for m in models:
             if m.footprint is not None:
+                sizes = (
+                    ("estimated", m.footprint.estimated_bytes),
+                    ("measured", m.footprint.measured_bytes),
+                    ("promised", m.promised_bytes or None),
+                    ("held", m.held_bytes),
+                )
                 for device in m.placement.devices if m.placement is not None else ("",):
-                    yield (m.name, device, "estimated"), m.footprint.estimated_bytes
-                    if m.footprint.measured_bytes is not None:
-                        yield (m.name, device, "measured"), m.footprint.measured_bytes
+                    yield from (((m.name, device, kind), size) for kind, size in sizes if size is not None)
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
     elif family is SCANNED:
         yield (), snapshot.scanned
+    elif family is LOOP_AGE:
+        yield (), snapshot.turn_age_s
     elif family is TRITON_UP:
         yield (), snapshot.server.up
     elif family is RAY_UP and snapshot.fleet.ray.state in (RayState.UP, RayState.DOWN):

@@ -22,6 +22,8 @@ class ModelStatus:
     profile: ModelProfile | None = None
     placement: Placement | None = None
     footprint: Footprint | None = None
+    promised_bytes: int = 0  # what is kept for it on each of its devices; 0 while it occupies nothing
+    held_bytes: int | None = None  # there, by its processes, at the last reading; None where that cannot be known
     missing: tuple[MissingPart, ...] = ()
     qps: float = 0.0
     idle_s: float | None = None  # None while not loaded
@@ -68,3 +70,4 @@ class Snapshot:
     server: ServerStatus
     scanned: bool = False  # the first scan of incoming/ is over
     ray_restarts: int = 0
+    turn_age_s: float = 0.0  # since the controller's loop began a turn

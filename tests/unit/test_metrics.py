@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-def status(name: str, state: State = State.LOADED, *, waiting: int = 0) -> ModelStatus:
+def status(name: str, state: State = State.LOADED, *, waiting: int = 0, revision_error: str = "") -> ModelStatus:
     footprint = Footprint(estimated_bytes=1000, measured_bytes=900 if state is State.LOADED else None)
     placement = Placement(
         runtime=Runtime.PYTHON,
@@ -52,17 +52,19 @@ def status(name: str, state: State = State.LOADED, *, waiting: int = 0) -> Model
         reason="",
         placement=placement,
         footprint=footprint,
+        promised_bytes=950 if state is State.LOADED else 0,
+        held_bytes=800 if state is State.LOADED else None,
         idle_s=2.5 if state is State.LOADED else None,
         waiting=waiting,
+        revision_error=revision_error,
     )
 
 
 def snapshot(*models: ModelStatus) -> Snapshot:
     device = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=100, used_bytes=50, budget_bytes=75)
     server = ServerStatus(up=True, version="2.51.0")
-    return Snapshot(
-        now=1.0, models=models, fleet=Fleet(devices=(device,), ray=Ray(state=RayState.UP)), server=server, scanned=True
-    )
+    fleet = Fleet(devices=(device,), ray=Ray(state=RayState.UP))
+    return Snapshot(now=1.0, models=models, fleet=fleet, server=server, scanned=True, turn_age_s=0.5)
 
 
 def busy_recorder(models: Iterable[str]) -> Recorder:
@@ -119,7 +121,7 @@ def test_both_formats_parse_and_agree() -> None:
 
 
 def test_a_scrape_has_every_documented_series_and_no_other() -> None:
-    text = scrape(snapshot(status("a", waiting=2)), busy_recorder(["a"]))
+    text = scrape(snapshot(status("a", waiting=2, revision_error="too big")), busy_recorder(["a"]))
     found: dict[str, set[str]] = {}
     for name, labels in series(text):
         if name.startswith("modelium_"):
@@ -151,8 +153,36 @@ def test_values_come_from_the_snapshot() -> None:
     assert ("modelium_model_idle_seconds", (("model", "b"),)) not in found
     assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "a"))] == 900
     assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "b"))) not in found
+    for kind, size in (("promised", 950), ("held", 800)):
+        assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "a"))] == size
+        assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "b"))) not in found
     assert found["modelium_device_memory_bytes", (("device", "host"), ("kind", "budget"))] == 75
+    assert found["modelium_loop_turn_age_seconds", ()] == 0.5
     assert found["modelium_triton_up", ()] == 1
+
+
+def test_a_revision_that_failed_is_seen_while_the_old_one_serves() -> None:
+    models = (status("a", revision_error="no"), status("b"), status("c", State.UNLOADED, revision_error="no"))
+    found = series(scrape(snapshot(*models), Recorder()))
+    assert [key for key in found if key[0] == "modelium_model_revision_failed"] == [
+        ("modelium_model_revision_failed", (("model", "a"),))
+    ]
+
+
+def test_what_follows_a_load_is_seen_by_rates() -> None:
+    """A series that begins with its first event hides that event: it has to be there before, at 0."""
+    recorder = Recorder()
+    recorder.load("a", "ok", 2.0)
+    now = snapshot(status("a"))
+    before = series(scrape(now, recorder))
+    recorder.request("a", 200, 0.02)
+    recorder.cold_start("a", 1.0)
+    recorder.load("a", "failed", 2.0)
+    after = series(scrape(now, recorder))
+    grown = {name for (name, labels), value in after.items() if value > before.get((name, labels), 0)}
+    assert grown > {"modelium_requests_total", "modelium_request_duration_seconds_count", "modelium_cold_starts_total"}
+    assert "modelium_model_loads_total" in grown
+    assert after.keys() == before.keys()
 
 
 def test_a_removed_models_series_vanish_and_begin_again() -> None:

@@ -109,7 +109,7 @@ _nodes = st.lists(
 def test_what_was_taken_is_never_more_than_there_is(nodes: list[object], asked: list[Replicas]) -> None:
     ray = cluster(*nodes)  # type: ignore[arg-type]
     room = ClusterRoom(ray)
-    taken = []
+    taken: list[Bundle] = []
     for each in asked:
         if room.fits(each):
             room.take(each)

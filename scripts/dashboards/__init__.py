@@ -1,0 +1,5 @@
+"""What Grafana shows of Modelium. Nothing enters; ``ALL`` leaves: the dashboards, which ``write_dashboards.py`` writes."""
+
+from dashboards import cold_starts, memory, model, overview
+
+ALL = (overview.DASHBOARD, model.DASHBOARD, memory.DASHBOARD, cold_starts.DASHBOARD)
