@@ -49,12 +49,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _no_path(value: object) -> object:
+    """An empty text is no path: a container's environment names every variable, set or not."""
+    return None if value == "" else value
+
+
 class GatewaySettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
+    api_keys_file: Annotated[Path | None, BeforeValidator(_no_path)] = None
     request_timeout_seconds: Seconds = 300
     max_body_bytes: Bytes = 64 * 2**20
     max_waiting: Annotated[int, Field(ge=1)] = 512
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether somebody on another machine may ask without a key."""
+        return self.api_keys_file is None and self.host not in ("127.0.0.1", "::1", "localhost")
 
 
 class TritonSettings(_Section):
