@@ -193,7 +193,7 @@ def test_it_joins_a_ray_cluster_and_brings_nothing_along(tmp_path: Path) -> None
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == [
-        "ray start --address=ray:6379 --num-cpus=0 --num-gpus=0 --disable-usage-stats --block",
+        "ray start --address=ray:6379 --num-cpus=0 --num-gpus=0 --object-store-memory=268435456 --disable-usage-stats --block",
         "drained",
         "ray left",
     ]

@@ -44,7 +44,9 @@ say() { echo "serve.sh: $*" >&2; }
 stay_in_ray() {
     trap 'kill $(jobs -p) 2>/dev/null; wait; exit' TERM
     while true; do
-        ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --disable-usage-stats --block &
+        # Of shared memory it would else take three tenths of the machine's, for what only passes through.
+        ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --object-store-memory=268435456 \
+            --disable-usage-stats --block &
         wait $! || true
         say "not in the Ray cluster at $RAY_ADDRESS; trying again in 5 s"
         sleep 5 &
