@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from modelium.resources import triton_directory
 from modelium.runtime_env import RuntimeReport, inspect
 from modelium.triton.backends import compose_backends
@@ -87,6 +89,7 @@ class Deployed:
     ports: Mapping[int, int]
     report: RuntimeReport = field(default_factory=lambda: inspect(RUNTIME))
     shm_prefix: str = field(default_factory=lambda: f"deployed_{uuid.uuid4().hex[:12]}_")
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def here(self, text: str) -> str:
         """``text`` from inside of the containers, as it has to be outside of them."""
@@ -170,38 +173,35 @@ class Deployed:
         return status, json.loads(raw) if raw[:1] in (b"{", b"[") else raw.decode()
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds, at most as long as Modelium, the first that was started, runs."""
         deadline = time.monotonic() + PATIENCE_S
         while not holds():
             assert time.monotonic() < deadline, f"never came true: {what}\n{self.logs()}"
-            time.sleep(0.05)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"Modelium ended with exit code {self.started[0].wait(0.05)}\n{self.logs()}")
 
     def logs(self) -> str:
         return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in self.directory.glob("*.log"))
 
     def _start(self, *command: str, environment: Mapping[str, str], log: str) -> subprocess.Popen[bytes]:
         with (self.directory / log).open("ab") as out:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, cwd=self.directory, env=environment, stdout=out, stderr=out, start_new_session=True
             )
+        self.started.append(process)
+        return process
 
 
 @contextlib.contextmanager
 def deployed(directory: Path, recipe: Recipe, keys: Path) -> Iterator[Deployed]:
     """A deployment that has not started yet; whatever of it runs at the end is ended, its shared memory swept."""
     (directory / "models" / "incoming").mkdir(parents=True)
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Owned(Deployed):
-        def _start(self, *command: str, environment: Mapping[str, str], log: str) -> subprocess.Popen[bytes]:
-            started.append(super()._start(*command, environment=environment, log=log))
-            return started[-1]
-
     ports = dict(zip((8080, 9090, 8000, 8001, 8002), _free_ports(5), strict=True))
-    made = Owned(directory=directory, recipe=recipe, keys=keys, ports=ports)
+    made = Deployed(directory=directory, recipe=recipe, keys=keys, ports=ports)
     try:
         yield made
     finally:
-        for process in started:
+        for process in made.started:
             end(process)
         for leftover in Path("/dev/shm").glob(f"{made.shm_prefix}*"):
             leftover.unlink()

@@ -159,7 +159,9 @@ def test_the_configuration_fits_its_container(variant: str, monkeypatch: pytest.
     for variable, value in one["environment"].items():
         monkeypatch.setenv(variable, value)
     (mounted,) = [volume for volume in one["volumes"] if volume["target"].endswith(".yaml")]
-    assert last(read_dockerfile(ROOT / one["build"]["dockerfile"]), "CMD").command[:2] == ["--config", mounted["target"]]
+    image = read_dockerfile(ROOT / one["build"]["dockerfile"])
+    assert last(image, "CMD").command[:2] == ["--config", mounted["target"]]
+    assert last(image, "WORKDIR").rest == str(Path(mounted["target"]).parent), "the verbs find it too"
     settings = load_settings(Path(mounted["source"]))
     triton = settings.triton
     assert (triton.mode, settings.gateway.port, settings.gateway.api_keys_file) == ("external", 8080, None)
