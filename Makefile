@@ -78,10 +78,11 @@ types: .venv/.made ## mypy, strict
 
 check: lint types test ## what CI runs: lint, types and the whole test suite (which holds docs and code together)
 
-generate: setup ## record what the installed vLLM serves and takes (modelium/brain), write the dashboards (infra/grafana)
+generate: setup ## record what the installed vLLM serves and takes; write the dashboards, and Prometheus' rules for Kubernetes
 	@$(BIN)/python scripts/record_vllm_architectures.py
 	@$(BIN)/python scripts/record_engine_args.py
 	@$(BIN)/python scripts/write_dashboards.py
+	@$(BIN)/python scripts/write_prometheus_rules.py
 
 bench: setup ## the loop's overhead, that of streaming, 2,000 folders, and an endurance run of MINUTES=2
 	@$(BIN)/python bench/loop.py

@@ -89,6 +89,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
+        gateway = build_runner(build_app(controller, client, settings, recorder))  # first: it may find the keys unusable
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         supervisor = Supervisor(server, on_up=controller.server_up, on_down=_FirstFailureEnds(controller, failed).on_down)
         await stack.enter_async_context(
@@ -102,13 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 failed,
             )
         )
-        gateway_url = await _listen(
-            stack,
-            build_runner(build_app(controller, client, settings, recorder)),
-            "gateway",
-            settings.gateway.host,
-            settings.gateway.port,
-        )
+        gateway_url = await _listen(stack, gateway, "gateway", settings.gateway.host, settings.gateway.port)
         metrics_url = ""
         if settings.metrics.enabled:
             metrics = web.AppRunner(build_metrics_app(controller, recorder), access_log=None)
@@ -133,6 +128,8 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as modelium:
         log.info("the gateway answers at %s", modelium.gateway_url)
+        if settings.gateway.open_to_all:
+            log.warning("whoever reaches %s may use it: gateway.api_keys_file is not set", modelium.gateway_url)
         modelium.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
         if modelium.failed.done():

@@ -66,12 +66,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _no_path(value: object) -> object:
+    """An empty text is no path: a container's environment names every variable, set or not."""
+    return None if value == "" else value
+
+
 class GatewaySettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
+    api_keys_file: Annotated[Path | None, BeforeValidator(_no_path)] = None
     request_timeout_seconds: Seconds = 300
     max_body_bytes: Bytes = 64 * 2**20
     max_waiting: Annotated[int, Field(ge=1)] = 512
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether somebody on another machine may ask without a key."""
+        return self.api_keys_file is None and self.host not in ("127.0.0.1", "::1", "localhost")
 
 
 class TritonSettings(_Section):
@@ -129,6 +140,7 @@ class RaySettings(RayModelSettings):
     enabled: bool = False
     address: Annotated[str, BeforeValidator(check_ray_address)] = "auto"
     dashboard_url: str | None = None
+    on_this_machine: bool | None = None  # None: whether all its nodes have addresses of this machine's
     object_store_memory: Annotated[Bytes, Field(ge=80 * 2**20)] = 128 * 2**20
 
     @property

@@ -90,6 +90,13 @@ class RequestError(ModeliumError):
     status = 400
 
 
+class Unauthorized(RequestError):
+    """An API key is needed, and none that is known was sent."""
+
+    type = "unauthorized"
+    status = 401
+
+
 class UnknownModel(RequestError):
     """No model of that name; the message names the nearest ones."""
 

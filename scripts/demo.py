@@ -27,7 +27,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from modelium.cli import replies
 from modelium.cli.diagnosis import Outcome, ports
-from modelium.cli.remote import Refused, Remote, Unreachable, model_path
+from modelium.cli.remote import Refused, Remote, Unreachable, find_key, model_path
 from modelium.cli.terminal import state
 from modelium.config import Settings, load_settings
 from modelium.errors import ModeliumError
@@ -63,7 +63,8 @@ def main() -> None:
 def show(settings: Settings, *, until_interrupted: bool) -> None:
     model = real_model(settings)
     refuse_taken_ports(settings)
-    remote = Remote(f"http://{settings.gateway.host}:{settings.gateway.port}")
+    key = find_key(None, gateways_own=settings.gateway.api_keys_file)
+    remote = Remote(f"http://{settings.gateway.host}:{settings.gateway.port}", key=key)
     steps = Progress(
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description}"),

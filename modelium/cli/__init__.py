@@ -48,6 +48,7 @@ class Invocation:
 
     config: Path | None
     url: str | None
+    api_key_file: Path | None
 
     def settings(self) -> Settings:
         from modelium.config import load_settings
@@ -55,13 +56,13 @@ class Invocation:
         return load_settings(self.config)
 
     def remote(self) -> Remote:
-        from modelium.cli.remote import Remote
+        from modelium.cli.remote import Remote, find_key
 
         if self.url is not None:
-            return Remote(self.url)
+            return Remote(self.url, key=find_key(self.api_key_file))
         gateway = self.settings().gateway
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(gateway.host, gateway.host)
-        return Remote(f"http://{host}:{gateway.port}")
+        return Remote(f"http://{host}:{gateway.port}", key=find_key(self.api_key_file, gateways_own=gateway.api_keys_file))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,9 +91,12 @@ def _globals(
     url: Annotated[
         str | None, typer.Option("--url", envvar="MODELIUM_URL", help="The gateway. Default: from the configuration.")
     ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A file with the gateway's API key. Default: $MODELIUM_API_KEY.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    context.obj = Invocation(config=config, url=url)
+    context.obj = Invocation(config=config, url=url, api_key_file=api_key_file)
 
 
 # -- on this machine -----------------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from modelium import runtime_env
+from modelium.api_keys import ApiKeys, readable_by_all
 from modelium.brain.words import human_bytes
 from modelium.cli.remote import Remote
 from modelium.config import Settings
 from modelium.devices import Devices
-from modelium.errors import ModeliumError
+from modelium.errors import ConfigError, ModeliumError
 from modelium.guarded.addresses import parse_address
 from modelium.values import DeviceKind
 
@@ -49,6 +50,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _python(),
         *_triton(settings),
         *ports(settings),
+        _access(settings),
         *_directories(settings),
         *_memory(settings),
     )
@@ -136,7 +138,7 @@ def ports(settings: Settings) -> Iterator[Check]:
 
 def _is_modelium(host: str, port: int) -> bool:
     try:
-        return b"models" in Remote(f"http://{host}:{port}").get("/models", timeout_s=2)
+        return b'"alive"' in Remote(f"http://{host}:{port}").get("/health/live", timeout_s=2)  # needs no API key
     except ModeliumError:
         return False
 
@@ -151,6 +153,29 @@ def _refusal(host: str, port: int) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _access(settings: Settings) -> Check:
+    """Who may ask. Keys are counted, never shown."""
+    gateway = settings.gateway
+    path = gateway.api_keys_file
+    if path is None and not gateway.open_to_all:
+        return Check(name="access", outcome=Outcome.OK, found=f"the programs of this machine, at {gateway.host}")
+    if path is None:
+        found = f"whoever reaches {gateway.host}:{gateway.port}"
+        return Check(
+            name="access", outcome=Outcome.WARN, found=found, remedy="set gateway.api_keys_file, or put a proxy in front"
+        )
+    try:
+        keys = ApiKeys(path)
+        for_all = readable_by_all(path)
+    except (ConfigError, OSError) as error:
+        return Check(name="access", outcome=Outcome.FAIL, found=str(error), remedy="mend gateway.api_keys_file")
+    found = f"who has one of the {len(keys)} keys in {path}" if len(keys) > 1 else f"who has the key in {path}"
+    if for_all:
+        remedy = f"every user of this machine can read it: chmod o-r {path}"
+        return Check(name="access", outcome=Outcome.WARN, found=found, remedy=remedy)
+    return Check(name="access", outcome=Outcome.OK, found=found)
 
 
 def _directories(settings: Settings) -> Iterator[Check]:

@@ -1,5 +1,8 @@
 """The verbs' side of the gateway: a path enters, the reply's bytes leave, or one sentence that says what went wrong.
 
+An API key goes along where there is one: from ``--api-key-file``, else ``$MODELIUM_API_KEY``, else from the file that the
+gateway of this machine reads its own keys from.
+
 Synchronous and from the standard library: a verb makes one or two requests, and starts in a third of the time without aiohttp.
 """
 
@@ -7,11 +10,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from modelium.errors import ModeliumError
+from modelium.api_keys import is_key, read_keys
+from modelium.errors import ConfigError, ModeliumError
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -32,10 +38,11 @@ class Refused(ModeliumError):
 
 
 class Remote:
-    """A running Modelium at ``url``."""
+    """A running Modelium at ``url``; ``key`` is sent along."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str | None = None) -> None:
         self.url = url.rstrip("/")
+        self._key = key
         # A proxy from the environment is for the world outside, never for this machine.
         local = urlsplit(self.url).hostname in _LOOPBACK
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
@@ -50,6 +57,8 @@ class Remote:
     def _ask(self, method: str, path: str, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
         try:
             request = urllib.request.Request(self.url + path, method=method, headers=headers or {})
+            if self._key is not None:  # a redirection elsewhere does not take it along
+                request.add_unredirected_header("Authorization", f"Bearer {self._key}")
             with self._opener.open(request, timeout=timeout_s) as response:
                 body: bytes = response.read()
                 return body
@@ -63,6 +72,27 @@ class Remote:
             raise _nobody(self.url, error.reason) from None
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL at all
             raise _nobody(self.url, error) from None
+
+
+def find_key(file: Path | None, *, gateways_own: Path | None = None) -> str | None:
+    """The key to send, if there is any. Raises ``ConfigError`` where a file that was asked for by name has none."""
+    if file is not None:
+        return _first_key(file)
+    if key := os.environ.get("MODELIUM_API_KEY", "").strip():
+        if not is_key(key):  # http.client would say so too, and show it
+            raise ConfigError("$MODELIUM_API_KEY holds something that is no key")
+        return key
+    # A user of this machine who may read the gateway's keys need not be given one.
+    if gateways_own is not None and os.access(gateways_own, os.R_OK):
+        return _first_key(gateways_own)
+    return None
+
+
+def _first_key(file: Path) -> str:
+    keys = read_keys(file)
+    if not keys:
+        raise ConfigError(f"there is no API key in {file}")
+    return keys[0].key
 
 
 def model_path(name: str, verb: str = "") -> str:
@@ -79,7 +109,10 @@ def _nobody(url: str, reason: object) -> Unreachable:
 def _refusal(url: str, error: urllib.error.HTTPError) -> Refused:
     try:
         reply = json.loads(error.read())
-        return Refused(str(reply["error"]), str(reply.get("type", "error")), error.code)
+        said = str(reply["error"])
+        if error.code == 401:
+            said += "; the verbs send $MODELIUM_API_KEY, or the first key of --api-key-file"
+        return Refused(said, str(reply.get("type", "error")), error.code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Refused(
             f"{url} answered with HTTP {error.code} and no word of Modelium's: is it the gateway?", "error", error.code

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from modelium.api_keys import ApiKeys
 from modelium.config import Settings
 from modelium.gateway.apps import Apps
 from modelium.gateway.counting import RECORDER, count_predictions
@@ -13,6 +14,7 @@ from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
 from modelium.gateway.health import Health
 from modelium.gateway.inference import Inference
+from modelium.gateway.keys import API_KEYS, require_key
 from modelium.gateway.models import Models
 from modelium.gateway.openai import OpenAI, answer_openai_errors
 from modelium.gateway.page import show_page
@@ -24,15 +26,20 @@ if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
 
 # From the outside in.
-_MIDDLEWARES = (count_predictions, answer_errors, answer_openai_errors)
+_MIDDLEWARES = (count_predictions, answer_errors, answer_openai_errors, require_key)
 
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
-    """Routes and middlewares. Run it with ``build_runner``: cancelling depends on how it is run."""
+    """Routes and middlewares. Run it with ``build_runner``: cancelling depends on how it is run.
+
+    Raises ``ConfigError`` where ``gateway.api_keys_file`` cannot be used.
+    """
     gateway = settings.gateway
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[RECORDER] = metrics
+    if gateway.api_keys_file is not None:
+        app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)
     predict = Predict(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
     app.router.add_post("/predict/{model:.+}", predict.answer)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping
 from uuid import uuid4
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from modelium.errors import BodyTooLarge, ModeliumError, QueueFull
+from modelium.errors import BodyTooLarge, ModeliumError, QueueFull, Unauthorized
 from modelium.gateway.answer import json_response
+from modelium.gateway.keys import CHALLENGE
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
             return _response(error.reason, "bad_request", error.status)
         case QueueFull():
             return _response(str(error), error.type, error.status, {"Retry-After": str(math.ceil(error.retry_after_s))})
+        case Unauthorized():
+            return _response(str(error), error.type, error.status, CHALLENGE)
         case _:
             shown = presentable(error, request)
             return _response(str(shown), shown.type, shown.status)
@@ -68,7 +72,7 @@ def presentable(error: Exception, request: web.Request) -> ModeliumError:
     return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
 
 
-def _response(message: str, kind: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
+def _response(message: str, kind: str, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
     return json_response({"error": message, "type": kind}, status=status, headers=headers)
 
 

@@ -1,4 +1,7 @@
-"""``/``: a page for people. It reads ``/models`` every two seconds; no asset comes from elsewhere."""
+"""``/``: a page for people. It reads ``/models`` every two seconds; no asset comes from elsewhere.
+
+Where the gateway wants an API key, the page asks for it once and keeps it in the tab's ``sessionStorage``.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,15 @@ td.reason { color: var(--dim); max-width: 30rem; overflow-wrap: anywhere; }
 .LOADED { color: #2a9d4a; } .LOADING, .DRAINING, .UNLOADING { color: #c77d00; }
 .FAILED, .UNSUPPORTED { color: #d33; } .UNLOADED, .INCOMPLETE { color: var(--dim); }
 progress { width: 12rem; vertical-align: middle; }
+form { margin: 1rem 0; } input { font: inherit; width: 24rem; }
 </style>
 </head>
 <body>
 <h1>Modelium</h1>
 <p id="triton"></p>
+<form id="ask" hidden>
+<label>API key <input id="key" type="password" autocomplete="off" spellcheck="false" required></label> <button>Show</button>
+</form>
 <div id="devices"></div>
 <table>
 <thead><tr><th>Model</th><th>State</th><th>Task</th><th>Runtime</th><th>Device</th><th>Memory</th><th>Requests/s</th><th>Idle</th>
@@ -55,10 +62,27 @@ const cell = (text, kind) => {
   return td;
 };
 document.getElementById("host").textContent = location.host;
+const ask = document.getElementById("ask"), field = document.getElementById("key");
+ask.onsubmit = event => {
+  event.preventDefault();
+  sessionStorage.setItem("modelium-key", field.value.trim());
+  field.value = "";
+  refresh();
+};
 async function refresh() {
   const triton = document.getElementById("triton");
   try {
-    const reply = await (await fetch("/models")).json();
+    const key = sessionStorage.getItem("modelium-key");
+    const answer = await fetch("/models", key ? {headers: {Authorization: "Bearer " + key}} : {});
+    const reply = await answer.json();
+    ask.hidden = answer.status !== 401;
+    if (!ask.hidden) {  /* until the form is sent there is nothing to repeat */
+      sessionStorage.removeItem("modelium-key");
+      triton.textContent = key ? "This API key is not known here." : "This Modelium wants an API key.";
+      for (const place of ["devices", "models"]) document.getElementById(place).replaceChildren();
+      field.focus();
+      return;
+    }
     triton.textContent = reply.triton.up ? "Triton " + reply.triton.version : "Triton is down. " + reply.triton.detail;
     document.getElementById("devices").replaceChildren(...reply.devices.map(device => {
       const line = document.createElement("p"), bar = document.createElement("progress");

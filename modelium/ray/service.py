@@ -28,9 +28,18 @@ ELSEWHERE = (
 class RayService:
     """``run()`` keeps Ray up; ``view()`` is what is known of it now."""
 
-    def __init__(self, cluster: OwnRay | JoinedRay | None, facts: RayFacts, *, read_every_s: float = 10.0) -> None:
-        """``cluster`` None: Ray is not used. ``facts``: of the model runtime's Ray."""
+    def __init__(
+        self,
+        cluster: OwnRay | JoinedRay | None,
+        facts: RayFacts,
+        *,
+        read_every_s: float = 10.0,
+        on_this_machine: bool | None = None,
+    ) -> None:
+        """``cluster`` None: Ray is not used. ``facts``: of the model runtime's Ray. ``on_this_machine``: it is, or is not,
+        whatever its nodes' addresses look like."""
         self._cluster = cluster
+        self._on_this_machine = on_this_machine
         self._read_every_s = read_every_s
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, when Ray came, went, or could not be started
@@ -42,7 +51,7 @@ class RayService:
             case OwnRay():
                 self._view = Ray(state=RayState.ASLEEP, version=facts.version)
             case JoinedRay():
-                self._view = Ray(state=RayState.DOWN, detail="it has not answered yet", here=False)
+                self._view = Ray(state=RayState.DOWN, detail="it has not answered yet", here=bool(on_this_machine))
 
     @classmethod
     def of(cls, settings: Settings, facts: RayFacts) -> RayService:
@@ -55,7 +64,12 @@ class RayService:
             else:
                 runtime = triton.runtime_directory if triton.mode == "embedded" else None
                 cluster = JoinedRay(chosen, runtime=runtime, state=triton.state_directory, version=facts.version)
-        return cls(cluster, facts, read_every_s=settings.orchestration.policies.check_interval_seconds)
+        return cls(
+            cluster,
+            facts,
+            read_every_s=settings.orchestration.policies.check_interval_seconds,
+            on_this_machine=chosen.on_this_machine,
+        )
 
     @property
     def restarts(self) -> int:
@@ -113,7 +127,7 @@ class RayService:
         news.set()
 
     def _seen(self, nodes: Sequence[RayNode], at: float | None = None) -> Ray:
-        here = all(is_here(node) for node in nodes)
+        here = all(is_here(node) for node in nodes) if self._on_this_machine is None else self._on_this_machine
         read_at = time.monotonic() if at is None else at
         return Ray(state=RayState.UP, version=self.facts.version, here=here, nodes=tuple(nodes), read_at=read_at)
 

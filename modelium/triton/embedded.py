@@ -154,13 +154,12 @@ class EmbeddedServer:
             model_repository=repository,
             backends=self._state / "backends",
             shm_prefix=f"modelium_{uuid.uuid4().hex[:12]}_",
-            state=self._state,
         )
 
     async def _start_server(self, report: RuntimeReport, launch: Launch) -> None:
         command = Command(
             arguments=command_line(report, launch),
-            environment=server_environment(report, launch),
+            environment=server_environment(report, self._state),
             directory=self._state,
             log=self.log_path,
             shm_prefix=launch.shm_prefix,

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from modelium.config import TritonSettings
+from modelium.errors import TritonError
 from modelium.triton.client import TritonClient
 from modelium.values import VllmFacts
 
@@ -39,11 +40,22 @@ class ExternalServer:
         self.http_url = settings.http_url
         self.grpc_url = settings.grpc_url
         self.metrics_url = settings.metrics_url
+        self._repository = settings.model_repository
         self.vllm = VllmFacts()  # a Triton elsewhere does not say which one it has
         self.backends = frozenset(settings.backends or ("python", "onnxruntime"))
 
     async def start(self) -> None:
-        """Wait until it answers, however long that takes; said once in the log."""
+        """Make the model repository, then wait until it answers, however long that takes; said once in the log.
+
+        A Triton that starts together with Modelium waits for its repository, or does not start without it.
+        """
+        try:
+            await asyncio.to_thread(self._repository.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise TritonError(
+                f"{self._repository} cannot be made ({error.strerror}): choose another with `triton.model_repository`, "
+                "or give this user the right to write there"
+            ) from error
         client = TritonClient(http_url=self.http_url, grpc_url=self.grpc_url)
         try:
             said = False

@@ -28,7 +28,6 @@ class Launch:
     model_repository: Path
     backends: Path
     shm_prefix: str
-    state: Path
 
 
 def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
@@ -65,7 +64,7 @@ def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
     ]
 
 
-def server_environment(report: RuntimeReport, launch: Launch) -> dict[str, str]:
+def server_environment(report: RuntimeReport, state: Path) -> dict[str, str]:
     """The server's environment: this process's own, with the runtime's Python first.
 
     The stub's embedded interpreter finds its packages through ``python3`` on PATH. PYTHON* variables it ignores, also
@@ -88,7 +87,7 @@ def server_environment(report: RuntimeReport, launch: Launch) -> dict[str, str]:
         # for what takes 20 ms.
         "OMP_WAIT_POLICY": environment.get("OMP_WAIT_POLICY", "PASSIVE"),
         # Where an entry finds Ray, once there is one (modelium/ray/connection.py).
-        "MODELIUM_RAY_FILE": str(launch.state / "ray.json"),
+        "MODELIUM_RAY_FILE": str(state / "ray.json"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

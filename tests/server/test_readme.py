@@ -30,7 +30,10 @@ pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "all-MiniLM-L6-v2"
-_ELSEWHERE = re.compile(r"make (demo|test|setup)|pip install \.|modelium (runtime install( --with vllm)?|serve)")
+_ELSEWHERE = re.compile(
+    r"make (demo|test|setup)|pip install \.|modelium (runtime install( --with vllm)?|serve)"
+    r"|docker compose( --profile cpu)? up|kubectl apply -k infra/k8s/"
+)
 # curl is silent about HTTP errors unless it is told otherwise; the README's readers see the error's words.
 _STRICT = 'curl() { command curl --fail-with-body "$@"; }\n'
 

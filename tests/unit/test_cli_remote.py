@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from modelium.cli import replies, show
-from modelium.cli.remote import Refused, Remote, Unreachable, model_path
+from modelium.cli.remote import Refused, Remote, Unreachable, find_key, model_path
 from modelium.cli.terminal import duration
+from modelium.errors import ConfigError
 from modelium.gateway.json_views import plan_view, snapshot_view, status_view
 from modelium.values import (
     Decision,
@@ -117,7 +118,8 @@ def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            asked.append(f"{self.command} {self.path} {self.headers.get('X-Request-Timeout', '')}".rstrip())
+            sent = [self.headers.get(name, "") for name in ("X-Request-Timeout", "Authorization")]
+            asked.append(" ".join([self.command, self.path, *filter(None, sent)]))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -188,6 +190,43 @@ def test_the_environments_proxy_is_not_asked_for_this_machine(monkeypatch: pytes
     monkeypatch.delenv("no_proxy", raising=False)
     with answering(200, b"here") as (url, _):
         assert Remote(url).get("/models") == b"here"
+
+
+def test_the_key_is_the_files_then_the_environments_then_the_gateways_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, own = tmp_path / "given", tmp_path / "own"
+    given.write_text("# mine\nme: given-key-0123456789\nlater-key-0123456789\n", encoding="utf-8")
+    own.write_text("gateways-key-0123456789\n", encoding="utf-8")
+    monkeypatch.delenv("MODELIUM_API_KEY", raising=False)
+    assert find_key(None) is None
+    assert find_key(None, gateways_own=tmp_path / "nowhere") is None
+    assert find_key(None, gateways_own=own) == "gateways-key-0123456789"
+    monkeypatch.setenv("MODELIUM_API_KEY", " environments-key-01 ")
+    assert find_key(None, gateways_own=own) == "environments-key-01"
+    assert find_key(given, gateways_own=own) == "given-key-0123456789"
+    with answering(200, b"{}") as (url, asked):
+        Remote(url, key=find_key(given)).get("/models")
+    assert asked == ["GET /models Bearer given-key-0123456789"]
+
+
+def test_a_key_that_is_none_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELIUM_API_KEY", "secret\r\nX-Injected: 1")
+    with pytest.raises(ConfigError, match=r"\$MODELIUM_API_KEY holds something that is no key") as caught:
+        find_key(None)
+    assert "secret" not in str(caught.value)
+    (tmp_path / "empty").write_text("# none\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="there is no API key in"):
+        find_key(tmp_path / "empty")
+
+
+def test_a_refused_verb_says_how_to_send_a_key() -> None:
+    body = json.dumps({"error": "an API key is needed", "type": "unauthorized"}).encode()
+    with (
+        answering(401, body) as (url, _),
+        pytest.raises(Refused, match=r"\$MODELIUM_API_KEY, or the first key of --api-key-file"),
+    ):
+        Remote(url).get("/models")
 
 
 # -- reading what the gateway really writes ------------------------------------------------------------------------

@@ -197,6 +197,38 @@ def test_doctor_names_the_taken_port_and_the_missing_runtime(capsys: pytest.Capt
     assert "triton.http_url" in capsys.readouterr().out
 
 
+def test_doctor_says_who_may_ask_and_shows_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "doctors-key-0123456789"
+    keys = tmp_path / "keys"
+    keys.write_text(f"ana: {key}\nci: {key}0\n", encoding="utf-8")
+    found = {}
+    for name, gateway, mode in (
+        ("alone", {}, 0o600),
+        ("open", {"host": "0.0.0.0"}, 0o600),
+        ("locked", {"host": "0.0.0.0", "api_keys_file": str(keys)}, 0o600),
+        ("lent", {"host": "0.0.0.0", "api_keys_file": str(keys)}, 0o644),
+        ("broken", {"api_keys_file": str(tmp_path / "nowhere")}, 0o600),
+    ):
+        keys.chmod(mode)
+        Path("modelium.yaml").write_text(json.dumps({"gateway": gateway}))
+        for arguments in (("doctor", "--json"), ("config", "--json"), ("config",)):
+            with pytest.raises(SystemExit):
+                main(arguments)
+            shown = capsys.readouterr().out
+            assert key not in shown
+            if arguments[0] == "doctor":
+                found[name] = next(check for check in json.loads(shown) if check["name"] == "access")
+    assert {name: check["outcome"] for name, check in found.items()} == {
+        "alone": "ok",
+        "open": "warn",
+        "locked": "ok",
+        "lent": "warn",
+        "broken": "fail",
+    }
+    assert "one of the 2 keys" in found["locked"]["found"] and "chmod o-r" in found["lent"]["remedy"]
+    assert "gateway.api_keys_file" in found["open"]["remedy"]
+
+
 def test_doctor_asks_an_external_triton_instead_of_the_runtime() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -117,7 +117,6 @@ def launch_in(tmp_path: Path) -> Launch:
         model_repository=tmp_path / "repository",
         backends=tmp_path / "backends",
         shm_prefix="modelium_x_",
-        state=tmp_path / "state",
     )
 
 
@@ -142,7 +141,7 @@ def test_environment_has_the_runtime_first(tmp_path: Path, report: RuntimeReport
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/cuda")
     monkeypatch.setenv(RUN_MARK, "of the run that started this one")
-    environment = server_environment(report, launch_in(tmp_path))
+    environment = server_environment(report, tmp_path / "state")
     assert environment["PATH"] == f"{tmp_path}/runtime/bin:/usr/bin"
     assert environment["LD_LIBRARY_PATH"] == f"{report.site_packages}/nvidia_pytriton.libs:{tmp_path}/python/lib:/cuda"
     assert environment["VIRTUAL_ENV"] == f"{tmp_path}/runtime"

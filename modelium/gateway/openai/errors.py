@@ -23,10 +23,12 @@ from modelium.errors import (
     NotServable,
     QueueFull,
     RequestError,
+    Unauthorized,
     UnknownModel,
 )
 from modelium.gateway.answer import json_response
 from modelium.gateway.errors import MAX_BODY_BYTES, presentable
+from modelium.gateway.keys import CHALLENGE
 
 _TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
 _FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")
@@ -70,6 +72,8 @@ def described(error: ModeliumError) -> Description:
     match error:
         case Refused():
             return Description(status=status, kind=kind, message=str(error), code=error.code, param=error.param)
+        case Unauthorized():
+            code, headers = "invalid_api_key", CHALLENGE
         case UnknownModel():
             code, param = "model_not_found", "model"
         case QueueFull():  # the one that a client should take at its word: come back later

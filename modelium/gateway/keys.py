@@ -1,0 +1,43 @@
+"""Who may ask: requests enter, those with a key of the file pass; the others are refused in the shape of their route.
+
+Without ``gateway.api_keys_file`` everybody may. Never asked for a key are the probes, which the kubelet and a container's
+health check send without one, and the page itself, which holds nothing and asks for the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from modelium.api_keys import ApiKeys
+from modelium.errors import Unauthorized
+
+OPEN_ROUTES = frozenset({"/", "/health/live", "/health/ready"})
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelium"'}
+API_KEYS: web.AppKey[ApiKeys] = web.AppKey("api_keys", ApiKeys)
+
+
+@web.middleware
+async def require_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Inside of what answers errors. A path that leads nowhere is refused too: what is served is nobody's business."""
+    keys = request.app.get(API_KEYS)
+    resource = request.match_info.route.resource  # what was matched, not what the client wrote
+    if keys is None or (resource is not None and resource.canonical in OPEN_ROUTES):
+        return await handler(request)
+    sent = tuple(_sent_keys(request))
+    if any(keys.know(key) for key in sent):
+        return await handler(request)
+    raise Unauthorized(
+        "this API key is not known here" if sent else "an API key is needed: send the header `Authorization: Bearer KEY`"
+    )
+
+
+def _sent_keys(request: web.Request) -> Iterator[str]:
+    """Both headers count: Hugging Face's client sends a token of its own when the machine has one."""
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        yield credentials.strip()
+    if key := request.headers.get("X-API-Key", "").strip():
+        yield key
