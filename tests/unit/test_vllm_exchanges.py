@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,24 @@ from typing import Any
 import pytest
 
 from tests.unit.test_vllm_contract import BACKEND
+
+
+class Output:
+    """A tensor of a response."""
+
+
+class Response(str):
+    """A response of the server's; what it says stands for it."""
+
+    outputs: list[Output]
+
+    def __new__(cls, text: str) -> Response:
+        made = super().__new__(cls, text)
+        made.outputs = [Output()]
+        return made
+
+    def output_tensors(self) -> list[Output]:
+        return list(self.outputs)
 
 
 class Sender:
@@ -23,7 +42,7 @@ class Sender:
         self.way.set()
         self.looks: Callable[[], bool] = lambda: False
 
-    def send(self, response: str, flags: int = 0) -> None:
+    def send(self, response: Response, flags: int = 0) -> None:
         self.sending.set()
         assert self.way.wait(10)
         self.sent.append(response)
@@ -68,9 +87,9 @@ def test_the_last_response_does_not_overtake_one_that_was_accepted_before(module
         order.append(response)
 
     exchange = module.Exchange(Sender(), post)
-    exchange.send("token", last=False)
+    exchange.send(Response("token"), last=False)
     others[0].join()
-    exchange.send("late", last=False)
+    exchange.send(Response("late"), last=False)
     assert order == ["token", "end"]
 
 
@@ -79,12 +98,12 @@ def test_a_server_that_takes_nothing_holds_up_nobody_but_the_sending_thread(serv
     stuck.way.clear()
     exchange = exchanges.open(stuck)
     exchange.cancel = lambda: None
-    exchange.send("token", last=False)
+    exchange.send(Response("token"), last=False)
     assert stuck.sending.wait(10)
 
     def go_on() -> None:
-        exchange.send("another", last=False)
-        exchanges.end_all(lambda: "end")
+        exchange.send(Response("another"), last=False)
+        exchanges.end_all(lambda: Response("end"))
         ended.set()
 
     threading.Thread(target=go_on, daemon=True).start()
@@ -93,7 +112,7 @@ def test_a_server_that_takes_nothing_holds_up_nobody_but_the_sending_thread(serv
     waiting = exchanges.open(other)
     waiting.cancel, other.looks = cancelled.set, lambda: True
     assert cancelled.wait(5)
-    waiting.send("cancelled", last=True)
+    waiting.send(Response("cancelled"), last=True)
     assert not exchanges.wait_for_end(0.0)
     stuck.way.set()
     assert exchanges.wait_for_end(5)
@@ -119,10 +138,24 @@ def test_cancellations_are_looked_for_whatever_the_server_answers(serving: Any) 
     exchange = exchanges.open(sender)
     exchange.cancel = cancelled.set
     assert cancelled.wait(10)
-    exchange.send("end", last=True)
+    exchange.send(Response("end"), last=True)
     assert exchanges.wait_for_end(5)
     assert set(exchanges.logged) == {
         "it is not known whether a request was cancelled: no answer",
         "it is not known whether the model is being unloaded: the server stops",
     }
     assert len(exchanges.logged) <= 3  # once in a row, not ten times a second
+
+
+def test_outputs_that_the_server_drops_while_it_sends_are_not_freed_there(serving: Any) -> None:
+    """Triton does it without Python's lock."""
+
+    class Dropping(Sender):
+        def send(self, response: Response, flags: int = 0) -> None:
+            output = weakref.ref(response.outputs.pop())
+            super().send(Response(f"{response}: {'kept' if output() is not None else 'freed'}"), flags)
+
+    sender = Dropping()
+    exchanges = serving()
+    exchanges.open(sender).send(Response("answer"), last=True)
+    assert exchanges.wait_for_end(10) and sender.sent == ["answer: kept"]

@@ -19,7 +19,6 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
@@ -37,6 +36,9 @@ from .parameters import suggest
 
 # Fields of SamplingParams that are not the client's: how answers are delivered, and what vLLM computes itself.
 _RESERVED = frozenset({"output_kind", "skip_clone", "output_text_buffer_length"})
+
+# Imported by vLLM where it computes.
+_IN_WORKER = f"{__package__}.worker.OnProcessor"
 
 Record = Callable[[Any, Any], None]
 
@@ -68,10 +70,11 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None, *, fork: boo
         def log_engine_initialized(self) -> None:
             pass
 
+    if current_platform.is_cpu() and not arguments.worker_extension_cls:
+        arguments.worker_extension_cls = _IN_WORKER
     with _spared_processes() if _is_unbound_cpu() else contextlib.nullcontext(lambda: None) as fork_them:
         config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
         if fork:
-            _allow_amx()
             fork_them()
         return AsyncLLM.from_vllm_config(
             vllm_config=config,
@@ -82,14 +85,6 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None, *, fork: boo
             # vLLM's own loggers would count everything once more, for nobody. Given a logger of ours it counts for that one.
             disable_log_stats=True,
         )
-
-
-def _allow_amx() -> None:
-    """Ask the kernel for AMX's registers, for this process and those forked from it: Linux grants them by process, and ends one
-    that did not ask by SIGILL. oneDNN asks when it first looks what the processor has, which a core that was forked after that
-    does not do again."""
-    with contextlib.suppress(AttributeError):  # it is not torch's public word
-        torch.cpu._init_amx()
 
 
 def _is_unbound_cpu() -> bool:
