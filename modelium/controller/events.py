@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelium.devices import Process
+from modelium.devices import Process, Replica
 from modelium.errors import ModeliumError
 from modelium.triton.client import IndexEntry, ModelStatistics
 from modelium.values import Analysis, Candidate
@@ -80,7 +80,7 @@ class Measured:
     index: Mapping[str, IndexEntry]
     processes: Mapping[str, tuple[Process, ...]] | None
     held: Mapping[str, int]
-    replicas: Mapping[str, tuple[Process, ...]] = field(default_factory=dict)
+    replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
+from modelium.devices import processes_of
 from modelium.errors import EntryError, NotServable, RayUnavailable, TritonUnavailable
 from modelium.repository import entry_basis
 from modelium.values import (
@@ -129,7 +130,7 @@ class Loads:
             return
         model.become(State.UNLOADING, model.reason)
         model.generation += 1
-        processes = (*model.processes, *model.replicas, *model.departing)
+        processes = (*model.processes, *processes_of(model.replicas), *model.departing)
         model.stop_watching()
         generation = model.generation
         if model.unload_rule in ("crash", RAY_DOWN):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from modelium.controller.background import Background
 from modelium.controller.events import Checked, Event, Measured, ServerUp
-from modelium.devices import Devices, Process
+from modelium.devices import Devices, Process, Replica, processes_of
 from modelium.errors import ModeliumError, TritonUnavailable
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
@@ -128,7 +128,7 @@ class Readings:
     def _weigh(self, pid: int, places: Mapping[str, Device]) -> _Weighed:
         processes, replicas = self._devices.processes(pid), self._devices.replicas(self._server_mark())
         held = {
-            name: self._devices.held_bytes([each.pid for each in (*found, *replicas.get(name, ()))], places[name])
+            name: self._devices.held_bytes([each.pid for each in (*found, *processes_of(replicas.get(name, ())))], places[name])
             for name, found in processes.items()
             if name in places and not places[name].cluster
         }
@@ -138,5 +138,5 @@ class Readings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weighed:
     processes: Mapping[str, tuple[Process, ...]]
-    replicas: Mapping[str, tuple[Process, ...]]
+    replicas: Mapping[str, tuple[Replica, ...]]
     held: Mapping[str, int]

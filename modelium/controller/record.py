@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from modelium.brain import lifecycle
 from modelium.brain.usage import UsageWindow, usage
 from modelium.controller.leases import Lease
-from modelium.devices import Process
+from modelium.devices import Process, Replica
 from modelium.values import (
     AdapterProfile,
     Candidate,
@@ -74,7 +74,7 @@ class Model:
     unloads: int = 0
     generation: int = 0
     processes: tuple[Process, ...] = ()
-    replicas: tuple[Process, ...] = ()  # Ray's, of this machine: not watched, Ray replaces them
+    replicas: tuple[Replica, ...] = ()  # Ray's, of this machine: not watched, Ray replaces them
     departing: frozenset[Process] = frozenset()  # of the copy that the last load replaced; Triton drains it
     lost_at: float = float("-inf")  # when Triton was last lost while it loaded this
     exit_watches: list[Callable[[], None]] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Model:
         for cancel in self.exit_watches:
             cancel()
         self.exit_watches.clear()
-        self.processes = self.replicas = ()
+        self.processes, self.replicas = (), ()
 
     def remember(self, decision: Decision) -> bool:
         """Keep a decision; False when it only repeats the last one."""
@@ -158,6 +158,7 @@ class Model:
             else None,
             promised_bytes=self.bytes_held,
             held_bytes=self.weighed_bytes,
+            replicas=len(self.replicas),
             missing=self.missing,
             qps=seen.qps if serving else 0.0,
             idle_s=seen.idle_s(now) if serving else None,

@@ -22,7 +22,7 @@ from modelium.controller.events import (
     Unloaded,
     UnloadFailed,
 )
-from modelium.devices import Devices, Process
+from modelium.devices import Devices, Process, processes_of
 from modelium.errors import DeadlineExceeded, ModeliumError, TritonError, TritonUnavailable
 from modelium.errors import LoadFailed as LoadFailure
 from modelium.ray import RayService
@@ -203,7 +203,8 @@ class Work:
         if pid is None:
             return ()
         inside = (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
-        return (*inside, *(await asyncio.to_thread(self._devices.replicas, self._server_mark())).get(key, ()))
+        replicas = await asyncio.to_thread(self._devices.replicas, self._server_mark())
+        return (*inside, *processes_of(replicas.get(key, ())))
 
     async def _unload(
         self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from modelium.devices.host import read_host_memory
 from modelium.devices.nvml import Nvml
 from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, watch_exit
-from modelium.devices.replicas import find_replicas
+from modelium.devices.replicas import Replica, find_replicas, processes_of
 from modelium.values import Device, DeviceKind, Fleet
 
-__all__ = ["Devices", "Process", "find_process"]
+__all__ = ["Devices", "Process", "Replica", "find_process", "processes_of"]
 
 _HOST_SHARE = 0.75
 
@@ -64,7 +64,7 @@ class Devices:
         """
         return self._map.read(server_pid)
 
-    def replicas(self, mark: str) -> dict[str, tuple[Process, ...]]:
+    def replicas(self, mark: str) -> dict[str, tuple[Replica, ...]]:
         """Model name → its Ray replicas on this machine with all below them. ``mark``: of the Triton whose entries deployed
         them."""
         return find_replicas(mark)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from modelium.devices.processes import Process, read_command_line, read_row
 
@@ -15,8 +17,15 @@ _COMMAND = "ray::ServeReplica"[:15]
 _TITLE = re.compile(r"ray::ServeReplica:(?P<model>[A-Za-z0-9._-]+)@(?P<mark>[A-Za-z0-9._]+)-\d+:")
 
 
-def find_replicas(mark: str) -> dict[str, tuple[Process, ...]]:
-    """Replicas first, then what they started (the processes of a vLLM engine). Nothing for an unknown mark."""
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One copy of a model. ``processes``: its own, then what it started (those of a vLLM engine)."""
+
+    processes: tuple[Process, ...]
+
+
+def find_replicas(mark: str) -> dict[str, tuple[Replica, ...]]:
+    """Model name → its replicas. Nothing for an unknown mark."""
     if not mark:
         return {}
     rows = {}
@@ -25,14 +34,20 @@ def find_replicas(mark: str) -> dict[str, tuple[Process, ...]]:
         if entry.isdigit() and (row := read_row(int(entry))) is not None:
             rows[int(entry)] = row
             children.setdefault(row.parent, []).append(int(entry))
-    found: dict[str, list[Process]] = {}
+    found: dict[str, list[Replica]] = {}
     for pid, row in rows.items():
         if row.command == _COMMAND and (model := _model_of(pid, mark)):
-            queue = [pid]
-            for each in queue:
-                found.setdefault(model, []).append(Process(each, rows[each].created_at))
-                queue += children.get(each, ())
-    return {model: tuple(processes) for model, processes in found.items()}
+            below = [pid]
+            for each in below:
+                below += children.get(each, ())
+            replica = Replica(tuple(Process(each, rows[each].created_at) for each in below))
+            found.setdefault(model, []).append(replica)
+    return {model: tuple(replicas) for model, replicas in found.items()}
+
+
+def processes_of(replicas: Iterable[Replica]) -> tuple[Process, ...]:
+    """Of all of them."""
+    return tuple(process for replica in replicas for process in replica.processes)
 
 
 def _model_of(pid: int, mark: str) -> str:

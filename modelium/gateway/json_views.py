@@ -106,6 +106,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
         "quarantined": status.quarantined,
         "revision_error": status.revision_error,
         "load_seconds": status.load_seconds,
+        "replicas": status.replicas,
         "loads": status.loads,
         "unloads": status.unloads,
         "profile": profile_view(status.profile, runtime, engine=engine) if status.profile is not None else None,

@@ -39,6 +39,7 @@ class ModelStatus:
     loads: int = 0
     unloads: int = 0
     decisions: tuple[Decision, ...] = ()  # the last ones, newest first
+    replicas: int = 0  # of Ray's, that run on this machine
     base: str = ""  # of a LoRA adapter that is attached: the model that answers with it
 
 
