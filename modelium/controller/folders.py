@@ -33,6 +33,7 @@ from modelium.values import (
 
 log = logging.getLogger(__name__)
 
+_LATELY_S = 10.0  # after its last change the watcher looks again within this time
 _SETTLED = (State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED)
 
 
@@ -67,8 +68,10 @@ class Folders:
                 if model.state in _SETTLED:
                     model.become(State.UNSUPPORTED, candidate.conflict)
                 continue
-            # What is missing may have become final; an adapter's base is found without looking at the adapter again.
-            again = periodic and model.state is State.INCOMPLETE and model.adapter is None
+            # What is missing may have become final, and what cannot prove that it is whole has been quiet long enough by
+            # now. An adapter's base is found without looking at the adapter again.
+            lately = time.time() - candidate.newest_mtime < _LATELY_S
+            again = (periodic or lately) and model.state is State.INCOMPLETE and model.adapter is None
             if (candidate.signature != model.analyzed_signature or again) and not model.analyzing:
                 model.analyzing = True
                 to_analyze.append((key, candidate))
