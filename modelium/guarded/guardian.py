@@ -37,8 +37,9 @@ from modelium.guarded.processes import (
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # A process that lost its parent inside the server's tree gets this long: Python's resource tracker cleans up after its
-# dead parent in that time, an EngineCore without its stub never ends.
-_ORPHAN_GRACE_S = 5.0
+# dead parent in that time, and the guard of a model that Ray serves deletes it there; an EngineCore without its stub never
+# ends.
+_ORPHAN_GRACE_S = 15.0
 _ORPHAN_CHECK_S = 1.0
 _KILL_WITHIN_S = 5.0
 # A model that prints on every request must not fill the disk of a server that runs for months.
