@@ -52,9 +52,30 @@ LANGUAGE_MAKERS = {
     "tiny-deepseek": ("language.causal", "make_latent"),
     "tiny-idefics": ("language.seeing", "make_idefics"),
 }
-_ALL = {**MAKERS, **LANGUAGE_MAKERS}
+# What only Ray serves; made for who names them, as well.
+RAY_MAKERS = {
+    "iris": ("tables", "make_iris"),
+    "forest": ("tables", "make_forest"),
+    "boosted": ("tables", "make_boosted"),
+    "leaves": ("tables", "make_leaves"),
+    "reranker": ("rankers", "make_reranker"),
+    "painter": ("painters", "make_painter"),
+}
+_ALL = {**MAKERS, **LANGUAGE_MAKERS, **RAY_MAKERS}
 _HERE = Path(__file__).parent
-_PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "onnx", "sentence-transformers")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnxruntime",
+    "onnx",
+    "sentence-transformers",
+    "scikit-learn",
+    "skops",
+    "xgboost-cpu",
+    "lightgbm",
+    "diffusers",
+)
 
 
 def main(arguments: list[str]) -> None:

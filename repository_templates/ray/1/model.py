@@ -51,7 +51,7 @@ class TritonPythonModel:
         try:
             self._deployment.start()
             self._forward = forwarder_of(self._settings, self._deployment)
-            self._run(self._forward.open()).result(timeout=60)
+            self._run(self._forward.open()).result()
         except BaseException:
             self._end_deployment()
             _leave_within(_EXIT_S)
@@ -63,9 +63,10 @@ class TritonPythonModel:
         for request in requests:
             exchange = self._exchanges.open(request.get_response_sender())
             try:
-                ask = self._forward.read(lambda name, request=request: _array(request, name))
-            except Refused as error:
-                exchange.send(_error(str(error), pb_utils.TritonError.INVALID_ARG), last=True)
+                ask = self._forward.read(_Incoming(request))
+            except Exception as error:
+                kind = pb_utils.TritonError.INVALID_ARG if isinstance(error, Refused) else pb_utils.TritonError.INTERNAL
+                exchange.send(_error(str(error), kind), last=True)
             else:
                 self._run(self._answer(exchange, ask))
 
@@ -111,9 +112,16 @@ class TritonPythonModel:
             guard.dismiss(self._guard)
 
 
-def _array(request: Any, name: str) -> Any:
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return None if tensor is None else tensor.as_numpy()
+class _Incoming:
+    """A request as the forwarders read it."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.parameters = request.parameters
+
+    def array(self, name: str) -> Any:
+        tensor = pb_utils.get_input_tensor_by_name(self._request, name)
+        return None if tensor is None else tensor.as_numpy()
 
 
 def _response(reply: Reply) -> Any:

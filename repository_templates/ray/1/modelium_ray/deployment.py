@@ -14,6 +14,8 @@ from .connection import Connection, connect, ensure_serve, find, leave
 from .settings import Settings, owner_mark
 
 _POLL_S = 0.1
+_CLOCKS_S = 0.5  # by which those of two machines may differ
+_MOST = 1000
 _SCHEDULE_WITHIN_S = 60.0
 _UPLOAD_AT_MOST = 200 * 2**20
 _DEPLOYMENT = "model"
@@ -60,6 +62,20 @@ class Deployment:
         gone = delete(self.application)
         leave()
         return gone
+
+    def lost_replica_since(self, moment: float) -> bool:
+        """Has a replica died after ``moment`` (seconds since the epoch)? Serve itself notices that later."""
+        from ray.util.state import list_actors, list_workers
+
+        of_ours = f"ServeReplica:{self.application}:"
+        for wait_s in (0.0, 0.2):
+            time.sleep(wait_s)
+            with contextlib.suppress(Exception):  # that it cannot be known is no reason to say it
+                ours = {actor.pid for actor in list_actors(limit=_MOST) if actor.class_name.startswith(of_ours)}
+                ended = list_workers(filters=[("is_alive", "=", "False")], limit=_MOST, detail=True)
+                if any(each.pid in ours and (each.end_time_ms or 0) / 1000 >= moment - _CLOCKS_S for each in ended):
+                    return True
+        return False
 
     def _application(self) -> Any:
         settings = self.settings

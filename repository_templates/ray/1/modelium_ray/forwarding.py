@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from .connection import Connection
 from .deployment import Deployment
+from .http import Client, HttpAsk, Piece, Relayed
 from .settings import Settings
 
 _TRIES = 3
 _PROXY_WITHIN_S = 60.0
-_CHUNK = 64 * 1024
+# What Serve's proxy says when an application raises, and when its replica dies.
+_BROKEN = (500, b"Internal Server Error")
+_REPLICA_DIED = Piece(
+    status=502,
+    content_type="application/json",
+    body=b'{"error":"a replica of the application died while it answered","type":"replica_died"}',
+    whole=True,
+)
 
 
 class Refused(Exception):
@@ -36,11 +47,18 @@ class Reply:
     last: bool
 
 
+class Incoming(Protocol):
+    """A request of Triton's: its input arrays by name, None for one that it has not, and its own parameters as JSON."""
+
+    def array(self, name: str) -> np.ndarray | None: ...
+    def parameters(self) -> str: ...
+
+
 class Forwarder(Protocol):
     """``read`` runs in Triton's thread, the rest on the event loop."""
 
     async def open(self) -> None: ...
-    def read(self, array: Callable[[str], np.ndarray | None]) -> Any: ...
+    def read(self, request: Incoming) -> Any: ...
     def answer(self, ask: Any) -> AsyncIterator[Reply]: ...
     async def close(self) -> None: ...
 
@@ -66,8 +84,8 @@ class TaskForwarder:
     async def open(self) -> None:
         """Nothing."""
 
-    def read(self, array: Callable[[str], np.ndarray | None]) -> dict[str, np.ndarray]:
-        found = {name: value for name in self._inputs if (value := array(name)) is not None}
+    def read(self, request: Incoming) -> dict[str, np.ndarray]:
+        found = {name: value for name in self._inputs if (value := request.array(name)) is not None}
         if not found:
             raise Refused(f"the request has none of the inputs {', '.join(self._inputs)}")
         return found if self._batches else {name: value[None] for name, value in found.items()}
@@ -91,12 +109,12 @@ class EngineForwarder:
     async def open(self) -> None:
         """Nothing."""
 
-    def read(self, array: Callable[[str], np.ndarray | None]) -> Any:
+    def read(self, request: Incoming) -> Any:
         from vllm_backend import tensors
         from vllm_backend.errors import BadRequest
 
         try:
-            return tensors.read(None, lambda _, name: _Tensor(value) if (value := array(name)) is not None else None)
+            return tensors.read(request, lambda _, name: _Tensor(value) if (value := request.array(name)) is not None else None)
         except BadRequest as error:
             raise Refused(str(error)) from None
 
@@ -133,47 +151,31 @@ class _Tensor:
         return self._value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAsk:
-    method: str
-    path: str
-    content_type: str
-    body: bytes
-
-
 class HttpForwarder:
     """An application of the user's."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._session: Any = None
-        self._base = ""
+        self._client: Client | Relayed | None = None
 
     async def open(self) -> None:
         """Find Serve's proxy and wait until it knows the route."""
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
         deadline = asyncio.get_running_loop().time() + _PROXY_WITHIN_S
         while True:
-            self._base = await asyncio.to_thread(_find_proxy, self._deployment)
-            if self._base:
-                try:
-                    async with self._session.get(f"{self._base}/-/routes") as answer:
-                        if self._deployment.route in await answer.json(content_type=None):
-                            return
-                except (aiohttp.ClientError, ValueError):
-                    pass
+            if self._client is None:
+                self._client = await self._find_proxy()
+            if self._client is not None and await self._client.knows(self._deployment.route):
+                return
             if asyncio.get_running_loop().time() > deadline:
                 raise RuntimeError("Ray Serve has no HTTP proxy that knows the application (proxy_location Disabled?)")
             await asyncio.sleep(0.1)
 
-    def read(self, array: Callable[[str], np.ndarray | None]) -> HttpAsk:
+    def read(self, request: Incoming) -> HttpAsk:
         def text(name: str, otherwise: str) -> str:
-            value = array(name)
+            value = request.array(name)
             return otherwise if value is None or not value.size else value.reshape(-1)[0].decode("utf-8", "replace")
 
-        body = array("REQUEST")
+        body = request.array("REQUEST")
         method, path = text("METHOD", "POST").upper(), text("PATH", "/")
         if not method.isalpha() or any(c in path for c in "\r\n "):
             raise Refused(f"METHOD {method!r} and PATH {path!r} make no request")
@@ -185,29 +187,35 @@ class HttpForwarder:
         )
 
     async def answer(self, ask: HttpAsk) -> AsyncIterator[Reply]:
-        """A body of a stated length in one reply; one that comes in pieces, piece by piece."""
-        import aiohttp
-
-        url = f"{self._base}{self._deployment.route}{ask.path}"
-        headers = {"Content-Type": ask.content_type}
-        try:
-            async with self._session.request(ask.method, url, data=ask.body or None, headers=headers) as answer:
+        """As the application speaks."""
+        assert self._client is not None
+        begun = time.time()
+        async with aclosing(self._client.ask(self._deployment.route, ask)) as pieces:
+            async for piece in pieces:
+                if (piece.status, piece.body) == _BROKEN and await asyncio.to_thread(
+                    self._deployment.lost_replica_since, begun
+                ):
+                    piece = _REPLICA_DIED
                 head = {
-                    "STATUS": np.array([answer.status], dtype=np.int32),
-                    "CONTENT_TYPE": _bytes(answer.headers.get("Content-Type", "application/octet-stream").encode()),
+                    "STATUS": np.array([piece.status], dtype=np.int32),
+                    "CONTENT_TYPE": _bytes(piece.content_type.encode()),
                 }
-                if answer.headers.get("Content-Length") is not None:
-                    yield Reply(arrays={"RESPONSE": _bytes(await answer.read()), **head}, last=True)
+                yield Reply(arrays={"RESPONSE": _bytes(piece.body), **head}, last=piece.whole)
+                if piece.whole:
                     return
-                async for piece in answer.content.iter_chunked(_CHUNK):
-                    yield Reply(arrays={"RESPONSE": _bytes(piece), **head}, last=False)
-                yield Reply(arrays={}, last=True)
-        except aiohttp.ClientError as error:
-            raise RuntimeError(f"the application's answer broke off: {error or type(error).__name__}") from None
+        yield Reply(arrays={}, last=True)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _find_proxy(self) -> Client | Relayed | None:
+        """A healthy proxy; that of a Ray of Modelium's own is at a known address. None for none yet."""
+        connection = self._deployment.connection
+        if connection.here:
+            return Client(f"http://{connection.http_host}:{connection.http_port}")
+        proxy = await asyncio.to_thread(_ask_for_proxy, connection)
+        return Relayed(*proxy) if proxy is not None else None
 
 
 async def _try_again(call: Callable[[], Any]) -> Any:
@@ -248,11 +256,8 @@ def _bytes(value: bytes) -> np.ndarray:
     return array
 
 
-def _find_proxy(deployment: Deployment) -> str:
-    """The address of a proxy that is healthy, by the dashboard's account of Serve; "" for none yet."""
-    connection = deployment.connection
-    if connection.here:
-        return f"http://{connection.http_host}:{connection.http_port}"
+def _ask_for_proxy(connection: Connection) -> tuple[str, str] | None:
+    """Its URL on its own node, and that node's id: by the dashboard's account of Serve."""
     if not connection.dashboard:
         raise RuntimeError("the entry does not say where Ray's dashboard is, and with it Serve's HTTP proxy")
     request = urllib.request.Request(f"{connection.dashboard.rstrip('/')}/api/serve/applications/")
@@ -260,6 +265,9 @@ def _find_proxy(deployment: Deployment) -> str:
         request.add_header("Authorization", f"Bearer {connection.token}")
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
         said = json.load(answer)
-    port = (said.get("http_options") or {}).get("port")
-    healthy = [each.get("node_ip") for each in (said.get("proxies") or {}).values() if each.get("status") == "HEALTHY"]
-    return f"http://{healthy[0]}:{port}" if healthy and port else ""
+    options = {"host": "127.0.0.1", "port": 8000} | (said.get("http_options") or {})  # what is as Serve has it is not said
+    host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::", "localhost") else options["host"]
+    for proxy in (said.get("proxies") or {}).values():
+        if proxy.get("status") == "HEALTHY":
+            return f"http://{host}:{options['port']}", proxy["node_id"]
+    return None
