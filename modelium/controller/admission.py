@@ -15,10 +15,12 @@ from modelium.controller.desk import Desk
 from modelium.controller.events import Wake
 from modelium.controller.leases import Lease
 from modelium.controller.record import Model
-from modelium.errors import ModeliumError, NotServable
+from modelium.errors import DeadlineExceeded, ModeliumError, NotServable, QueueFull
 from modelium.values import State
 
 log = logging.getLogger(__name__)
+
+_RETRY_AFTER_S = 5.0
 
 
 class Admission:
@@ -66,6 +68,38 @@ class Admission:
         if model.state in (State.INCOMPLETE, State.UNSUPPORTED) and looked_at:
             return NotServable(f"{name!r} is {model.state}: {model.reason}")
         return None
+
+    async def wait(self, model: Model, timeout_s: float) -> Lease:
+        """A lease as soon as it serves. Raises ``QueueFull``, ``DeadlineExceeded``, and what ends its waiting."""
+        waiting = sum(len(each.waiters) for each in self._desk.books.models.values())
+        limit = self._desk.settings.gateway.max_waiting
+        if waiting >= limit:
+            raise QueueFull(
+                f"{waiting} requests wait for models already (gateway.max_waiting = {limit}); try again later", _RETRY_AFTER_S
+            )
+        started = time.monotonic()
+        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        if not model.waiters:
+            model.want_since = started
+        model.waiters.append(waiter)
+        self._desk.post(Wake())
+        try:
+            async with asyncio.timeout(timeout_s):
+                lease = await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().release()  # granted in the very turn in which the caller gave up
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded(
+                    f"{model.key!r} was not ready within {timeout_s:.1f} s; it is {model.state}: {model.reason}"
+                ) from None
+            raise
+        finally:
+            if waiter in model.waiters:
+                model.waiters.remove(waiter)
+        lease.cold = True
+        lease.waited_s = time.monotonic() - started
+        return lease
 
     def suspect(self, model: Model, detail: str) -> None:
         """A request found the model gone. Until that was looked at, nobody gets a lease."""

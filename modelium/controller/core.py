@@ -32,7 +32,6 @@ from modelium.errors import (
     Conflict,
     DeadlineExceeded,
     NotServable,
-    QueueFull,
     UnknownModel,
 )
 from modelium.ledger import Ledger
@@ -57,7 +56,6 @@ from modelium.values import (
 log = logging.getLogger(__name__)
 
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
-_RETRY_AFTER_S = 5.0
 
 
 class Controller:
@@ -172,38 +170,7 @@ class Controller:
             return lease
         if (obstacle := self._admission.obstacle(model)) is not None:
             raise obstacle
-        waiting = sum(len(m.waiters) for m in self._books.models.values())
-        limit = self._desk.settings.gateway.max_waiting
-        if waiting >= limit:
-            raise QueueFull(
-                f"{waiting} requests wait for models already (gateway.max_waiting = {limit}); try again later", _RETRY_AFTER_S
-            )
-        return await self._wait(model, timeout_s)
-
-    async def _wait(self, model: Model, timeout_s: float) -> Lease:
-        started = time.monotonic()
-        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        if not model.waiters:
-            model.want_since = started
-        model.waiters.append(waiter)
-        self.post(Wake())
-        try:
-            async with asyncio.timeout(timeout_s):
-                lease = await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().release()  # granted in the very turn in which the caller gave up
-            if isinstance(error, TimeoutError):
-                raise DeadlineExceeded(
-                    f"{model.key!r} was not ready within {timeout_s:.1f} s; it is {model.state}: {model.reason}"
-                ) from None
-            raise
-        finally:
-            if waiter in model.waiters:
-                model.waiters.remove(waiter)
-        lease.cold = True
-        lease.waited_s = time.monotonic() - started
-        return lease
+        return await self._admission.wait(model, timeout_s)
 
     def report_gone(self, name: str, detail: str) -> None:
         """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""

@@ -1,0 +1,56 @@
+"""Kinds of values in ``modelium.yaml``: what a user writes enters, what pydantic checks leaves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_bytes(value: object) -> object:
+    """``"12GiB"`` → 12884901888. Whole numbers pass; anything else is left for pydantic to refuse.
+
+    >>> parse_bytes("1.5 GiB")
+    1610612736
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"{value!r} is not a size; write it like 12GiB, 512MiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def no_path(value: object) -> object:
+    """An empty text is no path: a container's environment names every variable, set or not."""
+    return None if value == "" else value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+OptionalPath = Annotated[Path | None, BeforeValidator(no_path)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def ray_address(value: object) -> object:
+    """``auto`` or ``HOST:PORT``, the port being that of the cluster's GCS.
+
+    >>> ray_address("ray-head:6379")
+    'ray-head:6379'
+    """
+    if value == "auto" or not isinstance(value, str):
+        return value
+    if value.startswith("ray://"):
+        raise ValueError("Ray's client protocol (ray://) cannot carry Ray Serve: give the GCS of the cluster, HOST:6379")
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise ValueError(f"{value!r} is neither auto nor HOST:PORT, like ray-head:6379")
+    return value
+
+
+RayAddress = Annotated[str, BeforeValidator(ray_address)]

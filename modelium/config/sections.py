@@ -1,0 +1,158 @@
+"""The sections of ``modelium.yaml``, each with its keys, their kinds and their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from modelium.config.fields import Bytes, OptionalPath, Port, RayAddress, Seconds
+from modelium.values import RayOptions, Runtime, Task
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    api_keys_file: OptionalPath = None
+    request_timeout_seconds: Seconds = 300
+    max_body_bytes: Bytes = 64 * 2**20
+    max_waiting: Annotated[int, Field(ge=1)] = 512
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether somebody on another machine may ask without a key."""
+        return self.api_keys_file is None and self.host not in ("127.0.0.1", "::1", "localhost")
+
+
+class TritonSettings(_Section):
+    mode: Literal["embedded", "external"] = "embedded"
+    http_url: str = "127.0.0.1:8000"
+    grpc_url: str = "127.0.0.1:8001"
+    metrics_url: str = "127.0.0.1:8002"
+    model_repository: Path = Path("./models/repository")
+    state_directory: Path = Path("./models/.modelium")
+    runtime_directory: Path = Path("./.runtime")
+    path_mapping: dict[str, str] = {}
+    backends: tuple[str, ...] = ()  # empty: what the embedded server has, or python + onnxruntime for an external one
+    load_timeout_seconds: Seconds = 600
+    unload_timeout_seconds: Seconds = 60
+
+
+class VllmSettings(_Section):
+    enabled: bool = True
+    kv_concurrency: Annotated[int, Field(ge=1)] = 4
+    kv_cache_floor: Bytes = 64 * 2**20
+    kv_cache_ceiling: Bytes = 32 * 2**30
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.kv_cache_floor > self.kv_cache_ceiling:
+            raise ValueError("kv_cache_floor is above kv_cache_ceiling")
+        return self
+
+
+class OnnxSettings(_Section):
+    enabled: bool = True
+
+
+class RayModelSettings(_Section):
+    """``models: {NAME: {ray: …}}``. None: as ``ray:`` says for all models."""
+
+    min_replicas: Annotated[int, Field(ge=0)] | None = None
+    max_replicas: Annotated[int, Field(ge=1)] | None = None
+    target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
+    cpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+    gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+
+    def options(self) -> RayOptions:
+        """As the brain takes them."""
+        return RayOptions(**{name: getattr(self, name) for name in RayOptions.__slots__})
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min_replicas is not None and self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+
+class RaySettings(RayModelSettings):
+    enabled: bool = False
+    address: RayAddress = "auto"
+    dashboard_url: str | None = None
+    on_this_machine: bool | None = None  # None: whether all its nodes have addresses of this machine's
+    object_store_memory: Annotated[Bytes, Field(ge=80 * 2**20)] = 128 * 2**20
+
+    @property
+    def own(self) -> bool:
+        """A Ray of Modelium's own, on this machine."""
+        return self.address == "auto"
+
+    @property
+    def dashboard(self) -> str:
+        """Where the cluster at ``address`` says what it has: by default Ray's own port on its head."""
+        return self.dashboard_url or f"http://{self.address.rpartition(':')[0]}:8265"
+
+
+class DiscoverySettings(_Section):
+    watch_directories: tuple[Path, ...] = (Path("./models/incoming"),)
+    scan_interval_seconds: Seconds = 30
+    settle_seconds: Seconds = 2
+
+
+class PolicySettings(_Section):
+    always_loaded: tuple[str, ...] = ()
+    evict_after_idle_seconds: Seconds = 300
+    check_interval_seconds: Seconds = 10
+    memory_pressure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    drain_timeout_seconds: Seconds = 30
+    load_retries: Annotated[int, Field(ge=0)] = 3
+    retry_backoff_seconds: Seconds = 1
+
+
+class OrchestrationSettings(_Section):
+    model_discovery: DiscoverySettings = DiscoverySettings()
+    load_on_discovery: bool = True
+    policies: PolicySettings = PolicySettings()
+
+
+class DeviceSettings(_Section):
+    host_memory: Bytes | None = None  # None: three quarters of the machine's memory
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class BrainSettings(_Section):
+    enabled: bool = True
+    fallback_to_rules: bool = True
+
+
+class MetricsSettings(_Section):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 9090
+
+
+# The families of tool calls that the gateway can read (modelium/gateway/openai/tool_calls/families.py).
+ToolParser = Literal[
+    "deepseek", "glm45", "granite", "hermes", "internlm", "jamba", "kimi_k2", "llama3_json", "llama4_pythonic", "mistral",
+    "phi4_mini", "qwen3_coder",
+]  # fmt: skip
+
+
+class ModelSettings(_Section):
+    runtime: Runtime | None = None
+    device: str | None = None
+    task: Task | None = None
+    pin: bool = False
+    allow_custom_code: bool = False
+    max_batch_size: Annotated[int, Field(ge=1)] | None = None
+    instance_count: Annotated[int, Field(ge=1)] | None = None
+    memory: Bytes | None = None
+    engine_args: dict[str, JsonValue] = {}
+    tool_parser: ToolParser | None = None
+    base: str | None = None  # of a LoRA adapter: the served name of its base model
+    ray: RayModelSettings = RayModelSettings()
