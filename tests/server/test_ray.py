@@ -1,7 +1,7 @@
 """Models that only Ray serves, or were told to: dropped, loaded, asked at every door, evicted and brought back.
 
-One Modelium with its own Ray for the whole module. Nothing is loaded before a test asks for it, and each test lets go of
-what it has loaded: Ray, its Serve and eight models' replicas would be too much for a laptop.
+One Modelium with its own Ray for the whole module. Nothing is loaded before a test asks for it, and a test lets go of
+what others have loaded: Ray, its Serve and eight models' replicas would be too much for a laptop.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import io
 import json
+import shlex
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,10 +25,11 @@ from tests.models import ensure_models, minilm, reference
 from tests.models.language import LANGUAGE_CACHE, LLAMA, continuations
 from tests.server.ray_apps import GREETER
 from tests.server.systems import System, system
+from tests.server.test_readme import commands
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-TABLES = ("iris", "forest", "boosted", "leaves")
+TABLES = ("forest", "boosted", "leaves", "iris")
 ALLOWED = {"allow_custom_code": True}
 PATIENT = {"X-Request-Timeout": "240"}
 MODELS = {
@@ -68,22 +70,28 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, l
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def held(modelium: System) -> AsyncIterator[Any]:
-    """Call it with a model's name: it is kept until the test is over, and is gone then."""
+    """Call it with a model's name: it is kept until another one is asked for, and is gone then."""
     names: list[str] = []
 
+    async def let_go() -> None:
+        while names:
+            name = names.pop()
+            await modelium.post(f"/models/{name}/unpin")
+            assert (await modelium.post(f"/models/{name}/unload"))[0] == 200
+
     async def hold(name: str) -> Any:
-        names.append(name)
-        assert (await modelium.post(f"/models/{name}/pin"))[0] == 200
-        status, seen = await modelium.post(f"/models/{name}/load", headers=PATIENT)
-        assert status == 200, seen
+        if names != [name]:
+            await let_go()
+            names.append(name)
+            assert (await modelium.post(f"/models/{name}/pin"))[0] == 200
+            status, seen = await modelium.post(f"/models/{name}/load", headers=PATIENT)
+            assert status == 200, seen
         return await modelium.becomes(name, "LOADED")
 
     yield hold
-    for name in names:
-        await modelium.post(f"/models/{name}/unpin")
-        assert (await modelium.post(f"/models/{name}/unload"))[0] == 200
+    await let_go()
 
 
 # -- what only Ray serves ------------------------------------------------------------------------------------------------
@@ -111,6 +119,35 @@ async def test_a_wrong_row_is_refused_with_its_place(modelium: System, held: Any
     assert status == 422, answer
     status, answer = await modelium.post("/predict/iris", {"inputs": [[1, 2, 3, 4]]})
     assert status == 200, "and hurts nobody"
+
+
+async def test_it_answers_at_tritons_own_doors(modelium: System, held: Any, ray_models: Path) -> None:
+    await held("iris")
+    case = reference(ray_models, "iris")["cases"][0]
+    rows = np.array(case["inputs"]["ROWS"], dtype=np.float64)
+    answer = await modelium.running.client.infer("iris", {"FEATURES": rows})
+    assert [label.decode() for label in answer["LABEL"].reshape(-1)] == case["answer"]
+    inputs = [{"name": "FEATURES", "shape": [3, 4], "datatype": "FP64", "data": rows.reshape(-1).tolist()}]
+    body = json.dumps({"inputs": inputs, "outputs": [{"name": "LABEL"}]})
+    url = f"http://{modelium.running.server.http_url}/v2/models/iris/infer"
+    curl = await asyncio.create_subprocess_exec("curl", "-s", url, "-d", body, stdout=asyncio.subprocess.PIPE)
+    said, _ = await curl.communicate()
+    assert json.loads(said)["outputs"][0]["data"] == case["answer"]
+
+
+@pytest.mark.parametrize("command", commands("ray"))
+async def test_what_the_readme_asks_is_answered(modelium: System, held: Any, command: str) -> None:
+    await held("iris")
+    here = command.replace("http://127.0.0.1:8080", modelium.running.gateway_url)
+    curl = await asyncio.create_subprocess_exec(*shlex.split(here), "--fail", "-s", stdout=asyncio.subprocess.PIPE)
+    said, _ = await curl.communicate()
+    assert json.loads(said) == ["setosa"]
+
+
+async def test_what_is_no_application_says_so(modelium: System, held: Any) -> None:
+    await held("iris")
+    status, answer = await modelium.post("/apps/iris/x", {})
+    assert status == 422 and "POST /predict/iris" in answer["error"]
 
 
 async def test_a_cross_encoder_ranks_as_sentence_transformers_does(modelium: System, held: Any, ray_models: Path) -> None:
@@ -187,29 +224,6 @@ async def test_requests_to_an_application_are_under_way_together(modelium: Syste
     assert await asyncio.gather(*(meet() for _ in range(12))) == [12] * 12
 
 
-async def test_what_is_no_application_says_so(modelium: System, held: Any) -> None:
-    await held("iris")
-    status, answer = await modelium.post("/apps/iris/x", {})
-    assert status == 422 and "POST /predict/iris" in answer["error"]
-
-
-# -- at every door, and as fast as it gets -------------------------------------------------------------------------------
-
-
-async def test_it_answers_at_tritons_own_doors(modelium: System, held: Any, ray_models: Path) -> None:
-    await held("iris")
-    case = reference(ray_models, "iris")["cases"][0]
-    rows = np.array(case["inputs"]["ROWS"], dtype=np.float64)
-    answer = await modelium.running.client.infer("iris", {"FEATURES": rows})
-    assert [label.decode() for label in answer["LABEL"].reshape(-1)] == case["answer"]
-    inputs = [{"name": "FEATURES", "shape": [3, 4], "datatype": "FP64", "data": rows.reshape(-1).tolist()}]
-    body = json.dumps({"inputs": inputs, "outputs": [{"name": "LABEL"}]})
-    url = f"http://{modelium.running.server.http_url}/v2/models/iris/infer"
-    curl = await asyncio.create_subprocess_exec("curl", "-s", url, "-d", body, stdout=asyncio.subprocess.PIPE)
-    said, _ = await curl.communicate()
-    assert json.loads(said)["outputs"][0]["data"] == case["answer"]
-
-
 async def test_an_application_answers_at_tritons_grpc_stream(modelium: System, held: Any) -> None:
     await held("greeter")
     ask = np.empty(1, dtype=np.object_)
@@ -217,6 +231,9 @@ async def test_an_application_answers_at_tritons_grpc_stream(modelium: System, h
     answers = [one async for one in modelium.running.client.stream("greeter", {"REQUEST": ask}, timeout_s=30)]
     assert b"".join(one["RESPONSE"].item(0) for one in answers) == b'{"hello":"triton"}'
     assert answers[0]["STATUS"].tolist() == [200]
+
+
+# -- what Triton would serve too ---------------------------------------------------------------------------------------
 
 
 async def test_minilm_on_ray_answers_as_in_triton(modelium: System, held: Any, ray_models: Path) -> None:

@@ -1,8 +1,8 @@
 """The README does what it says: every command in it is run, against a real serve, and so is the demo.
 
 A fenced block says after its language where it runs: ``served`` beside a running Modelium that has the demo's model, ``alone``
-in a directory with the model and no server, ``elsewhere`` not here (it makes environments; tests of the wheel and CI run it).
-The default ports in the text are replaced by free ones.
+in a directory with the model and no server, ``ray`` in the tests of models on Ray, ``elsewhere`` not here (it makes
+environments; tests of the wheel and CI run it). The default ports in the text are replaced by free ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.server
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "all-MiniLM-L6-v2"
 _ELSEWHERE = re.compile(
-    r"make (demo|test|setup)|pip install \.|modelium (runtime install( --with vllm)?|serve)"
+    r"make (demo|test|setup)|pip install \.|modelium runtime install( --with (vllm|ray))?"
+    r"|(MODELIUM__RAY__ENABLED=true )?modelium serve"
     r"|docker compose( --profile cpu)? up|kubectl apply -k infra/k8s/"
 )
 # curl is silent about HTTP errors unless it is told otherwise; the README's readers see the error's words.
@@ -143,7 +144,7 @@ def state_of(url: str) -> str:
 
 
 def test_every_block_says_where_it_runs() -> None:
-    assert {block.where for block in blocks()} == {"served", "alone", "elsewhere"}
+    assert {block.where for block in blocks()} == {"served", "alone", "ray", "elsewhere"}
 
 
 @pytest.mark.parametrize("command", commands("elsewhere"))
