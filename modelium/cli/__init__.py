@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from modelium.cli.invocation import Invocation
 from modelium.errors import ModeliumError
-
-if TYPE_CHECKING:
-    from modelium.cli.remote import Remote
-    from modelium.config import Settings
 
 app = typer.Typer(
     name="modelium",
@@ -40,29 +36,6 @@ Gpus = Annotated[
     typer.Option("--gpu", help="Plan as if this machine had a GPU with that memory, as 80GiB; once for each GPU."),
 ]
 Name = Annotated[str, typer.Argument(help="The model's name, as `modelium list` shows it.")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
-    """The global options; the configuration is read when a verb first asks for it."""
-
-    config: Path | None
-    url: str | None
-    api_key_file: Path | None
-
-    def settings(self) -> Settings:
-        from modelium.config import load_settings
-
-        return load_settings(self.config)
-
-    def remote(self) -> Remote:
-        from modelium.cli.remote import Remote, find_key
-
-        if self.url is not None:
-            return Remote(self.url, key=find_key(self.api_key_file))
-        gateway = self.settings().gateway
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(gateway.host, gateway.host)
-        return Remote(f"http://{host}:{gateway.port}", key=find_key(self.api_key_file, gateways_own=gateway.api_keys_file))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,10 +137,11 @@ def config(
 def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Can this machine serve? Each check with what to do about it; exit code 1 if one fails."""
     from modelium.cli import diagnosis, report, terminal
+    from modelium.cli.checks import Outcome
 
     checks = diagnosis.examine(_invocation(context).settings())
     terminal.emit(diagnosis.as_json(checks) if as_json else report.checks(checks))
-    if any(check.outcome is diagnosis.Outcome.FAIL for check in checks):
+    if any(check.outcome is Outcome.FAIL for check in checks):
         raise typer.Exit(1)
 
 
@@ -176,7 +150,7 @@ def runtime_install(
     context: typer.Context,
     directory: Annotated[Path | None, typer.Option(help="Default: triton.runtime_directory of the configuration.")] = None,
     extras: Annotated[
-        list[str] | None, typer.Option("--with", help="Further requirements: `vllm` (language models), `test`.")
+        list[str] | None, typer.Option("--with", help="Further requirements: `vllm` (language models), `ray`, `test`.")
     ] = None,
     python: Annotated[str | None, typer.Option(help="Another Python for it, as 3.12; default: Modelium's own.")] = None,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")] = "auto",
@@ -227,10 +201,16 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
 def status(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """One model: what it is, where it runs, how it is used, what was decided about it."""
     from modelium.cli import replies, show, terminal
+    from modelium.cli.ray import ray_beside
     from modelium.cli.remote import model_path
 
-    reply = _invocation(context).remote().get(model_path(name))
-    terminal.emit(reply if as_json else show.model(replies.model(reply)))
+    remote = _invocation(context).remote()
+    reply = remote.get(model_path(name))
+    if as_json:
+        terminal.emit(reply)
+    else:
+        found = replies.model(reply)
+        terminal.emit(show.model(found, ray_beside(remote, found)))
 
 
 @app.command(rich_help_panel=_REMOTE)

@@ -10,13 +10,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 
 from modelium import runtime_env
 from modelium.api_keys import ApiKeys, readable_by_all
 from modelium.brain.words import human_bytes
+from modelium.cli.checks import Check, Outcome
+from modelium.cli.ray_checks import ray_checks
 from modelium.cli.remote import Remote
 from modelium.config import Settings
 from modelium.devices import Devices
@@ -28,20 +29,6 @@ _SCARCE_DISK_BYTES = 2 * 2**30
 _SCARCE_SHARED_MEMORY_BYTES = (
     256 * 2**20
 )  # Docker's default is 64 MiB; Triton's python backend takes 1 MiB and more an instance
-
-
-class Outcome(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    name: str
-    outcome: Outcome
-    found: str
-    remedy: str = ""
 
 
 def examine(settings: Settings) -> tuple[Check, ...]:
@@ -68,6 +55,7 @@ def _python() -> Check:
 def _triton(settings: Settings) -> Iterator[Check]:
     if settings.triton.mode == "external":
         yield _external(settings)
+        yield from ray_checks(settings.ray, None)
         return
     report = runtime_env.inspect(settings.triton.runtime_directory)
     for problem in report.problems:
@@ -77,6 +65,7 @@ def _triton(settings: Settings) -> Iterator[Check]:
         named = (f"{name} {report.packages[name]}" for name in ("torch", "transformers", "numpy") if name in report.packages)
         yield Check(name="model runtime", outcome=Outcome.OK, found=f"{report.directory}: {', '.join(named)}")
         yield _vllm(settings, report)
+        yield from ray_checks(settings.ray, report)
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free

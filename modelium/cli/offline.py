@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelium import repository
@@ -13,16 +13,16 @@ from modelium.analyzers import analyze
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.memory import Estimate, estimate
 from modelium.brain.options import options
-from modelium.brain.placement import rooms_of
-from modelium.brain.runtime import RuntimeChoice, choose_runtime
+from modelium.brain.placement import Room, rooms_of
+from modelium.brain.runtime import RuntimeChoice, choose_ray, choose_runtime
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.abilities import likely_capabilities
 from modelium.cli.engine import language_rows
+from modelium.cli.machine import fleet_of, with_cluster
 from modelium.config import Settings
-from modelium.devices import Devices
 from modelium.errors import ModeliumError
-from modelium.gateway.json_views import profile_view
+from modelium.gateway.json_views import profile_view, replicas_view
 from modelium.gateway.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
 from modelium.tasks import signature
@@ -30,7 +30,6 @@ from modelium.values import (
     AdapterProfile,
     Candidate,
     Device,
-    DeviceKind,
     Fleet,
     Footprint,
     Incomplete,
@@ -39,11 +38,13 @@ from modelium.values import (
     ModelView,
     Placement,
     PlanLine,
-    Ray,
     RayState,
+    Runtime,
     State,
+    TabularModel,
     Tensor,
     Unsupported,
+    WeightFormat,
 )
 
 
@@ -63,6 +64,7 @@ class Inspection:
     placement_reason: str
     estimate: Estimate | None = None  # the parts of the footprint; an engine's are in the lines of its plan
     plan: tuple[PlanLine, ...] = ()  # of the engine, also of one that is too big
+    ray_address: str = ""  # of what only Ray is to serve
 
     @property
     def servable(self) -> bool:
@@ -72,7 +74,7 @@ class Inspection:
         """The profile as rows of a table: only what is known."""
         profile = self.profile
         pooling = profile.pooling
-        kind = f"{profile.dtype}, {profile.weight_format}"
+        kind = "its code" if profile.weight_format is WeightFormat.NONE else f"{profile.dtype}, {profile.weight_format}"
         rows = {
             "path": str(profile.path),
             "task": f"{profile.task} ({profile.task_source})" if profile.task_source else str(profile.task),
@@ -84,6 +86,7 @@ class Inspection:
             "longest input": f"{profile.max_length:,} tokens" if profile.max_length and not profile.language else "",
             "labels": _labels(profile.labels),
             "embedding": f"{profile.embedding_width} wide" if profile.embedding_width else "",
+            "columns": _columns(profile.tabular) if profile.tabular else "",
             "pooling": f"{pooling.mode}{', normalised' if pooling.normalize else ''}" if pooling else "",
             "custom code": "needed: allow it by name with models: {NAME: {allow_custom_code: true}}"
             if profile.needs_custom_code
@@ -111,6 +114,8 @@ class Inspection:
             "max_batch_size": placement.max_batch_size if placement else None,
             "engine": engine_view(placement.engine) if placement and placement.engine else None,
             "plan": plan_view(self.plan),
+            "ray_address": self.ray_address or None,
+            "replicas": replicas_view(placement.replicas) if placement and placement.replicas else None,
         }
         described = profile_view(profile, self.choice.runtime, engine=self.choice.engine)
         return json.dumps({"name": profile.name, "path": str(profile.path), **described, **served}, indent=2)
@@ -149,60 +154,71 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
             raise NotAModel(f"{path} is not complete: {why}")
         case Unsupported(why=why, hint=hint):
             raise NotAModel(f"{path} cannot be served: {why}" + (f" ({hint})" if hint else ""))
-    fleet = _fleet(settings, gpus)
-    choice = choose_runtime(profile, likely_capabilities(settings, fleet), override)
+    return _decide(profile, settings, override, gpus)
+
+
+def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, gpus: Sequence[int]) -> Inspection:
+    """As a plan does (``brain.plan``, rules 1 and 2); a Ray cluster is only asked where the model may go there."""
+    fleet = fleet_of(settings, gpus)
+    capabilities = likely_capabilities(settings, fleet)
+    choice = choose_runtime(profile, capabilities, override)
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
-    view = ModelView(name=candidate.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
-    rooms = rooms_of(fleet.devices, ())
-    placements = options(view, profile, choice, rooms.values(), override, settings.policies(), fleet.ray)
-    if not placements:
+    rays = choice.runtime is Runtime.RAY
+    if rays:
+        fleet = with_cluster(fleet, settings)
+    places = _places(profile, choice, fleet, override, settings)
+    if not places and not rays and override.runtime is None:
+        there = with_cluster(fleet, settings)
+        elsewhere = choose_ray(profile, capabilities, "larger than any device of this machine") if not there.ray.here else None
+        if elsewhere is not None:
+            fleet, choice = there, elsewhere
+            places = _places(profile, choice, fleet, override, settings)
+    if choice.runtime is Runtime.RAY and fleet.ray.state is RayState.DOWN:
+        return Inspection(profile=profile, choice=choice, placement=None, placement_reason=f"Ray is down: {fleet.ray.detail}")
+    if not places:
         return _too_big(profile, choice, fleet, override, settings)
-    room, placement = placements[0]
-    reason = f"{human_bytes(room.free)} free of {human_bytes(room.device.budget_bytes)} for models on {room.device.name}"
-    if placement.engine is not None:
-        return Inspection(
-            profile=profile, choice=choice, placement=placement, placement_reason=reason, plan=placement.engine.lines
-        )
-    parts = estimate(
-        profile,
-        choice.runtime,
-        device=placement.device_kind,
-        max_batch_size=max(placement.max_batch_size, 1),
-        instances=placement.instance_count,
-    )
-    return Inspection(profile=profile, choice=choice, placement=placement, placement_reason=reason, estimate=parts)
+    return _placed(profile, choice, *places[0], settings)
 
 
-def _fleet(settings: Settings, gpus: Sequence[int]) -> Fleet:
-    """This machine's devices, or its host and GPUs of these sizes, all free."""
-    fraction = settings.devices.gpu_memory_fraction
-    fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=fraction).fleet()
-    if settings.ray.enabled and settings.ray.own:
-        fleet = replace(fleet, ray=Ray(state=RayState.ASLEEP))
-    if not gpus:
-        return fleet
-    thought = tuple(
-        Device(
-            id=f"cuda:{index}",
-            kind=DeviceKind.CUDA,
-            index=index,
-            name=f"a GPU with {human_bytes(size)}",
-            total_bytes=size,
-            used_bytes=0,
-            budget_bytes=int(size * fraction),
+def _places(
+    profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
+) -> list[tuple[Room, Placement]]:
+    view = ModelView(name=profile.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
+    rooms = rooms_of(fleet.devices, ())
+    return options(view, profile, choice, rooms.values(), override, settings.policies(), fleet.ray)
+
+
+def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement: Placement, settings: Settings) -> Inspection:
+    parts, engine = None, placement.engine
+    if engine is None:
+        parts = estimate(
+            profile,
+            placement.runtime,
+            device=placement.device_kind,
+            max_batch_size=max(placement.max_batch_size, 1),
+            instances=placement.instance_count,
         )
-        for index, size in enumerate(gpus)
+    free, budget = human_bytes(room.free), human_bytes(room.device.budget_bytes)
+    return Inspection(
+        profile=profile,
+        choice=choice,
+        placement=placement,
+        placement_reason=f"{free} free of {budget} for models on {room.device.name}",
+        estimate=parts,
+        plan=engine.lines if engine is not None else (),
+        ray_address=settings.ray.address if placement.runtime is Runtime.RAY else "",
     )
-    hosts = (device for device in fleet.devices if device.kind is DeviceKind.HOST)
-    return Fleet(devices=(*hosts, *thought), ray=fleet.ray)
 
 
 def _too_big(
     profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
 ) -> Inspection:
-    reason, lines = f"it fits on no device: {_budgets(fleet)}", tuple[PlanLine, ...]()
-    if choice.engine and profile.language is not None:
+    reason, lines = f"it fits on no device: {_budgets(fleet.devices)}", tuple[PlanLine, ...]()
+    if choice.runtime is Runtime.RAY and not fleet.ray.here:
+        there = _budgets(device for device in fleet.devices if device.cluster)
+        reason = f"too big for any node of the Ray cluster: {there or 'it has none'}"
+    elif choice.engine and profile.language is not None:
         found = why_too_big(profile, fleet.devices, override, settings.policies())
         if found is not None:
             reason, lines = found.reason, found.lines
@@ -244,8 +260,15 @@ def candidate_at(path: Path) -> Candidate:
     return Candidate(name=name, label=label, path=path, root=root, signature="", newest_mtime=path.stat().st_mtime)
 
 
-def _budgets(fleet: Fleet) -> str:
-    return ", ".join(f"{device.id} has {human_bytes(device.budget_bytes)} for models" for device in fleet.devices)
+def _budgets(devices: Iterable[Device]) -> str:
+    return ", ".join(f"{device.id} has {human_bytes(device.budget_bytes)} for models" for device in devices)
+
+
+def _columns(tabular: TabularModel) -> str:
+    """Their names where the file has them, else how many there are."""
+    shown = ", ".join(tabular.columns[:6]) + (" …" if len(tabular.columns) > 6 else "")
+    count = len(tabular.columns) or tabular.features or 0
+    return f"{count} ({shown})" if shown else f"{count}" if count else ""
 
 
 def _labels(labels: tuple[str, ...]) -> str:

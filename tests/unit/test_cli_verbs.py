@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from modelium.cli import diagnosis, main
-from modelium.cli.diagnosis import Outcome
+from modelium.cli.checks import Check, Outcome
 from modelium.cli.offline import candidate_at
 from modelium.config import Settings
 
@@ -175,7 +175,7 @@ def test_help_comes_without_the_heavy_imports() -> None:
 # -- doctor --------------------------------------------------------------------------------------------------------
 
 
-def check_named(checks: tuple[diagnosis.Check, ...], name: str) -> diagnosis.Check:
+def check_named(checks: tuple[Check, ...], name: str) -> Check:
     return next(check for check in checks if check.name == name)
 
 

@@ -35,6 +35,7 @@ from modelium.values import (
     ModelStatus,
     Placement,
     Plan,
+    Ray,
     Runtime,
     ServerStatus,
     Snapshot,
@@ -117,6 +118,8 @@ class StandInController:
     refuse: Exception | None = None
     never: bool = False  # leases wait for ever
     cold_s: float = 0.0
+    ray: Ray = field(default_factory=Ray)
+    ray_restarts: int = 0
     held: int = 0
     gone: list[str] = field(default_factory=list)
     calls: list[tuple[str, str, float]] = field(default_factory=list)
@@ -128,9 +131,13 @@ class StandInController:
         device = Device(
             id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=100, used_bytes=50, budget_bytes=75
         )
-        server = ServerStatus(up=True, version="2.51.0")
         return Snapshot(
-            now=100.0, models=tuple(self.models.values()), fleet=Fleet(devices=(device,)), server=server, scanned=True
+            now=100.0,
+            models=tuple(self.models.values()),
+            fleet=Fleet(devices=(device,), ray=self.ray),
+            server=ServerStatus(up=True, version="2.51.0"),
+            scanned=True,
+            ray_restarts=self.ray_restarts,
         )
 
     def status(self, name: str) -> ModelStatus:

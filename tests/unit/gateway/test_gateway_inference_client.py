@@ -4,6 +4,7 @@ and what it gets back parses into its own types."""
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,9 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
+from PIL import Image
 
 from modelium.values import Task
 
+from .ray_models import IRIS, PAINTER, classified
 from .stand_in import Served, numbers, profile_of, repeated, texts
 
 T = TypeVar("T")
@@ -201,3 +204,22 @@ async def test_speech_and_audio(gateway: Served) -> None:
     url = gateway.serve(profile_of(Task.AUDIO_CLASSIFICATION), repeated(LABELS))
     results = await ask(url, lambda client: client.audio_classification(recording, top_k=2))
     assert [result.label for result in results] == ["cat", "dog"]
+
+
+async def test_tabular_classification(gateway: Served) -> None:
+    url = gateway.serve(IRIS, repeated(classified(["setosa"], ["setosa"], [1.0])))
+    table = {"length": ["5.1", "6.2"], "width": [3.5, 2.9]}
+    assert await ask(url, lambda client: client.tabular_classification(table)) == ["setosa", "setosa"]
+    rows = [json.loads(row) for (row,) in gateway.triton.seen[-1]["ROW"].tolist()]
+    assert rows == [{"length": "5.1", "width": 3.5}, {"length": "6.2", "width": 2.9}]
+
+
+async def test_text_to_image(gateway: Served) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (255, 0, 0)).save(file, format="PNG")
+    picture = np.empty((1, 1), dtype=np.object_)
+    picture[0, 0] = file.getvalue()
+    url = gateway.serve(PAINTER, lambda _: {"IMAGE": picture})
+    painted = await ask(url, lambda client: client.text_to_image("a red house", height=64, num_inference_steps=2, seed=7))
+    assert (painted.size, painted.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
+    assert sent_parameters(gateway) == {"height": 64, "num_inference_steps": 2, "seed": 7}

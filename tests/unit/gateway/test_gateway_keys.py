@@ -31,6 +31,8 @@ CLOSED = [
     ("GET", "/plan"),
     ("POST", "/predict/m"),
     ("GET", "/predict/m"),
+    ("GET", "/apps/m"),
+    ("PUT", "/apps/m/any/path?q=1"),
     ("GET", "/nothing/here"),
     ("GET", "//health/live"),
     ("GET", "/health/live/"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from modelium.values import OnnxGraph, Task, Tensor
+from modelium.values import Bundle, OnnxGraph, Ray, RayNode, RayState, Replicas, Runtime, Task, Tensor
 
+from .ray_models import GREETER, IRIS
 from .stand_in import Served, profile_of
 
 
@@ -45,6 +47,57 @@ async def test_one_model_shows_everything(gateway: Served) -> None:
     (decision,) = body["decisions"]
     assert 10 <= decision.pop("age_s") < 60
     assert decision == {"model": "m", "verb": "load", "rule": "place.2", "reason": "fits", "device": "host"}
+
+
+async def test_the_list_shows_ray_and_what_its_nodes_have_left(gateway: Served) -> None:
+    gateway.serve(IRIS)
+    assert (await get(gateway, "/models"))[1]["ray"]["state"] == "off"
+    total = Bundle(cpus=16, gpus=2, memory_bytes=2**36)
+    free = Bundle(cpus=3.5, gpus=0.5, memory_bytes=2**30)
+    node = RayNode(id="a", address="10.0.0.7", total=total, free=free, used_bytes=2**31)
+    gateway.controller.ray = Ray(state=RayState.UP, version="2.60.0", here=False, nodes=(node,), read_at=90.0)
+    gateway.controller.ray_restarts = 2
+    assert (await get(gateway, "/models"))[1]["ray"] == {
+        "state": "up",
+        "detail": "",
+        "version": "2.60.0",
+        "here": False,
+        "restarts": 2,
+        "nodes": [
+            {
+                "address": "10.0.0.7",
+                "cpus": 16,
+                "free_cpus": 3.5,
+                "gpus": 2,
+                "free_gpus": 0.5,
+                "memory_bytes": 2**36,
+                "used_bytes": 2**31,
+            }
+        ],
+    }
+
+
+async def test_a_model_on_ray_shows_its_columns_its_replicas_and_how_many_run(gateway: Served) -> None:
+    gateway.serve(IRIS)
+    gateway.serve(GREETER)
+    status = gateway.controller.models["iris"]
+    assert status.placement is not None
+    replicas = Replicas(minimum=1, maximum=4, bundles=(Bundle(cpus=1, gpus=0.5, memory_bytes=2**30),))
+    placed = replace(status.placement, runtime=Runtime.RAY, replicas=replicas)
+    gateway.controller.models["iris"] = replace(status, placement=placed, replicas=2)
+    _, body = await get(gateway, "/models/iris")
+    assert (body["runtime"], body["replicas"], body["profile"]["columns"]) == ("ray", 2, ["length", "width"])
+    assert body["placement"]["replicas"] == {
+        "min": 1,
+        "max": 4,
+        "target_ongoing_requests": 2.0,
+        "cpus": 1,
+        "gpus": 0.5,
+        "memory_bytes": 2**30,
+        "ranks": 1,
+    }
+    _, body = await get(gateway, "/models/greeter")
+    assert (body["profile"]["import_path"], body["profile"]["decoupled"]) == ("serve_app:app", True)
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])

@@ -14,7 +14,9 @@ from huggingface_hub import InferenceClient
 from modelium.gateway.codecs.parameters import KNOWN, understood
 from modelium.values import Task
 
-RUNTIME = Path(__file__).parents[3] / "repository_templates" / "python" / "1"
+TEMPLATES = Path(__file__).parents[3] / "repository_templates"
+RUNTIME = TEMPLATES / "python" / "1"
+PAINTING = TEMPLATES / "ray" / "1" / "modelium_ray" / "adapters" / "text_to_image.py"
 READ_BY = {
     Task.FEATURE_EXTRACTION: "EmbedParameters",
     Task.SENTENCE_SIMILARITY: "EmbedParameters",
@@ -57,11 +59,11 @@ METHODS: dict[Task, Callable[..., object]] = {
 }
 
 
-def runtime_parameters() -> dict[str, set[str]]:
-    """Field names of the runtime's ``…Parameters`` classes, inherited ones included."""
+def parameters_of(*paths: Path) -> dict[str, set[str]]:
+    """Field names of the ``…Parameters`` classes there, inherited ones included."""
     classes = {
         node.name: node
-        for path in RUNTIME.glob("*.py")
+        for path in paths
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and node.name.endswith("Parameters")
     }
@@ -76,7 +78,11 @@ def runtime_parameters() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("task", READ_BY)
 def test_what_the_gateway_lets_through_the_runtime_reads(task: Task) -> None:
-    assert set(KNOWN[task]) - ANSWERED_BY_THE_GATEWAY <= runtime_parameters()[READ_BY[task]]
+    assert set(KNOWN[task]) - ANSWERED_BY_THE_GATEWAY <= parameters_of(*RUNTIME.glob("*.py"))[READ_BY[task]]
+
+
+def test_what_the_gateway_lets_through_for_an_image_the_pipeline_reads() -> None:
+    assert set(KNOWN[Task.TEXT_TO_IMAGE]) == parameters_of(PAINTING)["Parameters"]
 
 
 @pytest.mark.parametrize("task", METHODS)

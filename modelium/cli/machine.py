@@ -1,0 +1,81 @@
+"""What a plan without a server is made for: settings enter, this machine's devices and a Ray cluster's leave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from modelium import runtime_env
+from modelium.brain.cluster import cluster_devices
+from modelium.brain.words import human_bytes
+from modelium.config import RaySettings, Settings
+from modelium.devices import Devices
+from modelium.errors import RayUnavailable
+from modelium.ray.dashboard import Dashboard
+from modelium.ray.joined import is_here
+from modelium.values import Device, DeviceKind, Fleet, Ray, RayState
+
+
+def fleet_of(settings: Settings, gpus: Sequence[int]) -> Fleet:
+    """This machine's devices, or its host and GPUs of these sizes, all free. Nobody else is asked: see ``with_cluster``."""
+    fraction = settings.devices.gpu_memory_fraction
+    fleet = Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=fraction).fleet()
+    if settings.ray.enabled and settings.ray.own:
+        fleet = replace(fleet, ray=Ray(state=RayState.ASLEEP))
+    if not gpus:
+        return fleet
+    thought = tuple(
+        Device(
+            id=f"cuda:{index}",
+            kind=DeviceKind.CUDA,
+            index=index,
+            name=f"a GPU with {human_bytes(size)}",
+            total_bytes=size,
+            used_bytes=0,
+            budget_bytes=int(size * fraction),
+        )
+        for index, size in enumerate(gpus)
+    )
+    hosts = (device for device in fleet.devices if device.kind is DeviceKind.HOST)
+    return Fleet(devices=(*hosts, *thought), ray=fleet.ray)
+
+
+def with_cluster(fleet: Fleet, settings: Settings) -> Fleet:
+    """``fleet`` and what the Ray cluster at ``ray.address`` has now; as it is where there is none."""
+    if not settings.ray.enabled or settings.ray.own:
+        return fleet
+    ray = ask_cluster(settings.ray)
+    if ray.state is RayState.UP and settings.triton.mode == "embedded":
+        runtime = runtime_env.read_ray(runtime_env.inspect(settings.triton.runtime_directory))
+        if differs := other_version(settings.ray, ray, runtime.version):
+            ray = replace(ray, state=RayState.DOWN, detail=f"{differs}; they have to be the same", nodes=())
+    added = cluster_devices(ray, settings.devices.gpu_memory_fraction)
+    return Fleet(devices=(*fleet.devices, *added), ray=ray)
+
+
+def ask_cluster(settings: RaySettings) -> Ray:
+    """The cluster at ``settings.address`` by its dashboard's account; DOWN with the reason where that gives none."""
+    return asyncio.run(_ask(settings))
+
+
+def other_version(settings: RaySettings, ray: Ray, version: str) -> str:
+    """What is wrong with the cluster's version beside the model runtime's; "" where nothing is, or nothing is known."""
+    if not version or ray.version == version:
+        return ""
+    return f"the cluster at {settings.address} runs Ray {ray.version}, the model runtime has {version}"
+
+
+async def _ask(settings: RaySettings) -> Ray:
+    dashboard = Dashboard(settings.dashboard, os.environ.get("RAY_AUTH_TOKEN", ""))
+    down = Ray(state=RayState.DOWN, here=bool(settings.on_this_machine))
+    try:
+        version = await dashboard.version()
+        if not await dashboard.healthy():
+            return replace(down, detail=f"the head of the Ray cluster at {settings.address} does not answer its own dashboard")
+        nodes = await dashboard.nodes()
+    except RayUnavailable as error:
+        return replace(down, detail=str(error))
+    here = bool(nodes) and all(map(is_here, nodes)) if settings.on_this_machine is None else settings.on_this_machine
+    return Ray(state=RayState.UP, version=version, here=here, nodes=nodes)
