@@ -37,6 +37,7 @@ class _Worker(_Part):
 
 class _Raylet(_Part):
     node: str = Field(default="", alias="nodeId")
+    address: str = Field(default="", alias="nodeManagerAddress")  # known before the node's agent says anything
     state: str = "ALIVE"
     total: dict[str, float] = Field(default={}, alias="resourcesTotal")
     workers: list[_Worker] = Field(default=[], alias="coreWorkersStats")
@@ -123,7 +124,7 @@ def _node_of(node: _Node) -> RayNode:
     )
     return RayNode(
         id=raylet.node,
-        address=node.ip,
+        address=node.ip or raylet.address,
         total=total,
         free=Bundle(
             cpus=max(0.0, total.cpus - used["CPU"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from modelium.config import ModelSettings, Settings, load_settings, parse_bytes
 from modelium.errors import ConfigError
-from modelium.values import Runtime, Task
+from modelium.values import RayFacts, RayOptions, Runtime, Task
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "modelium.example.yaml"
 
@@ -85,6 +86,20 @@ def test_every_key_of_the_example_has_words() -> None:
         ("vllm: {kv_concurrency: 0}", ["vllm.kv_concurrency", "greater than or equal to 1", "found 0"]),
         ("vllm: {kv_cache_floor: 1GiB, kv_cache_ceiling: 1MiB}", ["vllm: kv_cache_floor is above kv_cache_ceiling"]),
         ("triton: {mode: remote}", ["triton.mode", "embedded", "external"]),
+        ("ray: {adress: auto}", ["ray.adress: unknown key; did you mean 'address'?"]),
+        ("models: {m: {ray: {max_replica: 2}}}", ["models.m.ray.max_replica: unknown key; did you mean 'max_replicas'?"]),
+        ("models: {m: {ray: {enabled: true}}}", ["models.m.ray.enabled: unknown key; known keys here: cpus_per_replica"]),
+        (
+            'ray: {address: "ray://head:10001"}',
+            ["ray.address: Ray's client protocol", "give the GCS of the cluster, HOST:6379"],
+        ),
+        ("ray: {address: head}", ["ray.address: 'head' is neither auto nor HOST:PORT, like ray-head:6379"]),
+        ('ray: {address: "head:"}', ["ray.address: 'head:' is neither auto nor HOST:PORT"]),
+        ("ray: {object_store_memory: 79MiB}", ["ray.object_store_memory", "greater than or equal to 83886080"]),
+        ("ray: {min_replicas: 3, max_replicas: 2}", ["ray: min_replicas is above max_replicas"]),
+        ("models: {m: {ray: {min_replicas: 3, max_replicas: 2}}}", ["models.m.ray: min_replicas is above max_replicas"]),
+        ("ray: {max_replicas: 0}", ["ray.max_replicas", "greater than or equal to 1", "found 0"]),
+        ("models: {m: {ray: {target_ongoing_requests: 0}}}", ["models.m.ray.target_ongoing_requests", "greater than 0"]),
         ("- a list", ["expected a mapping at the top, found list"]),
         ("gateway: [", ["cannot be read"]),
     ],
@@ -203,3 +218,54 @@ def test_capabilities_join_what_triton_has_with_what_is_allowed() -> None:
     found = frozenset({"python", "vllm"})
     allowed = Settings.model_validate({"vllm": {"enabled": False}}).capabilities(found)
     assert (allowed.backends, allowed.vllm_enabled, allowed.onnx_enabled) == (found, False, True)
+
+
+# -- Ray -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_word_ray_is_off_and_would_be_our_own() -> None:
+    ray = Settings().ray
+    assert (ray.enabled, ray.own, ray.on_this_machine, ray.object_store_memory) == (False, True, None, 128 * 2**20)
+    assert Settings().policies().ray == RayOptions() and not Settings().capabilities(frozenset()).ray_enabled
+
+
+@pytest.mark.parametrize(
+    ("chosen", "dashboard"),
+    [
+        ({"address": "head:6379"}, "http://head:8265"),
+        ({"address": "[::1]:6379"}, "http://[::1]:8265"),
+        ({"address": "head:6379", "dashboard_url": "https://ray.example/x"}, "https://ray.example/x"),
+    ],
+)
+def test_a_cluster_has_its_dashboard_where_ray_puts_it_unless_it_is_said(chosen: dict[str, str], dashboard: str) -> None:
+    ray = Settings.model_validate({"ray": chosen}).ray
+    assert (ray.own, ray.address, ray.dashboard) == (False, chosen["address"], dashboard)
+
+
+@pytest.mark.xfail(strict=True, reason="modelium/config: a URL, and a port that there is not, pass for HOST:PORT")
+@pytest.mark.parametrize("address", ["http://head:6379", "head:99999"])
+def test_what_no_ray_could_be_reached_at_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"ray\.address"):
+        settings_of(tmp_path, f'ray: {{address: "{address}"}}')
+
+
+def test_replicas_of_all_models_and_of_one_reach_the_brain_as_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELIUM__RAY__ENABLED", "true")
+    settings = settings_of(
+        tmp_path,
+        """
+        ray: {min_replicas: 0, max_replicas: 4, cpus_per_replica: 1, gpus_per_replica: 0.5}
+        models: {iris: {ray: {max_replicas: 8, target_ongoing_requests: 3}}, bert: {}}
+        """,
+    )
+    for_all = RayOptions(min_replicas=0, max_replicas=4, cpus_per_replica=1.0, gpus_per_replica=0.5)
+    assert settings.policies().ray == for_all and settings.capabilities(frozenset()).ray_enabled
+    iris, bert = (settings.overrides()[name].ray for name in ("iris", "bert"))
+    assert iris == RayOptions(max_replicas=8, target_ongoing_requests=3.0) and bert == RayOptions()
+    assert iris.over(for_all) == replace(for_all, max_replicas=8, target_ongoing_requests=3.0)
+
+
+def test_what_the_runtimes_ray_lacks_is_known_before_a_load() -> None:
+    facts = RayFacts(missing="there is none", packages=frozenset({"ray"}))
+    known = Settings().capabilities(frozenset({"python"}), ray=facts)
+    assert (known.ray_missing, known.ray_packages) == ("there is none", frozenset({"ray"}))

@@ -61,6 +61,15 @@ def test_shares_of_one_gpu_add_up_to_one() -> None:
     assert not room.fits(asking(HALF))
 
 
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="brain/cluster.py: a node's GPUs are one sum; a share is of one GPU"
+)
+def test_what_is_left_of_several_gpus_is_no_gpu() -> None:
+    room = ClusterRoom(cluster(node("a", gpus=2)))
+    room.take(asking(Bundle(gpus=0.6), count=2))
+    assert not room.fits(asking(Bundle(gpus=0.8)))
+
+
 def test_nothing_is_promised_twice_while_ray_does_not_know_of_it_yet() -> None:
     ray = cluster(node("a", gpus=1))
     assert not ClusterRoom(ray, [served("loading", asking(WHOLE), State.LOADING)]).fits(asking(WHOLE))

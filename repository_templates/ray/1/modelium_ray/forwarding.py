@@ -177,7 +177,7 @@ class HttpForwarder:
 
         body = request.array("REQUEST")
         method, path = text("METHOD", "POST").upper(), text("PATH", "/")
-        if not method.isalpha() or any(c in path for c in "\r\n "):
+        if not (method.isascii() and method.isalpha()) or any(c in path for c in "\r\n "):
             raise Refused(f"METHOD {method!r} and PATH {path!r} make no request")
         return HttpAsk(
             method=method,

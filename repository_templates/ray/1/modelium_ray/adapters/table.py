@@ -38,7 +38,9 @@ class Table:
             try:
                 said = self._estimate([good[number] for number in numbers])
             except (ValueError, TypeError, KeyError) as error:  # of the values: a text where a number belongs, a wrong width
-                said = [BadInput(_first_line(error))] * len(numbers)
+                # Whose value it is, shows when each is asked by itself: they may be of several clients.
+                alone = len(numbers) == 1
+                said = [BadInput(_first_line(error))] if alone else [self.answer([rows[number]])[0] for number in numbers]
             for number, each in zip(numbers, said, strict=True):
                 answers[number] = each
         return answers
