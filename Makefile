@@ -59,7 +59,7 @@ run: setup ## serve models/incoming
 	@$(BIN)/modelium serve
 
 test: setup ## the whole test suite, against the real Triton
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-fast: .venv/.made ## the tests that need no server, in seconds
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 tests/unit $(PYTEST_FLAGS)

@@ -66,19 +66,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     )
     recorder = Recorder()
     runtimes = writable_runtimes()
-    ray = RayService.of(settings, await asyncio.to_thread(_look_for_ray, settings))
-    repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=RayPlace.of(settings.ray))
+    ledger = Ledger.load(triton.state_directory / "ledger.json")
+    ray = RayService.of(settings, await asyncio.to_thread(_look_for_ray, settings), owner=ledger.owner)
+    place = RayPlace.of(settings.ray, ledger.owner)
+    repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=place)
     controller = Controller(
         settings,
         client=client,
         repository=repository,
         devices=Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction),
-        ledger=Ledger.load(triton.state_directory / "ledger.json"),
+        ledger=ledger,
         recorder=recorder,
         backends=lambda: server.backends & runtimes,
         vllm=lambda: server.vllm,
         server_pid=lambda: server.pid,
-        server_mark=lambda: server.mark,
         ray=ray,
     )
     discovery = settings.orchestration.model_discovery

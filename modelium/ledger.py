@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ class _Book:
     """The file as it lies on disk."""
 
     schema: int = SCHEMA
+    owner: str = ""
     pinned: tuple[str, ...] = ()
     revisions: tuple[_Revision, ...] = ()
 
@@ -62,12 +64,15 @@ _BOOK = TypeAdapter(_Book)
 class Ledger:
     """Facts in memory, written by ``save`` when something changed. One owner (the controller), no locks.
 
+    ``owner``: a word by which this Modelium knows its own on a machine, or a cluster, that it shares with others.
+
     ``clock`` gives wall-clock seconds: they have to mean something after a restart.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
+        self.owner = uuid.uuid4().hex[:12]
         self._pinned: set[str] = set()
         self._revisions: dict[tuple[str, str], _Revision] = {}
         self._changed = False
@@ -92,6 +97,8 @@ class Ledger:
                 path.replace(aside)
             _log.warning("%s is broken and set aside as %s: %s", path, aside.name, str(error).splitlines()[0])
             return ledger
+        ledger.owner = book.owner or ledger.owner
+        ledger._changed = not book.owner
         ledger._pinned = set(book.pinned)
         ledger._revisions = {(revision.name, revision.fingerprint): revision for revision in book.revisions}
         return ledger
@@ -138,7 +145,7 @@ class Ledger:
         if not self._changed:
             return True
         self._forget()
-        book = _Book(pinned=tuple(sorted(self._pinned)), revisions=tuple(self._revisions.values()))
+        book = _Book(owner=self.owner, pinned=tuple(sorted(self._pinned)), revisions=tuple(self._revisions.values()))
         try:
             _write(self.path, json.dumps(asdict(book), indent=1))
         except OSError as error:

@@ -137,8 +137,8 @@ VLLM = Signature(
 )
 
 
-# What goes to an application of the user's and comes from it: HTTP, in tensors. STATUS and CONTENT_TYPE are on the first
-# response.
+# What goes to an application of the user's and comes from it: HTTP, in tensors, the head of the answer in each response.
+# LOCATION is where a redirect leads, "" for none: from "/" a path of the application's own.
 SERVE_APP = Signature(
     inputs=(
         _in("REQUEST"),  # the body
@@ -146,7 +146,12 @@ SERVE_APP = Signature(
         _in("METHOD", optional=True),  # POST
         _in("PATH", optional=True),  # below the application, with its query: "/"
     ),
-    outputs=(_out("RESPONSE", "BYTES", 1), _out("STATUS", "INT32", 1), _out("CONTENT_TYPE", "BYTES", 1)),
+    outputs=(
+        _out("RESPONSE", "BYTES", 1),
+        _out("STATUS", "INT32", 1),
+        _out("CONTENT_TYPE", "BYTES", 1),
+        _out("LOCATION", "BYTES", 1),
+    ),
     batches=False,
     decoupled=True,
 )

@@ -26,7 +26,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from modelium.cli import replies
-from modelium.cli.diagnosis import Outcome, ports
+from modelium.cli.checks import Outcome
+from modelium.cli.diagnosis import ports
 from modelium.cli.remote import Refused, Remote, Unreachable, find_key, model_path
 from modelium.cli.terminal import state
 from modelium.config import Settings, load_settings

@@ -188,6 +188,10 @@ def _decide_task(config: ModelConfig, folder: Folder, pipeline_tag: str, overrid
         return finding
     if override.task is Task.TENSORS:
         raise Refused("the task 'tensors' is for ONNX files", f"choose another one in models: {{{name}: {{task: …}}}}")
+    if override.task is Task.SERVE_APP:
+        raise Refused(
+            "the task 'serve-app' is for folders with an application of Ray Serve", "put a serve_app.py into the folder"
+        )
     return TaskFinding(
         task=override.task,
         architecture=finding.architecture,

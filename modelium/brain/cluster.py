@@ -7,12 +7,13 @@ bytes as everywhere. That is not enough, because a replica needs its CPUs, its G
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from modelium.values import Bundle, Device, DeviceKind, ModelView, Ray, RayNode, RayState, Replicas, Runtime, State
+from modelium.values import Bundle, Device, DeviceKind, ModelView, Ray, RayNode, RayState, Replicas, State
 
 HOSTS, GPUS = "ray", "ray:cuda"
+_STAYS = (State.LOADING, State.LOADED)
 _EPSILON = 1e-6  # shares of a GPU are rounded
 
 
@@ -48,67 +49,82 @@ def _gpu_bytes(node: RayNode) -> int:
 class _Left:
     """What a node has left; changed while a plan is made."""
 
-    total: Bundle
     cpus: float
-    gpus: float
+    gpus: list[float]  # of each one
     memory_bytes: int
 
-    def holds(self, bundle: Bundle) -> bool:
-        return (
-            bundle.cpus <= self.cpus + _EPSILON
-            and bundle.gpus <= self.gpus + _EPSILON
-            and bundle.memory_bytes <= self.memory_bytes
+    @classmethod
+    def of(cls, free: Bundle) -> _Left:
+        """Ray tells how much of all GPUs is free; that it has packed them well is believed."""
+        whole = int(free.gpus + _EPSILON)
+        return cls(free.cpus, [1.0] * whole + [free.gpus - whole], free.memory_bytes)
+
+    def beside(self, others: Iterable[Bundle]) -> _Left:
+        """What there will be when these are gone."""
+        gone = tuple(others)
+        if not gone:
+            return _Left(self.cpus, list(self.gpus), self.memory_bytes)
+        return _Left.of(
+            Bundle(
+                cpus=self.cpus + sum(each.cpus for each in gone),
+                gpus=sum(self.gpus) + sum(each.gpus for each in gone),
+                memory_bytes=self.memory_bytes + sum(each.memory_bytes for each in gone),
+            )
         )
 
-    def add(self, bundle: Bundle, sign: int) -> None:
-        self.cpus += sign * bundle.cpus
-        self.gpus += sign * bundle.gpus
-        self.memory_bytes += sign * bundle.memory_bytes
-
-    def may_have_held(self, bundle: Bundle) -> bool:
-        total = self.total
-        return (
-            self.cpus + bundle.cpus <= total.cpus + _EPSILON
-            and self.gpus + bundle.gpus <= total.gpus + _EPSILON
-            and self.memory_bytes + bundle.memory_bytes <= total.memory_bytes
-        )
+    def take(self, bundle: Bundle) -> bool:
+        """False when it has not so much; then nothing is taken."""
+        # A share is of one GPU, several are whole ones. Ray too fills those first that have been shared already.
+        count, share = (round(bundle.gpus), 1.0) if bundle.gpus > 1 else (int(bundle.gpus > 0), bundle.gpus)
+        there = [index for index, left in enumerate(self.gpus) if left + _EPSILON >= share]
+        if bundle.cpus > self.cpus + _EPSILON or bundle.memory_bytes > self.memory_bytes or len(there) < count:
+            return False
+        for index in sorted(there, key=self.gpus.__getitem__)[:count]:
+            self.gpus[index] -= share
+        self.cpus -= bundle.cpus
+        self.memory_bytes -= bundle.memory_bytes
+        return True
 
 
 class ClusterRoom:
-    """What may still be promised on Ray's nodes. Nothing is known of a Ray that is asleep: then everything finds room."""
+    """What may still be promised on Ray's nodes. Nothing is known of a Ray that is asleep: then everything finds room.
 
-    def __init__(self, ray: Ray, models: Iterable[ModelView] = ()) -> None:
-        """``models``: what was promised to those that load, or were loaded since the nodes were asked, is taken away: Ray
-        did not know of it yet."""
-        self._known = bool(ray.nodes)
-        self._left = [_copy(node) for node in ray.nodes]
-        for view in models:
+    Ray's account of its nodes is as old as the last question, Modelium's own promises are not. So of each model of ours that
+    occupies what was promised to it, what Ray does not show yet is taken too (1). What Ray shows of a model that leaves, or
+    that has left since, is on its way back (2).
+    """
+
+    def __init__(self, ray: Ray, models: Collection[ModelView] = ()) -> None:
+        self._nodes = ray.nodes
+        self._left = [_Left.of(node.free) for node in ray.nodes]
+        staying = [view for view in models if view.state in _STAYS]
+        held = {name for node in ray.nodes for name in node.held}
+        self._returning = held.difference(view.name for view in staying)  # 2
+        for view in staying:
             place = view.placement
-            unknown = view.state is State.LOADING or (view.state is State.LOADED and view.loaded_at >= ray.read_at)
-            if unknown and place is not None and place.runtime is Runtime.RAY:
-                self.take(place.replicas)
+            if place is not None and place.replicas is not None:
+                shown = sum(len(node.held.get(view.name, ())) for node in self._nodes)
+                _pack(self._left, _wanted(place.replicas)[shown:])  # 1
 
-    def fits(self, replicas: Replicas | None, *, without: Sequence[Replicas] = ()) -> bool:
-        """Would as many replicas as there have to be find room, if those of ``without`` were gone?"""
-        if replicas is None or not self._known:
+    def fits(self, replicas: Replicas | None) -> bool:
+        """Would as many replicas as there have to be find room now?"""
+        return replicas is None or not self._nodes or _pack([each.beside(()) for each in self._left], _wanted(replicas))
+
+    def would_fit(self, replicas: Replicas | None, without: Iterable[str]) -> bool:
+        """And when what leaves has left, and the models of ``without`` too?"""
+        if replicas is None or not self._nodes:
             return True
-        left = [_Left(each.total, each.cpus, each.gpus, each.memory_bytes) for each in self._left]
-        for gone in without:
-            for bundle in _wanted(gone):
-                home = next((each for each in left if each.may_have_held(bundle)), None)
-                if home is not None:
-                    home.add(bundle, 1)
-        return _pack(left, replicas)
+        gone = self._returning.union(without)
+        left = [
+            there.beside(bundle for name in gone for bundle in node.held.get(name, ()))
+            for there, node in zip(self._left, self._nodes, strict=True)
+        ]
+        return _pack(left, _wanted(replicas))
 
     def take(self, replicas: Replicas | None) -> None:
         """Promise it."""
-        if replicas is not None and self._known:
-            _pack(self._left, replicas)
-
-    def ever_fits(self, replicas: Replicas) -> bool:
-        """Would they find room if nothing else ran there?"""
-        empty = [_Left(each.total, each.total.cpus, each.total.gpus, each.total.memory_bytes) for each in self._left]
-        return not self._known or _pack(empty, replicas)
+        if replicas is not None and self._nodes:
+            _pack(self._left, _wanted(replicas))
 
     def describe(self, replicas: Replicas) -> str:
         """What is asked, in words: ``2 × (1 CPU, 0.5 GPU)``."""
@@ -119,19 +135,12 @@ class ClusterRoom:
         return f"{count} × ({words})" if count > 1 else words
 
 
-def _copy(node: RayNode) -> _Left:
-    return _Left(node.total, node.free.cpus, node.free.gpus, node.free.memory_bytes)
-
-
 def _wanted(replicas: Replicas) -> list[Bundle]:
-    return [bundle for _ in range(max(1, replicas.minimum)) for bundle in replicas.bundles]
+    """The largest first."""
+    all_of_them = [bundle for _ in range(max(1, replicas.minimum)) for bundle in replicas.bundles]
+    return sorted(all_of_them, key=lambda b: (-b.gpus, -b.memory_bytes, -b.cpus))
 
 
-def _pack(left: list[_Left], replicas: Replicas) -> bool:
-    """First fit, the largest first; what was placed before it failed stays taken, so a failure is final for this plan."""
-    for bundle in sorted(_wanted(replicas), key=lambda b: (-b.gpus, -b.memory_bytes, -b.cpus)):
-        home = next((each for each in left if each.holds(bundle)), None)
-        if home is None:
-            return False
-        home.add(bundle, -1)
-    return True
+def _pack(left: list[_Left], wanted: Iterable[Bundle]) -> bool:
+    """First fit. What was placed before one finds no room stays taken."""
+    return all(any(each.take(bundle) for each in left) for bundle in wanted)

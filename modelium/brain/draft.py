@@ -116,15 +116,14 @@ class Draft:
         return self._and_on_nodes(placement, chosen)
 
     def _and_on_nodes(self, placement: Placement, chosen: list[ModelView]) -> list[ModelView] | None:
-        gone = [v.placement.replicas for v in chosen if v.placement is not None and v.placement.replicas is not None]
         candidates = iter(self.evictable(placement.device_id, chosen) if placement.replicas is not None else ())
-        while not self._cluster.fits(placement.replicas, without=gone):
+        leaving = self._leaving.union(view.name for view in chosen)
+        while not self._cluster.would_fit(placement.replicas, without=leaving):
             victim = next(candidates, None)
             if victim is None:
                 return None
-            if victim.placement is not None and victim.placement.replicas is not None:
-                chosen.append(victim)
-                gone.append(victim.placement.replicas)
+            chosen.append(victim)
+            leaving.add(victim.name)
         return chosen
 
     def _act(self, decision: Decision) -> None:

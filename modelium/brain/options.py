@@ -1,15 +1,42 @@
-"""The placements worth trying: a model and the runtime chosen for it enter, placements that could hold it leave, best first."""
+"""What to serve a model with, and the placements worth trying: a model enters, placements that could hold it leave, best
+first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from modelium.brain.placement import Room, places_here
 from modelium.brain.ray_placement import places_on_ray
-from modelium.brain.runtime import RuntimeChoice
-from modelium.values import ModelOverride, ModelProfile, ModelView, Placement, Policies, Ray, Runtime
+from modelium.brain.runtime import RuntimeChoice, choose_ray, choose_runtime
+from modelium.values import Capabilities, ModelOverride, ModelProfile, ModelView, Placement, Policies, Ray, Runtime
 
 _NO_RAY = Ray()
+_LARGER = "larger than any device of this machine"
+
+
+def choose(
+    view: ModelView,
+    profile: ModelProfile,
+    rooms: Collection[Room],
+    override: ModelOverride,
+    capabilities: Capabilities,
+    policies: Policies,
+    ray: Ray,
+) -> tuple[RuntimeChoice, list[Placement]]:
+    """The runtime, and where it could serve the model if nothing else were loaded.
+
+    What is too large for every device that its runtime may use goes to Ray, where that is a cluster that has more (a runtime
+    chosen by hand stays).
+    """
+    choice = choose_runtime(profile, capabilities, override)
+    if choice.runtime is None:
+        return choice, []
+    found = options(view, profile, choice, rooms, override, policies, ray)
+    if not found and override.runtime is None and not ray.here:
+        elsewhere = choose_ray(profile, capabilities, _LARGER)
+        if elsewhere is not None:
+            choice, found = elsewhere, options(view, profile, elsewhere, rooms, override, policies, ray)
+    return choice, [placement for _, placement in found]
 
 
 def options(

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from modelium.brain import eviction, starts
 from modelium.brain.draft import Draft, where
 from modelium.brain.engine_placement import shrink, smallest
-from modelium.brain.options import options
+from modelium.brain.options import choose
 from modelium.brain.plan_words import too_big, who_holds
-from modelium.brain.runtime import RuntimeChoice, choose_ray, choose_runtime
 from modelium.brain.words import human_bytes
 from modelium.values import (
     Decision,
@@ -117,16 +116,11 @@ class _Planner:
         if profile is None:
             return
         override = self.observed.overrides.get(view.name, _NO_OVERRIDE)
-        choice = choose_runtime(profile, self.observed.capabilities, override)
+        capabilities, policies, ray = self.observed.capabilities, self.observed.policies, self.observed.fleet.ray
+        choice, usable = choose(view, profile, self.draft.rooms.values(), override, capabilities, policies, ray)
         if choice.runtime is None:  # 1
             self.draft.decide(view, Verb.REFUSE, choice.rule, choice.reason)
             return
-        usable = self._options(view, profile, choice, override)
-        ray = self.observed.fleet.ray
-        if not usable and override.runtime is None and not ray.here:  # 2
-            elsewhere = choose_ray(profile, self.observed.capabilities, "larger than any device of this machine")
-            if elsewhere is not None:
-                choice, usable = elsewhere, self._options(view, profile, elsewhere, override)
         rays = choice.runtime is Runtime.RAY
         if rays and ray.state is RayState.DOWN:  # 1
             self.draft.decide(view, Verb.WAIT, "plan.1", f"Ray is down: {ray.detail}; it is loaded when Ray is back")
@@ -217,13 +211,6 @@ class _Planner:
         after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
         draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
         return True
-
-    def _options(
-        self, view: ModelView, profile: ModelProfile, choice: RuntimeChoice, override: ModelOverride
-    ) -> list[Placement]:
-        observed, rooms = self.observed, self.draft.rooms.values()
-        found = options(view, profile, choice, rooms, override, observed.policies, observed.fleet.ray)
-        return [placement for _, placement in found]
 
     def _free(self, placement: Placement) -> int:
         return max(0, min(room.free for room in self.draft.rooms_for(placement)))

@@ -9,6 +9,7 @@ from modelium.brain import eviction
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.options import options
 from modelium.brain.placement import Room
+from modelium.brain.ray_support import RayWay, way_of
 from modelium.brain.runtime import RuntimeChoice
 from modelium.brain.words import human_bytes
 from modelium.values import Demand, ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
@@ -38,13 +39,23 @@ def too_big(
         own = [room.device for room in rooms.values() if not room.device.cluster]
         refused = why_too_big(profile, own, override, observed.policies)
         if refused is not None:
-            return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}"
+            remedy = _or_ray(observed, profile)
+            return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}{remedy}"
     roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
     sizes = []
     for room, placement in options(view, profile, choice, roomy, override, observed.policies, ray):
         budget = human_bytes(rooms[room.device.id].device.budget_bytes)
         sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
-    return f"too big for this machine: needs {', '.join(sizes)}; raise devices.host_memory or free a larger device"
+    remedy = f"raise devices.host_memory or free a larger device{_or_ray(observed, profile)}"
+    return f"too big for this machine: needs {', '.join(sizes)}; {remedy}"
+
+
+def _or_ray(observed: Observed, profile: ModelProfile) -> str:
+    """The last remedy: the devices of others."""
+    capabilities = observed.capabilities
+    if capabilities.ray_enabled or not isinstance(way_of(profile, capabilities), RayWay):
+        return ""
+    return "; or let a Ray cluster serve it (ray: {enabled: true, address: HOST:6379})"
 
 
 def who_holds(observed: Observed, placement: Placement) -> str:

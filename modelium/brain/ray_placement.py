@@ -56,7 +56,8 @@ def places_on_ray(
     3. An engine that is too large for one GPU takes several of one node, and of several nodes if it must (a pipeline).
     4. What it takes is what all replicas take that there may be: Ray starts them without asking anybody.
     """
-    chosen = override.ray.over(policies.ray)
+    # An application says itself how many of it there are.
+    chosen = RayOptions() if profile.app is not None else override.ray.over(policies.ray)
     if ray.here:  # 1
         found = places_here(view, profile, Runtime.RAY, rooms, override, policies, engine=engine)
         return [(room, _here(placement, chosen, view)) for room, placement in found]
@@ -91,7 +92,7 @@ def _model_there(
         sizes = [node.gpu_bytes for node in ray.nodes if node.gpu_bytes >= need]
         if not sizes:
             return None
-        bundle = Bundle(cpus=cpus, gpus=_share(need, max(sizes), chosen))
+        bundle = Bundle(cpus=cpus, gpus=_share(need, min(sizes), chosen))
     else:
         if not any(node.total.memory_bytes >= need for node in ray.nodes):
             return None

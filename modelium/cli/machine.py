@@ -14,7 +14,7 @@ from modelium.config import RaySettings, Settings
 from modelium.devices import Devices
 from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
-from modelium.ray.joined import is_here
+from modelium.ray.joined import offers, runs_here
 from modelium.values import Device, DeviceKind, Fleet, Ray, RayState
 
 
@@ -77,5 +77,5 @@ async def _ask(settings: RaySettings) -> Ray:
         nodes = await dashboard.nodes()
     except RayUnavailable as error:
         return replace(down, detail=str(error))
-    here = bool(nodes) and all(map(is_here, nodes)) if settings.on_this_machine is None else settings.on_this_machine
-    return Ray(state=RayState.UP, version=version, here=here, nodes=nodes)
+    here = runs_here(nodes) if settings.on_this_machine is None else settings.on_this_machine
+    return Ray(state=RayState.UP, version=version, here=here, nodes=tuple(filter(offers, nodes)))

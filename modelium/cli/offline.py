@@ -12,9 +12,9 @@ from modelium import repository
 from modelium.analyzers import analyze
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.memory import Estimate, estimate
-from modelium.brain.options import options
+from modelium.brain.options import choose
 from modelium.brain.placement import Room, rooms_of
-from modelium.brain.runtime import RuntimeChoice, choose_ray, choose_runtime
+from modelium.brain.runtime import RuntimeChoice
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.abilities import likely_capabilities
@@ -160,33 +160,25 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
 def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, gpus: Sequence[int]) -> Inspection:
     """As a plan does (``brain.plan``, rules 1 and 2); a Ray cluster is only asked where the model may go there."""
     fleet = fleet_of(settings, gpus)
-    capabilities = likely_capabilities(settings, fleet)
-    choice = choose_runtime(profile, capabilities, override)
+    choice, places = _choose(profile, settings, override, fleet)
+    if choice.runtime is Runtime.RAY or (choice.runtime is not None and not places):
+        fleet = with_cluster(fleet, settings)
+        choice, places = _choose(profile, settings, override, fleet)
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
-    rays = choice.runtime is Runtime.RAY
-    if rays:
-        fleet = with_cluster(fleet, settings)
-    places = _places(profile, choice, fleet, override, settings)
-    if not places and not rays and override.runtime is None:
-        there = with_cluster(fleet, settings)
-        elsewhere = choose_ray(profile, capabilities, "larger than any device of this machine") if not there.ray.here else None
-        if elsewhere is not None:
-            fleet, choice = there, elsewhere
-            places = _places(profile, choice, fleet, override, settings)
     if choice.runtime is Runtime.RAY and fleet.ray.state is RayState.DOWN:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason=f"Ray is down: {fleet.ray.detail}")
     if not places:
         return _too_big(profile, choice, fleet, override, settings)
-    return _placed(profile, choice, *places[0], settings)
+    return _placed(profile, choice, rooms_of(fleet.devices, ())[places[0].device_id], places[0], settings)
 
 
-def _places(
-    profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
-) -> list[tuple[Room, Placement]]:
+def _choose(
+    profile: ModelProfile, settings: Settings, override: ModelOverride, fleet: Fleet
+) -> tuple[RuntimeChoice, list[Placement]]:
     view = ModelView(name=profile.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
-    rooms = rooms_of(fleet.devices, ())
-    return options(view, profile, choice, rooms.values(), override, settings.policies(), fleet.ray)
+    rooms, capabilities = rooms_of(fleet.devices, ()), likely_capabilities(settings, fleet)
+    return choose(view, profile, rooms.values(), override, capabilities, settings.policies(), fleet.ray)
 
 
 def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement: Placement, settings: Settings) -> Inspection:

@@ -48,7 +48,7 @@ def ray_address(value: object) -> object:
     if value.startswith("ray://"):
         raise ValueError("Ray's client protocol (ray://) cannot carry Ray Serve: give the GCS of the cluster, HOST:6379")
     host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit()):
+    if not (colon and host and "/" not in host and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"{value!r} is neither auto nor HOST:PORT, like ray-head:6379")
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from modelium.config.fields import Bytes, OptionalPath, Port, RayAddress, Seconds
 from modelium.values import RayOptions, Runtime, Task
@@ -68,6 +68,13 @@ class RayModelSettings(_Section):
     target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
     cpus_per_replica: Annotated[float, Field(ge=0)] | None = None
     gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _check_share(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError(f"{value:g}: a share of one GPU, or a whole number of them")
+        return value
 
     def options(self) -> RayOptions:
         """As the brain takes them."""

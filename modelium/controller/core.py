@@ -20,7 +20,7 @@ from modelium.config import Settings
 from modelium.controller.background import Background
 from modelium.controller.books import Books
 from modelium.controller.desk import Desk
-from modelium.controller.events import Event, RayDown, ServerDown, Wake
+from modelium.controller.events import Event, RayDown, RayUp, ServerDown, Wake
 from modelium.controller.leases import Lease
 from modelium.controller.loop import Loop
 from modelium.controller.reactions import Reactions
@@ -73,10 +73,8 @@ class Controller:
         backends: Callable[[], frozenset[str]],
         vllm: Callable[[], VllmFacts] = VllmFacts,
         server_pid: Callable[[], int | None] = lambda: None,
-        server_mark: Callable[[], str] = lambda: "",
         ray: RayService | None = None,
     ) -> None:
-        """``server_mark``: what the environment of everything that this Triton starts has (``modelium.guarded``)."""
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._books = Books()
         background = Background()
@@ -95,7 +93,7 @@ class Controller:
                 overrides=settings.overrides(),
                 ray=ray,
                 server_pid=server_pid,
-                server_mark=server_mark,
+                owner=ledger.owner,
                 load_timeout_s=settings.triton.load_timeout_seconds,
                 unload_timeout_s=settings.triton.unload_timeout_seconds,
             ),
@@ -106,7 +104,7 @@ class Controller:
                 repository=repository,
                 devices=devices,
                 server_pid=server_pid,
-                server_mark=server_mark,
+                owner=ledger.owner,
             ),
             devices=devices,
             ledger=ledger,
@@ -148,7 +146,7 @@ class Controller:
         """Models can be deployed on Ray; called each time it comes up."""
         if self._desk.ray.restarts:
             self._desk.recorder.ray_restart()
-        self.post(Wake())
+        self.post(RayUp())
 
     def ray_down(self, detail: str) -> None:
         """Ray is gone, and every replica with it."""

@@ -115,6 +115,11 @@ class ServerDown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RayUp:
+    """Models can be deployed on Ray."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RayDown:
     detail: str
 
@@ -137,5 +142,6 @@ Event = (
     | ServerUp
     | ServerDown
     | RayDown
+    | RayUp
     | Wake
 )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
+from modelium.brain.cluster import ClusterRoom
 from modelium.brain.engine_placement import shrink
-from modelium.brain.options import options
-from modelium.brain.placement import rooms_of
+from modelium.brain.options import choose
+from modelium.brain.placement import Room, rooms_of
 from modelium.brain.runtime import RuntimeChoice, choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
@@ -28,7 +30,6 @@ from modelium.values import (
     ModelOverride,
     ModelProfile,
     Placement,
-    RayState,
     Runtime,
     State,
 )
@@ -55,6 +56,7 @@ class Loads:
         self._take_place(model, placement)
         model.bytes_held = placement.footprint.bytes
         model.loading = model.profile
+        model.ray_outages, model.broke_ray = self._desk.ray.outages, False
         model.generation += 1
         written = (model.profile.fingerprint, entry_basis(placement))
         self._desk.work.load(model.key, model.generation, model.profile, placement, write=model.entry != written, fresh=False)
@@ -64,17 +66,17 @@ class Loads:
         """A newer revision of a model that serves: beside the old one if there is room for both, else after it."""
         profile, place = model.profile, model.placement
         assert profile is not None and place is not None
-        override = self._desk.overrides.get(profile.name, ModelOverride())
-        choice = choose_runtime(profile, self._desk.capabilities(), override)
+        choice = choose_runtime(profile, self._desk.capabilities(), self._override(profile))
         if choice.runtime is None:
             model.revision_error = f"the new revision cannot be served: {choice.reason}"
             return
-        placement = self._place_beside(model, profile, place, choice, override)
+        placement = self._place_beside(model, profile, place)
         if placement is None:
             model.want = Demand.RESTORE
             self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
             return
         model.reloading = True
+        model.ray_outages = self._desk.ray.outages
         model.loading = profile
         placement = replace(placement, reason=place.reason)
         model.next_placement = placement
@@ -83,26 +85,38 @@ class Loads:
         self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False)
         log.info("%s: a new revision is loaded beside the old one", model.key)
 
-    def _place_beside(
-        self, model: Model, profile: ModelProfile, place: Placement, choice: RuntimeChoice, override: ModelOverride
-    ) -> Placement | None:
+    def places(
+        self, model: Model, profile: ModelProfile, rooms: Mapping[str, Room], device: str | None = None
+    ) -> tuple[RuntimeChoice, list[Placement]]:
+        """What would serve this revision, and where; only on ``device``, if that is said."""
+        override, desk = self._override(profile), self._desk
+        view = model.view(time.monotonic(), desk.usage_window_s)
+        there = override if device is None else replace(override, device=device)
+        policies, ray = desk.settings.policies(), desk.fleet().ray
+        return choose(view, profile, rooms.values(), there, desk.capabilities(), policies, ray)
+
+    def _override(self, profile: ModelProfile) -> ModelOverride:
+        return self._desk.overrides.get(profile.name, ModelOverride())
+
+    def _place_beside(self, model: Model, profile: ModelProfile, place: Placement) -> Placement | None:
         """Where a new revision goes while the old one serves: on the same device, if it has room for both.
 
         Never a vllm engine on an accelerator: it starts alone there (``brain.starts``), and that is for the plan to see to.
         """
-        now, window = time.monotonic(), self._desk.usage_window_s
-        fleet = self._desk.fleet()
-        rooms = rooms_of(fleet.devices, (m.view(now, window) for m in self._desk.books.models.values()))
-        policies = self._desk.settings.policies()
-        there = replace(override, device=place.device_id)
-        view = model.view(now, window)
-        for room, placement in options(view, profile, choice, rooms.values(), there, policies, fleet.ray):
+        now, window, fleet = time.monotonic(), self._desk.usage_window_s, self._desk.fleet()
+        views = [m.view(now, window) for m in self._desk.books.models.values()]
+        rooms = rooms_of(fleet.devices, views)
+        choice, places = self.places(model, profile, rooms, place.device_id)
+        for placement in places:
+            room = rooms[placement.device_id]
             if choice.engine and room.device.kind is not DeviceKind.HOST:
                 return None
-            if placement.footprint.bytes <= room.free:
+            if placement.footprint.bytes <= room.free and ClusterRoom(fleet.ray, views).fits(placement.replicas):
                 return placement
             if placement.runtime is Runtime.VLLM:
-                return shrink(profile, placement, [room.device], there, policies, free={room.device.id: room.free})
+                there = replace(self._override(profile), device=place.device_id)
+                free = {room.device.id: room.free}
+                return shrink(profile, placement, [room.device], there, self._desk.settings.policies(), free=free)
         return None
 
     def begin_unload(self, model: Model, rule: str, reason: str) -> None:
@@ -250,7 +264,9 @@ class Loads:
         place = model.placement
         if place is None or place.runtime is not Runtime.RAY:
             return False
-        return isinstance(event.error, RayUnavailable) or self._desk.ray.view().state is not RayState.UP
+        if isinstance(event.error, RayUnavailable):
+            return True
+        return self._desk.ray.outages != model.ray_outages and not model.broke_ray
 
     def _ray_down(self) -> str:
         return f"Ray is down: {self._desk.ray.view().detail}"

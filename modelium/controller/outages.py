@@ -11,16 +11,14 @@ from functools import partial
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
-from modelium.brain.options import options
 from modelium.brain.placement import rooms_of
-from modelium.brain.runtime import choose_runtime
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Checked, Measured, ProcessDied, RayDown, ServerDown, ServerUp
 from modelium.controller.loads import RAY_DOWN, Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
-from modelium.values import Demand, DeviceKind, ModelOverride, Runtime, State
+from modelium.values import Demand, DeviceKind, RayState, Runtime, State
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +126,17 @@ class Outages:
                     model.want = max(model.want, Demand.RESTORE)
 
     def ray_down(self, event: RayDown) -> None:
-        """What Ray served is gone: the processes in front of it are ended, and it is brought back when Ray is."""
+        """What Ray served is gone: the processes in front of it are ended, and it is brought back when Ray is.
+
+        The model that was alone in loading may be the cause: that counts as its failure, as it does when Triton dies.
+        """
         log.error("Ray is down: %s", event.detail)
         now = time.monotonic()
+        loading = [m for m in self._desk.books.models.values() if m.state is State.LOADING and _is_rays(m)]
+        if len(loading) == 1:
+            loading[0].broke_ray = True
         for model in self._desk.books.models.values():
-            place = model.placement
-            if place is None or place.runtime is not Runtime.RAY:
+            if not _is_rays(model):
                 continue
             reason = f"Ray is down: {event.detail}"
             if model.state is State.LOADED:
@@ -141,7 +144,7 @@ class Outages:
                 model.entry = None  # written anew, its load is a real one: Triton calls the corpse READY
                 self._loads.begin_unload(model, RAY_DOWN, reason)
                 model.drain_until = now
-            elif model.state is State.LOADING:
+            if model.state is State.LOADING or model.reloading:
                 self._desk.work.end(model.key)  # its load would wait for a Ray that does not answer; it fails now
 
     def _watch_processes(self, model: Model, processes: tuple[Process, ...]) -> None:
@@ -191,17 +194,12 @@ class Outages:
         if model.profile is None or written_from != model.profile.fingerprint:
             model.want = max(model.want, Demand.RESTORE)
             return
-        view = model.view(time.monotonic(), self._desk.usage_window_s)
-        override = self._desk.overrides.get(model.key, ModelOverride())
-        choice = choose_runtime(model.profile, self._desk.capabilities(), override)
-        fleet = self._desk.fleet()
-        rooms = rooms_of(fleet.devices, ())
-        policies = self._desk.settings.policies()
-        if choice.runtime is None:
-            return
-        places = options(view, model.profile, choice, rooms.values(), override, policies, fleet.ray)
-        if places:
-            self._loads.adopt(model, places[0][1])
+        choice, places = self._loads.places(model, model.profile, rooms_of(self._desk.fleet().devices, ()))
+        rays = choice.runtime is Runtime.RAY or not places
+        if rays and self._desk.ray.view().state is RayState.DOWN:  # a cluster that has not answered yet has no places
+            self._desk.books.ready_in_triton[model.key] = written_from
+        elif places:
+            self._loads.adopt(model, places[0])
 
     def server_down(self, event: ServerDown) -> None:
         """Everything it had loaded is gone. What was loaded or loading is brought back when it is up again.
@@ -236,3 +234,7 @@ class Outages:
             if not leaving and not model.removing and model.retry_at is not None:
                 model.want = max(model.want, Demand.RESTORE)
             self._admission.resolve_unload(model)
+
+
+def _is_rays(model: Model) -> bool:
+    return model.placement is not None and model.placement.runtime is Runtime.RAY

@@ -14,6 +14,7 @@ from modelium.controller.events import (
     Measured,
     ProcessDied,
     RayDown,
+    RayUp,
     Scanned,
     ServerDown,
     ServerUp,
@@ -55,6 +56,8 @@ class Reactions:
                 self.outages.take_over_all()
             case ServerDown():
                 self.outages.server_down(event)
+            case RayUp():
+                self.outages.take_over_all()
             case RayDown():
                 self.outages.ray_down(event)
             case Measured():

@@ -36,7 +36,7 @@ class Readings:
         repository: ModelRepository,
         devices: Devices,
         server_pid: Callable[[], int | None],
-        server_mark: Callable[[], str],
+        owner: str,
     ) -> None:
         self._post = post
         self._background = background
@@ -44,7 +44,7 @@ class Readings:
         self._repository = repository
         self._devices = devices
         self._server_pid = server_pid
-        self._server_mark = server_mark
+        self._owner = owner
         self._greeting: asyncio.Task[None] | None = None
 
     def check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
@@ -126,7 +126,7 @@ class Readings:
         )
 
     def _weigh(self, pid: int, places: Mapping[str, Device]) -> _Weighed:
-        processes, replicas = self._devices.processes(pid), self._devices.replicas(self._server_mark())
+        processes, replicas = self._devices.processes(pid), self._devices.replicas(self._owner)
         held = {
             name: self._devices.held_bytes([each.pid for each in (*found, *processes_of(replicas.get(name, ())))], places[name])
             for name, found in processes.items()

@@ -77,6 +77,8 @@ class Model:
     replicas: tuple[Replica, ...] = ()  # Ray's, of this machine: not watched, Ray replaces them
     departing: frozenset[Process] = frozenset()  # of the copy that the last load replaced; Triton drains it
     lost_at: float = float("-inf")  # when Triton was last lost while it loaded this
+    ray_outages: int = 0  # of Ray's, when its load began
+    broke_ray: bool = False  # it was alone in loading when Ray went down
     exit_watches: list[Callable[[], None]] = field(default_factory=list)
     entry: tuple[str, Placement] | None = None  # what the entry on disk was written from: fingerprint and placement
     analyzed_signature: str = ""

@@ -51,7 +51,7 @@ class Work:
         overrides: Mapping[str, ModelOverride],
         ray: RayService,
         server_pid: Callable[[], int | None],
-        server_mark: Callable[[], str],
+        owner: str,
         load_timeout_s: float,
         unload_timeout_s: float,
     ) -> None:
@@ -63,7 +63,7 @@ class Work:
         self._overrides = overrides
         self._ray = ray
         self._server_pid = server_pid
-        self._server_mark = server_mark
+        self._owner = owner
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
         self._analysts = asyncio.Semaphore(2)
@@ -203,7 +203,7 @@ class Work:
         if pid is None:
             return ()
         inside = (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
-        replicas = await asyncio.to_thread(self._devices.replicas, self._server_mark())
+        replicas = await asyncio.to_thread(self._devices.replicas, self._owner)
         return (*inside, *processes_of(replicas.get(key, ())))
 
     async def _unload(

@@ -64,10 +64,10 @@ class Devices:
         """
         return self._map.read(server_pid)
 
-    def replicas(self, mark: str) -> dict[str, tuple[Replica, ...]]:
-        """Model name → its Ray replicas on this machine with all below them. ``mark``: of the Triton whose entries deployed
+    def replicas(self, owner: str) -> dict[str, tuple[Replica, ...]]:
+        """Model name → its Ray replicas on this machine with all below them. ``owner``: whose entries deployed
         them."""
-        return find_replicas(mark)
+        return find_replicas(owner)
 
     def held_bytes(self, pids: Iterable[int], device: Device) -> int:
         """What these processes hold on a device together; 0 also where it cannot be known (then keep the estimate)."""

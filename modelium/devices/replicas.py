@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from modelium.devices.processes import Process, read_command_line, read_row
 
 _COMMAND = "ray::ServeReplica"[:15]
-_TITLE = re.compile(r"ray::ServeReplica:(?P<model>[A-Za-z0-9._-]+)@(?P<mark>[A-Za-z0-9._]+)-\d+:")
+_TITLE = re.compile(r"ray::ServeReplica:(?P<model>[A-Za-z0-9._-]+)@(?P<owner>[A-Za-z0-9_]+)-[\d.]+:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Replica:
     processes: tuple[Process, ...]
 
 
-def find_replicas(mark: str) -> dict[str, tuple[Replica, ...]]:
-    """Model name → its replicas. Nothing for an unknown mark."""
-    if not mark:
+def find_replicas(owner: str) -> dict[str, tuple[Replica, ...]]:
+    """Model name → its replicas. Nothing for an unknown owner."""
+    if not owner:
         return {}
     rows = {}
     children: dict[int, list[int]] = {}
@@ -34,9 +34,10 @@ def find_replicas(mark: str) -> dict[str, tuple[Replica, ...]]:
         if entry.isdigit() and (row := read_row(int(entry))) is not None:
             rows[int(entry)] = row
             children.setdefault(row.parent, []).append(int(entry))
+    models = {pid: model for pid, row in rows.items() if row.command == _COMMAND and (model := _model_of(pid, owner))}
     found: dict[str, list[Replica]] = {}
-    for pid, row in rows.items():
-        if row.command == _COMMAND and (model := _model_of(pid, mark)):
+    for pid, model in models.items():
+        if rows[pid].parent not in models:  # else it was forked, and has that title until it runs something else
             below = [pid]
             for each in below:
                 below += children.get(each, ())
@@ -50,7 +51,7 @@ def processes_of(replicas: Iterable[Replica]) -> tuple[Process, ...]:
     return tuple(process for replica in replicas for process in replica.processes)
 
 
-def _model_of(pid: int, mark: str) -> str:
+def _model_of(pid: int, owner: str) -> str:
     words = read_command_line(pid)
     title = _TITLE.match(words[0]) if words else None
-    return title["model"] if title is not None and title["mark"] == mark else ""
+    return title["model"] if title is not None and title["owner"] == owner else ""

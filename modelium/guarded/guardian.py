@@ -37,9 +37,11 @@ from modelium.guarded.processes import (
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # A process that lost its parent inside the server's tree gets this long: Python's resource tracker cleans up after its
-# dead parent in that time, and the guard of a model that Ray serves deletes it there; an EngineCore without its stub never
-# ends.
-_ORPHAN_GRACE_S = 15.0
+# dead parent in that time; an EngineCore without its stub never ends.
+_ORPHAN_GRACE_S = 5.0
+# One that calls itself so has work to do when its parent has ended: it deletes what that has deployed on Ray.
+_GUARD = "modelium-guard"
+_GUARD_GRACE_S = 35.0
 _ORPHAN_CHECK_S = 1.0
 _KILL_WITHIN_S = 5.0
 # A model that prints on every request must not fill the disk of a server that runs for months.
@@ -184,9 +186,11 @@ class Guardian:
         """Children of ours other than the server have lost their parent; after a while they and theirs are ended."""
         now = time.monotonic()
         orphans = {process for process in _children() if process.pid != self._server and not process.zombie}
-        self._orphans = {process: self._orphans.get(process, now) for process in orphans}
+        since_when = {(process.pid, process.started): since for process, since in self._orphans.items()}
+        self._orphans = {process: since_when.get((process.pid, process.started), now) for process in orphans}
         for process, since in self._orphans.items():
-            if now - since > _ORPHAN_GRACE_S:
+            grace_s = _GUARD_GRACE_S if process.name == _GUARD else _ORPHAN_GRACE_S
+            if now - since > grace_s:
                 doomed = [process, *descendants(process.pid)]
                 mapped = set().union(*(mapped_shared_memory(each.pid) for each in doomed))
                 for each in doomed:

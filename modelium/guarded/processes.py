@@ -27,6 +27,7 @@ class Process:
     session: int
     started: int
     zombie: bool
+    name: str = ""  # as it calls itself now
 
 
 def read_process(pid: int) -> Process | None:
@@ -36,8 +37,15 @@ def read_process(pid: int) -> Process | None:
     except OSError:
         return None
     # "pid (name) state ppid pgrp session …": the name may hold spaces and parentheses, so count from its end.
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return Process(pid=pid, parent=int(fields[1]), session=int(fields[3]), started=int(fields[19]), zombie=fields[0] in "ZX")
+    name, fields = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        started=int(fields[19]),
+        zombie=fields[0] in "ZX",
+        name=name,
+    )
 
 
 def all_processes() -> Iterator[Process]:

@@ -25,14 +25,24 @@ class Server(Protocol):
 
 
 class Supervisor:
-    """One task that starts the server, waits for its end and starts it again, with growing pauses: 1, 2, 4 … 30 s.
+    """One task that starts the server, waits for its end and starts it again, with growing pauses: 1, 2, 4 … 30 s, or up to
+    ``longest_pause_s``.
 
     ``on_up`` is called when the server answers (what ran on it is gone: bringing it back is the controller's), ``on_down``
     with a sentence each time it has ended or could not be started.
     """
 
-    def __init__(self, server: Server, *, on_up: Callable[[], None], on_down: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        on_up: Callable[[], None],
+        on_down: Callable[[str], None],
+        longest_pause_s: float = _LONGEST_PAUSE_S,
+    ) -> None:
         self._server = server
+        self._longest_pause_s = longest_pause_s
+        self._said = ""
         self._on_up = on_up
         self._on_down = on_down
         self.restarts = 0  # starts that succeeded after the first
@@ -49,20 +59,27 @@ class Supervisor:
                 except RuntimeMissing:
                     raise
                 except ModeliumError as error:
-                    _log.error("%s", error)
+                    self._say(str(error))
                     self._on_down(str(error))
                 else:
                     if not first:
                         self.restarts += 1
                     first = False
+                    self._said = ""
                     up_since = loop.time()
                     self._on_up()
                     ended = await self._server.wait()
-                    _log.error("%s", ended)
+                    self._say(str(ended))
                     self._on_down(str(ended))
                     if loop.time() - up_since >= _STEADY_AFTER_S:
                         pause_s = _FIRST_PAUSE_S
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, self._longest_pause_s)
         finally:
             await self._server.stop()
+
+    def _say(self, detail: str) -> None:
+        """Once, however often it is tried again."""
+        if detail != self._said:
+            _log.error("%s", detail)
+        self._said = detail

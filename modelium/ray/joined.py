@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,7 @@ from modelium.ray.connection import Connection, forget_connection, write_connect
 from modelium.ray.dashboard import Dashboard
 from modelium.ray.launch import KILL_AFTER_S, node_command, ray_environment
 from modelium.runtime_env import RuntimeReport, inspect
-from modelium.values import RayNode
+from modelium.values import Bundle, RayNode
 
 _ASK_EVERY_S = 1.0
 _GONE_AFTER = 3  # unanswered questions in a row
@@ -47,6 +48,7 @@ class JoinedRay:
 
     async def start(self) -> None:
         """Raises ``RayUnavailable``: it does not answer, it is of another version, this machine cannot join it."""
+        await self.stop()  # a node that joined what has ended is of no use
         self.dashboard = dashboard = Dashboard(self._settings.dashboard, self._token)
         theirs = await dashboard.version()
         if self._version and theirs != self._version:
@@ -57,6 +59,9 @@ class JoinedRay:
         if not await dashboard.healthy():
             raise RayUnavailable(f"the head of the Ray cluster at {self._settings.address} does not answer its own dashboard")
         self.nodes = await dashboard.nodes()
+        if not self.nodes:
+            raise RayUnavailable(f"the Ray cluster at {self._settings.address} has no nodes yet")
+        self._refuse_a_part(self.nodes)
         if self._runtime is not None and not any(is_here(node) for node in self.nodes):
             report = await asyncio.to_thread(inspect, self._runtime.absolute())
             await self._join(report, dashboard)
@@ -73,8 +78,19 @@ class JoinedRay:
             await asyncio.sleep(_ASK_EVERY_S)
             if self._directory is not None and not self._node.running:
                 return f"this machine is no node of the Ray cluster at {self._settings.address} any more"
-            unanswered = 0 if await self.dashboard.healthy() else unanswered + 1
+            unanswered = 0 if await self.dashboard.healthy() or await self._head_listens() else unanswered + 1
         return f"the Ray cluster at {self._settings.address} does not answer any more"
+
+    async def _head_listens(self) -> bool:
+        """A dashboard may end, or be too busy to answer, beside a head that is well."""
+        host, _, port = self._settings.address.rpartition(":")
+        try:
+            async with asyncio.timeout(_ASK_EVERY_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
 
     async def stop(self) -> None:
         """Leave the cluster; what is deployed there is removed by the entries' own ends."""
@@ -84,8 +100,17 @@ class JoinedRay:
         if directory is not None:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
+    def _refuse_a_part(self, nodes: Sequence[RayNode]) -> None:
+        """This machine's memory is planned by the byte, and a cluster's by what it promises: it cannot be both."""
+        here = [node for node in nodes if is_here(node) and offers(node)]
+        if self._settings.on_this_machine is None and here and any(not is_here(node) and offers(node) for node in nodes):
+            raise RayUnavailable(
+                f"this machine offers {here[0].total.cpus:g} CPUs and {here[0].total.gpus:g} GPUs to the Ray cluster at "
+                f"{self._settings.address}, and Modelium plans with them too: start its node with --num-cpus=0 --num-gpus=0 "
+                "--memory=0; or set ray.on_this_machine to false, and devices.host_memory to what is Triton's alone"
+            )
+
     async def _join(self, report: RuntimeReport, dashboard: Dashboard) -> None:
-        await self.stop()
         self._state.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._node.end_leftovers)
         self._directory = Path(tempfile.mkdtemp(prefix="modelium-ray-", dir="/tmp"))
@@ -116,6 +141,17 @@ class JoinedRay:
             raise RayUnavailable(f"this machine did not become a node of {self._settings.address}; see {log}") from None
         finally:
             waiting.cancel()
+
+
+def offers(node: RayNode) -> bool:
+    """Has it anything for others? A node that a program only uses the cluster from has not."""
+    return node.total != Bundle()
+
+
+def runs_here(nodes: Sequence[RayNode]) -> bool:
+    """Is all that the cluster offers this machine's?"""
+    offered = [node for node in nodes if offers(node)]
+    return bool(offered) and all(map(is_here, offered))
 
 
 def is_here(node: RayNode) -> bool:

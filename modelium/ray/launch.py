@@ -58,6 +58,7 @@ def node_command(report: RuntimeReport, address: str, directory: Path) -> list[s
         f"--address={address}",
         "--num-cpus=0",
         "--num-gpus=0",
+        "--memory=0",
         f"--object-store-memory={80 * 2**20}",
         f"--temp-dir={directory}",
         "--include-log-monitor=false",

@@ -1,4 +1,4 @@
-"""A Ray of Modelium's own: settings enter, a cluster of one node on a loopback address leaves, and nothing stays after it.
+"""A Ray of Modelium's own: settings enter, a cluster of one node at a loopback address leaves, and nothing stays after it.
 
 It is a guarded program: Ray's head, under ``ray start --block``, which ends with any of its parts. Whoever uses it needs a
 token that changes with every start and lies in a file of this user's.

@@ -6,18 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from modelium.config import Settings
 from modelium.errors import ModeliumError, RayUnavailable
 from modelium.guarded.supervisor import Supervisor
-from modelium.ray.joined import JoinedRay, is_here
+from modelium.ray.joined import JoinedRay, offers, runs_here
 from modelium.ray.own import OwnRay
-from modelium.values import Ray, RayFacts, RayNode, RayState
+from modelium.values import Bundle, Ray, RayFacts, RayNode, RayState
 
 log = logging.getLogger(__name__)
+
+_TRY_AGAIN_S = 30.0
+_ASK_AGAIN_S = 2.0  # what others start is only asked for
 
 ELSEWHERE = (
     "ray.address is auto, and Triton runs elsewhere, where Modelium can start nothing: name a cluster that Triton's machine "
@@ -35,26 +37,28 @@ class RayService:
         *,
         read_every_s: float = 10.0,
         on_this_machine: bool | None = None,
+        owner: str = "",
     ) -> None:
         """``cluster`` None: Ray is not used. ``facts``: of the model runtime's Ray. ``on_this_machine``: it is, or is not,
-        whatever its nodes' addresses look like."""
+        whatever its nodes' addresses look like. ``owner``: the word in the names of what our entries deploy."""
         self._cluster = cluster
         self._on_this_machine = on_this_machine
         self._read_every_s = read_every_s
+        self._owner = owner
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, when Ray came, went, or could not be started
         self.facts = facts
-        self.starts = 0
+        self.starts = self.outages = 0
         match cluster:
             case None:
-                self._view = Ray()
+                self._view = Ray(detail=facts.missing)
             case OwnRay():
                 self._view = Ray(state=RayState.ASLEEP, version=facts.version)
             case JoinedRay():
                 self._view = Ray(state=RayState.DOWN, detail="it has not answered yet", here=bool(on_this_machine))
 
     @classmethod
-    def of(cls, settings: Settings, facts: RayFacts) -> RayService:
+    def of(cls, settings: Settings, facts: RayFacts, *, owner: str = "") -> RayService:
         """The one that the configuration asks for."""
         triton, chosen = settings.triton, settings.ray
         cluster: OwnRay | JoinedRay | None = None
@@ -69,6 +73,7 @@ class RayService:
             facts,
             read_every_s=settings.orchestration.policies.check_interval_seconds,
             on_this_machine=chosen.on_this_machine,
+            owner=owner,
         )
 
     @property
@@ -83,7 +88,7 @@ class RayService:
     async def ready(self, *, timeout_s: float) -> None:
         """Return when models can be deployed; a Ray of our own is started for that. Raises ``RayUnavailable``."""
         if self._cluster is None:
-            raise RayUnavailable("Ray is not enabled (ray.enabled)")
+            raise RayUnavailable(self.facts.missing or "Ray is not enabled (ray.enabled)")
         self._wanted.set()
         news = self._news
         try:
@@ -112,12 +117,22 @@ class RayService:
             on_up()
 
         def down(detail: str) -> None:
+            if self._view.state is RayState.DOWN and self._view.detail == detail:
+                return  # it was tried again
+            self.outages += 1
             self._become(replace(self._view, state=RayState.DOWN, detail=detail, nodes=()))
             on_down(detail)
 
+        pause_s = _ASK_AGAIN_S if isinstance(cluster, JoinedRay) else _TRY_AGAIN_S
         reading = asyncio.create_task(self._read_regularly(cluster), name="read Ray's nodes")
         try:
-            await Supervisor(cluster, on_up=up, on_down=down).run()
+            while True:
+                try:
+                    await Supervisor(cluster, on_up=up, on_down=down, longest_pause_s=pause_s).run()
+                except Exception as error:  # trouble with Ray is the trouble of its models, not of the others
+                    log.exception("Ray could not be kept up")
+                    down(str(error) or type(error).__name__)
+                    await asyncio.sleep(_TRY_AGAIN_S)
         finally:
             reading.cancel()
 
@@ -126,17 +141,25 @@ class RayService:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def _seen(self, nodes: Sequence[RayNode], at: float | None = None) -> Ray:
-        here = all(is_here(node) for node in nodes) if self._on_this_machine is None else self._on_this_machine
-        read_at = time.monotonic() if at is None else at
-        return Ray(state=RayState.UP, version=self.facts.version, here=here, nodes=tuple(nodes), read_at=read_at)
+    def _seen(self, nodes: Sequence[RayNode]) -> Ray:
+        here = runs_here(nodes) if self._on_this_machine is None else self._on_this_machine
+        there = tuple(replace(node, held=self._of_ours(node.held)) for node in nodes if offers(node))
+        return Ray(state=RayState.UP, version=self.facts.version, here=here, nodes=there)
+
+    def _of_ours(self, held: Mapping[str, tuple[Bundle, ...]]) -> Mapping[str, tuple[Bundle, ...]]:
+        """By model: what our entries deploy is called ``MODEL@OWNER-…``. There may be two of one, a revision beside another."""
+        found: dict[str, tuple[Bundle, ...]] = {}
+        for application, bundles in held.items():
+            model, _, deployer = application.partition("@")
+            if deployer.startswith(f"{self._owner}-"):
+                found[model] = (*found.get(model, ()), *bundles)
+        return found
 
     async def _read_regularly(self, cluster: OwnRay | JoinedRay) -> None:
         while True:
             await asyncio.sleep(self._read_every_s)
             if self._view.state is RayState.UP and cluster.dashboard is not None:
-                asked = time.monotonic()
                 with contextlib.suppress(ModeliumError):  # its end is noticed elsewhere; a missed reading is the next one's
                     nodes = await cluster.dashboard.nodes()
                     if self._view.state is RayState.UP:
-                        self._view = self._seen(nodes, asked)
+                        self._view = self._seen(nodes)

@@ -186,8 +186,7 @@ def _parameters(
                 profile,
                 placement,
                 model_path=model_path,
-                address=ray.address,
-                dashboard=ray.dashboard,
+                place=ray,
                 task_parameters=_task_parameters(profile, model_path, override),
                 seen_by_triton=lambda _: model_path,
             )

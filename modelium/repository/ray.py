@@ -25,15 +25,19 @@ _EVERYTHING = Capabilities(backends=frozenset({"vllm", "python", "ray"}), ray_en
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayPlace:
-    """Which Ray entries are deployed on: ``auto`` or the address of a cluster's GCS, and that cluster's dashboard."""
+    """Which Ray entries are deployed on: ``auto`` or the address of a cluster's GCS, and that cluster's dashboard.
+    ``owner``: by which what they deploy is recognised there (``Ledger.owner``)."""
 
     address: str = "auto"
     dashboard: str = ""
+    owner: str = ""
 
     @classmethod
-    def of(cls, settings: RaySettings) -> RayPlace:
+    def of(cls, settings: RaySettings, owner: str = "") -> RayPlace:
         """The one that the configuration names."""
-        return cls() if settings.own else cls(address=settings.address, dashboard=settings.dashboard)
+        if settings.own:
+            return cls(owner=owner)
+        return cls(address=settings.address, dashboard=settings.dashboard, owner=owner)
 
 
 def entry_way(profile: ModelProfile, placement: Placement) -> RayWay:
@@ -51,8 +55,7 @@ def ray_parameters(
     placement: Placement,
     *,
     model_path: str,
-    address: str,
-    dashboard: str,
+    place: RayPlace,
     task_parameters: dict[str, str],
     seen_by_triton: Callable[[Path], str],
 ) -> dict[str, str]:
@@ -63,8 +66,9 @@ def ray_parameters(
     way = entry_way(profile, placement)
     parameters = {
         "way": way.value,
-        "ray_address": address,
-        "ray_dashboard": dashboard,
+        "ray_address": place.address,
+        "ray_dashboard": place.dashboard,
+        "owner": place.owner,
         "replicas": json.dumps(
             {
                 "min": replicas.minimum,

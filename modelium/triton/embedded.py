@@ -67,11 +67,6 @@ class EmbeddedServer:
         """tritonserver's own, while it runs."""
         return self._program.pid
 
-    @property
-    def mark(self) -> str:
-        """Of this run, in the environment of everything that it starts."""
-        return self._program.mark
-
     async def start(self) -> None:
         """Start; return when all three ports answer. Both errors say what happened and what to do.
 

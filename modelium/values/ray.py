@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -30,12 +31,14 @@ class RayNode:
 
     ``free`` is what Ray has promised to nobody, ``used_bytes`` what is really taken of its memory. ``gpu_bytes`` is the
     memory of its smallest GPU (0: it has none, or does not say), ``gpu_used_bytes`` what is taken of all of them together.
+    ``held``: what our own models have here, by their names: each actor, each bundle of a placement group.
     """
 
     id: str
     address: str
     total: Bundle
     free: Bundle
+    held: Mapping[str, tuple[Bundle, ...]] = field(default_factory=dict)
     used_bytes: int = 0
     gpu_bytes: int = 0
     gpu_used_bytes: int = 0
@@ -46,7 +49,6 @@ class Ray:
     """Ray as the controller knows it.
 
     ``here``: all of it runs on this machine, whose memory is counted once, as the machine's. ``detail``: why it is down.
-    ``read_at``: when the nodes were asked, on the controller's clock.
     """
 
     state: RayState = RayState.OFF
@@ -54,7 +56,6 @@ class Ray:
     version: str = ""
     here: bool = True
     nodes: tuple[RayNode, ...] = ()
-    read_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +85,13 @@ class RayOptions:
     gpus_per_replica: float | None = None
 
     def over(self, others: RayOptions) -> RayOptions:
-        """These, and what ``others`` say where nothing is said here."""
+        """These, and what ``others`` say where nothing is said here; one that contradicts these gives way."""
         said = {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
-        return replace(others, **said)
+        both = replace(others, **said)
+        least, most = both.min_replicas, both.max_replicas
+        if least is None or most is None or least <= most:
+            return both
+        return replace(both, min_replicas=most) if self.min_replicas is None else replace(both, max_replicas=least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.grafana import Color, Dashboard, Limit, Query, Row, Unit
 from dashboards.panels import stat, table, time_series
-from dashboards.queries import KNOWN, YES_NO, how_many, per_second, quantiles
+from dashboards.queries import KNOWN, YES_NO, YES_NO_UNUSED, how_many, per_second, quantiles
 
 _NOW = Row(
     title="Now",
@@ -14,7 +14,7 @@ _NOW = Row(
             "Whether Modelium answers its scrape. Alert: ModeliumDown.",
             Unit.COUNT,
             Query(expr='min(up{job="modelium"})'),
-            width=3,
+            width=2,
             words=YES_NO,
         ),
         stat(
@@ -22,8 +22,16 @@ _NOW = Row(
             "Whether Modelium reaches Triton. Alert: TritonDown.",
             Unit.COUNT,
             Query(expr="min(modelium_triton_up)"),
-            width=3,
+            width=2,
             words=YES_NO,
+        ),
+        stat(
+            "Ray",
+            "Whether Ray answers, where one is used. Alert: RayDown.",
+            Unit.COUNT,
+            Query(expr="min(modelium_ray_up) or vector(2)"),
+            width=2,
+            words=YES_NO_UNUSED,
         ),
         stat(
             "Models loaded",

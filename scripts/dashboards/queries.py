@@ -24,6 +24,7 @@ _COLORS = {
 STATES = {number: (state.value, _COLORS[state]) for number, state in enumerate(State, start=1)}
 KNOWN = 'model=~".+"'  # without the requests whose name no model has
 YES_NO = {1: ("up", Color.GREEN), 0: ("DOWN", Color.RED)}
+YES_NO_UNUSED = YES_NO | {2: ("not used", Color.GREY)}
 
 
 def per_second(metric: str, *by: str, where: str = "") -> str:

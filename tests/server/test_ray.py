@@ -29,7 +29,8 @@ from tests.server.test_readme import commands
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-TABLES = ("forest", "boosted", "leaves", "iris")
+TABLES = ("forest", "iris")
+RIVALS = ("boosted", "leaves")  # one of them has room
 ALLOWED = {"allow_custom_code": True}
 PATIENT = {"X-Request-Timeout": "240"}
 MODELS = {
@@ -38,23 +39,20 @@ MODELS = {
     "mini": {"runtime": "ray"},
     "twins": {"ray": {"min_replicas": 2}},
     LLAMA: {"runtime": "ray"},
-    # Two that have room for one another never.
-    "first": {"memory": "9GiB"},
-    "second": {"memory": "9GiB"},
+    **{name: {"memory": "9GiB"} for name in RIVALS},
 }
 
 
 @pytest.fixture(scope="module")
 def ray_models() -> Path:
-    return ensure_models(names=[*TABLES, "reranker", "painter", "minilm"])
+    return ensure_models(names=[*TABLES, *RIVALS, "reranker", "painter", "minilm"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, language_models: Path) -> AsyncIterator[System]:
     directory = tmp_path_factory.mktemp("ray")
-    folders = {name: ray_models / name for name in (*TABLES, "reranker", "painter")}
-    folders |= {"mini": minilm(), LLAMA: language_models / LLAMA}
-    folders |= dict.fromkeys(("twins", "first", "second"), ray_models / "boosted")
+    folders = {name: ray_models / name for name in (*TABLES, *RIVALS, "reranker", "painter")}
+    folders |= {"mini": minilm(), LLAMA: language_models / LLAMA, "twins": ray_models / "boosted"}
     settings = {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 1.0}}
     async with system(
         directory, ray={"enabled": True}, devices={"host_memory": "12GiB"}, orchestration=settings, models=MODELS
@@ -101,14 +99,19 @@ async def held(modelium: System) -> AsyncIterator[Any]:
 async def test_a_model_of_rows_and_columns_answers_as_its_own_library(
     modelium: System, held: Any, ray_models: Path, name: str
 ) -> None:
-    seen = await held(name)
+    await held(name)
+    await _answers_as_its_library(modelium, ray_models, name)
+
+
+async def _answers_as_its_library(modelium: System, ray_models: Path, name: str) -> None:
     told = reference(ray_models, name)
-    assert (seen["profile"]["task"], seen["placement"]["runtime"]) == (told["task"], "ray")
     for case in told["cases"]:
         body = {"inputs": case["inputs"]["ROWS"], "parameters": case["parameters"]}
-        status, answer = await modelium.post(f"/predict/{name}", body)
+        status, answer = await modelium.post(f"/predict/{name}", body, headers=PATIENT)
         assert status == 200, answer
         assert _close(answer, case["answer"]), (answer, case["answer"])
+    seen = await modelium.get(f"/models/{name}")
+    assert (seen["profile"]["task"], seen["placement"]["runtime"]) == (told["task"], "ray")
 
 
 async def test_a_wrong_row_is_refused_with_its_place(modelium: System, held: Any) -> None:
@@ -280,18 +283,15 @@ async def test_a_language_model_on_ray_writes_what_transformers_writes(modelium:
 # -- like every other model ----------------------------------------------------------------------------------------------
 
 
-async def test_one_is_evicted_for_another_and_comes_back(modelium: System) -> None:
-    row = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
-    for _ in range(2):
-        for name, other in (("first", "second"), ("second", "first")):
-            status, answer = await modelium.post(f"/predict/{name}", row, headers=PATIENT)
-            assert (status, answer) == (200, ["0"])
-            gone = (await modelium.get(f"/models/{other}"))["decisions"]
-            evicted = [one for one in gone if one["verb"] == "unload"]
-            assert not evicted or (evicted[0]["rule"] == "evict.5" and f"{name} needs" in evicted[0]["reason"])
-    seen = await modelium.get("/models/first")
-    assert seen["loads"] == 2
-    assert (await modelium.post("/models/second/unload"))[0] == 200
+async def test_one_is_evicted_for_another_and_comes_back(modelium: System, ray_models: Path) -> None:
+    first, second = RIVALS
+    for name, other in ((first, second), (second, first), (first, second)):
+        await _answers_as_its_library(modelium, ray_models, name)
+        gone = (await modelium.get(f"/models/{other}"))["decisions"]
+        evicted = [one for one in gone if one["verb"] == "unload"]
+        assert not evicted or (evicted[0]["rule"] == "evict.5" and f"{name} needs" in evicted[0]["reason"])
+    assert (await modelium.get(f"/models/{first}"))["loads"] == 2
+    assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
     assert 'modelium_evictions_total{rule="evict.5"}' in await modelium.metrics()
 
 

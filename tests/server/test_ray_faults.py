@@ -40,7 +40,7 @@ SETOSA = (200, ["setosa"])
 SETTINGS: Any = {
     "devices": {"host_memory": "12GiB"},
     "orchestration": {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 3600}},
-    "models": {"greeter": {"allow_custom_code": True}},
+    "models": {"greeter": {"allow_custom_code": True}, "broken": {"allow_custom_code": True}},
 }
 
 
@@ -70,8 +70,8 @@ async def _load(modelium: System, name: str) -> Any:
 def _replicas(name: str, modelium: System) -> list[int]:
     """The processes of a model's replicas, each one's first."""
     devices = Devices(host_memory=None, gpu_memory_fraction=0.9)
-    mark = modelium.running.server.mark
-    return [replica.processes[0].pid for replica in devices.replicas(mark).get(name, ())]
+    owner = json.loads((modelium.repository.parent / "state" / "ledger.json").read_text())["owner"]
+    return [replica.processes[0].pid for replica in devices.replicas(owner).get(name, ())]
 
 
 def _ray_pid(state: Path, program: str) -> int:
@@ -160,12 +160,15 @@ async def test_the_process_in_triton_dies_and_its_application_goes_with_it(model
         await asyncio.sleep(0.1)
 
 
-async def test_a_broken_application_is_quarantined_with_its_cause_and_hurts_nobody(modelium: System, iris: Path) -> None:
-    broken = modelium.incoming / "broken"
+async def test_a_broken_application_fails_with_its_cause_and_hurts_nobody(modelium: System) -> None:
+    broken = modelium.incoming.parent / "broken"
     broken.mkdir()
     (broken / "serve_app.py").write_text("raise RuntimeError('no such café')\napp = 1\n", encoding="utf-8")
-    seen = await modelium.becomes("broken", "UNSUPPORTED")
-    assert "allow_custom_code: true" in seen["reason"], "it runs nothing that was not allowed"
+    broken.rename(modelium.incoming / "broken")
+    await modelium.becomes("broken", "UNLOADED")
+    status, said = await modelium.post("/models/broken/load", headers=PATIENT)
+    assert status == 503 and "RuntimeError: no such café" in said["error"], said
+    assert (await modelium.get("/models/broken"))["state"] == "FAILED"
     assert await modelium.post("/predict/iris", ROW, headers=PATIENT) == SETOSA
 
 
@@ -233,7 +236,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
     large: Any = {"ray": {"cpus_per_replica": 3}}
     settings: Any = SETTINGS | {
         "models": {"iris": large, "other": large, "greeter": {"allow_custom_code": True}},
-        "orchestration": {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 8.0}},
+        "orchestration": {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 3.0}},
     }
     async with system(directory, ray=chosen, **settings) as modelium:
         await modelium.until("/models", lambda all: all["ray"]["state"] == "up", "the cluster was found")
@@ -246,6 +249,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
         gone = await modelium.get("/models/iris")
         assert gone["state"] == "UNLOADED" and gone["decisions"][0]["rule"] == "evict.5"
         assert "Ray's nodes have no room for 3 CPU" in gone["decisions"][0]["reason"]
+        assert (await modelium.post("/models/other/pin"))[0] == 200  # it is to be there when the cluster ends
         # Serve's proxy listens on the head alone: an application is asked from there.
         assert await modelium.post("/predict/greeter", {"name": "there"}, headers=PATIENT) == (200, {"hello": "there"})
         url = f"{modelium.running.gateway_url}/apps/greeter"
@@ -253,6 +257,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
             assert await response.content.readany() == b"one "
             async with modelium.http.post(f"{url}/go"):
                 assert await response.content.read() == b"two "
+        assert (await modelium.post("/models/greeter/unload"))[0] == 200
 
         cluster.kill()
         failed = await modelium.becomes("other", "FAILED")

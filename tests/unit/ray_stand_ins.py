@@ -73,6 +73,33 @@ def _known_to_the_head(name: str, ip: str, resources: Json, state: str) -> Json:
     }
 
 
+def actor(name: str = "", *, on: str = "a", group: str | None = None, **required: float) -> Json:
+    """One actor of the state API."""
+    return {
+        "actor_id": "0634bc4f6dbf2d77bc76e3df01000000",
+        "class_name": "Actor",
+        "state": "ALIVE",
+        "name": name,
+        "node_id": on,
+        "required_resources": required,
+        "placement_group_id": group,
+    }
+
+
+def group(name: str = "", **on: Json) -> Json:
+    """A placement group of the state API: one bundle a node, by what it reserves."""
+    bundles = [
+        {"bundle_id": {"bundle_index": index}, "unit_resources": reserved, "node_id": where}
+        for index, (where, reserved) in enumerate(on.items())
+    ]
+    return {"placement_group_id": "af02961db8691f7e0fe6630efcb801000000", "name": name, "state": "CREATED", "bundles": bundles}
+
+
+def _listed(rows: Sequence[Json]) -> Json:
+    result = {"total": len(rows), "num_after_truncation": len(rows), "result": list(rows), "warnings": None}
+    return {"result": True, "msg": "", "data": {"result": result}}
+
+
 @dataclass(slots=True)
 class StandInDashboard:
     """Change it while it runs. ``instead``: path → status and text that it answers with whatever else holds."""
@@ -80,6 +107,8 @@ class StandInDashboard:
     url: str = ""
     version: str = VERSION
     nodes: list[Json] = field(default_factory=lambda: [node()])
+    actors: list[Json] = field(default_factory=list)
+    groups: list[Json] = field(default_factory=list)
     token: str = ""
     reaches_head: bool = True
     instead: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -105,6 +134,10 @@ class StandInDashboard:
             case ("GET", "/nodes?view=summary"):
                 data = {"summary": self.nodes, "nodeLogicalResources": {}}
                 return web.json_response({"result": True, "msg": "Node summary fetched.", "data": data})
+            case ("GET", path) if path.startswith("/api/v0/actors?"):
+                return web.json_response(_listed(self.actors))
+            case ("GET", path) if path.startswith("/api/v0/placement_groups?"):
+                return web.json_response(_listed(self.groups))
             case ("GET", "/api/gcs_healthz"):
                 if self.reaches_head:
                     return web.Response(text="success", content_type="application/text")
@@ -148,6 +181,8 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         if self.path == "/nodes?view=summary":
             node = json.loads({json.dumps(json.dumps(node("head", "127.0.0.2")))})
             self.wfile.write(json.dumps({{"data": {{"summary": [node]}}}}).encode())
+        elif self.path.startswith("/api/v0/"):
+            self.wfile.write({json.dumps(json.dumps(_listed([])))}.encode())
     def log_message(self, *words): pass
 http.server.HTTPServer((options["dashboard-host"], int(options["dashboard-port"])), Dashboard).serve_forever()
 """

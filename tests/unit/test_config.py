@@ -242,7 +242,6 @@ def test_a_cluster_has_its_dashboard_where_ray_puts_it_unless_it_is_said(chosen:
     assert (ray.own, ray.address, ray.dashboard) == (False, chosen["address"], dashboard)
 
 
-@pytest.mark.xfail(strict=True, reason="modelium/config: a URL, and a port that there is not, pass for HOST:PORT")
 @pytest.mark.parametrize("address", ["http://head:6379", "head:99999"])
 def test_what_no_ray_could_be_reached_at_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError, match=r"ray\.address"):

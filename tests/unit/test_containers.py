@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from modelium.brain.engine_args import VLLM_VERSIONS
 from modelium.guarded.addresses import Address
@@ -91,6 +92,22 @@ def test_what_the_image_adds_is_what_entries_need() -> None:
     imports = {"pillow": "PIL", "protobuf": "google.protobuf"}
     imported = {name for one in read_dockerfile(TRITON) if one.word == "RUN" for name in re.findall(r'"([\w.]+)"', one.rest)}
     assert {imports.get(name, name) for name in needed} <= imported
+
+
+def test_the_image_has_what_models_on_ray_need_in_a_version_that_was_tested() -> None:
+    """In ranges, because NVIDIA's image may have one already; the model runtime's version is in each."""
+    tested = dict(line.split("==") for line in _lines(ROOT / "triton" / "constraints.txt") if "==" in line)
+    ranges = [Requirement(line) for line in _lines(ROOT / "triton" / "container" / "ray-models.txt")]
+    for each in ranges:
+        assert each.specifier.contains(tested[each.name]), each
+    ray = ROOT / "triton" / "requirements"
+    needed = {Requirement(line).name for name in ("ray.txt", "ray-cpu.txt") for line in _lines(ray / name)}
+    assert {each.name for each in ranges} >= needed - {"ray"}
+
+
+def _lines(path: Path) -> list[str]:
+    """Without comments."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 
 
 # -- the entrypoint of Triton's image ------------------------------------------------------------------------------
@@ -195,7 +212,8 @@ def test_it_joins_a_ray_cluster_and_brings_nothing_along(tmp_path: Path) -> None
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == [
-        "ray start --address=ray:6379 --num-cpus=0 --num-gpus=0 --object-store-memory=268435456 --disable-usage-stats --block",
+        "ray start --address=ray:6379 --num-cpus=0 --num-gpus=0 --memory=0 --object-store-memory=268435456 "
+        "--disable-usage-stats --block",
         "drained",
         "ray left",
     ]

@@ -259,7 +259,7 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         overrides={},
         ray=RayService(None, RayFacts(missing="not asked")),
         server_pid=lambda: 1,
-        server_mark=lambda: "",
+        owner="",
         load_timeout_s=5,
         unload_timeout_s=5,
     )

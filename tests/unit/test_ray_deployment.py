@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.guarded.guardian import RUN_MARK
+from modelium.devices import find_process
 from modelium.ray.connection import VARIABLE, Connection, connection_file, write_connection
 from modelium.resources import templates_directory
 from tests.unit.ray_module import ApplicationStatus, StandInRay, install
@@ -33,7 +33,6 @@ def module() -> Iterator[Any]:
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> StandInRay:
-    monkeypatch.setenv(RUN_MARK, "4f0c")
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS", VARIABLE):
         monkeypatch.setenv(name, "")  # put back what they were
         monkeypatch.delenv(name)
@@ -43,7 +42,13 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> StandInRay:
 def deployment(module: Any, *, way: str = "task", batch: int = 8, address: str = "head:6379", **replicas: Any) -> Any:
     wanted = {"min": 1, "max": 1, "target_ongoing_requests": 2, "bundles": [BUNDLE], "visible_devices": "", "device": "cpu"}
     settings = module("modelium_ray.settings").Settings.of(
-        {"way": way, "ray_address": address, "model_path": "/models/m", "replicas": json.dumps(wanted | replicas)},
+        {
+            "way": way,
+            "owner": "4f0c",
+            "ray_address": address,
+            "model_path": "/models/m",
+            "replicas": json.dumps(wanted | replicas),
+        },
         {"input": [{"name": "TEXT"}, {"name": "PARAMETERS"}], "max_batch_size": batch},
         directory=str(templates_directory() / "ray" / "1"),
         name="m",
@@ -53,7 +58,8 @@ def deployment(module: Any, *, way: str = "task", batch: int = 8, address: str =
 
 def deployed(ray: StandInRay) -> Any:
     ((name, state),) = ray.applications.items()
-    assert name == f"m@4f0c-{os.getpid()}"
+    me = find_process(os.getpid())
+    assert me is not None and name == f"m@4f0c-{me.pid}.{me.created_at}"
     return state.target
 
 
@@ -118,13 +124,16 @@ def test_on_a_cluster_the_entry_travels_and_ray_chooses_the_gpus(module: Any, ra
     assert not environment["env_vars"].keys() & {"PYTHONPATH", "CUDA_VISIBLE_DEVICES"}
 
 
-def test_what_a_dead_process_of_this_triton_left_is_deleted_and_nothing_else(module: Any, ray: StandInRay) -> None:
-    gone = 2**22 + 1  # above every process id
-    kept = [f"m@4f0c-{os.getppid()}", f"m@other-{gone}", f"mm@4f0c-{gone}", f"m@4f0c-{gone}x", "m"]
-    ray.applications = dict.fromkeys([f"m@4f0c-{gone}", *kept])
+def test_what_dead_processes_of_this_owner_left_is_deleted_and_nothing_else(module: Any, ray: StandInRay) -> None:
+    gone, parent = 2**22 + 1, find_process(os.getppid())  # above every process id
+    assert parent is not None
+    kept = [f"m@4f0c-{parent.pid}.{parent.created_at}", f"m@other-{gone}.1", f"m@4f0c-{gone}x.1", "m"]
+    # Another process has the id of the second one now.
+    left = [f"m@4f0c-{gone}.1", f"m@4f0c-{parent.pid}.{parent.created_at + 1}", f"other@4f0c-{gone}.1"]
+    ray.applications = dict.fromkeys([*left, *kept])
     made = deployment(module)
     made.start()
-    assert ray.deleted == [f"m@4f0c-{gone}"] and ray.applications.keys() == {*kept, made.application}
+    assert ray.deleted == left and ray.applications.keys() == {*kept, made.application}
 
 
 # -- how it fails ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def write(name, told):
     path = pathlib.Path(os.environ["TOLD"]) / name
     path.write_text(json.dumps(told))
 def init(**said):
-    write("init", [said["address"], os.environ["RAY_AUTH_TOKEN"]])
+    words = pathlib.Path("/proc/self/cmdline").read_text()
+    write("init", [said["address"], os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_TOKEN"] in words])
+    write("name", pathlib.Path("/proc/self/comm").read_text().strip())
 """
 SERVE = "import ray\ndef delete(application):\n    ray.write('delete', application)\n"
 
@@ -88,7 +90,9 @@ def test_what_a_killed_process_deployed_is_deleted(parent: subprocess.Popen[str]
     assert os.getsid(guard.pid) == guard.pid, "it does not end with its parent's group"
     end(parent, "die", guard)
     told = {path.name: json.loads(path.read_text()) for path in (tmp_path / "told").iterdir()}
-    assert told == {"init": ["head:6379", "secret"], "delete": "m@4f0c-7"}
+    assert told == {"init": ["head:6379", "secret", False], "delete": "m@4f0c-7", "name": "modelium-guard"}, (
+        "everybody can read a command line; and Triton's guardian spares what is called so"
+    )
 
 
 def test_a_guard_that_was_dismissed_touches_nothing(parent: subprocess.Popen[str], tmp_path: Path) -> None:

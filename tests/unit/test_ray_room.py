@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,12 +26,12 @@ from modelium.errors import RayUnavailable
 from modelium.guarded.addresses import Address
 from modelium.guarded.guardian import RUN_MARK
 from modelium.ray.connection import VARIABLE, Connection, connection_file, forget_connection, write_connection
-from modelium.ray.dashboard import Dashboard, _Node, _node_of
+from modelium.ray.dashboard import Dashboard, _Given, _Node, _node_of
 from modelium.ray.launch import HOST, HeadLaunch, head_command, node_command, ray_environment
 from modelium.resources import templates_directory
 from modelium.runtime_env import RuntimeReport
 from modelium.values import Bundle
-from tests.unit.ray_stand_ins import GIB, VERSION, Json, dashboard, node, silent_node, worker
+from tests.unit.ray_stand_ins import GIB, VERSION, actor, dashboard, group, node, silent_node, worker
 
 MIB = 2**20
 REPORT = RuntimeReport(directory=Path("/rt"), python=Path("/rt/bin/python3"))
@@ -73,24 +74,45 @@ async def test_a_node_whose_agent_is_silent_yet_has_its_address_from_the_head() 
     assert (found.address, found.total.cpus, found.used_bytes) == ("127.0.0.2", 8, 0)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="modelium/ray/dashboard.py: what placement groups hold is not counted"
-)
-def test_what_a_placement_group_holds_is_not_free() -> None:
-    """Ray 2.60's own words for an actor with one GPU in the bundle 0 of a group: the engines that span several GPUs."""
-    group = "A16E698Dbf2Ea83130A2E4A39E9401000000"
-    rank = worker(1, **{f"GPUGroup{group}": 1.0, f"GPUGroup0{group}": 1.0, f"bundleGroup{group}": 0.001})
-    found = _node_of(_Node.model_validate(node(gpus=[(80_000, 0), (80_000, 0)], workers=[rank])))
-    assert (found.total.gpus, found.free.gpus) == (2, 1)
+async def test_what_is_free_is_what_nobody_was_given() -> None:
+    """Actors and groups as the head knows them at once; of workers, which are told late, those that run tasks."""
+    replica = "SERVE_REPLICA::iris@4f0c-7.1#model#2djmky6u"
+    rank: dict[str, Any] = {
+        "CPU_group_0_af02": 1.0,
+        "GPU_group_0_af02": 1.0,
+        "bundle_group_af02": 0.001,
+    }  # Ray 2.60's own words
+    actors = [
+        actor(replica, CPU=1.0, GPU=0.5),
+        actor("SERVE_CONTROLLER_ACTOR", internal=0.001),
+        actor("somebody's", on="b", CPU=3.0),
+        actor("waits", on="", CPU=5.0),
+        actor("SERVE_REPLICA::llm@4f0c-9.2#model#onlouv6r", group="af02", **rank),
+    ]
+    groups = [group("SERVE_REPLICA::llm@4f0c-9.2#model#onlouv6r", a={"CPU": 1.0, "GPU": 1.0}, b={"CPU": 1.0, "GPU": 1.0})]
+    tasks = [worker(1, CPU=2.0) | {"actorId": "f" * 32}, worker(2, CPU=1.0, GPU=0.5) | {"actorId": "4a711dee0e66f95f"}]
+    gpus = [(80_000, 0), (80_000, 0)]
+    async with dashboard(
+        nodes=[node("a", gpus=gpus, workers=tasks), node("b", gpus=gpus)], actors=actors, groups=groups
+    ) as there:
+        first, second = await Dashboard(there.url).nodes()
+    assert (first.free.cpus, first.free.gpus) == (8 - 1 - 1 - 2, 2 - 0.5 - 1)
+    assert (second.free.cpus, second.free.gpus) == (8 - 3 - 1, 2 - 1)
+    one = Bundle(cpus=1, gpus=1)
+    assert first.held == {"iris@4f0c-7.1": (Bundle(cpus=1, gpus=0.5),), "llm@4f0c-9.2": (one,)}
+    assert second.held == {"llm@4f0c-9.2": (one,)}
 
 
 _amounts = st.floats(0, 64, allow_subnormal=False)
-_workers = st.lists(st.builds(lambda c, g, m: worker(1, CPU=c, GPU=g, memory=m), _amounts, _amounts, _amounts), max_size=5)
+_given = st.lists(
+    st.builds(lambda c, g, m: _Given("a", Bundle(cpus=c, gpus=g, memory_bytes=int(m))), _amounts, _amounts, _amounts),
+    max_size=5,
+)
 
 
-@given(_workers, st.integers(0, 8), st.floats(0, 64))
-def test_free_is_never_below_nothing_nor_above_what_there_is(workers: list[Json], gpus: int, cpus: float) -> None:
-    found = _node_of(_Node.model_validate(node(workers=workers, gpus=[(1000, 0)] * gpus, cpus=cpus)))
+@given(_given, st.integers(0, 8), st.floats(0, 64))
+def test_free_is_never_below_nothing_nor_above_what_there_is(taken: list[_Given], gpus: int, cpus: float) -> None:
+    found = _node_of(_Node.model_validate(node(gpus=[(1000, 0)] * gpus, cpus=cpus)), taken)
     for part in ("cpus", "gpus", "memory_bytes"):
         assert 0 <= getattr(found.free, part) <= getattr(found.total, part)
 
@@ -115,8 +137,8 @@ async def test_a_token_is_shown_and_one_that_is_missing_is_asked_for() -> None:
         (500, "oh", "answers /nodes?view=summary with HTTP 500"),
         (200, "<html>", "does not answer: "),
         (200, "[]", "is not Ray's dashboard"),
-        (200, '{"data": {}}', "says something unknown of its nodes: data.summary"),
-        (200, '{"data": {"summary": [{"mem": "much"}]}}', "something unknown of its nodes: data.summary.0.mem"),
+        (200, '{"data": {}}', "says something unknown at /nodes: data.summary"),
+        (200, '{"data": {"summary": [{"mem": "much"}]}}', "something unknown at /nodes: data.summary.0.mem"),
     ],
 )
 async def test_an_answer_that_is_none_is_said_with_the_place(status: int, text: str, words: str) -> None:
@@ -160,7 +182,7 @@ def test_a_head_is_started_on_loopback_alone_with_ports_of_its_own() -> None:
 def test_a_node_that_joins_offers_nothing() -> None:
     assert node_command(REPORT, "head:6379", Path("/tmp/r")) == [
         "/rt/bin/python3", "/rt/bin/ray", "start", "--block", "--disable-usage-stats", "--address=head:6379", "--num-cpus=0",
-        "--num-gpus=0", "--object-store-memory=83886080", "--temp-dir=/tmp/r", "--include-log-monitor=false",
+        "--num-gpus=0", "--memory=0", "--object-store-memory=83886080", "--temp-dir=/tmp/r", "--include-log-monitor=false",
     ]  # fmt: skip
 
 

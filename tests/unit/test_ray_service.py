@@ -24,7 +24,7 @@ from modelium.ray.joined import JoinedRay, is_here
 from modelium.ray.own import OwnRay
 from modelium.runtime_env import RuntimeReport, read_ray
 from modelium.values import Bundle, Ray, RayFacts, RayNode, RayState
-from tests.unit.ray_stand_ins import ENDS_AT_ONCE, HEAD, VERSION, StandInDashboard, dashboard, joins, node, runtime
+from tests.unit.ray_stand_ins import ENDS_AT_ONCE, HEAD, VERSION, StandInDashboard, actor, dashboard, joins, node, runtime
 
 FACTS = RayFacts(version=VERSION)
 SERVE = {"ray": VERSION, "fastapi": "1", "uvicorn": "1", "aiohttp-cors": "1"}
@@ -151,7 +151,7 @@ async def test_entries_are_told_where_it_is_until_it_is_left(tmp_path: Path, mon
     ("ips", "said", "here"),
     [
         (["127.0.0.1"], None, True),
-        (["127.0.0.1", "192.0.2.7"], None, False),
+        (["192.0.2.7", "192.0.2.8"], True, True),
         (["192.0.2.7"], True, True),
         (["127.0.0.1"], False, False),
     ],
@@ -169,15 +169,37 @@ async def test_a_cluster_is_here_when_all_of_it_is_or_it_is_said(
             assert (service.starts, service.restarts) == (1, 0)
 
 
+async def test_a_cluster_that_this_machine_is_a_part_of_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Its memory would be planned twice; a node that offers nothing is none of it."""
+    nodes = [node("me", "127.0.0.1"), node("b", "192.0.2.7")]
+    async with dashboard(nodes=nodes) as there:
+        with pytest.raises(RayUnavailable, match=r"this machine offers 8 CPUs .* --num-cpus=0 --num-gpus=0 --memory=0"):
+            await joined(tmp_path, there).start()
+        nodes[0] = node("me", "127.0.0.1", cpus=0, memory=0)
+        service = RayService(joined(tmp_path, there), FACTS)
+        async with running(service):
+            await service.ready(timeout_s=10)
+            assert [each.address for each in service.view().nodes] == ["192.0.2.7"] and not service.view().here
+
+
+async def test_what_our_entries_deployed_is_known_by_their_models(tmp_path: Path) -> None:
+    ours = [actor(f"SERVE_REPLICA::iris@mine-{n}.1#model#x", CPU=1.0) for n in (1, 2)]
+    others = [actor("SERVE_REPLICA::iris@theirs-1.1#model#x", CPU=1.0), actor("SERVE_REPLICA::iris#model#x", CPU=1.0)]
+    async with dashboard(actors=[*ours, *others]) as there:
+        service = RayService(joined(tmp_path, there), FACTS, owner="mine")
+        async with running(service):
+            await service.ready(timeout_s=10)
+            (found,) = service.view().nodes
+    assert found.held == {"iris": (Bundle(cpus=1), Bundle(cpus=1))} and found.free.cpus == 8 - 4
+
+
 async def test_its_nodes_are_read_again_and_a_reading_that_fails_changes_nothing(tmp_path: Path) -> None:
     async with dashboard() as there:
         service = RayService(joined(tmp_path, there), FACTS, read_every_s=0.005)
         async with running(service) as called:
             await service.ready(timeout_s=10)
-            first = service.view().read_at
             there.nodes = [node("a"), node("b")]
             await becomes(lambda: len(service.view().nodes) == 2)
-            assert service.view().read_at > first
             there.instead["/nodes"] = (500, "")
             asked = len(there.tokens)
             await becomes(lambda: len(there.tokens) > asked + 2)

@@ -20,7 +20,6 @@ import pytest
 
 from modelium.brain.python_support import RAYS
 from modelium.brain.ray_support import RayWay, way_of
-from modelium.guarded.guardian import RUN_MARK
 from modelium.repository import render
 from modelium.repository.config import parse_config
 from modelium.tasks import PARAMETERS, SERVE_APP, signature
@@ -287,11 +286,8 @@ def test_an_application_is_asked_by_the_names_of_its_table(module: Any) -> None:
     assert sorted(set(asked)) == sorted(tensor.name for tensor in SERVE_APP.inputs)
 
 
-def test_an_application_is_named_after_the_triton_and_the_process_that_deployed_it(
-    module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = module("modelium_ray.settings")
-    monkeypatch.setenv(RUN_MARK, "4f0c")
-    assert settings.owner_mark() == "4f0c", "the word that Modelium gives Triton"
-    monkeypatch.delenv(RUN_MARK)
-    assert settings.owner_mark() and all(c.isalnum() or c == "_" for c in settings.owner_mark())
+def test_an_entry_that_nobody_owns_is_its_machines(module: Any) -> None:
+    """One that was rendered by hand."""
+    given = {"way": "task", "owner": "", "replicas": '{"min": 1, "max": 1, "target_ongoing_requests": 2, "bundles": []}'}
+    settings = module("modelium_ray.settings").Settings.of(given, {"input": []}, directory="/r/m/1", name="m")
+    assert settings.owner and all(c.isalnum() or c == "_" for c in settings.owner)

@@ -18,7 +18,6 @@ import pytest
 from modelium.devices import Devices, Process, find_process, processes_of
 from modelium.devices.processes import alive
 from modelium.devices.replicas import find_replicas
-from modelium.guarded.guardian import RUN_MARK
 from modelium.resources import templates_directory
 
 # Two children, one with a child of its own. Each says its id once it is a program of its own: until then it looks like the
@@ -145,9 +144,6 @@ def test_one_that_ended_is_gone_though_nobody_reaped_it(start: Start, mark: str)
     assert find_replicas(mark) == {}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="modelium/devices/replicas.py: a forked child has its parent's title"
-)
 def test_what_a_replica_forks_is_a_part_of_it(start: Start, mark: str) -> None:
     """An application with multiprocessing: else it is counted as a replica, and its memory twice."""
     one = start(f"ray::ServeReplica:iris@{mark}-123:model", how="forks")
@@ -160,12 +156,8 @@ def test_the_title_is_what_ray_makes_of_an_entrys_application(start: Start, mark
     """Ray calls the actor of a deployment ``ServeReplica:APPLICATION:DEPLOYMENT``, and its process ``ray::`` that."""
     monkeypatch.syspath_prepend(templates_directory() / "ray" / "1")
     template = importlib.import_module("modelium_ray.settings")
-    monkeypatch.setenv(RUN_MARK, mark)
-    given = {"way": "task", "replicas": '{"min": 1, "max": 1, "target_ongoing_requests": 2, "bundles": []}'}
+    given = {"way": "task", "owner": mark, "replicas": '{"min": 1, "max": 1, "target_ongoing_requests": 2, "bundles": []}'}
     settings = template.Settings.of(given, {"input": []}, directory="/r/my-model.v2/1", name="my-model.v2")
     deployment = importlib.import_module("modelium_ray.deployment")._DEPLOYMENT
     one = start(f"ray::ServeReplica:{settings.application}:{deployment}")
     assert pids_of(mark) == {"my-model.v2": [one.pids]}
-    monkeypatch.delenv(RUN_MARK)
-    start(f"ray::ServeReplica:{settings.application}:{deployment}")
-    assert find_replicas(template.owner_mark()).keys() >= {"my-model.v2"}, "a Triton that nobody gave a mark"

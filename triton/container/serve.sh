@@ -45,7 +45,7 @@ stay_in_ray() {
     trap 'kill $(jobs -p) 2>/dev/null; wait; exit' TERM
     while true; do
         # Of shared memory it would else take three tenths of the machine's, for what only passes through.
-        ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --object-store-memory=268435456 \
+        ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --memory=0 --object-store-memory=268435456 \
             --disable-usage-stats --block &
         wait $! || true
         say "not in the Ray cluster at $RAY_ADDRESS; trying again in 5 s"

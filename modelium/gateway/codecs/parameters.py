@@ -37,6 +37,7 @@ class Rule:
 
 COUNT = Rule(kind=Kind.WHOLE, low=1)
 NATURAL = Rule(kind=Kind.WHOLE, low=0)
+_PIXELS = Rule(kind=Kind.WHOLE, low=8, high=8192)  # memory grows with their square
 SEED = Rule(kind=Kind.WHOLE, low=0, high=2**63 - 1)
 SEQUENCES = Rule(kind=Kind.WHOLE, low=1, high=128)  # as many as OpenAI's n
 FLAG = Rule(kind=Kind.FLAG)
@@ -123,8 +124,8 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
     Task.TEXT_RANKING: {"top_k": COUNT},
     Task.TEXT_TO_IMAGE: {
         "negative_prompt": TEXT,
-        "height": COUNT,
-        "width": COUNT,
+        "height": _PIXELS,
+        "width": _PIXELS,
         "num_inference_steps": Rule(kind=Kind.WHOLE, low=1, high=1000),
         "guidance_scale": NON_NEGATIVE,
         "seed": SEED,

@@ -63,6 +63,8 @@ def _turned(table: object, field: str) -> list[object]:
         rows, _ = _rows_of(table)
         return rows
     if not isinstance(table, dict) or not table:
+        if table == {}:
+            raise InvalidBody(f"{field}: a table has at least one column")
         raise wrong(field, "an object with a list for each column", table)
     lengths = set()
     for name, column in table.items():
@@ -93,16 +95,20 @@ def _check_columns(profile: ModelProfile, rows: Sequence[object]) -> None:
 
 def _tensors(rows: Sequence[object]) -> Tensors:
     """Numbers alone travel as numbers; everything else as JSON, a row each."""
-    numbers = all(isinstance(row, list) and all(_is_number(value) for value in row) for row in rows)
+    numbers = all(isinstance(row, list) and row and all(_is_number(value) for value in row) for row in rows)
     lists = [row for row in rows if isinstance(row, list)]
     if numbers and len({len(row) for row in lists}) == 1:
         return {
             "FEATURES": np.array([[np.nan if value is None else value for value in row] for row in lists], dtype=np.float64)
         }
-    for row in rows:
-        for value in row.values() if isinstance(row, dict) else row if isinstance(row, list) else ():
+    for index, row in enumerate(rows):
+        cells = row.items() if isinstance(row, dict) else enumerate(row) if isinstance(row, list) else ()
+        field = f"inputs[{index}]" if len(rows) > 1 else "inputs"
+        if isinstance(row, list) and not row:
+            raise InvalidBody(f"{field}: a row has at least one value")
+        for name, value in cells:
             if isinstance(value, list | dict):
-                raise InvalidBody(f"inputs: a cell holds a number, a text or nothing, found {kind(value)}")
+                raise InvalidBody(f"{field}[{name!r}]: a cell holds a number, a text or nothing, found {kind(value)}")
     return {"ROW": byte_rows([(orjson.dumps(row),) for row in rows])}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 
 from aiohttp import web
@@ -20,10 +20,10 @@ from modelium.errors import DeadlineExceeded, ModeliumError
 from modelium.gateway.counting import BROKEN_OFF, CLIENT_GONE
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.errors import REQUEST_ID, presentable
+from modelium.gateway.writing import GRACE_S, write_within
 
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
 KEEP_ALIVE_S = 5.0  # between comments
-GRACE_S = 2.0  # after the deadline, for the event that says so
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -79,7 +79,7 @@ class EventStream:
         ``DeadlineExceeded`` or ``ConnectionError`` after the deadline."""
         response = self._response or await self._open()
         self._sent_at = asyncio.get_running_loop().time()
-        await self._within(self._deadline.remaining_s(), response.write(event))
+        await write_within(self._request, self._deadline.remaining_s(), response.write(event))
 
     async def __aenter__(self) -> EventStream:
         self._keeper = asyncio.create_task(self._keep_alive())
@@ -94,7 +94,7 @@ class EventStream:
         if error is None:
             response = self._response or await self._open()
             with contextlib.suppress(ConnectionError):  # it has all that it wanted, and closed before the end was said
-                await self._within(self._last_s(), response.write_eof())
+                await write_within(self._request, self._last_s(), response.write_eof())
             return False
         if self._response is None or not isinstance(error, Exception):
             return False
@@ -103,18 +103,9 @@ class EventStream:
             return True
         shown = presentable(error, self._request)
         self._request[BROKEN_OFF] = shown.status
-        await self._within(self._last_s(), self._response.write(self._error_event(shown)))
-        await self._within(self._last_s(), self._response.write_eof())
+        await write_within(self._request, self._last_s(), self._response.write(self._error_event(shown)))
+        await write_within(self._request, self._last_s(), self._response.write_eof())
         return True
-
-    async def _within(self, seconds: float, write: Awaitable[None]) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await write
-        except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ConnectionResetError("the client stopped reading") from None
 
     def _last_s(self) -> float:
         return max(GRACE_S, self._deadline.timeout_s - self._deadline.elapsed_s())

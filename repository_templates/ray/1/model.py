@@ -19,6 +19,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
+from contextlib import aclosing  # noqa: E402
 from typing import Any  # noqa: E402
 
 import triton_python_backend_utils as pb_utils  # noqa: E402
@@ -89,11 +90,12 @@ class TritonPythonModel:
         assert task is not None
         exchange.cancel = lambda: self._loop.call_soon_threadsafe(task.cancel)
         try:
-            async for reply in self._forward.answer(ask):
-                exchange.send(_response(reply), last=reply.last)
-                await exchange.room()
-                if exchange.closed:
-                    break
+            async with aclosing(self._forward.answer(ask)) as replies:
+                async for reply in replies:
+                    exchange.send(_response(reply), last=reply.last)
+                    await exchange.room()
+                    if exchange.closed:
+                        break
             if not exchange.closed:
                 exchange.send(_error("the answer broke off", pb_utils.TritonError.INTERNAL), last=True)
         except asyncio.CancelledError:

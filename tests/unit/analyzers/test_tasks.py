@@ -129,6 +129,7 @@ def test_an_override_of_the_task_wins(tmp_path: Path) -> None:
     found = profile(folder, ModelOverride(task=Task.ZERO_SHOT_CLASSIFICATION))
     assert found.task is Task.ZERO_SHOT_CLASSIFICATION and "modelium.yaml" in found.task_source
     assert "ONNX" in unsupported(folder, override=ModelOverride(task=Task.TENSORS)).why
+    assert "Ray Serve" in unsupported(folder, override=ModelOverride(task=Task.SERVE_APP)).why
 
 
 def test_an_override_of_the_task_keeps_what_only_vllm_has_code_for(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from modelium.values import (
     Task,
     WeightFormat,
 )
-from tests.unit.brain.worlds import GIB, NOW, host, profile, world
+from tests.unit.brain.worlds import GIB, host, profile, world
 
 PACKAGES = frozenset({"ray", "scikit-learn", "skops", "joblib", "xgboost-cpu", "lightgbm", "sentence-transformers"})
 WITH_RAY = Capabilities(
@@ -49,14 +50,28 @@ APP = ModelProfile(
 
 
 def node(
-    name: str, *, gpus: int = 0, gpu_gib: int = 80, cpus: float = 16, gib: int = 64, free: Bundle | None = None
+    name: str,
+    *,
+    gpus: int = 0,
+    gpu_gib: int = 80,
+    cpus: float = 16,
+    gib: int = 64,
+    free: Bundle | None = None,
+    held: Mapping[str, tuple[Bundle, ...]] | None = None,
 ) -> RayNode:
-    total = Bundle(cpus=cpus, gpus=gpus, memory_bytes=gib * GIB)
-    return RayNode(id=name, address=name, total=total, free=free or total, gpu_bytes=gpu_gib * GIB if gpus else 0)
+    """``held`` by our own models, which leaves the rest of it free, unless that is said."""
+    total, of_ours = Bundle(cpus=cpus, gpus=gpus, memory_bytes=gib * GIB), held or {}
+    bundles = [bundle for each in of_ours.values() for bundle in each]
+    rest = Bundle(
+        cpus=total.cpus - sum(bundle.cpus for bundle in bundles),
+        gpus=total.gpus - sum(bundle.gpus for bundle in bundles),
+        memory_bytes=total.memory_bytes - sum(bundle.memory_bytes for bundle in bundles),
+    )
+    return RayNode(id=name, address=name, total=total, free=free or rest, held=of_ours, gpu_bytes=gpu_gib * GIB if gpus else 0)
 
 
 def cluster(*nodes: RayNode) -> Ray:
-    return Ray(state=RayState.UP, version="2.60.0", here=False, nodes=nodes, read_at=NOW)
+    return Ray(state=RayState.UP, version="2.60.0", here=False, nodes=nodes)
 
 
 def world_with(ray: Ray, *models: object, **changes: object) -> Observed:

@@ -104,9 +104,6 @@ def test_a_minimum_above_one_is_a_maximum_as_well() -> None:
     assert place.replicas is not None and (place.replicas.minimum, place.replicas.maximum) == (3, 3)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="brain/ray_placement.py: the minimum of all overrides the maximum of one"
-)
 def test_a_maximum_of_one_model_is_below_the_minimum_of_all() -> None:
     policies = Policies(ray=RayOptions(min_replicas=5))
     (place,) = placements(IRIS, HERE, policies=policies, override=ModelOverride(ray=RayOptions(max_replicas=2)))

@@ -41,12 +41,13 @@ def classified(labels: Sequence[str], classes: Sequence[str], *scores: Sequence[
     }
 
 
-def piece(body: bytes, *, status: int = 200, content_type: str = "text/plain") -> Tensors:
+def piece(body: bytes, *, status: int = 200, content_type: str = "text/plain", location: str = "") -> Tensors:
     """A part of an application's answer, as its entry sends it."""
     return {
         "RESPONSE": _bytes(body),
         "STATUS": np.array([status], dtype=np.int32),
         "CONTENT_TYPE": _bytes(content_type.encode()),
+        "LOCATION": _bytes(location.encode()),
     }
 
 

@@ -149,3 +149,10 @@ async def test_a_load_that_the_request_waited_for_is_told_and_counted(gateway: S
     async with gateway.http.get(url) as response:
         assert (response.headers["X-Modelium-Cold"], response.headers["X-Modelium-Waited-Ms"]) == ("1", "1500")
     assert gateway.recorder.counted(COLD_STARTS) == [(("greeter",), 1)]
+
+
+@pytest.mark.parametrize(("location", "passed_on"), [("/items/?q=1", "/apps/greeter/items/?q=1"), ("http://a/b", "http://a/b")])
+async def test_a_redirect_is_the_clients_to_follow(gateway: Served, location: str, passed_on: str) -> None:
+    url = serve_app(gateway, piece(b"", status=307, location=location))
+    async with gateway.http.post(f"{url}/items", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (307, passed_on)

@@ -152,7 +152,6 @@ async def test_an_application_has_a_route_of_openais_no_more_than_others(gateway
 # -- known faults: each goes with its mark when it is mended --------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py hands on the path and the query decoded")
 @pytest.mark.parametrize(
     "path",
     ["/a%20b", "/a?q=hello%20world", "/caf%C3%A9", "/50%25", "/a%3Fb", "/a%2Fb"],
@@ -164,7 +163,6 @@ async def test_an_escaped_path_reaches_the_application_as_it_was_escaped(gateway
     assert asked(gateway)["PATH"] == path.encode()
 
 
-@pytest.mark.xfail(strict=True, reason="the entry's HTTP client resolves the dots, out of the application's own route")
 @pytest.mark.parametrize("path", ["/../other/x", "/%2e%2e/other/x", "/a/../../-/routes"])
 async def test_a_path_does_not_lead_out_of_the_application(gateway: Served, path: str) -> None:
     url = serve_app(gateway, piece(b"ok"))
@@ -173,21 +171,18 @@ async def test_a_path_does_not_lead_out_of_the_application(gateway: Served, path
     assert all(b".." not in inputs["PATH"].item() for inputs in gateway.triton.seen)
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py asks for a lease first, and so loads what it then refuses")
 async def test_what_is_no_application_is_not_loaded_to_say_so(gateway: Served) -> None:
     gateway.serve(IRIS)
     gateway.controller.refuse = AssertionError("a lease was taken")
     assert (await post(gateway, f"{gateway.url}/apps/iris/x", {}))[0] == 422
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py begins the answer before the middleware adds its header")
 async def test_an_answer_has_the_requests_id(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"ok"))
     async with gateway.http.get(url, headers={"X-Request-Id": "mine-1"}) as response:
         assert response.headers.get("X-Request-Id") == "mine-1"
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py encodes the header, whose odd bytes no text can hold")
 async def test_an_odd_content_type_breaks_nothing(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"ok"))
     host, port = url.split("/")[2].split(":")
@@ -200,7 +195,6 @@ async def test_an_odd_content_type_breaks_nothing(gateway: Served) -> None:
     assert status < 500
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py tells the controller only of what dies before its first byte")
 async def test_a_model_that_dies_in_the_middle_is_reported(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"half"), ModelGone("its stub died"))
     with pytest.raises(aiohttp.ClientPayloadError):
@@ -211,7 +205,6 @@ async def test_a_model_that_dies_in_the_middle_is_reported(gateway: Served) -> N
     assert gateway.controller.gone == ["its stub died"]
 
 
-@pytest.mark.xfail(strict=True, reason="apps.py writes without a deadline")
 async def test_a_client_that_reads_nothing_frees_the_application_at_its_deadline(gateway: Served) -> None:
     def steps(inputs: Tensors) -> Iterator[Step]:
         while True:

@@ -55,7 +55,7 @@ async def test_the_list_shows_ray_and_what_its_nodes_have_left(gateway: Served) 
     total = Bundle(cpus=16, gpus=2, memory_bytes=2**36)
     free = Bundle(cpus=3.5, gpus=0.5, memory_bytes=2**30)
     node = RayNode(id="a", address="10.0.0.7", total=total, free=free, used_bytes=2**31)
-    gateway.controller.ray = Ray(state=RayState.UP, version="2.60.0", here=False, nodes=(node,), read_at=90.0)
+    gateway.controller.ray = Ray(state=RayState.UP, version="2.60.0", here=False, nodes=(node,))
     gateway.controller.ray_restarts = 2
     assert (await get(gateway, "/models"))[1]["ray"] == {
         "state": "up",

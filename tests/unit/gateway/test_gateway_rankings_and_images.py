@@ -153,7 +153,7 @@ async def test_a_load_that_an_image_waited_for_is_told(gateway: Served) -> None:
         ({"prompt": "a house"}, "prompt: unknown field"),
         ({"inputs": "x", "parameters": {"steps": 3}}, "parameters.steps: unknown parameter of text-to-image"),
         ({"inputs": "x", "parameters": {"scheduler": "ddim"}}, "parameters.scheduler: "),
-        ({"inputs": "x", "parameters": {"height": 0}}, "parameters.height: must be at least 1, found 0"),
+        ({"inputs": "x", "parameters": {"height": 0}}, "parameters.height: must be at least 8, found 0"),
         ({"inputs": "x", "parameters": {"width": 64.5}}, "parameters.width: expected a whole number, found 64.5"),
         ({"inputs": "x", "parameters": {"num_inference_steps": 1001}}, "parameters.num_inference_steps: must be at most 1000"),
         ({"inputs": "x", "parameters": {"guidance_scale": -1}}, "parameters.guidance_scale: must be at least 0"),

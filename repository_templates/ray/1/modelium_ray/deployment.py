@@ -6,16 +6,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from .connection import Connection, connect, ensure_serve, find, leave
-from .settings import Settings, owner_mark
+from .settings import Settings, begun_at
 
 _POLL_S = 0.1
 _CLOCKS_S = 0.5  # by which those of two machines may differ
 _MOST = 1000
+_KNOWN_WITHIN_S = 0.2
 _SCHEDULE_WITHIN_S = 60.0
 _UPLOAD_AT_MOST = 200 * 2**20
 _DEPLOYMENT = "model"
@@ -33,6 +35,8 @@ class Deployment:
         self.handle: Any = None
         self._say = say
         self._started = False
+        self._asking = threading.Lock()
+        self._asked_at = self._died_at = 0.0
 
     def start(self) -> None:
         """Return when a replica answers (or none has to). Raises ``RuntimeError`` with the cause."""
@@ -65,17 +69,29 @@ class Deployment:
 
     def lost_replica_since(self, moment: float) -> bool:
         """Has a replica died after ``moment`` (seconds since the epoch)? Serve itself notices that later."""
+        came = time.time()
+        with self._asking:  # many fail at once; what one of them has learned is the others' answer too
+            for asked_after in (came, came + _KNOWN_WITHIN_S):
+                if self._asked_at < asked_after:
+                    time.sleep(max(0.0, asked_after - time.time()))
+                    self._asked_at, self._died_at = time.time(), self._last_death()
+                if self._died_at >= moment - _CLOCKS_S:
+                    return True
+        return False
+
+    def _last_death(self) -> float:
+        """Of the replicas that Ray remembers, in seconds since the epoch; 0 for none."""
         from ray.util.state import list_actors, list_workers
 
         of_ours = f"ServeReplica:{self.application}:"
-        for wait_s in (0.0, 0.2):
-            time.sleep(wait_s)
-            with contextlib.suppress(Exception):  # that it cannot be known is no reason to say it
-                ours = {actor.pid for actor in list_actors(limit=_MOST) if actor.class_name.startswith(of_ours)}
-                ended = list_workers(filters=[("is_alive", "=", "False")], limit=_MOST, detail=True)
-                if any(each.pid in ours and (each.end_time_ms or 0) / 1000 >= moment - _CLOCKS_S for each in ended):
-                    return True
-        return False
+        with contextlib.suppress(Exception):  # that it cannot be known is no reason to say it
+            ours = [actor for actor in list_actors(limit=_MOST) if actor.class_name.startswith(of_ours)]
+            if self.connection.here and any(each.state == "ALIVE" and not begun_at(each.pid) for each in ours):
+                return time.time()  # Ray has not noticed it yet
+            pids = {each.pid for each in ours}
+            ended = list_workers(filters=[("is_alive", "=", "False")], limit=_MOST, detail=True)
+            return max(((each.end_time_ms or 0) / 1000 for each in ended if each.pid in pids), default=0.0)
+        return 0.0
 
     def _application(self) -> Any:
         settings = self.settings
@@ -162,17 +178,22 @@ class Deployment:
                     raise RuntimeError(cause_of(messages))
                 waiting = next((message for message in messages if _SLOW.search(message)), "")
                 if waiting and time.monotonic() - begun > _SCHEDULE_WITHIN_S:
-                    raise RuntimeError(f"Ray has no room for a replica: {' '.join(waiting.split())[:400]}")
+                    raise RuntimeError(f"Ray has no room for a replica: {' '.join(waiting.split())[:400]}{self._hint(waiting)}")
             time.sleep(_POLL_S)
 
+    def _hint(self, waiting: str) -> str:
+        if self.connection.here and "GPU" in waiting:
+            return " (Modelium's own Ray gives no GPUs away: take num_gpus out, the application sees them all the same)"
+        return ""
+
     def _delete_leftovers(self) -> None:
-        """Applications of this model that a dead process of this Triton left: their guard could not reach Ray."""
+        """Applications that dead processes of this owner's left, whichever model's: their guards could not reach Ray, or ended
+        with their container."""
         from ray import serve
 
-        prefix = f"{self.settings.name}@{owner_mark()}-"
         for name in serve.status().applications:
-            pid = name.removeprefix(prefix)
-            if name.startswith(prefix) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110
+            pid, _, begun = name.partition(f"@{self.settings.owner}-")[2].partition(".")
+            if pid.isdigit() and begun_at(int(pid)) != begun:
                 self._say(f"deleting {name}, which an earlier process left")
                 delete(name)
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -130,7 +131,7 @@ class EngineForwarder:
                     arrays, last = said
                     yield Reply(arrays=arrays, last=last)
                 return
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
                 stream.cancel()
                 raise
             except Exception as error:
@@ -177,12 +178,17 @@ class HttpForwarder:
 
         body = request.array("REQUEST")
         method, path = text("METHOD", "POST").upper(), text("PATH", "/")
-        if not (method.isascii() and method.isalpha()) or any(c in path for c in "\r\n "):
-            raise Refused(f"METHOD {method!r} and PATH {path!r} make no request")
+        if not (method.isascii() and method.isalpha()) or not path.isascii() or any(c <= " " or c in "#\x7f" for c in path):
+            raise Refused(f"METHOD {method!r} and PATH {path!r} make no request (a path is percent-encoded)")
+        if any(unquote(segment) in (".", "..") for segment in path.partition("?")[0].split("/")):
+            raise Refused(f"PATH {path!r} has a segment of dots, which could lead out of the application")
+        content_type = text("CONTENT_TYPE", "application/json")
+        if not content_type.isprintable():
+            raise Refused(f"CONTENT_TYPE {content_type!r} is no header")
         return HttpAsk(
             method=method,
             path="/" + path.lstrip("/"),
-            content_type=text("CONTENT_TYPE", "application/json"),
+            content_type=content_type,
             body=b"" if body is None or not body.size else bytes(body.reshape(-1)[0]),
         )
 
@@ -199,6 +205,7 @@ class HttpForwarder:
                 head = {
                     "STATUS": np.array([piece.status], dtype=np.int32),
                     "CONTENT_TYPE": _bytes(piece.content_type.encode()),
+                    "LOCATION": _bytes(piece.location.encode()),
                 }
                 yield Reply(arrays={"RESPONSE": _bytes(piece.body), **head}, last=piece.whole)
                 if piece.whole:

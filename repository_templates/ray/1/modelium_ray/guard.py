@@ -7,6 +7,7 @@ imported only when there is: until then this is a small process that sleeps.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import subprocess
@@ -14,7 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_WITHIN_S = 12
+_WITHIN_S = 30
+_PR_SET_NAME = 15
+_CONNECTION = "MODELIUM_RAY_CONNECTION"
 
 
 def start(deployment: Any) -> subprocess.Popen[bytes]:
@@ -38,6 +41,7 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Wait for the parent's end, then delete its application, unless it was dismissed."""
+    call_it()
     parent, application = int(sys.argv[1]), sys.argv[2]
     told = sys.stdin.readline()
     with contextlib.suppress(ProcessLookupError):
@@ -47,17 +51,26 @@ def main() -> None:
     if sys.stdin.readline().strip() == "done":
         return
     # Without -S from here on: Ray is in the environment's site-packages.
-    os.execv(sys.executable, [sys.executable, "-c", _DELETE, str(Path(__file__).parent.parent), application, told])
+    arguments = [sys.executable, "-c", _DELETE, str(Path(__file__).parent.parent), application]
+    # The connection has a token in it, and everybody can read a command line.
+    os.execve(sys.executable, arguments, {**os.environ, _CONNECTION: told})
+
+
+def call_it() -> None:
+    """By a name that Triton's guardian knows: an orphan that is called otherwise is ended after a few seconds."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, b"modelium-guard", 0, 0, 0)
 
 
 _DELETE = f"""
 import signal, sys
 signal.alarm({_WITHIN_S})
 sys.path.append(sys.argv[1])
-import json
+import json, os
+from modelium_ray import guard
+guard.call_it()
 from modelium_ray.connection import Connection, connect
 from modelium_ray.deployment import delete
-connect(Connection(**json.loads(sys.argv[3])))
+connect(Connection(**json.loads(os.environ.pop("{_CONNECTION}"))))
 delete(sys.argv[2])
 """
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +24,14 @@ class HttpAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A part of the answer. ``whole``: there is no other."""
+    """A part of the answer. ``whole``: there is no other. ``location``: where a redirect leads, a path of the application's own
+    or a whole URL."""
 
     status: int
     content_type: str
     body: bytes
     whole: bool
+    location: str = ""
 
 
 class Client:
@@ -41,7 +41,14 @@ class Client:
         import aiohttp
 
         self._base = base
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
+        # A connection for each request: one that was used may have been closed meanwhile.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"Accept-Encoding": "identity"},  # how a body is compressed has no tensor
+            cookie_jar=aiohttp.DummyCookieJar(),  # many clients' requests go this way
+        )
 
     async def knows(self, route: str) -> bool:
         """Has the proxy heard of the application yet?"""
@@ -54,26 +61,70 @@ class Client:
             return False
 
     async def ask(self, route: str, ask: HttpAsk) -> AsyncIterator[Piece]:
-        """A body of a stated length in one piece; one that comes in pieces, piece by piece. A failure (500) comes whole. Raises
-        ``RuntimeError`` when the answer breaks off."""
+        """A body of a stated length in one piece; one that comes in pieces, piece by piece, and an empty one when it is over. A
+        failure (500) comes whole. Raises ``RuntimeError`` when the answer breaks off."""
         import aiohttp
+        import yarl
 
-        # How a body is compressed has no tensor: an application would compress it for us, and nobody would know.
-        headers = {"Content-Type": ask.content_type, "Accept-Encoding": "identity"}
-        url = f"{self._base}{route}{ask.path}"
+        headers = {"Content-Type": ask.content_type}
+        url = yarl.URL(f"{self._base}{route}{ask.path}", encoded=True)
         try:
-            async with self._session.request(ask.method, url, data=ask.body or None, headers=headers) as answer:
-                kind = answer.headers.get("Content-Type", "application/octet-stream")
+            asking = self._session.request(
+                ask.method,
+                url,
+                data=ask.body or None,
+                headers=headers,
+                allow_redirects=False,
+                middlewares=(_only_once(),),
+            )
+            async with asking as answer:
+                head = Piece(
+                    status=answer.status,
+                    content_type=answer.headers.get("Content-Type", "application/octet-stream"),
+                    body=b"",
+                    whole=True,
+                    location=self._inside(route, url, answer.headers.get("Location", "")),
+                )
                 if answer.headers.get("Content-Length") is not None or answer.status >= 500:
-                    yield Piece(status=answer.status, content_type=kind, body=await answer.read(), whole=True)
+                    yield replace(head, body=await answer.read())
                     return
-                async for piece in answer.content.iter_chunked(_CHUNK):
-                    yield Piece(status=answer.status, content_type=kind, body=piece, whole=False)
+                empty = True
+                async for piece in answer.content.iter_any():
+                    empty = False
+                    yield replace(head, body=piece, whole=False)
+                if empty:
+                    yield head
         except aiohttp.ClientError as error:
             raise RuntimeError(f"the application's answer broke off: {error or type(error).__name__}") from None
 
+    def _inside(self, route: str, asked: Any, location: str) -> str:
+        """Of the application's own route its clients know nothing."""
+        import yarl
+
+        if not location:
+            return ""
+        there = str(asked.join(yarl.URL(location, encoded=True)))
+        own = self._base + route
+        return there.removeprefix(own) or "/" if there == own or there.startswith((f"{own}/", f"{own}?")) else there
+
     async def close(self) -> None:
         await self._session.close()
+
+
+def _only_once() -> Any:
+    """aiohttp sends GET, PUT and DELETE again by itself when their connection breaks; the application may have acted on it."""
+    sent = False
+
+    async def once(request: Any, handler: Any) -> Any:
+        import aiohttp
+
+        nonlocal sent
+        if sent:
+            raise aiohttp.ServerDisconnectedError
+        sent = True
+        return await handler(request)
+
+    return once
 
 
 class Relay:
@@ -103,7 +154,9 @@ class Relayed:
         beside = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
         # It goes with the process that made it. An application's working directory is not its business.
         self._relay: Any = (
-            ray.remote(Relay).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=beside, runtime_env={}).remote(base)
+            ray.remote(Relay)
+            .options(num_cpus=0, max_concurrency=1000, max_restarts=-1, scheduling_strategy=beside, runtime_env={})
+            .remote(base)
         )
 
     async def knows(self, route: str) -> bool:
@@ -116,6 +169,10 @@ class Relayed:
         try:
             async for piece in stream:
                 yield await piece
+        except ray.exceptions.RayActorError:
+            raise RuntimeError("what asks the application from its proxy's machine ended; Ray starts it again") from None
+        except ray.exceptions.RayTaskError as error:
+            raise RuntimeError(str(error.cause)) from None
         except BaseException:
             ray.cancel(stream)
             raise

@@ -76,6 +76,11 @@ class TaskReplica:
         finally:
             waiting.cancelled = True  # also when it is answered: it means nothing then
 
+    async def check_health(self) -> None:
+        """Ray asks regularly; raising makes it put another replica in this one's place."""
+        if self._worker is not None and self._worker.done():
+            raise RuntimeError("the part that computes has ended, which is a defect of Modelium")
+
     async def _work(self) -> None:
         while True:
             batch = [await self._queue.get()]
@@ -105,6 +110,8 @@ class TaskReplica:
                 each.rows = rows_of(each.arrays, lambda each=each: each.cancelled)
             except BadInput as error:
                 said[number] = str(error)
+            except Exception as error:
+                said[number] = RuntimeError(f"{type(error).__name__}: {error}")
         good = [number for number in range(len(batch)) if number not in said]
         try:
             with self._computing():

@@ -35,6 +35,7 @@ class Settings:
     """All that an entry says. ``given``: the parameters as they are, for the replica; ``directory``: the entry's ``1/``."""
 
     name: str
+    owner: str
     directory: Path
     way: str
     address: str
@@ -50,6 +51,7 @@ class Settings:
         wanted = json.loads(given["replicas"])
         return cls(
             name=name,
+            owner=given.get("owner") or "".join(c if c.isalnum() else "_" for c in socket.gethostname()),
             directory=Path(directory),
             way=given["way"],
             address=given.get("ray_address") or "auto",
@@ -72,9 +74,16 @@ class Settings:
     def application(self) -> str:
         """Its name in Ray Serve: another one for each process that deploys it, so that a new revision can be put beside the old
         one, and so that what a dead process left is recognised. Modelium reads it off the replicas (devices/replicas.py)."""
-        return f"{self.name}@{owner_mark()}-{os.getpid()}"
+        pid = os.getpid()
+        return f"{self.name}@{self.owner}-{pid}.{begun_at(pid)}"
 
 
-def owner_mark() -> str:
-    """Of the Triton that this process belongs to: Modelium's word for the run, else the machine's name."""
-    return os.environ.get("MODELIUM_RUN") or "".join(c if c.isalnum() else "_" for c in socket.gethostname())
+def begun_at(pid: int) -> str:
+    """When a process of this machine began, in ticks since the machine did; "" when it has ended. With its id that names one
+    process for ever."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    return "" if fields[0] in b"ZX" else fields[19].decode()  # Triton may leave a killed stub as a zombie

@@ -34,7 +34,8 @@ def load(given: Mapping[str, str], device: str) -> TextToImage:
         readable_path(given["model_path"]),
         torch_dtype=dtype,
         local_files_only=True,
-        use_safetensors=given.get("weights") != "pickle",
+        # None: each component as it lies there. Modelium asks for permission where one is a pickle.
+        use_safetensors=None if given.get("weights") == "pickle" else True,
     )
     pipeline.set_progress_bar_config(disable=True)
     return TextToImage(pipeline.to(device), device)
