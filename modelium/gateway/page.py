@@ -83,7 +83,9 @@ async function refresh() {
       field.focus();
       return;
     }
-    triton.textContent = reply.triton.up ? "Triton " + reply.triton.version : "Triton is down. " + reply.triton.detail;
+    const ray = {asleep: " · Ray sleeps until a model needs it", up: " · Ray " + reply.ray.version,
+                 down: " · Ray is down. " + reply.ray.detail}[reply.ray.state] ?? "";
+    triton.textContent = (reply.triton.up ? "Triton " + reply.triton.version : "Triton is down. " + reply.triton.detail) + ray;
     document.getElementById("devices").replaceChildren(...reply.devices.map(device => {
       const line = document.createElement("p"), bar = document.createElement("progress");
       bar.max = device.total_bytes; bar.value = device.used_bytes;
@@ -94,8 +96,9 @@ async function refresh() {
     document.getElementById("models").replaceChildren(...reply.models.map(model => {
       const row = document.createElement("tr");
       const memory = size(model.measured_bytes ?? model.estimated_bytes);
+      const runtime = (model.runtime ?? "") + (model.replicas > 1 ? " × " + model.replicas : "");
       row.append(cell(model.label + (model.pinned ? " (pinned)" : "")), cell(model.state, "state " + model.state),
-        cell(model.profile?.task), cell(model.runtime), cell((model.devices ?? []).join(", ") || model.device),
+        cell(model.profile?.task), cell(runtime), cell((model.devices ?? []).join(", ") || model.device),
         cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
         cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"), cell(model.reason, "reason"));
       return row;
