@@ -67,6 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     recorder = Recorder()
     runtimes = writable_runtimes()
     ledger = Ledger.load(triton.state_directory / "ledger.json")
+    await asyncio.to_thread(ledger.keep_owner)
     ray = RayService.of(settings, await asyncio.to_thread(_look_for_ray, settings), owner=ledger.owner)
     place = RayPlace.of(settings.ray, ledger.owner)
     repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=place)

@@ -103,6 +103,12 @@ class Ledger:
         ledger._revisions = {(revision.name, revision.fingerprint): revision for revision in book.revisions}
         return ledger
 
+    def keep_owner(self) -> None:
+        """Write it down before anything is called after it."""
+        if not self.path.exists():
+            self._changed = True
+            self.save()
+
     def pinned(self, name: str) -> bool:
         return name in self._pinned
 

@@ -84,12 +84,13 @@ class Deployment:
         from ray.util.state import list_actors, list_workers
 
         of_ours = f"ServeReplica:{self.application}:"
+        asked = {"address": self.connection.address, "limit": _MOST}  # else any Ray on this machine would do
         with contextlib.suppress(Exception):  # that it cannot be known is no reason to say it
-            ours = [actor for actor in list_actors(limit=_MOST) if actor.class_name.startswith(of_ours)]
+            ours = [actor for actor in list_actors(**asked) if actor.class_name.startswith(of_ours)]
             if self.connection.here and any(each.state == "ALIVE" and not begun_at(each.pid) for each in ours):
                 return time.time()  # Ray has not noticed it yet
             pids = {each.pid for each in ours}
-            ended = list_workers(filters=[("is_alive", "=", "False")], limit=_MOST, detail=True)
+            ended = list_workers(filters=[("is_alive", "=", "False")], detail=True, **asked)
             return max(((each.end_time_ms or 0) / 1000 for each in ended if each.pid in pids), default=0.0)
         return 0.0
 
