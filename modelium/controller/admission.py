@@ -34,7 +34,13 @@ class Admission:
         """One more lease on a model that serves."""
         assert model.serving is not None and model.placement is not None
         model.leases += 1
-        return Lease(profile=model.serving, placement=model.placement, release=partial(self._release, model))
+        deaths = model.deaths
+        return Lease(
+            profile=model.serving,
+            placement=model.placement,
+            release=partial(self._release, model),
+            lost=lambda: model.deaths != deaths,
+        )
 
     def _release(self, model: Model) -> None:
         model.leases -= 1

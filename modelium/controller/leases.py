@@ -16,13 +16,22 @@ class Lease:
     """One request's hold on a model. ``with lease:`` releases it; ``waited_s`` is what the request waited for a load.
 
     ``cold``: the model was not loaded when the request came. ``placement`` says how many rows go into one inference.
+    ``lost()``: has a process died that the request was sent to?
     """
 
-    __slots__ = ("_release", "cold", "placement", "profile", "waited_s")
+    __slots__ = ("_release", "cold", "lost", "placement", "profile", "waited_s")
 
-    def __init__(self, *, profile: ModelProfile, placement: Placement, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        profile: ModelProfile,
+        placement: Placement,
+        release: Callable[[], None],
+        lost: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.profile = profile
         self.placement = placement
+        self.lost = lost
         self.waited_s = 0.0
         self.cold = False
         self._release: Callable[[], None] | None = release

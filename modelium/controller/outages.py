@@ -49,6 +49,7 @@ class Outages:
         """Its process died though Triton calls it READY: load it anew beside the corpse, a plain load would do nothing."""
         now = time.monotonic()
         model.stop_watching()
+        model.deaths += 1
         model.generation += 1
         model.suspect = model.reloading = False
         if now - model.loaded_at > _STEADY_AFTER_S:
@@ -141,6 +142,7 @@ class Outages:
             reason = f"Ray is down: {event.detail}"
             if model.state is State.LOADED:
                 model.want = max(model.want, Demand.RESTORE)
+                model.deaths += 1
                 model.entry = None  # written anew, its load is a real one: Triton calls the corpse READY
                 self._loads.begin_unload(model, RAY_DOWN, reason)
                 model.drain_until = now

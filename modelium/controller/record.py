@@ -77,6 +77,7 @@ class Model:
     replicas: tuple[Replica, ...] = ()  # Ray's, of this machine: not watched, Ray replaces them
     departing: frozenset[Process] = frozenset()  # of the copy that the last load replaced; Triton drains it
     lost_at: float = float("-inf")  # when Triton was last lost while it loaded this
+    deaths: int = 0  # of processes that served it
     ray_outages: int = 0  # of Ray's, when its load began
     broke_ray: bool = False  # it was alone in loading when Ray went down
     exit_watches: list[Callable[[], None]] = field(default_factory=list)

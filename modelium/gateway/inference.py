@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from modelium.errors import ModelGone, TritonUnavailable
 from modelium.gateway.codecs import Call, Tensors
 from modelium.gateway.deadline import Deadline
+from modelium.gateway.generation.watching import unless_lost
 from modelium.metrics import Recorder
+from modelium.values import Runtime
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
@@ -57,7 +59,9 @@ class Inference:
                 cold, waited_s = cold or lease.cold, waited_s + lease.waited_s
                 call = make(lease)
                 try:
-                    outputs = await self._infer(lease, call, deadline)
+                    asking = self._infer(lease, call, deadline)
+                    rays = lease.placement.runtime is Runtime.RAY
+                    outputs = await (unless_lost(asking, lease.lost, name) if rays else asking)
                     break
                 except (ModelGone, TritonUnavailable) as error:
                     self._controller.report_gone(name, str(error))

@@ -117,7 +117,7 @@ class JoinedRay:
         log = self._state / "ray-node.log"
         log.unlink(missing_ok=True)
         command = Command(
-            arguments=node_command(report, self._settings.address, self._directory),
+            arguments=node_command(report, self._settings.address, self._directory / "r"),
             environment=ray_environment(report),
             directory=self._state,
             log=log,

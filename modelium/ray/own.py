@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import shutil
 import signal
@@ -28,7 +29,9 @@ from modelium.values import RayNode
 _START_WITHIN_S = 90.0
 _ASK_EVERY_S = 0.1
 _PREFIX = "modelium-ray-"
-_LAST_WORDS = 2000
+_LAST_WORDS = 200_000  # it shows the logs of what has ended
+_ENDED = re.compile(r"(\w+) \[exit code=(-?\d+)")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class OwnRay:
@@ -40,6 +43,7 @@ class OwnRay:
         self._state = state.absolute()
         self._program = GuardedProgram(self._state / "ray-program.json", grace_s=KILL_AFTER_S)
         self._directory: Path | None = None  # Ray's sockets and logs; short, for the path of a socket has 107 bytes at most
+        self._remembered = self._state / "ray-directory"
         self.log_path = self._state / "ray.log"
         self.dashboard: Dashboard | None = None
         self.nodes: tuple[RayNode, ...] = ()  # when it was started
@@ -72,11 +76,14 @@ class OwnRay:
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             self._program.end_leftovers()
+            self._remove_leftover()
             self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+            self._remembered.write_text(f"{self._directory}\n", encoding="utf-8")
         except OSError as error:
             raise RayUnavailable(f"Modelium's own Ray cannot be started: {error}") from error
         addresses = claim_addresses(dict.fromkeys(("gcs", "dashboard", "client"), f"{HOST}:0"), who="Ray")
-        return HeadLaunch(directory=self._directory, object_store_bytes=self._settings.object_store_memory, **addresses)
+        # Ray lets everybody write into its directory: it lies in one that is ours alone.
+        return HeadLaunch(directory=self._directory / "r", object_store_bytes=self._settings.object_store_memory, **addresses)
 
     async def _start(self, report: RuntimeReport, launch: HeadLaunch) -> None:
         token = secrets.token_hex(32)
@@ -129,11 +136,14 @@ class OwnRay:
         return bool(self.nodes)
 
     def _last_words(self) -> str:
-        """The last line of the log that says something."""
+        """What of Ray has ended, if it says so; else the last line of the log that says something."""
         try:
             text = self.log_path.read_bytes()[-_LAST_WORDS:].decode("utf-8", "replace")
         except OSError:
             return ""
+        text = _COLORS.sub("", text)
+        if ended := _ENDED.findall(text):
+            return ", ".join(f"{name} ended with {code}" for name, code in dict.fromkeys(ended))
         lines = [line.strip() for line in text.splitlines() if line.strip() and "-----" not in line]
         return lines[-1][-200:] if lines else ""
 
@@ -145,7 +155,15 @@ class OwnRay:
             return
         with contextlib.suppress(OSError):
             kept = self._state / "ray-logs"
-            for logs in sorted(directory.glob("session_2*/logs")):
+            for logs in sorted(directory.glob("r/session_2*/logs")):
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.move(logs, kept)
         shutil.rmtree(directory, ignore_errors=True)
+        self._remembered.unlink(missing_ok=True)
+
+    def _remove_leftover(self) -> None:
+        """The directory of a Ray whose Modelium was killed."""
+        with contextlib.suppress(OSError):
+            left = self._remembered.read_text(encoding="utf-8").strip()
+            if left.startswith(f"/tmp/{_PREFIX}"):
+                shutil.rmtree(left, ignore_errors=True)

@@ -113,6 +113,7 @@ class RayService:
 
         def up() -> None:
             self.starts += 1
+            log.info("Ray is up")
             self._become(self._seen(cluster.nodes))
             on_up()
 

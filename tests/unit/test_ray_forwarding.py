@@ -190,6 +190,7 @@ async def test_where_an_application_points_to_is_the_clients_affair(module: Any)
         ("../there", "/there"),
         (f"{ROUTE}/there?q=%2F", "/there?q=%2F"),
         (ROUTE, "/"),
+        ("/items/3", "/items/3"),  # as an application writes it that believes itself to be at the root
         ("https://other.example/x", "https://other.example/x"),
     ],
 )

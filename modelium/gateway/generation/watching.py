@@ -7,8 +7,8 @@ client nothing, ever. The controller sees the process end, so what it says of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from modelium.errors import ModelGone
 
@@ -49,3 +49,15 @@ async def while_serving(responses: AsyncGenerator[T, None], serves: Callable[[],
             yield response
     finally:
         timer.cancel()
+
+
+async def unless_lost(answer: Coroutine[Any, Any, T], lost: Callable[[], bool], name: str) -> T:
+    """The one ``answer`` of a model that answers through response senders, as those on Ray do; ``lost()``: its process died."""
+    asking = asyncio.ensure_future(answer)
+    try:
+        while not (await asyncio.wait([asking], timeout=LOOK_EVERY_S))[0]:
+            if lost():
+                raise ModelGone(f"{name!r} went away in the middle of its answer")
+        return asking.result()
+    finally:
+        asking.cancel()

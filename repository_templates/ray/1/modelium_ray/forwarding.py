@@ -194,9 +194,8 @@ class HttpForwarder:
 
     async def answer(self, ask: HttpAsk) -> AsyncIterator[Reply]:
         """As the application speaks."""
-        assert self._client is not None
         begun = time.time()
-        async with aclosing(self._client.ask(self._deployment.route, ask)) as pieces:
+        async with aclosing(self._ask(ask)) as pieces:
             async for piece in pieces:
                 if (piece.status, piece.body) == _BROKEN and await asyncio.to_thread(
                     self._deployment.lost_replica_since, begun
@@ -211,6 +210,22 @@ class HttpForwarder:
                 if piece.whole:
                     return
         yield Reply(arrays={}, last=True)
+
+    async def _ask(self, ask: HttpAsk) -> AsyncIterator[Piece]:
+        """What breaks before its first piece is an answer too: whether the application has acted on it, nobody knows."""
+        assert self._client is not None
+        begun = False
+        try:
+            async with aclosing(self._client.ask(self._deployment.route, ask)) as pieces:
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+        except RuntimeError as error:
+            if begun:
+                raise
+            said = {"error": f"{error}; it may have acted on the request, which is why it was not sent again"}
+            body = json.dumps({**said, "type": "application_gone"}).encode()
+            yield Piece(status=502, content_type="application/json", body=body, whole=True)
 
     async def close(self) -> None:
         if self._client is not None:

@@ -98,14 +98,17 @@ class Client:
             raise RuntimeError(f"the application's answer broke off: {error or type(error).__name__}") from None
 
     def _inside(self, route: str, asked: Any, location: str) -> str:
-        """Of the application's own route its clients know nothing."""
+        """Of the application's own route, and of the proxy's address, its clients know nothing."""
         import yarl
 
         if not location:
             return ""
         there = str(asked.join(yarl.URL(location, encoded=True)))
         own = self._base + route
-        return there.removeprefix(own) or "/" if there == own or there.startswith((f"{own}/", f"{own}?")) else there
+        if there == own or there.startswith((f"{own}/", f"{own}?")):
+            there = there.removeprefix(own)
+            return there if there.startswith("/") else f"/{there}"
+        return there.removeprefix(self._base) if there.startswith(f"{self._base}/") else there
 
     async def close(self) -> None:
         await self._session.close()
