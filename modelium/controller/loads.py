@@ -16,7 +16,7 @@ from modelium.brain.cluster import ClusterRoom
 from modelium.brain.engine_placement import shrink
 from modelium.brain.options import choose
 from modelium.brain.placement import Room, rooms_of
-from modelium.brain.runtime import RuntimeChoice, choose_runtime
+from modelium.brain.runtime import RuntimeChoice
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
@@ -66,11 +66,10 @@ class Loads:
         """A newer revision of a model that serves: beside the old one if there is room for both, else after it."""
         profile, place = model.profile, model.placement
         assert profile is not None and place is not None
-        choice = choose_runtime(profile, self._desk.capabilities(), self._override(profile))
+        choice, placement = self._place_beside(model, profile, place)
         if choice.runtime is None:
             model.revision_error = f"the new revision cannot be served: {choice.reason}"
             return
-        placement = self._place_beside(model, profile, place)
         if placement is None:
             model.want = Demand.RESTORE
             self.begin_unload(model, "revision", "a new revision is to be loaded and there is no room for both")
@@ -98,8 +97,8 @@ class Loads:
     def _override(self, profile: ModelProfile) -> ModelOverride:
         return self._desk.overrides.get(profile.name, ModelOverride())
 
-    def _place_beside(self, model: Model, profile: ModelProfile, place: Placement) -> Placement | None:
-        """Where a new revision goes while the old one serves: on the same device, if it has room for both.
+    def _place_beside(self, model: Model, profile: ModelProfile, place: Placement) -> tuple[RuntimeChoice, Placement | None]:
+        """What would serve a new revision, and where beside the old one: on the same device, if it has room for both.
 
         Never a vllm engine on an accelerator: it starts alone there (``brain.starts``), and that is for the plan to see to.
         """
@@ -110,14 +109,15 @@ class Loads:
         for placement in places:
             room = rooms[placement.device_id]
             if choice.engine and room.device.kind is not DeviceKind.HOST:
-                return None
+                break
             if placement.footprint.bytes <= room.free and ClusterRoom(fleet.ray, views).fits(placement.replicas):
-                return placement
+                return choice, placement
             if placement.runtime is Runtime.VLLM:
                 there = replace(self._override(profile), device=place.device_id)
                 free = {room.device.id: room.free}
-                return shrink(profile, placement, [room.device], there, self._desk.settings.policies(), free=free)
-        return None
+                smaller = shrink(profile, placement, [room.device], there, self._desk.settings.policies(), free=free)
+                return choice, smaller
+        return choice, None
 
     def begin_unload(self, model: Model, rule: str, reason: str) -> None:
         """Drain; ``settle`` unloads when the last lease is back or the time for that is over."""

@@ -186,8 +186,7 @@ class Guardian:
         """Children of ours other than the server have lost their parent; after a while they and theirs are ended."""
         now = time.monotonic()
         orphans = {process for process in _children() if process.pid != self._server and not process.zombie}
-        since_when = {(process.pid, process.started): since for process, since in self._orphans.items()}
-        self._orphans = {process: since_when.get((process.pid, process.started), now) for process in orphans}
+        self._orphans = {process: self._orphans.get(process, now) for process in orphans}
         for process, since in self._orphans.items():
             grace_s = _GUARD_GRACE_S if process.name == _GUARD else _ORPHAN_GRACE_S
             if now - since > grace_s:

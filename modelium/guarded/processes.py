@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -27,7 +27,7 @@ class Process:
     session: int
     started: int
     zombie: bool
-    name: str = ""  # as it calls itself now
+    name: str = field(default="", compare=False)  # as it calls itself now, which is not who it is
 
 
 def read_process(pid: int) -> Process | None:

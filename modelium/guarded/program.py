@@ -50,7 +50,6 @@ class GuardedProgram:
         self._guardian: asyncio.subprocess.Process | None = None
         self._end: asyncio.Task[int | None] | None = None
         self.pid: int | None = None  # the program's own, while it runs
-        self.mark = ""  # of the last run: every process of it has it in its environment, under RUN_MARK
         self.stopping = False  # it was told to end
 
     @property
@@ -64,10 +63,9 @@ class GuardedProgram:
     async def start(self, command: Command) -> None:
         """Return when the program runs (what it does then is its own affair). Raises ``NotStarted``."""
         self.stopping = False
-        self.mark = uuid.uuid4().hex[:12]
         orders = Orders(
             command=command.arguments,
-            environment={**command.environment, RUN_MARK: self.mark},
+            environment={**command.environment, RUN_MARK: uuid.uuid4().hex[:12]},
             directory=str(command.directory),
             log=str(command.log),
             record=str(self._record),

@@ -34,7 +34,6 @@ class ExternalServer:
     """Follows one external Triton: ``start()`` returns when it answers, ``wait()`` when it does not any more."""
 
     pid: int | None = None  # not ours to see: it may run in another container
-    mark = ""
 
     def __init__(self, settings: TritonSettings) -> None:
         self.http_url = settings.http_url
