@@ -14,7 +14,7 @@ from modelium.config import RaySettings, Settings
 from modelium.devices import Devices
 from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
-from modelium.ray.joined import offers, runs_here
+from modelium.ray.joined import offers, other_version, runs_here
 from modelium.values import Device, DeviceKind, Fleet, Ray, RayState
 
 
@@ -49,7 +49,7 @@ def with_cluster(fleet: Fleet, settings: Settings) -> Fleet:
     ray = ask_cluster(settings.ray)
     if ray.state is RayState.UP and settings.triton.mode == "embedded":
         runtime = runtime_env.read_ray(runtime_env.inspect(settings.triton.runtime_directory))
-        if differs := other_version(settings.ray, ray, runtime.version):
+        if differs := other_version(settings.ray.address, ray.version, runtime.version):
             ray = replace(ray, state=RayState.DOWN, detail=f"{differs}; they have to be the same", nodes=())
     added = cluster_devices(ray, settings.devices.gpu_memory_fraction)
     return Fleet(devices=(*fleet.devices, *added), ray=ray)
@@ -58,13 +58,6 @@ def with_cluster(fleet: Fleet, settings: Settings) -> Fleet:
 def ask_cluster(settings: RaySettings) -> Ray:
     """The cluster at ``settings.address`` by its dashboard's account; DOWN with the reason where that gives none."""
     return asyncio.run(_ask(settings))
-
-
-def other_version(settings: RaySettings, ray: Ray, version: str) -> str:
-    """What is wrong with the cluster's version beside the model runtime's; "" where nothing is, or nothing is known."""
-    if not version or ray.version == version:
-        return ""
-    return f"the cluster at {settings.address} runs Ray {ray.version}, the model runtime has {version}"
 
 
 async def _ask(settings: RaySettings) -> Ray:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelium.cli.checks import Check, Outcome
-from modelium.cli.machine import ask_cluster, other_version
+from modelium.cli.machine import ask_cluster
 from modelium.cli.ray import nodes_left
 from modelium.config import RaySettings
 from modelium.ray import ELSEWHERE
+from modelium.ray.joined import other_version
 from modelium.runtime_env import RuntimeReport, read_ray
 from modelium.values import RayFacts, RayState
 
@@ -47,7 +48,7 @@ def _cluster(settings: RaySettings, version: str) -> Check:
     if seen.state is not RayState.UP:
         what, _, remedy = seen.detail.partition(": ") if "RAY_AUTH_TOKEN" in seen.detail else (seen.detail, "", _START)
         return Check(name="ray cluster", outcome=Outcome.FAIL, found=what, remedy=remedy)
-    if differs := other_version(settings, seen, version):
+    if differs := other_version(settings.address, seen.version, version):
         return Check(name="ray cluster", outcome=Outcome.FAIL, found=differs, remedy=_SAME)
     where = "on this machine" if seen.here else nodes_left(seen.nodes)
     return Check(name="ray cluster", outcome=Outcome.OK, found=f"{seen.version} at {settings.address}, {where}")

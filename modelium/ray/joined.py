@@ -51,10 +51,9 @@ class JoinedRay:
         await self.stop()  # a node that joined what has ended is of no use
         self.dashboard = dashboard = Dashboard(self._settings.dashboard, self._token)
         theirs = await dashboard.version()
-        if self._version and theirs != self._version:
+        if differs := other_version(self._settings.address, theirs, self._version):
             raise RayUnavailable(
-                f"the cluster at {self._settings.address} runs Ray {theirs}, the model runtime has {self._version}: they have "
-                "to be the same (change `ray` in triton/constraints.txt, or the cluster)"
+                f"{differs}: they have to be the same (change `ray` in triton/constraints.txt, or the cluster)"
             )
         if not await dashboard.healthy():
             raise RayUnavailable(f"the head of the Ray cluster at {self._settings.address} does not answer its own dashboard")
@@ -141,6 +140,11 @@ class JoinedRay:
             raise RayUnavailable(f"this machine did not become a node of {self._settings.address}; see {log}") from None
         finally:
             waiting.cancel()
+
+
+def other_version(address: str, theirs: str, ours: str) -> str:
+    """What is wrong with the cluster's version beside the model runtime's; "" where nothing is, or ours is not known."""
+    return f"the cluster at {address} runs Ray {theirs}, the model runtime has {ours}" if ours and theirs != ours else ""
 
 
 def offers(node: RayNode) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from modelium.values import (
     State,
     Task,
 )
+from tests.unit.llama_folder import llama_8b
 
 VLLM = "triton: {mode: external, backends: [python, vllm]}\n"
 
@@ -46,30 +46,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
-    """Llama-3.1-8B, whole but for its weights, which are a hole in a file."""
-    folder = tmp_path / "llama-8b"
-    folder.mkdir()
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-        "torch_dtype": "bfloat16",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
-    size = 8_030_261_248 * 2
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [8_030_261_248], "data_offsets": [0, size]}}).encode()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + size)
-    return folder
+    return llama_8b(tmp_path / "llama-8b")
 
 
 def run(*arguments: str) -> int:

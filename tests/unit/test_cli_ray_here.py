@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from modelium.cli.ray_checks import ray_checks
 from modelium.config import RaySettings
 from modelium.repository.config import parse_config
 from modelium.runtime_env import RuntimeReport
+from tests.unit.llama_folder import llama_8b
 from tests.unit.ray_stand_ins import GIB, VERSION, Json, StandInDashboard, dashboard, node
 
 SERVE = {"ray": VERSION, "fastapi": "1", "uvicorn": "1", "aiohttp-cors": "1"}
@@ -199,7 +199,7 @@ def test_a_share_of_a_clusters_gpu_is_told(leaves: Path, cluster: StandInDashboa
 def test_a_model_that_is_too_big_for_this_machine_goes_to_the_cluster(
     tmp_path: Path, cluster: StandInDashboard, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    llama = _llama(tmp_path / "llama")
+    llama = llama_8b(tmp_path / "llama")
     cluster.nodes = [machine("10.0.0.1"), machine("10.0.0.2", gpus=1)]
     configure(ray_at(cluster))
     found = inspected(capsys, llama)
@@ -260,31 +260,6 @@ def test_render_writes_where_the_cluster_is(leaves: Path, cluster: StandInDashbo
     said = {name: parameters[name].string_value for name in ("way", "ray_address", "ray_dashboard")}
     assert said == {"way": "lightgbm", "ray_address": "10.0.0.1:6379", "ray_dashboard": cluster.url}
     assert json.loads(parameters["replicas"].string_value)["bundles"][0]["cpus"] == 1
-
-
-def _llama(folder: Path) -> Path:
-    """Llama-3.1-8B, whole but for its weights, which are a hole in a file."""
-    folder.mkdir()
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-        "torch_dtype": "bfloat16",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
-    size = 8_030_261_248 * 2
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [8_030_261_248], "data_offsets": [0, size]}}).encode()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + size)
-    return folder
 
 
 # -- doctor --------------------------------------------------------------------------------------------------------------
