@@ -226,7 +226,7 @@ async def test_what_cannot_be_served_is_said(engines: Engines) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_cancelled_request_leaves_the_engine_at_once(engines: Engines, stream: bool) -> None:
+async def test_a_cancelled_request_leaves_the_engine_within_a_second(engines: Engines, stream: bool) -> None:
     sampling = json.dumps(ENDLESS | {"n": 4, "temperature": 1})
     inputs = {"text_input": "x", "stream": stream, "sampling_parameters": sampling}
 
@@ -240,7 +240,7 @@ async def test_a_cancelled_request_leaves_the_engine_at_once(engines: Engines, s
     reading.cancel()
     begun = time.monotonic()
     await engines.until_running(0)
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 1.0
     with pytest.raises(asyncio.CancelledError):
         await reading
 
