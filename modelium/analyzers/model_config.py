@@ -14,6 +14,7 @@ _SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 _IMAGE_KEYS = ("vision_config", "vision_encoder_config", "vision_tower", "visual", "mm_vision_tower", "img_processor")
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "hidden_dim", "n_embed", "word_embed_proj_dim")
+_CROSS_ENCODER_KEYS = ("sentence_transformers", "sbert_ce_default_activation_function")
 # Positions start behind the padding index here: 514 positions are 512 tokens.
 _OFFSET_TYPES = {
     "roberta",
@@ -54,6 +55,7 @@ class ModelConfig:
     task_names: tuple[str, ...]  # keys of task_specific_params: what a seq2seq model was trained for
     timm: bool
     mlx: bool
+    cross_encoder_key: str = ""  # the key by which sentence-transformers' CrossEncoder left its activation here
 
 
 def read_config(source: JsonObject) -> ModelConfig:
@@ -77,6 +79,7 @@ def read_config(source: JsonObject) -> ModelConfig:
         task_names=tuple(nested(source, "task_specific_params")),
         timm=not model_type and bool(text(source, "architecture")) and not texts(source, "architectures"),
         mlx="group_size" in nested(source, "quantization"),
+        cross_encoder_key=next((key for key in _CROSS_ENCODER_KEYS if source.get(key) is not None), ""),
     )
 
 

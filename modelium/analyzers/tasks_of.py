@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from modelium.analyzers.architectures import Mappings
-from modelium.analyzers.model_config import ModelConfig
+from modelium.analyzers.model_config import ModelConfig, labels_for
 from modelium.analyzers.verdict import Refused
 from modelium.brain import vllm_architectures as vllm
 from modelium.values import Task
@@ -63,6 +63,7 @@ _SEQ2SEQ_TYPES = {
 _TRAINED_FOR = (("summarization", Task.SUMMARIZATION), ("translation", Task.TRANSLATION))
 _MASKED_HEADS = "ForPreTraining"
 _FAMILY_WORDS = {"RNNT": "speech recognition by transducer", "TDT": "speech recognition by transducer", "": "a base model"}
+CROSS_ENCODER_FILE = "config_sentence_transformers.json"
 _LISTED = "served are: " + ", ".join(task.value for task in Task)
 
 
@@ -84,7 +85,7 @@ class Clues:
 
     pipeline_tag: str
     sentence_modules: bool
-    cross_encoder: bool  # sentence-transformers says so
+    cross_encoder: str  # where sentence-transformers says that it is one; "" for nowhere
     has_tokenizer: bool
     has_image_processor: bool
     has_feature_extractor: bool
@@ -93,9 +94,10 @@ class Clues:
 def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
     """The task of a folder.
 
-    0. sentence-transformers says that it is a CrossEncoder: it ranks, unless its head has labels.
+    0. sentence-transformers says that it is a CrossEncoder: no embedding model, and a ranker where it does not classify.
     1. ``modules.json`` makes it an embedding model, whatever head its weights were trained with.
-    2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family.
+    2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family. A head of one
+       label ranks, where sentence-transformers or the pipeline_tag says so.
     3. A class that transformers lacks: ``auto_map`` names the auto-class that code in the folder is for.
     4. A class that transformers lacks, but vLLM's registry has: a generator.
     5. No ``architectures``: the pipeline_tag, where transformers has such a class for this model type.
@@ -103,9 +105,9 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
     """
     architecture = _named(config, known)
     if clues.cross_encoder and architecture:  # 0
-        if max(config.label_count or 1, len(config.labels)) == 1 or "CAUSAL_LM" in known.families.get(architecture, ()):
-            source = "config_sentence_transformers.json: CrossEncoder"
-            return TaskFinding(task=Task.TEXT_RANKING, architecture=architecture, source=source)
+        if clues.cross_encoder == CROSS_ENCODER_FILE and "SEQUENCE_CLASSIFICATION" not in known.families.get(architecture, ()):
+            # a decoder that ranks by its words for yes and no: as a bare folder it is a generator of text
+            return TaskFinding(task=Task.TEXT_RANKING, architecture=architecture, source=f"{CROSS_ENCODER_FILE}: CrossEncoder")
         clues = replace(clues, sentence_modules=False)
     if architecture and known.knows(architecture, config.model_type):
         if clues.sentence_modules:
@@ -173,6 +175,11 @@ def _by_architecture(
 
 def _refine(task: Task, config: ModelConfig, clues: Clues, source: str) -> tuple[Task, str]:
     allowed = _REFINEMENTS.get(task, set())
+    if task is Task.TEXT_CLASSIFICATION and len(labels_for(config)) == 1:
+        if clues.cross_encoder:
+            return Task.TEXT_RANKING, f"{clues.cross_encoder}: CrossEncoder"
+        if clues.pipeline_tag == Task.TEXT_RANKING.value:
+            return Task.TEXT_RANKING, f"{source}, README pipeline_tag: {clues.pipeline_tag}"
     if clues.pipeline_tag in {choice.value for choice in allowed}:
         return Task(clues.pipeline_tag), f"{source}, README pipeline_tag: {clues.pipeline_tag}"
     if task is Task.TEXT2TEXT_GENERATION:

@@ -13,7 +13,7 @@ from modelium.analyzers.foreign import refuse_other_weights
 from modelium.analyzers.gguf import profile_gguf_folder
 from modelium.analyzers.json_text import JsonObject, nested, read_object
 from modelium.analyzers.language import read_language_model
-from modelium.analyzers.model_card import read_card
+from modelium.analyzers.model_card import ModelCard, read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
@@ -83,7 +83,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     if weights is None:
         return _without_weights(candidate, override, folder)
     card = read_card(folder)
-    finding = _decide_task(config, folder, card.pipeline_tag, override, candidate.name)
+    finding = _decide_task(config, folder, card, override, candidate.name)
     pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
     of_sentences = finding.task is Task.TEXT_RANKING or ("modules.json" in folder and pooling is not None)
     gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
@@ -91,7 +91,8 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     if unfinished is not None:
         raise unfinished
     is_text = finding.task not in _NOT_TEXT
-    sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if pooling else None
+    has_limit = pooling is not None or finding.task is Task.TEXT_RANKING
+    sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if has_limit else None
     tokenizer = read_optional(folder, "tokenizer_config.json") if is_text else {}
     language = _read_language(folder, source, weights, tokenizer) if finding.task in _GENERATORS else None
     return ModelProfile(
@@ -174,8 +175,8 @@ def _refuse_other_libraries(config: ModelConfig) -> None:
         raise Refused("these weights are quantized for MLX (Apple)", "drop the original folder of this model")
 
 
-def _decide_task(config: ModelConfig, folder: Folder, pipeline_tag: str, override: ModelOverride, name: str) -> TaskFinding:
-    finding = find_task(config, mappings(), read_clues(folder, pipeline_tag))
+def _decide_task(config: ModelConfig, folder: Folder, card: ModelCard, override: ModelOverride, name: str) -> TaskFinding:
+    finding = find_task(config, mappings(), read_clues(folder, card, config))
     if finding.custom_code and not override.allow_custom_code:
         code = next(iter(config.auto_map.values()))
         hint = f"if you trust it, allow it in modelium.yaml: models: {{{name}: {{allow_custom_code: true}}}}"

@@ -24,8 +24,9 @@ NEEDS_TORCHVISION = frozenset(
     }
 )
 RAYS = frozenset(  # what the adapters of Ray do
-    {Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION, Task.TEXT_RANKING, Task.TEXT_TO_IMAGE, Task.SERVE_APP}
+    {Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION, Task.TEXT_TO_IMAGE, Task.SERVE_APP}
 )
+_CLASSIFIES = "ForSequenceClassification"  # the head with which the python runtime ranks; others are sentence-transformers' own
 # And these are not about pictures, or not only.
 OTHERWISE = {
     "EvollaForProteinText2Text": "it reads proteins, and the python runtime has no input for them",
@@ -33,6 +34,11 @@ OTHERWISE = {
     "PI0ForConditionalGeneration": "it moves robots: it generates no text",
     "UdopForConditionalGeneration": "it reads words with their places on a page, and the python runtime has no input for them",
 }
+
+
+def ranks_by_head(profile: ModelProfile) -> bool:
+    """False for a ranker whose scores are not those of a classification head (a decoder's words for yes and no)."""
+    return profile.task is not Task.TEXT_RANKING or profile.architecture.endswith(_CLASSIFIES)
 
 
 def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
@@ -49,6 +55,8 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
         return "the python runtime serves transformers' tasks, this is a bare graph"
     if profile.task in RAYS:
         return f"the python runtime does not do {profile.task}"
+    if not ranks_by_head(profile):
+        return f"the python runtime ranks with models that classify, not with a {profile.architecture}"
     if profile.weight_format is WeightFormat.GGUF:  # 2
         return "the python runtime does not read GGUF files: drop the model's safetensors folder"
     if profile.library == "vllm":  # 3

@@ -31,6 +31,8 @@ MAKERS = {
     "ner": ("texts", "make_ner"),
     "fill-mask": ("texts", "make_fill_mask"),
     "qa": ("texts", "make_question_answering"),
+    "ranker": ("rankers", "make_ranker"),
+    "ranker-logits": ("rankers", "make_ranker_of_logits"),
     "zero-shot": ("texts", "make_zero_shot"),
     "gpt2": ("writers", "make_gpt2"),
     "t5": ("writers", "make_t5"),

@@ -23,6 +23,8 @@ def as_pipeline(task: Task, row: Mapping[str, Array], parameters: Mapping[str, o
             return row["EMBEDDING"].tolist()
         case Task.TEXT_CLASSIFICATION | Task.IMAGE_CLASSIFICATION | Task.AUDIO_CLASSIFICATION:
             return _records(row, label="LABEL", score="SCORE")
+        case Task.TEXT_RANKING:
+            return row["SCORE"][: int(row["COUNT"][0])].tolist()
         case Task.ZERO_SHOT_CLASSIFICATION:
             return {"labels": _plain(row["LABEL"]), "scores": _plain(row["SCORE"])}
         case Task.TOKEN_CLASSIFICATION:

@@ -39,6 +39,7 @@ MODELS = {
     "mini": {"runtime": "ray"},
     "twins": {"ray": {"min_replicas": 2}},
     LLAMA: {"runtime": "ray"},
+    "reranker": {"runtime": "ray"},
     **{name: {"memory": "9GiB"} for name in RIVALS},
 }
 

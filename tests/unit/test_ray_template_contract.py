@@ -157,7 +157,7 @@ def adapter(code: Path, name: str) -> Path:
 
 def test_what_only_ray_does_has_a_way_and_no_task_of_the_python_runtime() -> None:
     enabled = Capabilities(backends=frozenset({"python", "ray"}), ray_enabled=True)
-    assert {model.task for model in (*BY_WAY.values(), PRICES)} - {MINILM.task} == RAYS
+    assert {model.task for model in (*BY_WAY.values(), PRICES)} - {MINILM.task, RERANKER.task} == RAYS
     for way, model in BY_WAY.items():
         assert way_of(model, enabled) is way
 

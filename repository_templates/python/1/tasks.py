@@ -22,6 +22,7 @@ TASKS = {
     "sentence-similarity": (".embeddings", "Embeddings"),
     "text-classification": (".text", "TextClassification"),
     "zero-shot-classification": (".text", "ZeroShotClassification"),
+    "text-ranking": (".ranking", "Ranking"),
     "fill-mask": (".text", "FillMask"),
     "token-classification": (".spans", "TokenClassification"),
     "question-answering": (".spans", "QuestionAnswering"),

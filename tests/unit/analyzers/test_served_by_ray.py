@@ -1,4 +1,4 @@
-"""What only Ray serves: applications, tables, cross-encoders, pipelines of diffusers; whole, half copied, wrong."""
+"""What only Ray serves: applications, tables, pipelines of diffusers; whole, half copied, wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelium.analyzers import analyze
 from modelium.values import Incomplete, ModelOverride, ModelProfile, Task, Unsupported, WeightFormat
-from tests.unit.analyzers.folders import BERT, HOUR_S, candidate, drop, lay, look, safetensors
+from tests.unit.analyzers.folders import HOUR_S, candidate, lay, look, safetensors
 
 ALLOWED = ModelOverride(allow_custom_code=True)
 MINUTE_S = 60.0
@@ -208,23 +208,6 @@ def test_hugging_faces_scikit_learn_folder_names_file_columns_and_task(tmp_path:
 def test_json_and_text_of_somebody_else_are_no_tables(tmp_path: Path) -> None:
     folder = lay(tmp_path / "m", {"notes.json": "{}", "notes.txt": "tree of life"})
     assert "expected config.json" in refused(folder, age_s=HOUR_S).why
-
-
-# -- cross-encoders ----------------------------------------------------------------------------------------------------
-
-TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
-CROSS = {**BERT, "architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
-SAYS = {
-    "modules.json": json.dumps([{"idx": 0, "name": "0", "path": "", "type": TRANSFORMER}]),
-    "config_sentence_transformers.json": json.dumps({"model_type": "CrossEncoder"}),
-}
-
-
-def test_a_cross_encoder_ranks_and_is_no_embedding_model(tmp_path: Path) -> None:
-    found = settled(drop(tmp_path / "m", CROSS, SAYS))
-    assert (found.task, found.library) == (Task.TEXT_RANKING, "sentence-transformers")
-    labels = {**CROSS, "id2label": {"0": "no", "1": "maybe", "2": "yes"}}
-    assert settled(drop(tmp_path / "n", labels, SAYS)).task is Task.TEXT_CLASSIFICATION
 
 
 # -- diffusers ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from tests.unit.brain.worlds import profile
 BOOSTED = replace(IRIS, library="xgboost", weight_format=WeightFormat.XGBOOST)
 LEAVES = replace(IRIS, library="lightgbm", weight_format=WeightFormat.LIGHTGBM)
 PICKLED = replace(IRIS, weight_format=WeightFormat.JOBLIB)
-RERANKER = profile("reranker", task=Task.TEXT_RANKING)
+RERANKER = profile("reranker", task=Task.TEXT_RANKING, architecture="Qwen3ForCausalLM")
+HEADED = profile("headed", task=Task.TEXT_RANKING)
 PAINTER = replace(profile("painter", task=Task.TEXT_TO_IMAGE), library="diffusers", architecture="StableDiffusionPipeline")
 LLAMA = llm("llama", 10**8, language(group(FULL, 2, 4, 64)))
 MINILM = profile("minilm")
@@ -41,6 +42,12 @@ def test_what_only_ray_serves_goes_there_by_itself(model: ModelProfile, way: Ray
     choice = choose_runtime(model, WITH_RAY)
     assert (choice.runtime, choice.rule, choice.engine) == (Runtime.RAY, "runtime.5", False)
     assert way_of(model, WITH_RAY) is way and words in choice.reason
+
+
+def test_a_ranker_that_classifies_needs_no_ray_and_may_have_it() -> None:
+    assert choose_runtime(HEADED, OFF).runtime is Runtime.PYTHON is choose_runtime(HEADED, WITH_RAY).runtime
+    by_hand = choose_runtime(HEADED, WITH_RAY, BY_HAND)
+    assert by_hand.runtime is Runtime.RAY and way_of(HEADED, WITH_RAY, by_hand=True) is RayWay.CROSS_ENCODER
 
 
 @pytest.mark.parametrize("model", [APP, IRIS, BOOSTED, LEAVES, RERANKER, PAINTER])
@@ -110,7 +117,7 @@ def test_ray_is_offered_for_what_is_too_big_here_only_where_it_could_serve_it() 
     assert choose_ray(GRAPH, WITH_RAY, "…") is None and choose_ray(LLAMA, OFF, "…") is None
 
 
-@pytest.mark.parametrize("model", [APP, IRIS, BOOSTED, LEAVES, RERANKER, PAINTER, LLAMA, MINILM, GRAPH])
+@pytest.mark.parametrize("model", [APP, IRIS, BOOSTED, LEAVES, RERANKER, PAINTER, LLAMA, MINILM, GRAPH, HEADED])
 def test_an_obstacle_is_named_exactly_where_ray_is_not_chosen(model: ModelProfile) -> None:
     for capabilities in (WITH_RAY, OFF, Capabilities(), replace(WITH_RAY, ray_packages=frozenset())):
         by_hand = choose_runtime(model, capabilities, BY_HAND)
