@@ -15,6 +15,7 @@ from pathlib import Path
 
 from modelium.analyzers.folder import is_in_flight
 from modelium.analyzers.gguf import profile_gguf_file
+from modelium.analyzers.lone_file import refuse_file
 from modelium.analyzers.onnx_model import profile_onnx_file
 from modelium.analyzers.required_files import FRESH_S, is_fresh
 from modelium.analyzers.transformers_model import profile_folder
@@ -36,6 +37,8 @@ def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analys
             return profile_onnx_file(candidate, override)
         if path.suffix.lower() == ".gguf" and not path.is_dir():
             return profile_gguf_file(candidate, override)
+        if path.is_file():
+            raise refuse_file(path, candidate.root)
         return profile_folder(candidate, override)
     except NotYet as verdict:
         if verdict.hint_when_stale is not None and not is_fresh(candidate.newest_mtime):

@@ -1,14 +1,19 @@
 """What a folder is that is not a transformers or ONNX model: so that the user is told what was dropped, and what would
 help.
 
-What enters: a folder without weights that can be served. What leaves: ``Refused``, or None where nothing is recognised.
+What enters: a folder. What leaves: ``Refused`` or ``NotYet``, or nothing where it is none of these.
 """
 
 from __future__ import annotations
 
-from modelium.analyzers.folder import Folder
-from modelium.analyzers.verdict import Refused
+import re
 
+from modelium.analyzers.folder import Folder
+from modelium.analyzers.json_text import read_object, text, texts
+from modelium.analyzers.verdict import NotYet, Refused
+from modelium.values import MissingPart, ModelOverride, Task
+
+_EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
 _RENAME = "name it model.safetensors"
 # Endings of files at the top of the folder → what they are, what would help. The first that is there answers.
 _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -38,6 +43,77 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "save the model with save_pretrained() as safetensors",
     ),
 )
+
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})/[^/]+\.(?:safetensors|bin)")
+_VERSION = re.compile(r"\d{1,9}/.+")
+_MAX_STATE_BYTES = 64 * 2**20
+_SETFIT_FILES = ("model_head.pkl", "config_setfit.json")
+_MAX_SETFIT_BYTES = 2**20
+
+
+def describe_ending(name: str) -> tuple[str, str] | None:
+    """What a file of this name is, and what would help; None where nothing is known of it."""
+    for endings, what, hint in _ENDINGS:
+        if hint != _RENAME and name.endswith(endings):
+            return what, hint
+    return None
+
+
+def refuse_checkpoints(folder: Folder) -> None:
+    """A Trainer's output that holds checkpoints and no model of its own: which of them to take."""
+    numbers = sorted({int(found[1]) for name in folder.names() if (found := _CHECKPOINT.fullmatch(name))})
+    if not numbers:
+        return
+    best = _best_checkpoint(folder, numbers)
+    chosen = f"checkpoint-{best if best is not None else numbers[-1]}"
+    because = "the best by its trainer_state.json" if best is not None else "the last"
+    count = f"{len(numbers)} checkpoints" if len(numbers) > 1 else "a checkpoint"
+    why = f"the output of a training: {count} and no model beside; take {chosen}, {because}"
+    hint = f"move {chosen}/ to a place of its own (mv {chosen} ../NAME), or let the training call trainer.save_model()"
+    raise NotYet(why, MissingPart(file="config.json", present_bytes=0), hint_when_stale=hint)
+
+
+def _best_checkpoint(folder: Folder, numbers: list[int]) -> int | None:
+    """The number that the last checkpoint's state names, if that checkpoint is still there."""
+    state = f"checkpoint-{numbers[-1]}/trainer_state.json"
+    if state not in folder:
+        return None
+    try:
+        named = text(read_object(folder, state, _MAX_STATE_BYTES), "best_model_checkpoint")
+    except (NotYet, Refused):
+        return None
+    number = named.replace("\\", "/").rstrip("/").rpartition("/")[2].removeprefix("checkpoint-")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 13 and int(number) in numbers else None
+
+
+def refuse_triton_entry(folder: Folder) -> None:
+    """A model-repository entry: Triton's own form, which names its model only where it was made."""
+    if "config.pbtxt" not in folder:
+        return
+    versions = sorted(name for name in folder.names() if _VERSION.fullmatch(name))
+    shown = f" and {versions[0]}" if versions else ""
+    raise Refused(
+        f"an entry of a Triton model repository (config.pbtxt{shown}), which is not served from here",
+        "drop the model that it was made from; or copy the entry into Triton's model repository (triton.model_repository), "
+        "where Modelium leaves it alone, and load it through Triton itself",
+    )
+
+
+def refuse_setfit(folder: Folder, override: ModelOverride, name: str) -> None:
+    """A SetFit classifier: its body is an embedder, its classes lie in a pickle of scikit-learn's or torch's objects."""
+    found = next((file for file in _SETFIT_FILES if file in folder), None)
+    if found is None or override.task in _EMBEDDING:
+        return
+    labels: tuple[str, ...] = ()
+    if "config_setfit.json" in folder:
+        labels = texts(read_object(folder, "config_setfit.json", _MAX_SETFIT_BYTES), "labels")
+    classes = f" for {len(labels)} classes ({', '.join(labels)[:80]})" if labels else ""
+    raise Refused(
+        f"a SetFit classifier{classes}: its head (model_head.pkl) is a pickle, which runs code when it is read",
+        "export it to ONNX (setfit.exporters.onnx.export_onnx) and drop that; or, to serve its embeddings alone, say so in "
+        f"modelium.yaml: models: {{{name}: {{task: sentence-similarity}}}}",
+    )
 
 
 def refuse_other_weights(folder: Folder) -> None:

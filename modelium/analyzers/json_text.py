@@ -6,12 +6,14 @@ strict prefix of a JSON object is never taken for whole, and never for broken: t
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
 from collections.abc import Mapping
 
 from modelium.analyzers.folder import File, Folder, refuse_lfs_pointer, refuse_preallocated
+from modelium.analyzers.unreal_numbers import find_unreal_number
 from modelium.analyzers.verdict import Refused, not_whole
 
 MAX_CONFIG_BYTES = 64 * 2**20
@@ -24,7 +26,11 @@ JsonObject = Mapping[str, object]
 
 def read_object(folder: Folder, name: str, limit_bytes: int = MAX_CONFIG_BYTES) -> JsonObject:
     """The object in file ``name``, which the caller knows to be listed."""
-    return parse_object(folder.read(name, limit_bytes), name)
+    data = folder.read(name, limit_bytes)
+    value = parse_object(data, name)
+    if unreal := find_unreal_number(data, value):
+        raise Refused(f"{name}: {unreal}", f"put the number that is meant into {name}, or copy the model's own")
+    return value
 
 
 def parse_object(data: bytes, name: str) -> JsonObject:
@@ -40,8 +46,9 @@ def parse(data: bytes, name: str) -> object:
     text_bytes = data.rstrip(b"\0")  # the tail of a file reserved at its full size
     if not text_bytes.strip():
         raise not_whole(name, 0, len(data) or None, "empty so far")
+    refuse_byte_order_mark(name, text_bytes)
     try:
-        value: object = json.loads(text_bytes)
+        value: object = json.loads(text_bytes.decode())  # UTF-8 alone: json would take bytes of UTF-16 too, transformers not
     except UnicodeDecodeError as error:
         if error.end >= len(text_bytes) and "unexpected end" in error.reason:
             raise not_whole(name, len(text_bytes), detail="cut short so far") from None
@@ -57,6 +64,15 @@ def parse(data: bytes, name: str) -> object:
     if len(text_bytes) != len(data):
         raise not_whole(name, len(text_bytes), len(data))
     return value
+
+
+def refuse_byte_order_mark(name: str, head: bytes) -> None:
+    """Editors on Windows write one. transformers, tokenizers and sentence-transformers fail on it when they load the model."""
+    if head.startswith(codecs.BOM_UTF8):
+        why = f"{name} begins with a byte order mark, which transformers does not read"
+        raise Refused(why, f"save {name} as UTF-8 without BOM")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Refused(f"{name} is UTF-16, which transformers does not read", f"save {name} as UTF-8")
 
 
 def is_cut_short(error: json.JSONDecodeError) -> bool:
@@ -84,6 +100,7 @@ def prove_whole(file: File, *, thorough: bool) -> None:
         head = stream.read(1024)
         refuse_lfs_pointer(file, head)
         refuse_preallocated(file, head)
+        refuse_byte_order_mark(file.name, head)
         stream.seek(max(0, file.size - 64))
         tail = stream.read(64)
         if not tail.rstrip(b" \t\r\n").endswith((b"}", b"]")):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
-from modelium.analyzers.foreign import refuse_other_weights
+from modelium.analyzers.foreign import refuse_checkpoints, refuse_other_weights, refuse_setfit, refuse_triton_entry
 from modelium.analyzers.gguf import profile_gguf_folder
 from modelium.analyzers.json_text import JsonObject, nested, read_object
 from modelium.analyzers.language import read_language_model
@@ -79,6 +79,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         return table
     config = read_config(source)
     _refuse_other_libraries(config)
+    refuse_setfit(folder, override, candidate.name)
     weights = find_weights(folder)
     if weights is None:
         return _without_weights(candidate, override, folder)
@@ -145,7 +146,9 @@ def _without_config(candidate: Candidate, override: ModelOverride, folder: Folde
             return gguf
         if (table := profile_table(candidate, override, folder)) is not None:
             return table
+        refuse_triton_entry(folder)
         refuse_other_weights(folder)
+        refuse_checkpoints(folder)
     parts = [MissingPart(file="config.json", present_bytes=0)]
     if weights is not None and weights.missing is not None:
         parts += weights.missing.missing
@@ -161,6 +164,7 @@ def _without_weights(candidate: Candidate, override: ModelOverride, folder: Fold
     if (gguf := profile_gguf_folder(candidate, override, folder)) is not None:
         return gguf
     refuse_other_weights(folder)
+    refuse_checkpoints(folder)
     parts = [MissingPart(file="model.safetensors", present_bytes=sum(file.size for file in folder.in_flight.values()))]
     why = "no weights yet: expected model.safetensors or its shards, pytorch_model.bin, or an ONNX file"
     several = any(name.endswith(".onnx") for name in folder.names())

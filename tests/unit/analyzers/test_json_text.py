@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modelium.analyzers.folder import file_of
 from modelium.analyzers.json_text import parse_object, prove_whole
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet
 from tests.unit.analyzers.folders import drop, incomplete, profile, unsupported
 
 _values = st.recursive(
@@ -98,9 +98,3 @@ def test_values_of_the_wrong_kind_are_passed_over(tmp_path: Path) -> None:
     config |= {"pad_token_id": {}, "task_specific_params": None}
     found = profile(drop(tmp_path / "m", config))
     assert (found.embedding_width, found.max_length) == (None, None)
-
-
-def test_a_byte_order_mark_is_no_fault() -> None:
-    assert parse_object(b'\xef\xbb\xbf{"a": 1}', "config.json") == {"a": 1}
-    with pytest.raises(Refused):
-        parse_object(b'"text"', "config.json")

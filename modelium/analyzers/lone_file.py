@@ -1,0 +1,36 @@
+"""A single file that is no model by itself: a path enters, ``Refused`` leaves, with what it is and what to do.
+
+The watch directories take ``.onnx`` and ``.gguf`` files alone; everything else comes here only when somebody asks about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelium.analyzers.folder import file_of
+from modelium.analyzers.foreign import describe_ending
+from modelium.analyzers.safetensors_header import read_header
+from modelium.analyzers.verdict import Refused, describe_bytes
+from modelium.analyzers.weights import summarize
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz", ".zst")
+_WHOLE = "drop the whole folder of the model (config.json, tokenizer and weights), or an .onnx or .gguf file"
+
+
+def refuse_file(path: Path, root: Path) -> Refused:
+    """Why the file is no model."""
+    file = file_of(path, root)
+    name = path.name.lower()
+    if name.endswith(_ARCHIVES):
+        return Refused(f"{path.name} is an archive, which is not looked into", "unpack it and drop the folder that is in it")
+    if name.endswith(".safetensors"):
+        tally = read_header(file)
+        parameters, dtype = summarize(tally.elements)
+        held = f"{parameters:,} parameters in {dtype}, {describe_bytes(tally.data_bytes)}"
+        why = f"{path.name} holds weights alone ({held}), and they don't say what the model is"
+        return Refused(why, "drop the folder that it is from: config.json, tokenizer and this file")
+    known = describe_ending(path.name)
+    if known is not None:
+        what, hint = known
+        return Refused(f"{path.name}: {what}, which is not served by itself", hint)
+    return Refused(f"{path.name} is not a model", _WHOLE)
