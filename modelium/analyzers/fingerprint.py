@@ -10,7 +10,10 @@ import hashlib
 from modelium.analyzers.folder import File, Folder
 
 _BY_CONTENT_BYTES = 64 * 1024
-_IRRELEVANT = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf", ".log", ".ipynb", "LICENSE", "LICENSE.txt", "NOTICE")
+_IRRELEVANT = (
+    ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf", ".log", ".ipynb", "LICENSE", "LICENSE.txt", "NOTICE",
+    "desktop.ini", "Thumbs.db", "CACHEDIR.TAG", "checksums.txt", "SHA256SUMS", ".md5", ".sha256", ".sha512", ".asc", ".sig",
+)  # fmt: skip
 
 
 def fingerprint_folder(folder: Folder, card: str) -> str:

@@ -71,6 +71,13 @@ def marks_of(files: Iterable[str]) -> list[int]:
     return marks
 
 
+def size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def mtime_ns(path: str) -> int:
     try:
         return os.stat(path).st_mtime_ns

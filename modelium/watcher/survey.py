@@ -2,9 +2,10 @@
 
 What counts as a model:
 
-1. ``NAME/``: a directory with a file of its own, or an empty one (a model to be). README and licence alone do not count.
-2. ``ORG/NAME/``: a directory that has only directories is an ORG and each of them is a model, unless they are known parts of
-   a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those.
+1. ``NAME/``: a directory with a model's file of its own, or an empty one (a model to be).
+2. ``ORG/NAME/``: a directory in whose directories models stand is an ORG and each of them is a model, unless they are known
+   parts of a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those. What else lies in it does not matter, and what
+   was a model stays one until its files are gone (``shapes``).
 3. ``models--ORG--NAME/``: a Hugging Face cache folder. ``refs/main`` names the snapshot, else it is the newest one.
 4. ``NAME.onnx``: a single file; files beside it (``NAME.onnx.data``) are its external data, not models. ``NAME.gguf``: too.
 
@@ -35,14 +36,11 @@ from modelium.watcher.listing import (
     list_directory,
     marks_of,
     mtime_ns,
+    size_of,
 )
+from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, shape_of
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
-_DOCUMENT = re.compile(r"(readme|licen[cs]e|notice|version)\b.*", re.IGNORECASE)
-_MODEL_PART = re.compile(
-    r"\d+_\w+|onnx|openvino|coreml|mlx|gguf|original|figures|assets|images|examples|tokenizer(_\d)?|text_encoder(_\d)?"
-    r"|unet|vae|transformer|scheduler|feature_extractor|image_processor|safety_checker|speech_tokenizer|runs|checkpoint-\d+"
-)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 _QUIET_NS = 60_000_000_000
@@ -80,13 +78,25 @@ class _Folder:
         return hash(tuple(marks_of(self.files))) == self.marks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a directory was taken for, and those of its directories in which a model once stood."""
+
+    shape: Shape
+    proven: frozenset[str]
+
+
 class Surveyor:
-    """Remembers one watch directory between surveys. Not thread-safe: the ``Watcher`` holds its lock."""
+    """Remembers one watch directory between surveys. Not thread-safe: the ``Watcher`` holds its lock.
+
+    ``taken``: what its directories with directories in them were taken for, by path; it outlives what else is remembered.
+    """
 
     def __init__(self, root: Path, others: Iterable[Path] = ()) -> None:
         self.root = root
         self._others = frozenset(os.path.realpath(path) for path in others)
         self._folders: dict[str, _Folder] = {}
+        self.taken: dict[str, Taken] = {}
         self._touched: frozenset[str] | None = None
         self._now_ns = 0
 
@@ -124,6 +134,8 @@ class Surveyor:
             beside = hash((tuple(loose), *marks_of(loose)))
             found += [self._look_at_file(path, beside, before) for path in onnx]
         found += [self._look_at_file(path, 0, before) for path in gguf]
+        for path in [path for path in self.taken if path not in self._folders]:
+            del self.taken[path]
         return found
 
     def _look(self, path: str, label: str, before: dict[str, _Folder], *, in_org: bool = False) -> Iterator[Candidate]:
@@ -158,15 +170,55 @@ class Surveyor:
             return _Folder([], [], 0, volatile=True, model=link)
         top = list_directory(path)
         cached = cache_label(os.path.basename(path))
-        if cached is not None and not top.files:
+        if cached is not None and ("snapshots" in top.directories or not top.files):
             return self._open_cache(path, cached, top)
         members = tuple(sorted(top.directories + top.links))
-        is_org = not in_org and all(map(_DOCUMENT.fullmatch, top.files)) and not all(map(_MODEL_PART.fullmatch, members))
-        if is_org and not top.partials:
+        if in_org:
+            return self._read(label, path, top)
+        return self._open_mixed(label, path, top, members)
+
+    def _open_mixed(self, label: str, path: str, top: Listing, members: tuple[str, ...]) -> _Folder:
+        """A directory with directories in it: a model, an organisation, or what was the one and became the other too."""
+        documents_only = not top.partials and all(map(DOCUMENT.fullmatch, top.files))
+        was = self.taken.get(path)
+        directories, proven, best, unsure = [(path, top.mtime_ns)], set[str](), Evidence.NONE, bool(top.links)
+        for name in members:
+            at = f"{path}/{name}"
+            if MODEL_PART.fullmatch(name) or name in top.links:
+                continue
+            try:
+                listing = list_directory(at)
+            except OSError:
+                unsure = True
+                if was is not None and name in was.proven:
+                    proven.add(name)
+                continue
+            directories.append((at, listing.mtime_ns))
+            evidence = evidence_of(at, listing, size_of)
+            if evidence is Evidence.SOME:
+                unsure = True  # weights of no bytes yet: no directory's time says when they are filled
+                if was is not None and name in was.proven:
+                    evidence = Evidence.FILE  # it is being replaced
+            if evidence >= Evidence.FILE:
+                proven.add(name)
+            best = max(best, evidence)
+        mine = evidence_of(path, top, size_of)
+        before = was.shape if was is not None else None
+        shape = Shape.MODEL
+        if not all(map(MODEL_PART.fullmatch, members)):
+            shape = shape_of(mine, best, documents_only=documents_only, was=before)
+        kept = tuple(sorted(proven & was.proven)) if was is not None else ()
+        if shape is Shape.ORG:
+            self.taken[path] = Taken(shape=shape, proven=frozenset(proven))
             # What a link leads to may come and go, and no directory that is watched here says so.
-            volatile = bool(top.links) or is_fresh(top.mtime_ns, self._now_ns)
-            return _Folder([(path, top.mtime_ns)], [], hash(()), volatile=volatile, members=members)
-        return self._read(label, path, top)
+            volatile = unsure or mine is not Evidence.NONE or is_fresh(max(at for _, at in directories), self._now_ns)
+            return _Folder(directories, [], hash(()), volatile=volatile, members=members)
+        folder = self._read(label, path, top)
+        if mine or kept or before is Shape.MODEL:
+            self.taken[path] = Taken(shape=shape, proven=frozenset(kept))
+        folder.members = kept
+        folder.volatile |= unsure
+        return folder
 
     def _open_cache(self, path: str, label: str, top: Listing) -> _Folder:
         """``refs/main`` → ``snapshots/REV``; blobs that are still coming down are ``blobs/*.incomplete``."""

@@ -107,6 +107,71 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
     assert candidate.name == "caf_0xe9_"
 
 
+STRAYS = [
+    "download.log", "desktop.ini", "checksums.txt", "CACHEDIR.TAG", "x.tmp", "model.safetensors.part", "Thumbs.db", "index.json",
+    "config.json", "training_args.bin", ".gitignore", ".git/HEAD", ".cache/huggingface/x", "__pycache__/x.pyc", "empty/", "logs/a.txt",
+    "model.safetensors", "notes.md", "onnx/readme.txt", "tokenizer.json", "sha256sum", "other.zip",
+]  # fmt: skip
+
+
+def leave(folder: Path, stray: str) -> None:
+    if stray.endswith("/"):
+        (folder / stray).mkdir()
+    elif stray == "model.safetensors":
+        (folder / stray).write_text("")  # named like weights, but empty
+    else:
+        fill(folder, stray)
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_stray_file_beside_a_model_never_takes_it_away(tmp_path: Path, stray: str) -> None:
+    """Neither now nor after a restart: a folder stops being a model when it is gone."""
+    fill(tmp_path / "acme" / "judge")
+    fill(tmp_path / "acme" / "writer", "model.onnx")
+    fill(tmp_path / "minilm", "config.json", "model.safetensors", "1_Pooling/config.json")
+    watcher = Watcher([tmp_path])
+    before = by_label(watcher.scan())
+    assert set(before) == {"acme/judge", "acme/writer", "minilm"}
+    leave(tmp_path / "acme", stray)
+    leave(tmp_path, stray)
+    for found in (by_label(watcher.scan()), by_label(Watcher([tmp_path]).scan())):
+        assert {label: found[label] for label in before} == before
+    if stray not in ("config.json", "model.safetensors"):  # those would be the model's own
+        leave(tmp_path / "acme" / "judge", stray)
+    assert set(before) <= set(by_label(watcher.scan()))
+
+
+def test_a_model_stays_when_another_one_comes_to_stand_around_it(tmp_path: Path) -> None:
+    fill(tmp_path / "acme" / "judge")
+    watcher = Watcher([tmp_path])
+    assert set(by_label(watcher.scan())) == {"acme/judge"}
+    fill(tmp_path / "acme")
+    assert set(by_label(watcher.scan())) == {"acme", "acme/judge"}
+    (tmp_path / "acme" / "judge" / "model.safetensors").write_text("")  # it is being replaced
+    assert set(by_label(watcher.scan())) == {"acme", "acme/judge"}
+    shutil.rmtree(tmp_path / "acme" / "judge")
+    assert set(by_label(watcher.scan())) == {"acme"}
+
+
+def test_a_model_that_is_replaced_file_by_file_stays_a_model(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "acme", "config.json", "model.safetensors", "variants/model.safetensors", "variants/config.json")
+    watcher = Watcher([tmp_path])
+    assert set(by_label(watcher.scan())) == {"acme"}
+    (folder / "model.safetensors").unlink()
+    assert set(by_label(watcher.scan())) == {"acme"}
+    fill(folder, "model.safetensors")
+    assert set(by_label(watcher.scan())) == {"acme"}
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()  # gone, and another's files stand in it
+    assert set(by_label(watcher.scan())) == {"acme/variants"}
+
+
+def test_a_stray_file_in_a_cache_folder_does_not_take_its_model_away(tmp_path: Path) -> None:
+    snapshot = fill_cache(tmp_path, "aaa")
+    fill(tmp_path / "models--org--name", "CACHEDIR.TAG", "desktop.ini", "config.json")
+    assert one(Watcher([tmp_path])).path == snapshot
+
+
 # -- the Hugging Face cache ------------------------------------------------------------------------------------------
 
 
@@ -283,10 +348,10 @@ PLACES = st.sampled_from(
         "c.onnx",
     ]
 )
-CHANGES = st.tuples(st.sampled_from(["mkdir", "write", "part", "remove", "link", "move"]), PLACES, PLACES)
+CHANGES = st.tuples(st.sampled_from(["mkdir", "write", "weigh", "empty", "stray", "part", "remove", "link", "move"]), PLACES, PLACES)
 
 
-@settings(max_examples=60)
+@settings(max_examples=120)
 @given(st.lists(CHANGES, max_size=12))
 def test_what_is_remembered_never_differs_from_a_first_look(changes: list[tuple[str, str, str]]) -> None:
     with TemporaryDirectory() as directory:
@@ -296,7 +361,10 @@ def test_what_is_remembered_never_differs_from_a_first_look(changes: list[tuple[
         for verb, place, other in changes:
             with contextlib.suppress(OSError):
                 apply(verb, root / place, root / other)
-            assert surveyor.survey(later) == Surveyor(root).survey(later)
+            anew = Surveyor(root)
+            anew.taken = dict(surveyor.taken)  # what a directory was taken for is remembered on purpose
+            assert surveyor.survey(later) == anew.survey(later)
+            assert surveyor.taken == anew.taken
 
 
 def apply(verb: str, place: Path, other: Path) -> None:
@@ -305,6 +373,12 @@ def apply(verb: str, place: Path, other: Path) -> None:
             place.mkdir(parents=True)
         case "write":
             fill(place.parent, place.name) if place.suffix else fill(place, "main", "config.json")
+        case "weigh":
+            fill(place, "model.safetensors", "config.json")
+        case "empty":
+            (place / "model.safetensors").write_text("")
+        case "stray":
+            fill(place, "download.log", "desktop.ini")
         case "part":
             fill(place, "weights.part")
         case "remove":
