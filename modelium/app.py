@@ -26,8 +26,10 @@ from modelium.guarded.addresses import claim_addresses
 from modelium.guarded.supervisor import Supervisor
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
+from modelium.preflight import listeners, prepare_directories
 from modelium.ray import ELSEWHERE, RayService
 from modelium.repository import ModelRepository, RayPlace, writable_runtimes
+from modelium.repository.claim import claim_repository
 from modelium.runtime_env import inspect, read_ray
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
@@ -57,8 +59,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
     The gateway answers at once, before Triton is up: requests that come early wait like all others.
     """
-    triton = _with_ports(settings.triton)
-    server = EmbeddedServer(triton) if triton.mode == "embedded" else ExternalServer(triton)
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.to_thread(prepare_directories, settings)
+        stack.enter_context(claim_repository(settings.triton.model_repository))
+        yield await stack.enter_async_context(_started(settings))
+
+
+@contextlib.asynccontextmanager
+async def _started(settings: Settings) -> AsyncIterator[Running]:
+    server, triton = await _claim(settings)
     client = TritonClient(
         http_url=triton.http_url,
         grpc_url=triton.grpc_url,
@@ -90,6 +99,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         interval_s=discovery.scan_interval_seconds,
     )
     async with contextlib.AsyncExitStack() as stack:
+        if isinstance(server, EmbeddedServer):
+            stack.push_async_callback(server.stop)
         stack.push_async_callback(client.close)
         gateway = build_runner(build_app(controller, client, settings, recorder))  # first: it may find the keys unusable
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -196,10 +207,17 @@ async def _listen(stack: contextlib.AsyncExitStack, runner: web.AppRunner, secti
     return f"http://{bound_host}:{bound_port}"
 
 
-def _with_ports(triton: TritonSettings) -> TritonSettings:
-    """Replace port 0 in the embedded server's addresses by free ones, so that the client knows them from the start."""
-    urls = {"http_url": triton.http_url, "grpc_url": triton.grpc_url, "metrics_url": triton.metrics_url}
-    open_ended = {key: url for key, url in urls.items() if url.endswith(":0")}
-    if triton.mode != "embedded" or not open_ended:
-        return triton
-    return triton.model_copy(update={key: str(address) for key, address in claim_addresses(open_ended).items()})
+async def _claim(settings: Settings) -> tuple[EmbeddedServer | ExternalServer, TritonSettings]:
+    """The server, and its settings with the addresses that it will have; whatever port is taken is said now."""
+    triton = settings.triton
+    if triton.mode == "external":
+        claim_addresses(listeners(settings), who="Modelium")
+        return ExternalServer(triton), triton
+    server = EmbeddedServer(triton)
+    try:
+        await asyncio.to_thread(server.claim, listeners(settings))
+    except BaseException:
+        await server.stop()
+        raise
+    urls = {"http_url": server.http_url, "grpc_url": server.grpc_url, "metrics_url": server.metrics_url}
+    return server, triton.model_copy(update=urls)

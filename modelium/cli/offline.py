@@ -46,6 +46,7 @@ from modelium.values import (
     Unsupported,
     WeightFormat,
 )
+from modelium.watcher.survey import Surveyor
 
 
 class NotAModel(ModeliumError):
@@ -240,6 +241,8 @@ def candidate_at(path: Path) -> Candidate:
     if not path.exists():
         raise NotAModel(f"{path}: no such file or folder")
     path = Path(os.path.abspath(path))  # noqa: PTH100 – a link keeps the name that the user gave it
+    if path.is_dir() and (cached := Surveyor(path.parent).cached(str(path))) is not None:
+        return cached
     label = path.stem if path.is_file() else path.name
     root = path.parent
     if path.parent.name == "snapshots":  # a revision in a Hugging Face cache: its files are links into the cache's blobs

@@ -198,12 +198,24 @@ class Device(_Reply):
     budget_bytes: int
 
 
+class WatchDirectory(_Reply):
+    path: str
+    suspended: str = ""
+
+
+class Unclaimed(_Reply):
+    path: str
+    advice: str
+
+
 class Models(_Reply):
     models: tuple[Model, ...]
     devices: tuple[Device, ...] = ()
     triton: Server | None = None
     ray: Ray | None = None
     scanned: bool = True
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
 
 
 class Plan(_Reply):

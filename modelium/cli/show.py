@@ -35,7 +35,7 @@ def models(found: replies.Models) -> RenderableType:
             Text(_remark(model)),
         )
     empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
-    return Group(table if table.row_count else Text(empty), *_servers(found))
+    return Group(table if table.row_count else Text(empty), *_servers(found), *_folders(found))
 
 
 def _servers(found: replies.Models) -> list[RenderableType]:
@@ -46,6 +46,12 @@ def _servers(found: replies.Models) -> list[RenderableType]:
     if line := ray_line(ray):
         lines.append(Text(line, style="red" if ray is not None and ray.state == "down" else ""))
     return lines
+
+
+def _folders(found: replies.Models) -> list[RenderableType]:
+    """Watch directories that cannot be looked into, and what was dropped and is no model as it lies there."""
+    gone = [Text(f"{one.path} is suspended: {one.suspended}", style="red") for one in found.directories if one.suspended]
+    return [*gone, *(Text(f"{one.path} is not served: {one.advice}", style="yellow") for one in found.unclaimed)]
 
 
 def model(found: replies.Model, ray: replies.Ray | None = None) -> RenderableType:

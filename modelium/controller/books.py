@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from modelium.controller.record import Model
-from modelium.values import Device, Fleet
+from modelium.values import Device, Fleet, Unclaimed, WatchDirectory
 
 
 @dataclass(slots=True)
@@ -21,6 +21,8 @@ class Books:
     server_starts: int = 0
     server_generation: int = 0
     ready_in_triton: dict[str, str] = field(default_factory=dict)
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
     first_scan: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

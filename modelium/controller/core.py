@@ -242,6 +242,8 @@ class Controller:
                 up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
             ),
             scanned=books.scanned,
+            directories=books.directories,
+            unclaimed=books.unclaimed,
             turn_age_s=now - self._loop.turned_at,
         )
 

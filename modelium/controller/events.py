@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelium.devices import Process, Replica
 from modelium.errors import ModeliumError
 from modelium.triton.client import IndexEntry, ModelStatistics
-from modelium.values import Analysis, Candidate
+from modelium.values import Analysis, Candidate, Unclaimed, WatchDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class Scanned:
     candidates: tuple[Candidate, ...]
     seconds: float
     lag_s: float | None = None
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

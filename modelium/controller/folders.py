@@ -53,6 +53,7 @@ class Folders:
     def scanned(self, event: Scanned) -> None:
         """Add what is new, look again at what changed, let go what is gone."""
         seen: set[str] = set()
+        self._desk.books.directories, self._desk.books.unclaimed = event.directories, event.unclaimed
         to_analyze: list[tuple[str, Candidate]] = []
         periodic = event.lag_s is None
         for candidate in event.candidates:

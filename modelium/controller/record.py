@@ -172,7 +172,7 @@ class Model:
             failures=self.failures,
             retry_in_s=max(0.0, (self.retry_at or 0.0) - now) if waits_for_retry else None,
             quarantined=self.state is State.FAILED and self.retry_at is None,
-            revision_error=self.revision_error,
+            revision_error=self.revision_error or self.candidate.note,
             load_seconds=self.load_seconds,
             loads=self.loads,
             unloads=self.unloads,

@@ -58,5 +58,11 @@ class Scanner:
             return
         ended = time.monotonic()
         self._post(
-            Scanned(candidates=candidates, seconds=ended - started, lag_s=None if woken_at is None else ended - woken_at)
+            Scanned(
+                candidates=candidates,
+                seconds=ended - started,
+                lag_s=None if woken_at is None else ended - woken_at,
+                directories=self._watcher.directories,
+                unclaimed=self._watcher.unclaimed,
+            )
         )

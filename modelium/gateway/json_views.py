@@ -6,6 +6,9 @@ Instants of the monotonic clock mean nothing outside, so they leave as ``age_s``
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from modelium.gateway.language_views import engine_view, language_view
 from modelium.tasks import signature
 from modelium.values import (
@@ -33,7 +36,14 @@ def snapshot_view(snapshot: Snapshot) -> Json:
         "triton": server_view(snapshot.server),
         "ray": ray_view(snapshot),
         "scanned": snapshot.scanned,
+        "directories": [{"path": _shown(one.path), "suspended": one.suspended} for one in snapshot.directories],
+        "unclaimed": [{"path": _shown(one.path), "advice": one.advice} for one in snapshot.unclaimed],
     }
+
+
+def _shown(path: Path) -> str:
+    """A name on a disk need not be text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def ray_view(snapshot: Snapshot) -> Json:

@@ -183,6 +183,12 @@ SCAN_SECONDS = Family(
     help="Duration of scans of the watched directories.",
 )
 SCANNED = Family(name="modelium_scanned", kind="gauge", help="1 once the first scan is over.")
+WATCH_DIRECTORY_UP = Family(
+    name="modelium_watch_directory_up",
+    kind="gauge",
+    labels=("path",),
+    help="1 if the watched directory can be looked into, 0 while it is suspended: its models stay as they were.",
+)
 LOOP_AGE = Family(
     name="modelium_loop_turn_age_seconds",
     kind="gauge",
@@ -206,7 +212,7 @@ FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
+    EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED, WATCH_DIRECTORY_UP,
     LOOP_AGE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 

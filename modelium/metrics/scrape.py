@@ -5,9 +5,11 @@ Everything that a snapshot knows is computed here and now, so a removed model's 
 
 from __future__ import annotations
 
+import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -29,6 +31,7 @@ from modelium.metrics.families import (
     STATE,
     TRITON_UP,
     WAITING,
+    WATCH_DIRECTORY_UP,
     Family,
 )
 from modelium.metrics.recorder import Histogram, Labels, Recorder
@@ -107,12 +110,19 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
     elif family is SCANNED:
         yield (), snapshot.scanned
+    elif family is WATCH_DIRECTORY_UP:
+        yield from (((_text(d.path),), not d.suspended) for d in snapshot.directories)
     elif family is LOOP_AGE:
         yield (), snapshot.turn_age_s
     elif family is TRITON_UP:
         yield (), snapshot.server.up
     elif family is RAY_UP and snapshot.fleet.ray.state in (RayState.UP, RayState.DOWN):
         yield (), snapshot.fleet.ray.state is RayState.UP
+
+
+def _text(path: Path) -> str:
+    """A name on a disk need not be text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _at_rest(model: ModelStatus) -> bool:

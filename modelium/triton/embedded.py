@@ -11,12 +11,13 @@ import fcntl
 import os
 import signal
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.config import TritonSettings
 from modelium.errors import RuntimeMissing, TritonError
 from modelium.guarded import Command, GuardedProgram
-from modelium.guarded.addresses import claim_addresses
+from modelium.guarded.addresses import Address, claim_addresses
 from modelium.guarded.program import NotStarted
 from modelium.resources import triton_directory
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
@@ -66,6 +67,27 @@ class EmbeddedServer:
     def pid(self) -> int | None:
         """tritonserver's own, while it runs."""
         return self._program.pid
+
+    def claim(self, beside: Mapping[str, str]) -> None:
+        """Take the state directory, end what an earlier run left, and choose the three addresses; blocking.
+
+        ``beside``: other addresses that must be free, by key. Raises ``TritonError`` for a port that is taken.
+        """
+        try:
+            self._state.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._program.end_leftovers()
+        except OSError as error:
+            raise TritonError(
+                f"{self._state} cannot be used ({error}): choose another with `triton.state_directory`"
+            ) from error
+        self._claim_addresses(beside)
+
+    def _claim_addresses(self, beside: Mapping[str, str]) -> tuple[Address, Address, Address]:
+        urls = {"triton.http_url": self.http_url, "triton.grpc_url": self.grpc_url, "triton.metrics_url": self.metrics_url}
+        http, grpc, metrics, *_ = claim_addresses({**urls, **beside}, who="Modelium" if beside else "Triton").values()
+        self.http_url, self.grpc_url, self.metrics_url = str(http), str(grpc), str(metrics)
+        return http, grpc, metrics
 
     async def start(self) -> None:
         """Start; return when all three ports answer. Both errors say what happened and what to do.
@@ -137,11 +159,7 @@ class EmbeddedServer:
             raise TritonError(
                 f"{self._state} cannot be used ({error}): choose another with `triton.state_directory`"
             ) from error
-        addresses = claim_addresses(
-            {"triton.http_url": self.http_url, "triton.grpc_url": self.grpc_url, "triton.metrics_url": self.metrics_url}
-        )
-        http, grpc, metrics = addresses.values()
-        self.http_url, self.grpc_url, self.metrics_url = str(http), str(grpc), str(metrics)
+        http, grpc, metrics = self._claim_addresses({})
         return Launch(
             http=http,
             grpc=grpc,

@@ -47,6 +47,7 @@ from modelium.values.models import (
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
+from modelium.values.watched import Unclaimed, WatchDirectory
 
 __all__ = [
     "Adapter",
@@ -95,9 +96,11 @@ __all__ = [
     "Target",
     "Task",
     "Tensor",
+    "Unclaimed",
     "Unsupported",
     "Usage",
     "Verb",
     "VllmFacts",
+    "WatchDirectory",
     "WeightFormat",
 ]

@@ -213,6 +213,7 @@ class Candidate:
     ``name`` is the served name (``[A-Za-z0-9._-]+``); ``label`` is what the user sees (``org/name``). ``signature`` is a
     cheap digest of the file names, sizes and mtimes: equal signatures mean that nothing has to be read again.
     ``conflict`` is set on the later of two candidates with one name. ``newest_mtime`` is wall-clock seconds.
+    ``note``: why another revision than the newest is meant.
     """
 
     name: str
@@ -222,3 +223,4 @@ class Candidate:
     signature: str
     newest_mtime: float
     conflict: str | None = None
+    note: str = ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from modelium.values.decisions import Decision, State
 from modelium.values.models import MissingPart, ModelProfile
 from modelium.values.places import Fleet, Footprint, Placement
+from modelium.values.watched import Unclaimed, WatchDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,4 +72,6 @@ class Snapshot:
     server: ServerStatus
     scanned: bool = False  # the first scan of incoming/ is over
     ray_restarts: int = 0
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
     turn_age_s: float = 0.0  # since the controller's loop began a turn

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from modelium.values import Candidate
+from modelium.values import Candidate, Unclaimed, WatchDirectory
+from modelium.watcher.standing import Standing, standing_of
 from modelium.watcher.survey import Surveyor
 from modelium.watcher.wakeups import Alarm, FolderEvents
 
@@ -42,7 +43,9 @@ class Watcher:
         self._claims: dict[Path, tuple[int, float]] = {}
         self._scans = 0
         self._result: tuple[Candidate, ...] = ()
-        self._missing: set[Path] = set()
+        self._standing: dict[Path, Standing] = {}
+        self._suspended: dict[Path, str] = {}
+        self._said: frozenset[Unclaimed] = frozenset()
         self._alarm: Alarm | None = None
         self._events: FolderEvents | None = None
 
@@ -84,6 +87,7 @@ class Watcher:
                     self._last[surveyor.root] = found
                     changed = True
             self._scans += 1
+            self._say_unclaimed()
             if changed:
                 self._result = self._settle_claims([candidate for found in self._last.values() for candidate in found])
             if self._alarm is not None:
@@ -91,24 +95,44 @@ class Watcher:
                 self._look_again(self._alarm, changed=changed)
             return self._result
 
+    @property
+    def directories(self) -> tuple[WatchDirectory, ...]:
+        """As the last scan found them."""
+        return tuple(WatchDirectory(path=path, suspended=self._suspended.get(path, "")) for path in self._directories)
+
+    @property
+    def unclaimed(self) -> tuple[Unclaimed, ...]:
+        """What the last scan found that looks like a model and is none as it lies there."""
+        return tuple(one for surveyor in self._surveyors for one in surveyor.unclaimed)
+
     def _survey(self, surveyor: Surveyor, touched: frozenset[str] | None) -> list[Candidate]:
-        root = surveyor.root
+        """What is there, or what was there when the directory was last what it was: a lost disk takes no model away."""
+        root, last = surveyor.root, self._last.get(surveyor.root, [])
         try:
+            before = standing_of(root)
             found = surveyor.survey(time.time_ns(), touched=touched)
-        except (FileNotFoundError, NotADirectoryError):
-            if root not in self._missing:
-                self._missing.add(root)
-                _log.warning("watch directory %s is gone; its models are withdrawn until it is back", root)
-            return []
+            after = standing_of(root)
         except OSError as error:
-            if root not in self._missing:
-                self._missing.add(root)
-                _log.warning("watch directory %s cannot be read (%s); its models stay as they were", root, error.strerror)
-            return self._last.get(root, [])
-        if root in self._missing:
-            self._missing.discard(root)
+            return self._suspend(root, f"it cannot be read ({error.strerror})", last)
+        was = self._standing.get(root, before)
+        if before != after or (last and not found and was != after):
+            return self._suspend(root, "another, empty directory is in its place: was it unmounted?", last)
+        self._standing[root] = after
+        if self._suspended.pop(root, ""):
             _log.info("watch directory %s is back", root)
         return found
+
+    def _suspend(self, root: Path, why: str, last: list[Candidate]) -> list[Candidate]:
+        if self._suspended.get(root) != why:
+            _log.warning("watch directory %s is suspended: %s; its models stay as they were until it is back", root, why)
+        self._suspended[root] = why
+        return last
+
+    def _say_unclaimed(self) -> None:
+        now = frozenset(self.unclaimed)
+        for one in sorted(now - self._said):
+            _log.warning("%s is not served: %s", one.path, one.advice)
+        self._said = now
 
     def _settle_claims(self, found: list[Candidate]) -> tuple[Candidate, ...]:
         """One model a name: the first that was seen keeps it, the later ones are told. Order of claims never changes."""

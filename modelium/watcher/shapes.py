@@ -20,11 +20,14 @@ MODEL_PART = re.compile(
 )
 
 _LISTS_PARTS = frozenset({"model_index.json", "modules.json"})  # its directories are its own, whatever they are called
-_IDENTITY = frozenset({"config.json", "params.json", "adapter_config.json", "modelium.yaml", "config_sentence_transformers.json"})
+_IDENTITY = frozenset(
+    {"config.json", "params.json", "adapter_config.json", "modelium.yaml", "config_sentence_transformers.json"}
+)
 _BARE_WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth|ckpt|msgpack|h5|npz)", re.IGNORECASE)
 _SELF_DESCRIBED = re.compile(r".*\.(onnx|gguf|pt2|joblib|skops|pkl|pickle|nemo|keras|tflite)", re.IGNORECASE)
 _TRAINERS = re.compile(r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|pth)")
-_TOKENIZER = re.compile(r"(tokenizer.*|vocab.*|merges|special_tokens_map|preprocessor_config|generation_config)\.(json|txt|model)")
+VOCABULARY = re.compile(r"tokenizer\.(json|model)|vocab\.(txt|json)|spiece\.model|sentencepiece.*\.model|tekken\.json")
+_TOKENIZER = re.compile(r"(tokenizer.*|vocab.*|merges|special_tokens_map|(preprocessor|generation)_config)\.(json|txt|model)")
 
 
 class Evidence(enum.IntEnum):

@@ -6,7 +6,7 @@ What counts as a model:
 2. ``ORG/NAME/``: a directory in whose directories models stand is an ORG and each of them is a model, unless they are known
    parts of a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those. What else lies in it does not matter, and what
    was a model stays one until its files are gone (``shapes``).
-3. ``models--ORG--NAME/``: a Hugging Face cache folder. ``refs/main`` names the snapshot, else it is the newest one.
+3. ``models--ORG--NAME/``: a Hugging Face cache folder. ``refs/main`` names the snapshot (``cache``).
 4. ``NAME.onnx``: a single file; files beside it (``NAME.onnx.data``) are its external data, not models. ``NAME.gguf``: too.
 
 A survey is the truth, not a guess from events. What makes it cheap: a directory is listed again only when its mtime
@@ -19,14 +19,14 @@ this instant; a rewrite in place that sent no event is seen up to four surveys l
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from modelium.names import cache_label, served_name, stand_in_name
-from modelium.values import Candidate
+from modelium.values import Candidate, Unclaimed
+from modelium.watcher.cache import choose_snapshot
 from modelium.watcher.listing import (
     MOST_ENTRIES,
     Listing,
@@ -35,13 +35,12 @@ from modelium.watcher.listing import (
     leads_to_directory,
     list_directory,
     marks_of,
-    mtime_ns,
     size_of,
 )
 from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, shape_of
+from modelium.watcher.unclaimed import MOST, buried_models, loose_files
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 _QUIET_NS = 60_000_000_000
 _TURNS = 4
@@ -58,6 +57,7 @@ class _Folder:
     volatile: bool = False  # to be opened anew each time
     model: Candidate | None = None
     members: tuple[str, ...] = ()  # of an ORG
+    unclaimed: tuple[Unclaimed, ...] = ()
     newest_ns: int = 0
     turn: int = 0  # surveys until the files are looked at again
 
@@ -97,6 +97,7 @@ class Surveyor:
         self._others = frozenset(os.path.realpath(path) for path in others)
         self._folders: dict[str, _Folder] = {}
         self.taken: dict[str, Taken] = {}
+        self.unclaimed: tuple[Unclaimed, ...] = ()
         self._touched: frozenset[str] | None = None
         self._now_ns = 0
 
@@ -134,6 +135,10 @@ class Surveyor:
             beside = hash((tuple(loose), *marks_of(loose)))
             found += [self._look_at_file(path, beside, before) for path in onnx]
         found += [self._look_at_file(path, 0, before) for path in gguf]
+        unclaimed = [one for folder in self._folders.values() for one in folder.unclaimed]
+        if not onnx:  # else they may hold its tensors
+            unclaimed += loose_files(str(self.root), map(os.path.basename, loose))
+        self.unclaimed = tuple(sorted(unclaimed)[:MOST])
         for path in [path for path in self.taken if path not in self._folders]:
             del self.taken[path]
         return found
@@ -174,7 +179,9 @@ class Surveyor:
             return self._open_cache(path, cached, top)
         members = tuple(sorted(top.directories + top.links))
         if in_org:
-            return self._read(label, path, top)
+            folder = self._read(label, path, top)
+            folder.unclaimed = buried_models(path, top)
+            return folder
         return self._open_mixed(label, path, top, members)
 
     def _open_mixed(self, label: str, path: str, top: Listing, members: tuple[str, ...]) -> _Folder:
@@ -212,7 +219,8 @@ class Surveyor:
             self.taken[path] = Taken(shape=shape, proven=frozenset(proven))
             # What a link leads to may come and go, and no directory that is watched here says so.
             volatile = unsure or mine is not Evidence.NONE or is_fresh(max(at for _, at in directories), self._now_ns)
-            return _Folder(directories, [], hash(()), volatile=volatile, members=members)
+            unclaimed = loose_files(path, top.files)
+            return _Folder(directories, [], hash(()), volatile=volatile, members=members, unclaimed=unclaimed)
         folder = self._read(label, path, top)
         if mine or kept or before is Shape.MODEL:
             self.taken[path] = Taken(shape=shape, proven=frozenset(kept))
@@ -224,20 +232,23 @@ class Surveyor:
         """``refs/main`` → ``snapshots/REV``; blobs that are still coming down are ``blobs/*.incomplete``."""
         aside = [(path, top.mtime_ns)]
         hints: list[str] = []
-        revisions: list[str] = []
-        for name in ("blobs", "refs", "snapshots"):
+        for name in ("blobs", "refs"):
             if name in top.directories:
                 listing = list_directory(f"{path}/{name}")
                 aside.append((f"{path}/{name}", listing.mtime_ns))
                 hints += [f"{name}/{partial}" for partial in listing.partials]
-                if name == "snapshots":
-                    revisions = listing.directories
-        reference = f"{path}/refs/main"
-        revision = _read_revision(reference)
-        if revision not in revisions:
-            revision = max(revisions, key=lambda name: mtime_ns(f"{path}/snapshots/{name}"), default="")
-        chosen = f"{path}/snapshots/{revision}" if revision else path
-        return self._read(label, chosen, list_directory(chosen), aside=aside, references=[reference], hints=hints)
+        found = choose_snapshot(path, top)
+        chosen = f"{path}/snapshots/{found.revision}" if found.revision else path
+        references = [f"{path}/refs/main"]
+        aside += found.looked_at
+        return self._read(
+            label, chosen, list_directory(chosen), aside=aside, references=references, hints=hints, note=found.note
+        )
+
+    def cached(self, path: str) -> Candidate | None:
+        """The model of a cache folder, which need not lie in the watch directory; None where it is no cache folder."""
+        label = cache_label(os.path.basename(path))
+        return self._open_cache(path, label, list_directory(path)).model if label is not None else None
 
     def _read(
         self,
@@ -248,6 +259,7 @@ class Surveyor:
         aside: Iterable[tuple[str, int]] = (),
         references: Iterable[str] = (),
         hints: Iterable[str] = (),
+        note: str = "",
     ) -> _Folder:
         """A model's folder: every file's mark, down to a bounded depth and number."""
         directories, names, digest = [*aside], [*hints], blake2b(digest_size=16)
@@ -279,7 +291,7 @@ class Surveyor:
             files,
             hash(tuple(marks)),
             volatile=unsure or is_fresh(max(changed_ns for _, changed_ns in directories), self._now_ns),
-            model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9),
+            model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9, note),
             newest_ns=max(newest_ns, *marks[2::3]) if marks else newest_ns,
             turn=len(self._folders) % _TURNS,  # so that each survey has its share
         )
@@ -297,7 +309,7 @@ class Surveyor:
         assert folder.model is not None
         return folder.model
 
-    def _candidate(self, label: str, path: str, signature: str, newest_mtime: float) -> Candidate:
+    def _candidate(self, label: str, path: str, signature: str, newest_mtime: float, note: str = "") -> Candidate:
         try:
             name, conflict = served_name(label), None
         except ValueError as error:
@@ -311,6 +323,7 @@ class Surveyor:
             signature=signature,
             newest_mtime=newest_mtime,
             conflict=conflict,
+            note=note,
         )
 
     def _is_inside(self, path: str) -> bool:
@@ -323,12 +336,3 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     if not entry.is_symlink():
         return entry.is_dir()
     return leads_to_directory(entry) or not (entry.name.lower().endswith((".onnx", ".gguf")) or os.path.exists(entry.path))
-
-
-def _read_revision(reference: str) -> str:
-    try:
-        with open(reference, encoding="utf-8", errors="replace") as file:
-            revision = file.read(200).strip()
-    except OSError:
-        return ""
-    return revision if _REVISION.fullmatch(revision) else ""

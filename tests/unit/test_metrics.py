@@ -28,6 +28,7 @@ from modelium.values import (
     ServerStatus,
     Snapshot,
     State,
+    WatchDirectory,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,8 @@ def snapshot(*models: ModelStatus) -> Snapshot:
     device = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=100, used_bytes=50, budget_bytes=75)
     server = ServerStatus(up=True, version="2.51.0")
     fleet = Fleet(devices=(device,), ray=Ray(state=RayState.UP))
-    return Snapshot(now=1.0, models=models, fleet=fleet, server=server, scanned=True, turn_age_s=0.5)
+    watched = (WatchDirectory(path=Path("/incoming")), WatchDirectory(path=Path("/disk"), suspended="it is gone"))
+    return Snapshot(now=1.0, models=models, fleet=fleet, server=server, scanned=True, directories=watched, turn_age_s=0.5)
 
 
 def busy_recorder(models: Iterable[str]) -> Recorder:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelium.values import Candidate
+from modelium.values import Candidate, WatchDirectory
 from modelium.watcher import Watcher
 from modelium.watcher.survey import Surveyor
 
@@ -108,8 +108,9 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
 
 
 STRAYS = [
-    "download.log", "desktop.ini", "checksums.txt", "CACHEDIR.TAG", "x.tmp", "model.safetensors.part", "Thumbs.db", "index.json",
-    "config.json", "training_args.bin", ".gitignore", ".git/HEAD", ".cache/huggingface/x", "__pycache__/x.pyc", "empty/", "logs/a.txt",
+    "download.log", "desktop.ini", "checksums.txt", "CACHEDIR.TAG", "x.tmp", "model.safetensors.part", "Thumbs.db",
+    "index.json", "config.json", "training_args.bin", ".gitignore", ".git/HEAD", ".cache/huggingface/x", "__pycache__/x.pyc",
+    "empty/", "logs/a.txt",
     "model.safetensors", "notes.md", "onnx/readme.txt", "tokenizer.json", "sha256sum", "other.zip",
 ]  # fmt: skip
 
@@ -214,6 +215,31 @@ def test_a_bad_reference_never_leads_out_of_the_cache(tmp_path: Path, reference:
 def test_a_cache_folder_whose_download_only_began_is_one_model(tmp_path: Path) -> None:
     fill(tmp_path / "models--org--name" / "blobs", "abc.incomplete")
     assert one(Watcher([tmp_path])).label == "org/name"
+
+
+def test_while_the_snapshot_of_main_is_not_whole_the_older_one_is_served(tmp_path: Path) -> None:
+    def snapshot(revision: str, *files: str) -> Path:
+        folder = tmp_path / "models--org--name" / "snapshots" / revision
+        fill(folder, *files)
+        fill(tmp_path / "models--org--name" / "refs", "main")
+        (tmp_path / "models--org--name" / "refs" / "main").write_text(revision)
+        return folder
+
+    parts = ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    first = snapshot("aaa", *parts)
+    watcher = Watcher([tmp_path])
+    before = one(watcher)
+    assert (before.path, before.note) == (first, "")
+    for count in range(1, len(parts)):
+        second = snapshot("bbb", *parts[:1], *parts[4 - count : 3])
+        for found in (one(watcher), one(Watcher([tmp_path]))):
+            assert found.path == first
+            assert found.note == "snapshot bbb is not whole yet, the older aaa is served: finish its download"
+    snapshot("bbb", *parts)
+    assert (one(watcher).path, one(watcher).note) == (second, "")
+    shutil.rmtree(first)
+    (second / "config.json").unlink()
+    assert one(watcher).path == second
 
 
 # -- links -----------------------------------------------------------------------------------------------------------
@@ -348,7 +374,9 @@ PLACES = st.sampled_from(
         "c.onnx",
     ]
 )
-CHANGES = st.tuples(st.sampled_from(["mkdir", "write", "weigh", "empty", "stray", "part", "remove", "link", "move"]), PLACES, PLACES)
+CHANGES = st.tuples(
+    st.sampled_from(["mkdir", "write", "weigh", "empty", "stray", "part", "remove", "link", "move"]), PLACES, PLACES
+)
 
 
 @settings(max_examples=120)
@@ -430,20 +458,65 @@ def test_a_folder_that_vanishes_is_gone_from_the_next_scan(tmp_path: Path) -> No
     assert watcher.scan() == ()
 
 
-def test_a_watch_directory_that_vanishes_is_said_once_and_may_come_back(
+def test_a_watch_directory_that_vanishes_is_suspended_and_may_come_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     incoming = fill(tmp_path / "incoming" / "model").parent
     watcher = Watcher([incoming])
-    assert len(watcher.scan()) == 1
-    shutil.rmtree(incoming)
+    before = watcher.scan()
+    assert len(before) == 1 and not watcher.directories[0].suspended
+    incoming.rename(tmp_path / "elsewhere")
     with caplog.at_level(logging.WARNING):
-        assert watcher.scan() == watcher.scan() == ()
+        assert watcher.scan() == watcher.scan() == before
+    why = "it cannot be read (No such file or directory)"
     assert [record.message for record in caplog.records] == [
-        f"watch directory {incoming} is gone; its models are withdrawn until it is back"
+        f"watch directory {incoming} is suspended: {why}; its models stay as they were until it is back"
     ]
-    fill(incoming / "model")
-    assert len(watcher.scan()) == 1
+    assert watcher.directories == (WatchDirectory(path=incoming, suspended=why),)
+    (tmp_path / "elsewhere").rename(incoming)
+    fill(incoming / "other")
+    assert len(watcher.scan()) == 2 and not watcher.directories[0].suspended
+
+
+def test_an_empty_directory_of_another_mount_takes_no_model_away(tmp_path: Path) -> None:
+    """What an unmounted disk leaves behind; an emptied directory of the same disk is empty."""
+    fill(tmp_path / "disk" / "model")
+    (incoming := tmp_path / "incoming").symlink_to(tmp_path / "disk")
+    watcher = Watcher([incoming])
+    before = watcher.scan()
+    with TemporaryDirectory(dir="/dev/shm") as below:
+        incoming.unlink()
+        incoming.symlink_to(below)
+        assert watcher.scan() == before
+        assert "was it unmounted?" in watcher.directories[0].suspended
+        fill(Path(below) / "new")
+        assert set(by_label(watcher.scan())) == {"new"}  # it is used: another disk was meant
+    incoming.unlink()
+    incoming.symlink_to(tmp_path / "disk")
+    assert set(by_label(watcher.scan())) == {"model"}
+    shutil.rmtree(tmp_path / "disk" / "model")
+    assert watcher.scan() == ()
+
+
+def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, "bert.zip", "gpt.tar.gz", "model.safetensors", "notes.txt", "half.zip.part")
+    fill(tmp_path / "acme", "old.7z", "judge/config.json", "judge/model.safetensors")
+    fill(tmp_path / "team" / "nlp" / "deep")
+    fill(tmp_path / "plain")
+    watcher = Watcher([tmp_path])
+    with caplog.at_level(logging.WARNING):
+        watcher.scan()
+        watcher.scan()
+    found = {str(one.path.relative_to(tmp_path)): one.advice for one in watcher.unclaimed}
+    assert set(found) == {"bert.zip", "gpt.tar.gz", "model.safetensors", "acme/old.7z", "team/nlp/deep"}
+    assert len(caplog.records) == 5
+    assert found["bert.zip"].startswith("an archive: unpack it")
+    assert found["team/nlp/deep"].startswith("a model three levels deep: move it up; models may lie in NAME/ or ORG/NAME/")
+    assert "config.json" in found["model.safetensors"]
+    (tmp_path / "bert.zip").unlink()
+    shutil.rmtree(tmp_path / "team")
+    watcher.scan()
+    assert len(watcher.unclaimed) == 3
 
 
 def test_a_watch_directory_inside_another_is_surveyed_once(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""What must hold before anything is started: settings enter, an error that says what to change leaves, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelium.config import Settings
+from modelium.errors import ConfigError
+
+_KEY = "orchestration.model_discovery.watch_directories"
+
+
+def prepare_directories(settings: Settings) -> None:
+    """Make the watch directories and see that each can be watched; blocking. Raises ``ConfigError``.
+
+    Modelium's own directories must lie elsewhere: its entries would be taken for models, and dropped models for entries.
+    """
+    own = {
+        "triton.model_repository": settings.triton.model_repository,
+        "triton.state_directory": settings.triton.state_directory,
+    }
+    for watched in settings.orchestration.model_discovery.watch_directories:
+        here = Path(os.path.realpath(watched))
+        for key, directory in own.items():
+            there = Path(os.path.realpath(directory))
+            if here == there or here in there.parents or there in here.parents:
+                how = "is" if here == there else "contains" if here in there.parents else "lies in"
+                raise ConfigError(f"{_KEY}: {watched} {how} {directory}, which is {key}: choose a directory of its own")
+        try:
+            watched.mkdir(parents=True, exist_ok=True)
+            with os.scandir(watched) as entries:
+                next(entries, None)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"{_KEY}: {watched} is, or lies in, a file: choose a directory") from None
+        except OSError as error:
+            what = "be read" if watched.exists() else "be made"
+            raise ConfigError(
+                f"{_KEY}: {watched} cannot {what} ({error.strerror}): give this user the right to, or choose another"
+            ) from error
+
+
+def listeners(settings: Settings) -> dict[str, str]:
+    """Where Modelium itself is to listen, ``host:port`` by key; not those whose port is chosen when they do."""
+    wanted = {"gateway.port": (settings.gateway.host, settings.gateway.port)}
+    if settings.metrics.enabled:
+        wanted["metrics.port"] = (settings.metrics.host, settings.metrics.port)
+    return {
+        key: f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
+        for key, (host, port) in wanted.items()
+        if port
+    }

@@ -1,0 +1,47 @@
+"""What was dropped for a model and is none as it lies there: names and listings enter, a line for each leaves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from modelium.values import Unclaimed
+from modelium.watcher.listing import Listing, list_directory, size_of
+from modelium.watcher.shapes import MODEL_PART, Evidence, evidence_of, is_weights
+
+MOST = 100
+_ARCHIVE = re.compile(r".*\.(zip|7z|rar|tar|tgz|tbz2|txz|tzst|tar\.(gz|bz2|xz|zst))", re.IGNORECASE)
+_PLACES = "models may lie in NAME/ or ORG/NAME/ of the watched directory"
+
+
+def loose_files(directory: str, names: Iterable[str]) -> tuple[Unclaimed, ...]:
+    """Of the files that lie in no model's folder those that look like one."""
+    found = []
+    for name in names:
+        if _ARCHIVE.fullmatch(name):
+            advice = f"an archive: unpack it into a folder of its own; {_PLACES}"
+        elif is_weights(name):
+            advice = f"weights without a folder: put them into NAME/ together with the config.json they came with; {_PLACES}"
+        else:
+            continue
+        found.append(Unclaimed(path=Path(directory, name), advice=advice))
+        if len(found) == MOST:
+            break
+    return tuple(found)
+
+
+def buried_models(path: str, top: Listing) -> tuple[Unclaimed, ...]:
+    """Models in the directories of ``ORG/NAME/``, where nobody looks for them."""
+    if evidence_of(path, top, size_of) is not Evidence.NONE:
+        return ()
+    found = []
+    for name in [name for name in top.directories if not MODEL_PART.fullmatch(name)][:MOST]:
+        at = f"{path}/{name}"
+        try:
+            evidence = evidence_of(at, list_directory(at), size_of)
+        except OSError:
+            continue
+        if evidence >= Evidence.FILE:
+            found.append(Unclaimed(path=Path(at), advice=f"a model three levels deep: move it up; {_PLACES}"))
+    return tuple(found)
