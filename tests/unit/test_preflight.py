@@ -70,7 +70,7 @@ def test_a_second_modelium_on_one_repository_is_told_who_has_it(tmp_path: Path) 
             pass
         other.kill()
     with claim_repository(tmp_path / "repository"):
-        assert os.listdir(tmp_path / "repository") == [".modelium.lock"]
+        assert [path.name for path in (tmp_path / "repository").iterdir()] == [".modelium.lock"]
     with claim_repository(tmp_path / "repository"):
         pass
 
