@@ -72,6 +72,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         http_url=triton.http_url,
         grpc_url=triton.grpc_url,
         log_path=server.log_path if isinstance(server, EmbeddedServer) else None,
+        headers=server.headers,
     )
     recorder = Recorder()
     runtimes = writable_runtimes()

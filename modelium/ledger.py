@@ -18,6 +18,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from modelium.guarded.directories import make_private
+
 _log = logging.getLogger(__name__)
 
 SCHEMA = 1
@@ -186,7 +188,7 @@ class Ledger:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all, also when the power fails: written beside, flushed to the disk, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     beside = path.with_suffix(".tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:

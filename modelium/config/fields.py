@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -54,3 +54,42 @@ def ray_address(value: object) -> object:
 
 
 RayAddress = Annotated[str, BeforeValidator(ray_address)]
+
+
+class SecretSource(BaseModel):
+    """Where a secret lies that is not to stand in the configuration: ``{env: NAME}`` or ``{file: PATH}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    env: str | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> SecretSource:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("write the value itself, or {env: NAME}, or {file: PATH}")
+        return self
+
+
+def header_name(value: str) -> str:
+    """gRPC's metadata: lower case, and not its own.
+
+    >>> header_name("triton-grpc-protocol-modelium")
+    'triton-grpc-protocol-modelium'
+    """
+    if not re.fullmatch(r"[a-z0-9._-]+", value) or value.startswith("grpc-") or value.endswith("-bin"):
+        raise ValueError(f"{value!r} is no name of a header that gRPC sends: small letters, digits, '-', '_' and '.'")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(header_name)]
+HeaderValue = SecretStr | SecretSource
+
+
+def variables(value: object) -> object:
+    """``[NAME, …]`` is short for ``{NAME: null, …}``."""
+    return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Variables = Annotated[dict[VariableName, str | None], BeforeValidator(variables)]

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from modelium.config.fields import Bytes, OptionalPath, Port, RayAddress, Seconds
+from modelium.config.fields import Bytes, HeaderName, HeaderValue, OptionalPath, Port, RayAddress, Seconds, Variables
+from modelium.config.secrets import read_secret
 from modelium.values import RayOptions, Runtime, Task
 
 
@@ -39,8 +40,15 @@ class TritonSettings(_Section):
     runtime_directory: Path = Path("./.runtime")
     path_mapping: dict[str, str] = {}
     backends: tuple[str, ...] = ()  # empty: what the embedded server has, or python + onnxruntime for an external one
+    headers: dict[HeaderName, HeaderValue] = {}  # of an external server whose APIs are restricted
+    environment: Variables = {}
     load_timeout_seconds: Seconds = 600
     unload_timeout_seconds: Seconds = 60
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers with their secrets, read now. Raises ``ConfigError`` for a file that cannot be read."""
+        found = {name: read_secret(f"triton.headers.{name}", value) for name, value in self.headers.items()}
+        return {name: value for name, value in found.items() if value}
 
 
 class VllmSettings(_Section):

@@ -67,12 +67,15 @@ class Readings:
             self._greeting = None
 
     async def _greet(self) -> None:
-        pause = _POLL_S[0]
+        pause, said = _POLL_S[0], ""
         while True:
             try:
                 version, index = await asyncio.gather(self._client.version(), self._client.index())
                 owned = await asyncio.to_thread(self._repository.owned)
-            except (ModeliumError, OSError):
+            except (ModeliumError, OSError) as error:
+                if not isinstance(error, TritonUnavailable) and str(error) != said:
+                    said = str(error)
+                    log.error("Triton is up, and cannot be used: %s", said)
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _POLL_S[1])
             else:

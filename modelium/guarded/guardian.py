@@ -23,6 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from modelium.guarded.hidden import CannotHide, ask_to_be_traced, reveal, with_hidden
 from modelium.guarded.processes import (
     Process,
     boot_id,
@@ -33,6 +34,7 @@ from modelium.guarded.processes import (
     send,
     sweep_shared_memory,
 )
+from modelium.guarded.shared_memory import PrivateMemory
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -60,6 +62,7 @@ class Orders:
     shm_prefix: str
     grace_s: float
     owner: int
+    hidden: dict[str, str]  # arguments as ``ps`` shows them, and as the program gets them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +104,19 @@ class Guardian:
             signal.signal(signum, self._note_signal)
         signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
         self._write_record()
-        self._server = self._start(libc)
-        _say({"event": "started", "pid": self._server})
+        memory = PrivateMemory(libc, self._orders.shm_prefix)
+        shown = False
+        try:
+            self._start(libc, hide=bool(self._orders.hidden))
+        except CannotHide:
+            self._start(libc, hide=False)
+            shown = True
+        _say({"event": "started", "pid": self._server, "shown": shown})
         with selectors.DefaultSelector() as selector:
             selector.register(0, selectors.EVENT_READ)
             selector.register(wake_read, selectors.EVENT_READ)
+            if memory.descriptor is not None:
+                selector.register(memory.descriptor, selectors.EVENT_READ)
             owner = _open_process(self._orders.owner)
             if owner is not None:
                 selector.register(owner, selectors.EVENT_READ)
@@ -113,6 +124,8 @@ class Guardian:
                 for key, _ in selector.select(_ORPHAN_CHECK_S):
                     if key.fd == wake_read:
                         _drain(wake_read)
+                    elif key.fd == memory.descriptor:
+                        memory.close_new()
                     else:  # "stop", the end of the leash, or the end of Modelium
                         self._told = True
                 self._reap()
@@ -130,15 +143,24 @@ class Guardian:
     def _note_signal(self, _signum: int, _frame: object) -> None:
         self._told = True
 
-    def _start(self, libc: ctypes.CDLL) -> int:
+    def _start(self, libc: ctypes.CDLL, *, hide: bool) -> None:
         orders, guardian = self._orders, os.getpid()
-        log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        refused_read, refused_write = os.pipe()  # closed by an exec, written to where nobody may be traced
         pid = os.fork()
         if pid:
-            os.close(log)
-            os.close(nothing)
-            return pid
+            for descriptor in (log, nothing, refused_write):
+                os.close(descriptor)
+            refused = os.read(refused_read, 1)
+            os.close(refused_read)
+            if refused:
+                os.waitpid(pid, 0)
+                raise CannotHide("a child cannot be traced here")
+            self._server = pid
+            if hide:
+                self._status = reveal(libc, pid, orders.hidden)
+            return
         try:
             # If we are killed with -9, the server is told to unload and end by itself; its models can then end their engines.
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -150,7 +172,13 @@ class Guardian:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.chdir(orders.directory)
-            os.execve(orders.command[0], orders.command, orders.environment)
+            if hide:
+                ask_to_be_traced(libc)
+                os.execve(orders.command[0], orders.command, with_hidden(orders.environment, orders.hidden))
+            command = [orders.hidden.get(argument, argument) for argument in orders.command]
+            os.execve(orders.command[0], command, orders.environment)
+        except CannotHide:
+            os.write(refused_write, b"!")
         except OSError as error:
             os.write(2, f"cannot start {orders.command[0]}: {error}\n".encode())
         finally:
@@ -271,6 +299,7 @@ def _read_orders() -> Orders | None:
 
 def main() -> None:
     """Entry point: orders on standard input."""
+    os.umask(0o077)  # shared memory and files of models are nobody else's
     orders = _read_orders()
     if orders is not None:
         Guardian(orders).run()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import modelium
 from modelium.guarded.guardian import RUN_MARK, Orders
 from modelium.guarded.leftovers import end_leftovers
+
+_log = logging.getLogger(__name__)
 
 # What the guardian may take beyond the program's own time: it kills what is left, and sweeps.
 _CLEAN_UP_S = 8.0
@@ -28,13 +31,17 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run. ``shm_prefix``: files of that name in /dev/shm are this run's and go with it ("": it has none)."""
+    """What to run. ``shm_prefix``: files of that name in /dev/shm are this run's and go with it ("": it has none).
+
+    ``hidden``: for an argument as everybody may see it, what the program gets in its place.
+    """
 
     arguments: list[str]
     environment: Mapping[str, str]
     directory: Path
     log: Path
     shm_prefix: str = ""
+    hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class GuardedProgram:
@@ -72,6 +79,7 @@ class GuardedProgram:
             shm_prefix=command.shm_prefix,
             grace_s=self._grace_s,
             owner=os.getpid(),
+            hidden=dict(command.hidden),
         )
         try:
             guardian = await asyncio.create_subprocess_exec(
@@ -134,7 +142,14 @@ class GuardedProgram:
         finished = False
         async for line in guardian.stdout:
             match json.loads(line):
-                case {"event": "started", "pid": int(pid)}:
+                case {"event": "started", "pid": int(pid), "shown": bool(shown)}:
+                    if shown:
+                        _log.warning(
+                            "whoever may list this machine's processes sees the secret of process %d (%s): this system forbids "
+                            "ptrace, with which it is hidden",
+                            pid,
+                            self._record.stem,
+                        )
                     on_started(pid)
                 case {"event": "ended", "code": int() | None as code}:
                     finished = True

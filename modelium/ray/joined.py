@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ import psutil
 from modelium.config import RaySettings
 from modelium.errors import RayUnavailable
 from modelium.guarded import Command, GuardedProgram
+from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
 from modelium.ray.connection import Connection, forget_connection, write_connection
 from modelium.ray.dashboard import Dashboard
@@ -33,13 +34,22 @@ _JOIN_WITHIN_S = 60.0
 class JoinedRay:
     """Follows one cluster: ``start()`` returns when it can be used, ``wait()`` when it cannot any more."""
 
-    def __init__(self, settings: RaySettings, *, runtime: Path | None, state: Path, version: str) -> None:
+    def __init__(
+        self,
+        settings: RaySettings,
+        *,
+        runtime: Path | None,
+        state: Path,
+        version: str,
+        environment: Mapping[str, str | None] | None = None,
+    ) -> None:
         """``runtime`` None: Triton runs elsewhere, and joins by itself. ``version``: of the model runtime's Ray (""
         unknown)."""
         self._settings = settings
         self._runtime = runtime
         self._state = state.absolute()
         self._version = version
+        self._environment = environment
         self._node = GuardedProgram(self._state / "ray-node.json", grace_s=KILL_AFTER_S)
         self._directory: Path | None = None
         self._token = os.environ.get("RAY_AUTH_TOKEN", "")
@@ -66,7 +76,7 @@ class JoinedRay:
             await self._join(report, dashboard)
             self.nodes = await dashboard.nodes()
         connection = Connection(address=self._settings.address, dashboard=self._settings.dashboard, token=self._token)
-        await asyncio.to_thread(self._state.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_private, self._state)
         await asyncio.to_thread(write_connection, self._state, connection)
 
     async def wait(self) -> str:
@@ -110,14 +120,14 @@ class JoinedRay:
             )
 
     async def _join(self, report: RuntimeReport, dashboard: Dashboard) -> None:
-        self._state.mkdir(parents=True, exist_ok=True)
+        make_private(self._state)
         await asyncio.to_thread(self._node.end_leftovers)
         self._directory = Path(tempfile.mkdtemp(prefix="modelium-ray-", dir="/tmp"))
         log = self._state / "ray-node.log"
         log.unlink(missing_ok=True)
         command = Command(
             arguments=node_command(report, self._settings.address, self._directory / "r"),
-            environment=ray_environment(report),
+            environment=ray_environment(report, self._token, chosen=self._environment),
             directory=self._state,
             log=log,
         )

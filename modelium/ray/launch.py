@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelium.guarded.addresses import Address
+from modelium.guarded.environment import passed_on
 from modelium.guarded.guardian import RUN_MARK
 from modelium.runtime_env import RuntimeReport
 
@@ -65,16 +66,16 @@ def node_command(report: RuntimeReport, address: str, directory: Path) -> list[s
     ]
 
 
-def ray_environment(report: RuntimeReport, token: str = "") -> dict[str, str]:
-    """This process's own, with the runtime's Python first and nothing that asks a network. ``token``: every request to this Ray
-    has to carry it, for its ports are open to everybody on this machine."""
+def ray_environment(
+    report: RuntimeReport, token: str = "", *, chosen: Mapping[str, str | None] | None = None
+) -> dict[str, str]:
+    """What of this process's own is needed and no secret, with the runtime's Python first and nothing that asks a network.
+    ``token``: every request to this Ray has to carry it, for its ports are open to everybody on this machine. ``chosen``: the
+    user's variables."""
     assert report.python is not None
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "RAY_ADDRESS", "VIRTUAL_ENV", RUN_MARK)
-    }
-    return environment | {
+    inherited = passed_on(os.environ, chosen)
+    environment = {name: value for name, value in inherited.items() if name not in ("RAY_ADDRESS", "VIRTUAL_ENV", RUN_MARK)}
+    given = {
         "PATH": os.pathsep.join([str(report.python.parent), environment.get("PATH", os.defpath)]),
         "LC_ALL": "C.UTF-8",
         "HF_HUB_OFFLINE": "1",
@@ -89,6 +90,8 @@ def ray_environment(report: RuntimeReport, token: str = "") -> dict[str, str]:
         "RAY_DEDUP_LOGS": "0",
         **token_environment(token),
     }
+    wins = {name: environment[name] for name in chosen or {} if name in environment and name != "PATH"}
+    return environment | given | wins
 
 
 def token_environment(token: str) -> Mapping[str, str]:

@@ -13,12 +13,14 @@ import secrets
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from modelium.config import RaySettings
 from modelium.errors import ModeliumError, RayUnavailable
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.addresses import claim_addresses
+from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
 from modelium.ray.connection import Connection, forget_connection, write_connection
 from modelium.ray.dashboard import Dashboard
@@ -37,8 +39,12 @@ _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 class OwnRay:
     """One head; may be started again after it has ended."""
 
-    def __init__(self, settings: RaySettings, *, runtime: Path, state: Path) -> None:
+    def __init__(
+        self, settings: RaySettings, *, runtime: Path, state: Path, environment: Mapping[str, str | None] | None = None
+    ) -> None:
+        """``environment``: what the user chose beside the variables that Ray and its replicas get."""
         self._settings = settings
+        self._environment = environment
         self._runtime = runtime.absolute()
         self._state = state.absolute()
         self._program = GuardedProgram(self._state / "ray-program.json", grace_s=KILL_AFTER_S)
@@ -74,7 +80,7 @@ class OwnRay:
     def _prepare(self) -> HeadLaunch:
         """Everything on disk and the ports; blocking."""
         try:
-            self._state.mkdir(parents=True, exist_ok=True)
+            make_private(self._state)
             self._program.end_leftovers()
             self._remove_leftover()
             self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
@@ -89,7 +95,7 @@ class OwnRay:
         token = secrets.token_hex(32)
         command = Command(
             arguments=head_command(report, launch),
-            environment=ray_environment(report, token),
+            environment=ray_environment(report, token, chosen=self._environment),
             directory=self._state,
             log=self.log_path,
         )

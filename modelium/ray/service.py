@@ -64,10 +64,21 @@ class RayService:
         cluster: OwnRay | JoinedRay | None = None
         if chosen.enabled and not facts.missing:
             if chosen.own:
-                cluster = OwnRay(chosen, runtime=triton.runtime_directory, state=triton.state_directory)
+                cluster = OwnRay(
+                    chosen,
+                    runtime=triton.runtime_directory,
+                    state=triton.state_directory,
+                    environment=triton.environment,
+                )
             else:
                 runtime = triton.runtime_directory if triton.mode == "embedded" else None
-                cluster = JoinedRay(chosen, runtime=runtime, state=triton.state_directory, version=facts.version)
+                cluster = JoinedRay(
+                    chosen,
+                    runtime=runtime,
+                    state=triton.state_directory,
+                    version=facts.version,
+                    environment=triton.environment,
+                )
         return cls(
             cluster,
             facts,

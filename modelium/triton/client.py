@@ -72,12 +72,16 @@ class TritonClient:
     """One connection to one Triton. Make it inside the event loop that uses it; ``close()`` ends it.
 
     ``log_path`` is the log of an embedded server: where the cause of "failed to poll from model repository" is found.
+    ``headers`` go along with every call: what a server asks for whose APIs are restricted.
     """
 
-    def __init__(self, *, http_url: str, grpc_url: str, log_path: Path | None = None) -> None:
+    def __init__(
+        self, *, http_url: str, grpc_url: str, log_path: Path | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.http_url = http_url
         self.grpc_url = grpc_url
         self._log_path = log_path
+        self._metadata = tuple((headers or {}).items())
         self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(grpc_url, options=_CHANNEL_OPTIONS)
         self._rpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
@@ -88,20 +92,21 @@ class TritonClient:
     async def live(self) -> bool:
         """Does the server answer? Never raises for a server that is away."""
         try:
-            return bool((await self._rpc.ServerLive(pb.ServerLiveRequest(), timeout=5.0)).live)
+            return bool((await self._rpc.ServerLive(pb.ServerLiveRequest(), timeout=5.0, metadata=self._metadata)).live)
         except grpc.RpcError:
             return False
 
     async def version(self) -> str:
         """Triton's version, like ``2.51.0``."""
         reply = await self._call(
-            "server metadata", self._rpc.ServerMetadata(pb.ServerMetadataRequest(), timeout=_CONTROL_TIMEOUT_S)
+            "server metadata",
+            self._rpc.ServerMetadata(pb.ServerMetadataRequest(), timeout=_CONTROL_TIMEOUT_S, metadata=self._metadata),
         )
         return str(reply.version)
 
     async def index(self) -> dict[str, IndexEntry]:
         """Every entry that Triton sees in the repository or has ever tried to load, by name."""
-        call = self._rpc.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=_CONTROL_TIMEOUT_S)
+        call = self._rpc.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=_CONTROL_TIMEOUT_S, metadata=self._metadata)
         reply = await self._call("repository index", call)
         entries: dict[str, IndexEntry] = {}
         for model in reply.models:
@@ -117,18 +122,22 @@ class TritonClient:
         A passed deadline does not stop Triton: it goes on loading (``DeadlineExceeded``).
         """
         try:
-            await self._rpc.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name), timeout=timeout_s)
+            await self._rpc.RepositoryModelLoad(
+                pb.RepositoryModelLoadRequest(model_name=name), timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise load_error(name, error, self._log_path) from None
 
     async def unload(self, name: str, *, timeout_s: float = _CONTROL_TIMEOUT_S) -> None:
         """Ask for an unload; Triton answers at once and drains. It is over when ``index()`` says UNAVAILABLE."""
-        call = self._rpc.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name), timeout=timeout_s)
+        call = self._rpc.RepositoryModelUnload(
+            pb.RepositoryModelUnloadRequest(model_name=name), timeout=timeout_s, metadata=self._metadata
+        )
         await self._call(f"unload {name!r}", call)
 
     async def statistics(self) -> dict[str, ModelStatistics]:
         """The counters of every loaded model, in one call."""
-        call = self._rpc.ModelStatistics(pb.ModelStatisticsRequest(), timeout=_CONTROL_TIMEOUT_S)
+        call = self._rpc.ModelStatistics(pb.ModelStatisticsRequest(), timeout=_CONTROL_TIMEOUT_S, metadata=self._metadata)
         reply = await self._call("statistics", call)
         totals: dict[str, ModelStatistics] = {}
         for entry in reply.model_stats:
@@ -147,7 +156,7 @@ class TritonClient:
 
     async def model_config(self, name: str) -> dict[str, Any]:
         """The configuration that Triton uses for a loaded model, as its JSON form."""
-        call = self._rpc.ModelConfig(pb.ModelConfigRequest(name=name), timeout=_CONTROL_TIMEOUT_S)
+        call = self._rpc.ModelConfig(pb.ModelConfigRequest(name=name), timeout=_CONTROL_TIMEOUT_S, metadata=self._metadata)
         reply = await self._call(f"configuration of {name!r}", call)
         config: dict[str, Any] = json.loads(json_format.MessageToJson(reply.config, preserving_proto_field_name=True))
         return config
@@ -161,7 +170,9 @@ class TritonClient:
         ``InferenceFailed`` (this request's own fault), ``TritonUnavailable``, ``DeadlineExceeded``.
         """
         try:
-            response = await self._rpc.ModelInfer(infer_request(name, inputs, outputs), timeout=timeout_s)
+            response = await self._rpc.ModelInfer(
+                infer_request(name, inputs, outputs), timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise infer_error(name, error) from None
         try:
@@ -179,7 +190,7 @@ class TritonClient:
         request = infer_request(name, inputs, outputs)
         request.parameters["triton_enable_empty_final_response"].bool_param = True
         # The RPC is this request's alone, and half-closed behind it: so its end is this answer's, and so is its cancellation.
-        call = self._rpc.ModelStreamInfer((request,), timeout=timeout_s)
+        call = self._rpc.ModelStreamInfer((request,), timeout=timeout_s, metadata=self._metadata)
         complete = False
         try:
             async for reply in call:

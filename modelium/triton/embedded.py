@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import uuid
 from collections.abc import Mapping
@@ -18,11 +19,12 @@ from modelium.config import TritonSettings
 from modelium.errors import RuntimeMissing, TritonError
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.addresses import Address, claim_addresses
+from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
 from modelium.resources import triton_directory
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.triton.backends import compose_backends, usable_backends
-from modelium.triton.launch import KILL_AFTER_S, Launch, command_line, server_environment
+from modelium.triton.launch import GRPC_HEADER, KILL_AFTER_S, Launch, command_line, hidden_arguments, server_environment
 from modelium.values import VllmFacts
 
 _START_WITHIN_S = 60.0
@@ -58,10 +60,16 @@ class EmbeddedServer:
         self.backends: frozenset[str] = frozenset()
         self.vllm = VllmFacts()  # of the runtime's vLLM, once started
         self.log_path = self._state / "tritonserver.log"
+        self._secret = secrets.token_hex(32)
         # The addresses in use: as in the settings, a port 0 replaced by the chosen one at the first start.
         self.http_url = settings.http_url
         self.grpc_url = settings.grpc_url
         self.metrics_url = settings.metrics_url
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What a client has to send to be let at more than inference; known to this process and to the server alone."""
+        return {GRPC_HEADER: self._secret}
 
     @property
     def pid(self) -> int | None:
@@ -142,7 +150,7 @@ class EmbeddedServer:
         assert report.tritonserver is not None and report.stub is not None
         repository = self._settings.model_repository.absolute()
         try:
-            self._state.mkdir(parents=True, exist_ok=True)
+            make_private(self._state)
             repository.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self._program.end_leftovers()
@@ -167,15 +175,17 @@ class EmbeddedServer:
             model_repository=repository,
             backends=self._state / "backends",
             shm_prefix=f"modelium_{uuid.uuid4().hex[:12]}_",
+            secret=self._secret,
         )
 
     async def _start_server(self, report: RuntimeReport, launch: Launch) -> None:
         command = Command(
             arguments=command_line(report, launch),
-            environment=server_environment(report, self._state),
+            environment=server_environment(report, self._state, self._settings.environment),
             directory=self._state,
             log=self.log_path,
             shm_prefix=launch.shm_prefix,
+            hidden=hidden_arguments(launch),
         )
         try:
             await self._program.start(command)
@@ -205,7 +215,7 @@ class EmbeddedServer:
         if self._lock is not None:
             return
         path = self._state / "server.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

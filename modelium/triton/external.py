@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.config import TritonSettings
@@ -39,6 +40,7 @@ class ExternalServer:
         self.http_url = settings.http_url
         self.grpc_url = settings.grpc_url
         self.metrics_url = settings.metrics_url
+        self.headers: Mapping[str, str] = settings.sent_headers()
         self._repository = settings.model_repository
         self.vllm = VllmFacts()  # a Triton elsewhere does not say which one it has
         self.backends = frozenset(settings.backends or ("python", "onnxruntime"))
@@ -55,7 +57,7 @@ class ExternalServer:
                 f"{self._repository} cannot be made ({error.strerror}): choose another with `triton.model_repository`, "
                 "or give this user the right to write there"
             ) from error
-        client = TritonClient(http_url=self.http_url, grpc_url=self.grpc_url)
+        client = TritonClient(http_url=self.http_url, grpc_url=self.grpc_url, headers=self.headers)
         try:
             said = False
             while not await client.live():
@@ -68,7 +70,7 @@ class ExternalServer:
 
     async def wait(self) -> Away:
         """Return when it has not answered several times in a row."""
-        client = TritonClient(http_url=self.http_url, grpc_url=self.grpc_url)
+        client = TritonClient(http_url=self.http_url, grpc_url=self.grpc_url, headers=self.headers)
         try:
             unanswered = 0
             while unanswered < _GONE_AFTER:

@@ -56,7 +56,7 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"Triton did not finish loading {name!r} in time")
         case grpc.StatusCode.UNAVAILABLE if _REFUSED.search(details):
-            return LoadFailed(f"Triton refuses ({details}): it has to run with --model-control-mode=explicit, unrestricted")
+            return LoadFailed(_refused(details))
         case grpc.StatusCode.UNAVAILABLE if "load failed" not in details:
             return _unavailable(details)
         case grpc.StatusCode.CANCELLED if "load failed" not in details:
@@ -97,7 +97,7 @@ def call_error(what: str, error: grpc.RpcError) -> ModeliumError:
     details = error.details() or ""
     match error.code():
         case grpc.StatusCode.UNAVAILABLE if _REFUSED.search(details):
-            return TritonError(f"Triton refuses ({details}): it has to run with --model-control-mode=explicit, unrestricted")
+            return TritonError(_refused(details))
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return _unavailable(details)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -130,6 +130,14 @@ def find_poll_cause(log_path: Path, name: str, *, tail_bytes: int = 65_536) -> s
     pattern = re.compile(rf"Poll failed for model directory '{quoted}': (.+)|failed to poll model '{quoted}': (.+)")
     found = [match[1] or match[2] for match in pattern.finditer(text)]
     return found[-1].strip().strip('"') if found else None
+
+
+def _refused(details: str) -> str:
+    """Triton's own words say which of the two it is, and the name of the header that it expects."""
+    return (
+        f"Triton refuses ({details}): it has to run with --model-control-mode=explicit, and where its APIs are restricted "
+        "`triton.headers` has to name the header and its value"
+    )
 
 
 def _unavailable(details: str) -> TritonUnavailable:

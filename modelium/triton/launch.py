@@ -5,10 +5,12 @@ command line and environment. Nothing is started here.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelium.guarded.addresses import Address
+from modelium.guarded.environment import passed_on
 from modelium.guarded.guardian import RUN_MARK
 from modelium.runtime_env import RuntimeReport
 
@@ -16,6 +18,14 @@ from modelium.runtime_env import RuntimeReport
 # all of it (measured: a killed stub blocks the exit for the whole timeout).
 EXIT_TIMEOUT_S = 5
 KILL_AFTER_S = EXIT_TIMEOUT_S + 3
+# What whoever reaches Triton's ports may not do: load a model (with ``file:`` overrides that is to run code), map shared
+# memory, read counters, write log and trace files. Asking models, their metadata and health stay open.
+RESTRICTED = "model-repository,shared-memory,trace,logging,statistics"
+HEADER = "modelium"
+GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"  # Triton's own prefix; over HTTP the name stands alone
+# Of the environment: without these nothing starts, or is found again.
+_OURS = frozenset({"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE", RUN_MARK})
+_RESTRICTIONS = ("--http-restricted-api", "--grpc-restricted-protocol")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +38,11 @@ class Launch:
     model_repository: Path
     backends: Path
     shm_prefix: str
+    secret: str = field(repr=False)
 
 
 def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
-    """tritonserver's argument vector."""
+    """tritonserver's argument vector, as ``ps`` shows it: ``hidden_arguments`` says what stands for what."""
     return [
         str(report.tritonserver),
         f"--model-repository={launch.model_repository}",
@@ -55,6 +66,7 @@ def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
         # Connections that a client keeps open through quiet times may be pinged as often as gRPC's defaults do.
         "--grpc-http2-min-recv-ping-interval-without-data=10000",
         "--allow-metrics=true",
+        *(_restriction(flag, "hidden") for flag in _RESTRICTIONS),
         "--log-format=ISO8601",
         # Unique per run and owner: the sweep after a crash takes these and no other server's.
         f"--backend-config=python,shm-region-prefix-name={launch.shm_prefix}",
@@ -64,8 +76,18 @@ def command_line(report: RuntimeReport, launch: Launch) -> list[str]:
     ]
 
 
-def server_environment(report: RuntimeReport, state: Path) -> dict[str, str]:
-    """The server's environment: this process's own, with the runtime's Python first.
+def hidden_arguments(launch: Launch) -> dict[str, str]:
+    """Arguments of the command line as everybody may see them → as the server gets them."""
+    return {_restriction(flag, "hidden"): _restriction(flag, launch.secret) for flag in _RESTRICTIONS}
+
+
+def _restriction(flag: str, secret: str) -> str:
+    return f"{flag}={RESTRICTED}:{HEADER}={secret}"
+
+
+def server_environment(report: RuntimeReport, state: Path, chosen: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """The server's environment, and with it every model's: what of this process's own is needed and no secret, with the
+    runtime's Python first. ``chosen``: the user's, which wins over all but what finds that Python.
 
     The stub's embedded interpreter finds its packages through ``python3`` on PATH. PYTHON* variables it ignores, also
     PYTHONDONTWRITEBYTECODE (measured: ``1/__pycache__`` appears); for the engines that it starts, bytecode is welcome.
@@ -74,8 +96,8 @@ def server_environment(report: RuntimeReport, state: Path) -> dict[str, str]:
     libraries = [report.site_packages / "nvidia_pytriton.libs"]
     if report.libpython_directory is not None:
         libraries.append(report.libpython_directory)
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", RUN_MARK)}
-    environment |= {
+    environment = passed_on(os.environ, chosen)
+    given = {
         "PATH": os.pathsep.join([str(report.python.parent), environment.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join([*map(str, libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]),
         "VIRTUAL_ENV": str(report.directory.absolute()),
@@ -92,7 +114,8 @@ def server_environment(report: RuntimeReport, state: Path) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    return environment
+    wins = {name: environment[name] for name in chosen or {} if name in environment and name not in _OURS}
+    return environment | given | wins
 
 
 def _bracketed(host: str) -> str:

@@ -137,7 +137,7 @@ async def started(directory: Path, models: Path) -> AsyncIterator[Triton]:
     )
     repository = ModelRepository(directory / "repository")
     await server.start()
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path)
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     try:
         yield Triton(models=models, repository=repository, server=server, client=client)
     finally:

@@ -94,6 +94,7 @@ class Deployed:
     def here(self, text: str) -> str:
         """``text`` from inside of the containers, as it has to be outside of them."""
         text = text.replace(self.recipe.keys_at, str(self.keys)).replace("0.0.0.0", "127.0.0.1")
+        text = text.replace("/run/secrets/triton_secret", str(self.directory / "triton_secret"))
         text = re.sub(r"(?<![\w.])/models(?![\w-])", str(self.directory / "models"), text)
         inside = "|".join(map(str, self.ports))
         return re.sub(rf"\b(?:triton|127\.0\.0\.1):({inside})\b", lambda seen: f"127.0.0.1:{self.ports[int(seen[1])]}", text)
@@ -196,6 +197,7 @@ class Deployed:
 def deployed(directory: Path, recipe: Recipe, keys: Path) -> Iterator[Deployed]:
     """A deployment that has not started yet; whatever of it runs at the end is ended, its shared memory swept."""
     (directory / "models" / "incoming").mkdir(parents=True)
+    (directory / "triton_secret").write_text("secret-of-the-tests\n", encoding="utf-8")
     ports = dict(zip((8080, 9090, 8000, 8001, 8002), _free_ports(5), strict=True))
     made = Deployed(directory=directory, recipe=recipe, keys=keys, ports=ports)
     try:

@@ -54,7 +54,7 @@ async def server(directory: Path, repository: Path) -> AsyncIterator[EmbeddedSer
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(server: EmbeddedServer, repository: Path) -> AsyncIterator[TritonClient]:
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path)
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     await client.load(write_echo(repository), timeout_s=30)
     yield client
     await client.close()

@@ -65,7 +65,7 @@ async def server(tmp_path: Path, repository: Path) -> AsyncIterator[EmbeddedServ
 
 @pytest.fixture
 async def client(server: EmbeddedServer) -> AsyncIterator[TritonClient]:
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url)
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, headers=server.headers)
     yield client
     await client.close()
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,18 @@ class Family:
         await until(lambda: not self.left(), within_s, self.left)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """How to reach a server that another process has started."""
+
+    http_url: str
+    grpc_url: str
+    headers: Mapping[str, str]
+
+
+Address = Elsewhere | EmbeddedServer
+
+
 async def until(holds: Callable[[], bool], within_s: float, what: Callable[[], object] = lambda: "") -> None:
     deadline = time.monotonic() + within_s
     while not holds():
@@ -64,11 +76,11 @@ async def until(holds: Callable[[], bool], within_s: float, what: Callable[[], o
         await asyncio.sleep(0.02)
 
 
-async def load_family(directory: Path, http_url: str, grpc_url: str, guardian: int) -> Family:
+async def load_family(directory: Path, address: Address, guardian: int) -> Family:
     """Load a model with a child that outlives it, and note every process and every shared-memory file."""
     family_file = directory / "family.json"
     name = write_family(directory / "repository", family_file)
-    client = TritonClient(http_url=http_url, grpc_url=grpc_url)
+    client = TritonClient(http_url=address.http_url, grpc_url=address.grpc_url, headers=address.headers)
     await client.load(name, timeout_s=60)
     await client.close()
     await until(family_file.exists, 10)
@@ -101,7 +113,7 @@ async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
 
 
 async def test_stop_ends_every_process_and_all_shared_memory(tmp_path: Path, server: EmbeddedServer) -> None:
-    family = await load_family(tmp_path, server.http_url, server.grpc_url, guardian_of(tmp_path))
+    family = await load_family(tmp_path, server, guardian_of(tmp_path))
     assert server.pid in {process.pid for process in family.processes}
     assert "python" in server.backends
 
@@ -121,7 +133,7 @@ async def test_a_stopped_server_starts_again_at_the_same_addresses(server: Embed
 
 
 async def test_killed_tritonserver_takes_everything_with_it(tmp_path: Path, server: EmbeddedServer) -> None:
-    family = await load_family(tmp_path, server.http_url, server.grpc_url, guardian_of(tmp_path))
+    family = await load_family(tmp_path, server, guardian_of(tmp_path))
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
 
@@ -141,27 +153,27 @@ from modelium.config import TritonSettings
 async def serve():
     server = EmbeddedServer(TritonSettings.model_validate_json(sys.argv[1]))
     await server.start()
-    print(json.dumps([server.http_url, server.grpc_url]), flush=True)
+    print(json.dumps([server.http_url, server.grpc_url, server.headers]), flush=True)
     await server.wait()
 
 asyncio.run(serve())
 """
 
 
-async def start_in_another_process(directory: Path) -> tuple[asyncio.subprocess.Process, str, str]:
+async def start_in_another_process(directory: Path) -> tuple[asyncio.subprocess.Process, Elsewhere]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _MODELIUM, settings_in(directory).model_dump_json()),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    http_url, grpc_url = json.loads(await process.stdout.readline())
-    return process, http_url, grpc_url
+    http_url, grpc_url, headers = json.loads(await process.stdout.readline())
+    return process, Elsewhere(http_url=http_url, grpc_url=grpc_url, headers=headers)
 
 
 async def test_killed_modelium_leaves_nothing(tmp_path: Path) -> None:
-    modelium, http_url, grpc_url = await start_in_another_process(tmp_path)
-    family = await load_family(tmp_path, http_url, grpc_url, guardian_of(tmp_path))
+    modelium, address = await start_in_another_process(tmp_path)
+    family = await load_family(tmp_path, address, guardian_of(tmp_path))
 
     modelium.kill()
     await modelium.wait()
@@ -171,7 +183,7 @@ async def test_killed_modelium_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_killed_guardian_is_noticed_and_cleaned_up_after(tmp_path: Path, server: EmbeddedServer) -> None:
     guardian = guardian_of(tmp_path)
-    family = await load_family(tmp_path, server.http_url, server.grpc_url, guardian)
+    family = await load_family(tmp_path, server, guardian)
     os.kill(guardian, signal.SIGKILL)
 
     async with asyncio.timeout(20):
@@ -182,9 +194,9 @@ async def test_killed_guardian_is_noticed_and_cleaned_up_after(tmp_path: Path, s
 
 
 async def test_next_start_ends_what_a_killed_modelium_and_guardian_left(tmp_path: Path) -> None:
-    modelium, http_url, grpc_url = await start_in_another_process(tmp_path)
+    modelium, address = await start_in_another_process(tmp_path)
     guardian = guardian_of(tmp_path)
-    family = await load_family(tmp_path, http_url, grpc_url, guardian)
+    family = await load_family(tmp_path, address, guardian)
     os.kill(guardian, signal.SIGKILL)
     modelium.kill()
     await modelium.wait()
@@ -200,7 +212,7 @@ async def test_next_start_ends_what_a_killed_modelium_and_guardian_left(tmp_path
 
 async def test_child_of_a_killed_stub_is_ended_while_the_server_goes_on(tmp_path: Path, server: EmbeddedServer) -> None:
     """vLLM's EngineCore lives on when its stub is killed, with all of its GPU memory."""
-    await load_family(tmp_path, server.http_url, server.grpc_url, guardian_of(tmp_path))
+    await load_family(tmp_path, server, guardian_of(tmp_path))
     child = json.loads((tmp_path / "family.json").read_text())
     orphan = read_process(child["pid"])
     assert orphan is not None
@@ -215,8 +227,8 @@ async def test_two_servers_do_not_touch_each_other(tmp_path: Path, server: Embed
     other_directory = tmp_path / "other"
     other = EmbeddedServer(settings_in(other_directory))
     await other.start()
-    family = await load_family(tmp_path, server.http_url, server.grpc_url, guardian_of(tmp_path))
-    other_family = await load_family(other_directory, other.http_url, other.grpc_url, guardian_of(other_directory))
+    family = await load_family(tmp_path, server, guardian_of(tmp_path))
+    other_family = await load_family(other_directory, other, guardian_of(other_directory))
 
     await other.stop()
 
@@ -225,8 +237,8 @@ async def test_two_servers_do_not_touch_each_other(tmp_path: Path, server: Embed
 
 
 async def test_stop_does_not_wait_for_a_stub_that_hangs(tmp_path: Path, server: EmbeddedServer) -> None:
-    family = await load_family(tmp_path, server.http_url, server.grpc_url, guardian_of(tmp_path))
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url)
+    family = await load_family(tmp_path, server, guardian_of(tmp_path))
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, headers=server.headers)
     await client.load(write_echo(tmp_path / "repository"), timeout_s=30)
     hanging = asyncio.create_task(client.infer("echo", {"IN": np.array([1_000_000], np.float32)}))
     assert server.pid is not None
@@ -271,7 +283,7 @@ async def test_missing_runtime_names_the_ways_out(tmp_path: Path) -> None:
 async def test_load_error_carries_the_cause_that_only_the_log_has(tmp_path: Path, server: EmbeddedServer) -> None:
     write_echo(tmp_path / "repository", "broken")
     (tmp_path / "repository" / "broken" / "config.pbtxt").write_text('name: "broken"\nbakend: "python"\n')
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path)
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     with pytest.raises(LoadFailed, match="text proto"):
         await client.load("broken", timeout_s=10)
     await client.close()

@@ -83,7 +83,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
         )
     )
     await server.start()
-    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path)
+    client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     try:
         assert "onnxruntime" in server.backends
         yield Served(incoming=directory / "incoming", repository=ModelRepository(directory / "repository"), client=client)

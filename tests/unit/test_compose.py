@@ -10,6 +10,7 @@ import yaml
 
 import modelium
 from modelium.config import load_settings
+from modelium.config.fields import SecretSource
 from tests.deployment import ROOT, Object, compose, run_compose
 from tests.dockerfiles import last, read_dockerfile
 
@@ -112,10 +113,21 @@ def test_beyond_this_machine_only_with_keys() -> None:
     for profile, name in (("gpu", "modelium"), ("cpu", "modelium-cpu")):
         model = compose(profile, environment=open_to_all)
         one = model["services"][name]
-        (secret,) = one["secrets"]
+        secret, _ = one["secrets"]
         assert one["ports"][0]["host_ip"] == "0.0.0.0"
         assert one["environment"]["MODELIUM__GATEWAY__API_KEYS_FILE"] == secret["target"] == "/run/secrets/api_keys"
         assert model["secrets"]["api_keys"]["file"] == "/keys"
+
+
+def test_triton_and_modelium_share_a_secret_and_nobody_else_has_it() -> None:
+    for variables, file in (({}, "no-triton-secret"), ({"MODELIUM_TRITON_SECRET_FILE": "/secret"}, "secret")):
+        model = compose("cpu", "ray-cpu", environment=variables)
+        assert Path(model["secrets"]["triton_secret"]["file"]).name == file
+        having = {n for n, one in model["services"].items() if "triton_secret" in {s["source"] for s in one.get("secrets", ())}}
+        assert having == {"triton-cpu", "modelium-cpu"}
+        at = model["services"]["triton-cpu"]["environment"]["TRITON_SECRET_FILE"]
+        (source,) = load_settings(ROOT / "infra" / "compose" / "modelium.yaml").triton.headers.values()
+        assert source == SecretSource(file=Path(at))
 
 
 def test_grafana_is_published_only_with_a_password() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from packaging.requirements import Requirement
 from modelium.brain.engine_args import VLLM_VERSIONS
 from modelium.guarded.addresses import Address
 from modelium.runtime_env import RuntimeReport
-from modelium.triton.launch import Launch, command_line, server_environment
+from modelium.triton.launch import Launch, command_line, hidden_arguments, server_environment
 from tests.deployment import ROOT, tool
 from tests.dockerfiles import last, read_dockerfile, read_environment
 
@@ -151,7 +152,7 @@ def serve(
 def launch_in(directory: Path) -> Launch:
     """As Modelium starts its own server, on the container's ports."""
     addresses = {name: Address(host="0.0.0.0", port=port) for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002))}
-    return Launch(**addresses, model_repository=directory / "repository", backends=Path("/b"), shm_prefix="p")
+    return Launch(**addresses, model_repository=directory / "repository", backends=Path("/b"), shm_prefix="p", secret="s")
 
 
 # A server that says that it is up, takes a moment to finish what is in flight, and says that it did.
@@ -159,13 +160,31 @@ DRAINING = "trap 'sleep 0.3; echo drained; exit 0' TERM\necho up\nwhile true; do
 
 
 def test_its_flags_are_the_embedded_servers(tmp_path: Path) -> None:
-    process = serve(tmp_path, "--log-verbose=1", tritonserver='printf "%s\\n" "$@"')
+    (tmp_path / "secret").write_text("of-the-file\n", encoding="utf-8")
+    process = serve(
+        tmp_path,
+        "--log-verbose=1",
+        tritonserver='printf "%s\\n" "$@" ${TRITON_SECRET+"a secret was left to the models"}',
+        environment={"TRITON_SECRET_FILE": str(tmp_path / "secret")},
+    )
     flags = process.communicate(timeout=30)[0].splitlines()
-    embedded = command_line(report_of(tmp_path), launch_in(tmp_path))
+    launch = replace(launch_in(tmp_path), secret="of-the-file")
+    hidden = hidden_arguments(launch)
+    embedded = [hidden.get(flag, flag) for flag in command_line(report_of(tmp_path), launch)]
     only_embedded = ("--backend-directory=", "--exit-timeout-secs=", "--backend-config=python,shm-region-prefix-name=")
     wanted = {flag for flag in embedded[1:] if not flag.startswith(only_embedded)}
     assert set(flags) == wanted | {"--exit-timeout-secs=20", "--log-verbose=1"}
     assert flags[-1] == "--log-verbose=1", "what the user adds comes last, and wins"
+
+
+def test_a_secret_locks_its_apis_and_without_one_they_are_open(tmp_path: Path) -> None:
+    shown = 'printf "%s\\n" "$@" ${TRITON_SECRET+"a secret was left to the models"}'
+    for given in ({"TRITON_SECRET": "of-the-environment"}, {"TRITON_SECRET": ""}, {}):
+        flags = serve(tmp_path, tritonserver=shown, environment=given).communicate(timeout=30)[0].splitlines()
+        locked = [flag for flag in flags if "restricted" in flag]
+        assert len(locked) == (2 if given.get("TRITON_SECRET") else 0)
+        assert all(flag.endswith(":modelium=of-the-environment") for flag in locked)
+        assert not any("secret was left" in flag for flag in flags)
 
 
 def test_its_addresses_and_ports_can_be_chosen(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from modelium.guarded.addresses import Address, claim_addresses, parse_address
 from modelium.guarded.guardian import RUN_MARK
 from modelium.runtime_env import RuntimeReport
 from modelium.triton.backends import compose_backends
-from modelium.triton.launch import Launch, command_line, server_environment
+from modelium.triton.launch import Launch, command_line, hidden_arguments, server_environment
 
 
 def test_addresses_are_read() -> None:
@@ -117,6 +117,7 @@ def launch_in(tmp_path: Path) -> Launch:
         model_repository=tmp_path / "repository",
         backends=tmp_path / "backends",
         shm_prefix="modelium_x_",
+        secret="s3cret",
     )
 
 
@@ -134,6 +135,45 @@ def test_command_line_is_what_the_facts_argue_for(tmp_path: Path, report: Runtim
         "--backend-config=python,shm-region-prefix-name=modelium_x_",
     ):
         assert flag in flags
+
+
+def test_what_ps_shows_has_no_secret_and_the_server_gets_it(tmp_path: Path, report: RuntimeReport) -> None:
+    launch = launch_in(tmp_path)
+    shown, hidden = command_line(report, launch), hidden_arguments(launch)
+    assert launch.secret not in " ".join(shown) + repr(launch)
+    assert set(hidden) <= set(shown) and len(hidden) == 2
+    assert all(argument.endswith(f":modelium={launch.secret}") for argument in hidden.values())
+
+
+def test_environment_is_what_is_needed_and_what_the_user_chose(
+    tmp_path: Path, report: RuntimeReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"HOME": "/h", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    secret = {
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "HF_TOKEN": "x",
+        "HF_HUB_TOKEN": "x",
+        "VLLM_API_KEY": "x",
+        "MODELIUM_API_KEY": "x",
+        "GITHUB_PAT": "x",
+        "http_proxy": "http://me:word@proxy",
+        "RAY_AUTH_TOKEN": "x",
+        "SSH_AUTH_SOCK": "/s",
+    }
+    for name, value in (kept | secret | {"MINE": "mine", "NOBODYS": "x"}).items():
+        monkeypatch.setenv(name, value)
+    chosen: dict[str, str | None] = {
+        "MINE": None,
+        "HF_HUB_OFFLINE": "0",
+        "ABSENT": None,
+        "PATH": "/bin",
+        "VIRTUAL_ENV": "/other",
+    }
+    environment = server_environment(report, tmp_path / "state", chosen)
+    assert environment.items() >= (kept | {"MINE": "mine", "HF_HUB_OFFLINE": "0", "TOKENIZERS_PARALLELISM": "false"}).items()
+    assert not environment.keys() & {*secret, "NOBODYS", "ABSENT"}
+    assert environment["PATH"] == f"{tmp_path}/runtime/bin:/bin" and environment["VIRTUAL_ENV"] == f"{tmp_path}/runtime"
+    assert server_environment(report, tmp_path, {"HF_TOKEN": None})["HF_TOKEN"] == "x"
 
 
 def test_environment_has_the_runtime_first(tmp_path: Path, report: RuntimeReport, monkeypatch: pytest.MonkeyPatch) -> None:

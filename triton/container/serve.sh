@@ -7,6 +7,8 @@
 #   TRITON_METRICS_ADDRESS=0.0.0.0
 #   TRITON_HTTP_PORT=8000 TRITON_GRPC_PORT=8001 TRITON_METRICS_PORT=8002
 #   TRITON_EXIT_TIMEOUT=20                           seconds that requests in flight get at the end
+#   TRITON_SECRET= or TRITON_SECRET_FILE=            without it whoever reaches the ports may load models, which is to run code; the
+#                                                    same goes to Modelium (triton.headers)
 #   RAY_ADDRESS=                                     HOST:PORT of a Ray cluster whose drivers the models of the ray runtime are
 set -euo pipefail
 
@@ -36,6 +38,15 @@ flags=(
     --backend-config=python,shm-growth-byte-size=1048576
     --backend-config=python,stub-timeout-seconds=120
 )
+
+# Only the container's own processes, and the machine's administrator, see a command line of this container's.
+secret="${TRITON_SECRET:-}"
+[ -z "${TRITON_SECRET_FILE:-}" ] || secret="$(<"$TRITON_SECRET_FILE")"
+if [ -n "$secret" ]; then
+    apis=model-repository,shared-memory,trace,logging,statistics
+    flags+=("--http-restricted-api=$apis:modelium=$secret" "--grpc-restricted-protocol=$apis:modelium=$secret")
+fi
+unset secret TRITON_SECRET # models need not inherit it
 
 say() { echo "serve.sh: $*" >&2; }
 
