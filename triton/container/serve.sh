@@ -84,6 +84,7 @@ fi
 
 tritonserver "${flags[@]}" "$@" &
 triton=$!
+[ -z "$stopping" ] || stop # the signal came between the two lines
 ray=
 if [ -n "${RAY_ADDRESS:-}" ]; then
     stay_in_ray &
