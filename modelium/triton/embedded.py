@@ -82,7 +82,7 @@ class EmbeddedServer:
         ``beside``: other addresses that must be free, by key. Raises ``TritonError`` for a port that is taken.
         """
         try:
-            self._state.mkdir(parents=True, exist_ok=True)
+            make_private(self._state)
             self._take_lock()
             self._program.end_leftovers()
         except OSError as error:
