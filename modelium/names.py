@@ -21,6 +21,7 @@ import hashlib
 import re
 
 LONGEST_NAME = 200
+LONGEST_WORDS = 600  # of what is said about a model
 
 _TO_ESCAPE = re.compile(
     r"""(?P<escape> (?: ^[./-]                # hidden, an option, or an empty first part
@@ -59,6 +60,17 @@ def cache_label(folder: str) -> str | None:
     """The label of a Hugging Face cache folder: ``models--ORG--NAME`` → ``ORG/NAME``, None for any other name."""
     match = _CACHE_FOLDER.fullmatch(folder)
     return match[1].replace("--", "/", 1) if match else None
+
+
+def printable(text: str, *, longest: int | None = LONGEST_WORDS) -> str:
+    """``text`` as valid Unicode, cut to ``longest`` characters: what a name, a file or an error says may be anything.
+
+    >>> printable("half a pair: \\ud83d")
+    'half a pair: \\\\ud83d'
+    """
+    if longest is not None and len(text) > longest:
+        text = f"{text[:longest]} …"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _escape(match: re.Match[str]) -> str:

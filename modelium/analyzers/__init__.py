@@ -1,6 +1,7 @@
 """A folder → ``ModelProfile`` · ``AdapterProfile`` · ``Incomplete`` · ``Unsupported``, from headers and JSON alone.
 
-What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``; never an exception.
+What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``, cleaned; never an
+exception (but ``MemoryError``).
 Weights are never loaded, nothing from the folder is executed, torch and transformers are not imported. The fast path (a
 whole folder of a dozen files, read before) takes about a millisecond: one listing, the small JSON files, one header;
 the auto-mappings are parsed once a process.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from modelium.analyzers.cleaning import clean
 from modelium.analyzers.folder import is_in_flight
 from modelium.analyzers.gguf import profile_gguf_file
 from modelium.analyzers.lone_file import refuse_file
@@ -28,7 +30,14 @@ _AS_IT_IS = ModelOverride()
 
 
 def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analysis:
-    """What ``candidate`` is. Runs in a thread; safe to call from several."""
+    """What ``candidate`` is. Safe to call from several threads.
+
+    Raises ``MemoryError``, and nothing else: whoever lets it take so much knows what to say (``modelium.analysis``).
+    """
+    return clean(_look(candidate, override))
+
+
+def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
     name, path = candidate.name, candidate.path
     if candidate.conflict:
         return Unsupported(name=name, path=path, why=candidate.conflict, hint="rename one of the two")
@@ -51,8 +60,10 @@ def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analys
     except OSError as error:
         why = f"{_relative(error, path)} cannot be read: {error.strerror or error}"
         return Unsupported(name=name, path=path, why=why, hint="see its permissions and the disk")
+    except MemoryError:
+        raise
     except Exception as error:  # the last line: whatever lies in a folder must not stop the others
-        why = f"it could not be analyzed: {type(error).__name__}: {error}"[:500]
+        why = f"it could not be analyzed: {type(error).__name__}: {error}"
         return Unsupported(name=name, path=path, why=why, hint="please report this folder: a clear reason is missing here")
 
 

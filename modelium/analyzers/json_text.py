@@ -17,6 +17,7 @@ from modelium.analyzers.unreal_numbers import find_unreal_number
 from modelium.analyzers.verdict import Refused, not_whole
 
 MAX_CONFIG_BYTES = 64 * 2**20
+MAX_VALUES = 4_000_000  # a header of 250,000 tensors has 3,000,000; each may take 64 bytes and more once it is parsed
 _CHUNK = 2**20
 _NEITHER_QUOTE_NOR_BRACKET = bytes(set(range(256)) - set(b'"{}[]'))
 _CUT_LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
@@ -47,6 +48,7 @@ def parse(data: bytes, name: str) -> object:
     if not text_bytes.strip():
         raise not_whole(name, 0, len(data) or None, "empty so far")
     refuse_byte_order_mark(name, text_bytes)
+    refuse_crowded(text_bytes, name)
     try:
         value: object = json.loads(text_bytes.decode())  # UTF-8 alone: json would take bytes of UTF-16 too, transformers not
     except UnicodeDecodeError as error:
@@ -73,6 +75,16 @@ def refuse_byte_order_mark(name: str, head: bytes) -> None:
         raise Refused(why, f"save {name} as UTF-8 without BOM")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Refused(f"{name} is UTF-16, which transformers does not read", f"save {name} as UTF-8")
+
+
+def refuse_crowded(data: bytes, name: str) -> None:
+    """Refuse JSON of more values than any model has, before it is parsed: 64 MB of empty lists would be 1.7 GB of Python's.
+
+    Counted are the characters that begin or part values, those inside texts too: never fewer than there are.
+    """
+    count = data.count(b",") + data.count(b"[") + data.count(b"{") + data.count(b":")
+    if count > MAX_VALUES:
+        raise Refused(f"{name} has some {count:,} values; at most {MAX_VALUES:,} are read", "is it the right file?")
 
 
 def is_cut_short(error: json.JSONDecodeError) -> bool:

@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.onnx_types import ITEM_BITS, KSERVE_WORDS, TORCH_WORDS
-from modelium.analyzers.protobuf_wire import Field, FieldEnds, FileBytes, FileShrank, NotProtobuf, read_varint, signed, walk
+from modelium.analyzers.protobuf_wire import (
+    Field,
+    FieldEnds,
+    FileBytes,
+    FileShrank,
+    NotProtobuf,
+    TooManyFields,
+    read_varint,
+    signed,
+    walk,
+)
 from modelium.analyzers.verdict import NotYet, Refused, describe_part, not_whole
 from modelium.values import MissingPart, OnnxGraph, Tensor
 
 _MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
+_MAX_TENSORS = 4_096  # inputs, and outputs
 _EXPORT_HINT = "export the model to ONNX again"
 
 
@@ -64,6 +75,8 @@ def read_onnx(file: File, beside: Callable[[str], File | None], graph_file: str 
             return _read(FileBytes(stream.fileno(), file.size), file, beside, graph_file)
         except FileShrank:
             raise not_whole(file.name, 0, file.size, "being written anew") from None
+        except TooManyFields:
+            raise Refused(f"{file.name} has more fields than any ONNX model", _EXPORT_HINT) from None
 
 
 def _read(source: FileBytes, file: File, beside: Callable[[str], File | None], graph_file: str) -> OnnxFacts:
@@ -78,6 +91,9 @@ def _read(source: FileBytes, file: File, beside: Callable[[str], File | None], g
         raise Refused(f"{file.name} is not an ONNX file", _EXPORT_HINT) from None
     if not reading.has_graph or not reading.opset:  # both are required, and the opset is written behind the graph
         raise not_whole(file.name, end)
+    for many, what in ((len(reading.inputs) - len(reading.initializers), "inputs"), (len(reading.outputs), "outputs")):
+        if many > _MAX_TENSORS:
+            raise Refused(f"{file.name}: its graph has {many:,} {what}; at most {_MAX_TENSORS:,} are served", _EXPORT_HINT)
     _require_external_data(reading, file, beside)
     try:
         inputs = [_read_value(source, part, file.name) for part in reading.inputs]

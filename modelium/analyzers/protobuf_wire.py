@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_NUMBERS = 1_500_000  # varints of one file that are read: 50,000 nodes and 10,000 tensors take a sixth of it
 _WINDOW_BYTES = 8192  # small: between tensors that are skipped over, little more than the next key is read
 
 
@@ -24,6 +25,10 @@ class FieldEnds(Exception):
 
 class FileShrank(Exception):
     """The file has become shorter than it was when it was listed: somebody is writing it anew."""
+
+
+class TooManyFields(Exception):
+    """More fields than any model has: to walk them all would take minutes."""
 
 
 class NotProtobuf(Exception):
@@ -48,11 +53,18 @@ class FileBytes:
     with SIGBUS. Here it is a ``FileShrank``.
     """
 
-    __slots__ = ("_at", "_file", "_window", "size")
+    __slots__ = ("_at", "_file", "_numbers_left", "_window", "size")
 
     def __init__(self, file_descriptor: int, size: int) -> None:
         self._file, self.size = file_descriptor, size
         self._at, self._window = 0, b""
+        self._numbers_left = MAX_NUMBERS
+
+    def spend(self) -> None:
+        """One more number was read. Raises ``TooManyFields``."""
+        self._numbers_left -= 1
+        if self._numbers_left < 0:
+            raise TooManyFields
 
     def byte(self, at: int) -> int:
         offset = at - self._at
@@ -74,6 +86,7 @@ class FileBytes:
 
 def read_varint(source: FileBytes, at: int, end: int) -> tuple[int, int]:
     """A varint and the position behind it."""
+    source.spend()
     value = shift = 0
     while at < end:
         byte = source.byte(at)

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
+from modelium.analyzers.json_text import refuse_crowded
 from modelium.analyzers.verdict import Refused, describe_bytes, not_whole
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
+MAX_TENSORS = 250_000  # of one file; the largest models have 100,000 in all their files together
 _MAX_DATA_BYTES = 2**50
 _HINT = "copy the file again from its source"
 
@@ -86,6 +88,9 @@ def read_header(file: File) -> TensorTally:
 
 def tally_header(header: bytes, name: str) -> TensorTally:
     """Check a header's JSON against itself: shapes against offsets, offsets against each other."""
+    if (count := header.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise Refused(f"{name}: its header lists {count:,} tensors; at most {MAX_TENSORS:,} are read", _HINT)
+    refuse_crowded(header, f"{name}: its header")
     try:
         tensors = json.loads(header)
     except (ValueError, RecursionError) as error:

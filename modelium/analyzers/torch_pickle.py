@@ -34,6 +34,9 @@ _INERT_ROOTS = {"torch", "collections", "_codecs", "numpy"}
 _INERT_BUILTINS = {"set", "frozenset", "bytearray", "complex", "int", "float", "bool", "str", "dict", "list", "tuple", "slice"}
 
 
+MAX_STEPS = 2_000_000  # a tensor takes some 35: more than 50,000 tensors, and the largest file there is has some thousands
+
+
 class PickleEnds(Exception):
     """The bytes end before the pickle does."""
 
@@ -153,7 +156,7 @@ class _Reader:
 
     def run(self) -> PickleFacts:
         stack, memo = self.stack, self.memo
-        while True:
+        for _ in range(MAX_STEPS):
             code = self.byte()
             if code == 0x71:  # q BINPUT, a third of all opcodes
                 memo[self.byte()] = stack[-1]
@@ -182,6 +185,8 @@ class _Reader:
                 return self.facts
             else:
                 self.compound(code)
+        hint = "convert the weights to safetensors"
+        raise Refused(f"{self.name}: its pickle takes more than {MAX_STEPS:,} steps to read; no weights need so many", hint)
 
     def prefixed(self, code: int) -> object:
         size, is_text = _PREFIXED[code]
@@ -215,7 +220,9 @@ class _Reader:
                 stack.append(self.found(self.line(), self.line()))
             case 0x93:  # STACK_GLOBAL
                 name, module = stack.pop(), stack.pop()
-                stack.append(self.found(str(module), str(name)))
+                if not isinstance(module, str) or not isinstance(name, str):
+                    raise TypeError  # never put into words: a tuple of tuples of the same may be 2^40 of them
+                stack.append(self.found(module, name))
             case 0x52 | 0x81:  # R REDUCE, NEWOBJ
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(_describe_call(function, arguments))
@@ -242,7 +249,7 @@ class _Reader:
         inert = root in _INERT_ROOTS or (root in ("builtins", "__builtin__") and name in _INERT_BUILTINS)
         if not inert:
             hint = "use a safetensors version from a source you trust; such a file is never opened"
-            raise Refused(f"{self.name}: reading it would call {module}.{name}"[:300], hint)
+            raise Refused(f"{self.name}: reading it would call {module[:150]}.{name[:150]}", hint)
         return _Global(module, name)
 
     def set_item(self, key: object, value: object) -> None:

@@ -18,6 +18,7 @@ from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import MissingPart, WeightFormat
 
 _SHARD = re.compile(r"(model|pytorch_model)-(\d{5,6})-of-(\d{5,6})\.(safetensors|bin)")
+MAX_SHARDS = 10_000
 # Not parameters: positions, masks and shape constants live in these. Packed quantized weights are int32 or uint8.
 _INDEX_DTYPES = {"int64", "bool", "string", "uint64"}
 
@@ -77,6 +78,8 @@ def _read_shards(folder: Folder, kind: WeightFormat, index: str) -> Weights:
     if not placed:
         raise Refused(f"{index} names no shards", "copy the model again from its source")
     shards = tuple(sorted(set(placed.values())))
+    if len(shards) > MAX_SHARDS:
+        raise Refused(f"{index} names {len(shards):,} shards; at most {MAX_SHARDS:,} are read", "is it the right file?")
     for shard in shards:
         if shard.startswith("/") or ".." in shard.split("/"):
             raise Refused(f"{index} points outside the folder: {shard[:120]!r}", "copy the model again from its source")
@@ -149,7 +152,7 @@ def _numbered_shards(folder: Folder, kind: WeightFormat) -> tuple[str, ...]:
     ending = "safetensors" if kind is WeightFormat.SAFETENSORS else "bin"
     for name in folder.names():
         match = _SHARD.fullmatch(name)
-        if match and match[4] == ending and 0 < int(match[3]) <= 10_000:
+        if match and match[4] == ending and 0 < int(match[3]) <= MAX_SHARDS:
             width = len(match[2])
             return tuple(f"{match[1]}-{number:0{width}d}-of-{match[3]}.{ending}" for number in range(1, int(match[3]) + 1))
     return ()

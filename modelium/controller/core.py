@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import logging
 import time
 from collections.abc import Callable
@@ -36,6 +35,8 @@ from modelium.errors import (
 )
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
+from modelium.names import LONGEST_NAME, printable
+from modelium.nearest import nearest
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
@@ -315,7 +316,7 @@ class Controller:
     def _find(self, name: str) -> Model:
         model = self._books.models.get(name) or self._books.by_label(name) or self._reactions.adapters.find(name)
         if model is None:
-            near = difflib.get_close_matches(name, self._books.models, n=3, cutoff=0.4)
+            near = nearest(name, self._books.models)
             known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"
-            raise UnknownModel(f"no model is called {name!r}; {known}")
+            raise UnknownModel(f"no model is called {printable(name, longest=LONGEST_NAME)!r}; {known}")
         return model

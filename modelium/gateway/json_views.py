@@ -6,10 +6,12 @@ Instants of the monotonic clock mean nothing outside, so they leave as ``age_s``
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from modelium.gateway.language_views import engine_view, language_view
+from modelium.names import printable
 from modelium.tasks import signature
 from modelium.values import (
     Decision,
@@ -25,13 +27,17 @@ from modelium.values import (
     Tensor,
 )
 
+log = logging.getLogger(__name__)
+
 Json = dict[str, object]
+
+_LONGEST_REASON = 2_000
 
 
 def snapshot_view(snapshot: Snapshot) -> Json:
     """``GET /models``: a summary of each model, the devices, Triton and Ray."""
     return {
-        "models": [summary_view(status) for status in snapshot.models],
+        "models": [_row(status) for status in snapshot.models],
         "devices": [device_view(device) for device in snapshot.fleet.devices],
         "triton": server_view(snapshot.server),
         "ray": ray_view(snapshot),
@@ -70,14 +76,25 @@ def ray_view(snapshot: Snapshot) -> Json:
     }
 
 
+def _row(status: ModelStatus) -> Json:
+    """``summary_view``; of a model that cannot be shown its name, its state and why: the others are shown all the same."""
+    try:
+        return summary_view(status)
+    except Exception as error:
+        log.exception("%s cannot be shown, a defect of Modelium", status.name)
+        why = printable(f"it cannot be shown ({type(error).__name__}: {error}); {status.reason}")
+        bare = ModelStatus(name=status.name, label=status.label, path=status.path, state=status.state, reason=why)
+        return summary_view(bare)
+
+
 def summary_view(status: ModelStatus) -> Json:
     """One line of ``modelium list``."""
     profile, placement, footprint = status.profile, status.placement, status.footprint
     return {
         "name": status.name,
-        "label": status.label,
+        "label": printable(status.label),
         "state": status.state.value,
-        "reason": status.reason,
+        "reason": printable(status.reason, longest=_LONGEST_REASON),
         "profile": short_profile_view(profile) if profile is not None else None,
         "runtime": placement.runtime.value if placement is not None else None,
         "device": placement.device_id if placement is not None else None,
@@ -102,7 +119,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
     runtime, engine = (place.runtime, place.by_vllm) if place is not None else (None, False)
     return {
         **summary_view(status),
-        "path": str(status.path).encode(errors="backslashreplace").decode(),
+        "path": printable(str(status.path), longest=None),
         "missing": [
             {
                 "file": part.file,
@@ -115,7 +132,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
         "failures": status.failures,
         "retry_in_s": status.retry_in_s,
         "quarantined": status.quarantined,
-        "revision_error": status.revision_error,
+        "revision_error": printable(status.revision_error, longest=_LONGEST_REASON),
         "load_seconds": status.load_seconds,
         "loads": status.loads,
         "unloads": status.unloads,

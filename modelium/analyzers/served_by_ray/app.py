@@ -16,15 +16,17 @@ from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.required_files import is_fresh, is_settling
 from modelium.analyzers.verdict import NotYet, Refused
-from modelium.values import Candidate, ModelOverride, ModelProfile, ServeApp, Task, WeightFormat
+from modelium.values import Candidate, JsonValue, ModelOverride, ModelProfile, ServeApp, Task, WeightFormat
 
 APP_FILE = "serve_app.py"
 CONFIG_FILE = "modelium.yaml"
 _DEFAULT = "serve_app:app"
 _KEYS = ("import_path", "args")
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_MAX_CODE_BYTES = 4 * 2**20
+_MAX_CODE_BYTES = 2**20  # parsed, it takes a hundred times as much
 _MAX_CONFIG_BYTES = 64 * 1024
+_OPENING = yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken
+_DEEPEST = 100
 
 
 def is_app(folder: Folder) -> bool:
@@ -65,23 +67,56 @@ def _read(folder: Folder) -> ServeApp:
     if CONFIG_FILE not in folder:
         return ServeApp(import_path=_DEFAULT)
     try:
-        content = yaml.safe_load(folder.read(CONFIG_FILE, _MAX_CONFIG_BYTES)) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = folder.read(CONFIG_FILE, _MAX_CONFIG_BYTES)
+        _refuse_aliases(data)
+        content = yaml.safe_load(data) or {}
+    except (yaml.YAMLError, ValueError) as error:  # a number of more than 4,300 digits is a ValueError, as is what is not UTF-8
         raise Refused(f"{CONFIG_FILE} is not YAML: {_one_line(error)}", f"mend the {CONFIG_FILE} in the folder") from None
+    except RecursionError:
+        raise Refused(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder") from None
     if not isinstance(content, dict):
         raise Refused(f"{CONFIG_FILE} holds no mapping", f"it takes {' and '.join(_KEYS)}")
     for key in content:
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
+            said = repr(key)[:80]
+            near = difflib.get_close_matches(said.strip("'"), _KEYS, n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
-            raise Refused(f"{CONFIG_FILE} has {key!r}", f"{did}In a model's folder it takes {' and '.join(_KEYS)}")
+            raise Refused(f"{CONFIG_FILE} has {said}", f"{did}In a model's folder it takes {' and '.join(_KEYS)}")
     path = content.get("import_path", _DEFAULT)
     if not isinstance(path, str) or not _IMPORT_PATH.fullmatch(path):
-        raise Refused(f"{CONFIG_FILE}: import_path is {path!r}", "write it as MODULE:ATTRIBUTE, like my_app:app")
+        raise Refused(f"{CONFIG_FILE}: import_path is {repr(path)[:80]}", "write it as MODULE:ATTRIBUTE, like my_app:app")
     args = content.get("args", {})
     if not isinstance(args, dict):
         raise Refused(f"{CONFIG_FILE}: args is no mapping", "it holds what the function that builds the application takes")
-    return ServeApp(import_path=path, args=args)
+    return ServeApp(import_path=path, args={str(key): _plain(value) for key, value in args.items()})
+
+
+def _refuse_aliases(data: bytes) -> None:
+    """777 bytes of anchors and aliases, or of merged mappings, are a value of 2^40 parts: the file is small enough without.
+
+    Deep nesting is refused here too: 20,000 brackets take the scanner a minute.
+    """
+    depth = 0
+    for token in yaml.scan(data):
+        depth += isinstance(token, _OPENING) - isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
+        if depth > _DEEPEST:
+            raise Refused(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder")
+        if isinstance(token, yaml.AliasToken):
+            line = token.start_mark.line + 1
+            raise Refused(f"{CONFIG_FILE} uses an alias (*{token.value[:40]}, line {line})", "write the value out in its place")
+
+
+def _plain(value: object) -> JsonValue:
+    """What the function gets is written as JSON: dates, sets and the like are none."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {str(key): _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case _:
+            raise Refused(f"{CONFIG_FILE}: args holds {repr(value)[:80]}, which JSON has not", "write it as a text in quotes")
 
 
 def _check_module(candidate: Candidate, folder: Folder, import_path: str) -> None:
@@ -93,7 +128,7 @@ def _check_module(candidate: Candidate, folder: Folder, import_path: str) -> Non
         raise NotYet(f"{place}.py: not there yet", hint_when_stale=f"copy {place}.py too, or correct import_path")
     try:
         tree = ast.parse(folder.read(name, _MAX_CODE_BYTES), filename=name)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         why = f"{name} is not Python: {_one_line(error)}"
         if is_fresh(candidate.newest_mtime):
             raise NotYet(why, hint_when_stale=f"mend {name}") from None

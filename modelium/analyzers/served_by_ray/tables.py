@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer
+from modelium.analyzers.json_text import refuse_crowded
 from modelium.analyzers.verdict import Refused, not_whole
 
 _EDGE = 256 * 1024  # of a file, at its beginning or end: the trees lie between
@@ -38,7 +39,9 @@ def read_skops(file: File) -> TableFacts:
             info = archive.getinfo("schema.json")
             if info.file_size > _MAX_SCHEMA_BYTES:
                 raise Refused(f"{file.name}: its schema.json is too large", _AGAIN)
-            schema = json.loads(archive.read(info))
+            data = archive.read(info)
+        refuse_crowded(data, f"{file.name}: its schema.json")
+        schema = json.loads(data)
     except KeyError:
         raise Refused(f"{file.name} is a zip but not skops' (no schema.json)", _AGAIN) from None
     except zipfile.BadZipFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from modelium.errors import UnknownModel
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
+from modelium.names import printable
 from modelium.values import ModelProfile, ModelStatus, State, Target, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
+
+log = logging.getLogger(__name__)
 
 GENERATORS = frozenset(
     {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT, Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION}
@@ -78,7 +82,7 @@ class Directory:
         """Every model that can be served, and each of its adapters."""
         statuses = [status for status in self.controller.snapshot().models if _servable(status)]
         made = await asyncio.to_thread(lambda: [_created(status) for status in statuses])
-        return [view for status, created in zip(statuses, made, strict=True) for view in _views(status, created)]
+        return [view for status, created in zip(statuses, made, strict=True) for view in _shown(status, created)]
 
     async def show(self, name: str, deadline: Deadline) -> Json:
         target, status = await self._look_up(name, deadline)
@@ -106,6 +110,15 @@ def _servable(status: ModelStatus) -> bool:
     return status.profile is not None and status.state not in _HIDDEN
 
 
+def _shown(status: ModelStatus, created: int) -> list[Json]:
+    """One model that cannot be shown is left out: the others are listed all the same."""
+    try:
+        return _views(status, created)
+    except Exception:
+        log.exception("%s cannot be shown, a defect of Modelium", status.name)
+        return []
+
+
 def _views(status: ModelStatus, created: int) -> list[Json]:
     language = status.profile.language if status.profile is not None else None
     adapters = language.adapters if language is not None else ()
@@ -123,8 +136,8 @@ def _view(status: ModelStatus, name: str, created: int) -> Json:
         "id": name,
         "object": "model",
         "created": created,
-        "owned_by": owner if slash else "modelium",
-        "root": status.label,
+        "owned_by": printable(owner) if slash else "modelium",
+        "root": printable(status.label),
         "parent": status.name if name != status.name else None,
         "max_model_len": engine.max_model_len if engine is not None else profile.max_length,
         "task": profile.task.value,
