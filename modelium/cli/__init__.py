@@ -60,7 +60,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _globals(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Default: ./modelium.yaml if it is there.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Default: $MODELIUM_CONFIG, else your own ./modelium.yaml.")
+    ] = None,
     url: Annotated[
         str | None, typer.Option("--url", envvar="MODELIUM_URL", help="The gateway. Default: from the configuration.")
     ] = None,
@@ -83,7 +85,7 @@ def serve(
     """Watch, decide, load, answer: until SIGTERM or Ctrl-C."""
     from modelium.cli.serving import run
 
-    run(_invocation(context).settings(), log_level)
+    run(_invocation(context).settings(to_serve=True), log_level)
 
 
 @app.command("inspect", rich_help_panel=_HERE)

@@ -8,7 +8,9 @@ Synchronous and from the standard library: a verb makes one or two requests, and
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import ipaddress
 import json
 import os
 import urllib.error
@@ -18,8 +20,6 @@ from urllib.parse import quote, urlsplit
 
 from modelium.api_keys import is_key, read_keys
 from modelium.errors import ConfigError, ModeliumError
-
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Unreachable(ModeliumError):
@@ -44,8 +44,11 @@ class Remote:
         self.url = url.rstrip("/")
         self._key = key
         # A proxy from the environment is for the world outside, never for this machine.
-        local = urlsplit(self.url).hostname in _LOOPBACK
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if is_local(self.url) else None))
+
+    @property
+    def sends_a_key(self) -> bool:
+        return self._key is not None
 
     def get(self, path: str, *, timeout_s: float = 30) -> bytes:
         return self._ask("GET", path, timeout_s=timeout_s)
@@ -72,6 +75,14 @@ class Remote:
             raise _nobody(self.url, error.reason) from None
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL at all
             raise _nobody(self.url, error) from None
+
+
+def is_local(url: str) -> bool:
+    """Does it name this machine?"""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def find_key(file: Path | None, *, gateways_own: Path | None = None) -> str | None:

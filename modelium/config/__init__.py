@@ -15,11 +15,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from modelium.config.fields import parse_bytes
+from modelium.config.finding import Found, find_config
 from modelium.config.sections import GatewaySettings, ModelSettings, PolicySettings, RaySettings, ToolParser, TritonSettings
 from modelium.config.settings import Settings
 from modelium.errors import ConfigError
 
 __all__ = [
+    "Found",
     "GatewaySettings",
     "ModelSettings",
     "PolicySettings",
@@ -27,19 +29,19 @@ __all__ = [
     "Settings",
     "ToolParser",
     "TritonSettings",
+    "find_config",
     "load_settings",
     "parse_bytes",
 ]
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Read ``path`` (default: ``./modelium.yaml`` if it is there, else the defaults) and the environment.
+    """Read ``path`` (default: what ``find_config`` finds, else the defaults) and the environment.
 
     Raises ``ConfigError`` with the place of each fault and the nearest known key.
     """
     if path is None:
-        default = Path("modelium.yaml")
-        path = default if default.is_file() else None
+        path = find_config(None, variables=os.environ, directory=Path.cwd()).path
     data: dict[str, Any] = {}
     if path is not None:
         try:

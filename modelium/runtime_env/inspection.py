@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelium.config.finding import sign_of_a_model
+
 GLIBC_NEEDED = (2, 35)
 INSTALL = "`modelium runtime install` makes it"
 EXTERNAL = "or connect to a Triton of your own with `triton.mode: external`"
@@ -87,6 +89,9 @@ def inspect(directory: Path) -> RuntimeReport:
     """Look at a runtime (about 60 ms: its Python is started once)."""
     machine = machine_problems()
     python = find_python(directory)
+    if sign := sign_of_a_model(directory.absolute().parent):  # whoever made that folder would choose what is run here
+        problem = f"{directory} lies in a model's folder ({sign}) and is not started: set triton.runtime_directory, {EXTERNAL}"
+        return RuntimeReport(directory=directory, problems=(*machine, problem))
     if python is None:
         problem = f"there is no model runtime in {directory} (triton.runtime_directory): {INSTALL}, {EXTERNAL}"
         return RuntimeReport(directory=directory, problems=(*machine, problem))
