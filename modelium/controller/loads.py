@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from modelium.brain import lifecycle
+from modelium.brain import bounds, lifecycle
 from modelium.brain import usage as use
 from modelium.brain.cluster import ClusterRoom
 from modelium.brain.engine_placement import shrink
@@ -147,7 +147,7 @@ class Loads:
         processes = (*model.processes, *processes_of(model.replicas), *model.departing)
         model.stop_watching()
         generation = model.generation
-        if model.unload_rule in ("crash", RAY_DOWN):
+        if model.unload_rule in ("crash", RAY_DOWN, bounds.RULE):
             self._desk.work.bury(model.key, generation)
             return
         self._desk.work.unload(
@@ -312,6 +312,11 @@ class Loads:
         if model.removing:
             model.entry = None
         log.info("%s: unloaded in %.2f s (%s)", model.key, seconds, model.unload_rule)
+        if model.unload_rule == bounds.RULE:
+            self._desk.work.discard(model.key)
+            if not model.removing:
+                model.failures = max(0, len(model.crashes) - 1)
+                self.count_failure(model, State.FAILED, model.reason)
         self._admission.resolve_unload(model)
 
     def unload_failed(self, model: Model, event: UnloadFailed) -> None:

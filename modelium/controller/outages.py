@@ -11,6 +11,7 @@ from functools import partial
 
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
+from modelium.brain.bounds import Held, who_outgrew
 from modelium.brain.placement import rooms_of
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
@@ -18,7 +19,7 @@ from modelium.controller.events import Checked, Measured, ProcessDied, RayDown, 
 from modelium.controller.loads import RAY_DOWN, Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
-from modelium.values import Demand, DeviceKind, RayState, Runtime, State
+from modelium.values import Decision, Demand, DeviceKind, RayState, Runtime, State, Verb
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Outages:
         if event.generation != self._desk.books.server_generation or not self._desk.books.server_up:
             return
         now = time.monotonic()
+        weighed: list[Model] = []
         for key, model in self._desk.books.models.items():
             if model.state is not State.LOADED or model.loaded_at > event.started_at:
                 continue
@@ -120,11 +122,44 @@ class Outages:
                     self._watch_processes(model, found)
                 if (held := event.held.get(key)) and not model.departing:
                     self._weighed(model, held)
+                    weighed.append(model)
             entry = event.index.get(key)
             if entry is not None and entry.state in ("", "UNAVAILABLE") and not (model.suspect or model.reloading):
                 self._lost(model, entry.reason or "it was never asked to")
                 if not entry.state:  # Triton is another one than before: nobody unloaded this, it was lost
                     model.want = max(model.want, Demand.RESTORE)
+
+        self._bound(weighed)
+
+    def _bound(self, weighed: list[Model]) -> None:
+        """Unload what took far more of the host than was thought, where others are short of it (``brain.bounds``)."""
+        (host,) = (device for device in self._desk.fleet().devices if device.id == "host")
+        held = [
+            Held(model=m.key, held_bytes=m.weighed_bytes or 0, expected_bytes=self._expected(m))
+            for m in weighed
+            if m.state is State.LOADED and m.placement is not None and m.placement.device_id == host.id
+        ]
+        gone = who_outgrew(held, host, pressure_fraction=self._desk.settings.policies().pressure_fraction)
+        if gone is None:
+            return
+        model, now = self._desk.books.models[gone.model], time.monotonic()
+        log.error("%s: %s", model.key, gone.reason)
+        model.remember(Decision(at=now, model=model.key, verb=Verb.UNLOAD, rule=gone.rule, reason=gone.reason))
+        if now - model.loaded_at > _STEADY_AFTER_S:
+            model.crashes.clear()
+        model.crashes.append(now)  # as if it had died of itself: so it is not loaded again and again
+        model.deaths += 1
+        model.entry = None  # written anew, its load is a real one: Triton calls the corpse READY
+        model.measured_bytes = None  # an accident, and nothing to plan the next load with
+        if model.serving is not None:
+            self._desk.ledger.remember_measurement(model.key, model.serving.fingerprint, self._expected(model))
+        self._loads.begin_unload(model, gone.rule, gone.reason)
+        model.drain_until = now  # what it answers just now may be what makes it grow
+
+    def _expected(self, model: Model) -> int:
+        """What its user states, or its files let expect; not what it was once seen to take: that may have been too much."""
+        override = self._desk.overrides.get(model.key)
+        return (override.memory_bytes if override is not None else None) or model.estimated_bytes
 
     def ray_down(self, event: RayDown) -> None:
         """What Ray served is gone: the processes in front of it are ended, and it is brought back when Ray is.

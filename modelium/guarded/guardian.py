@@ -36,6 +36,7 @@ from modelium.guarded.processes import (
 )
 from modelium.guarded.shared_memory import PrivateMemory
 
+_OOM_SCORE = "500"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # A process that lost its parent inside the server's tree gets this long: Python's resource tracker cleans up after its
@@ -172,6 +173,10 @@ class Guardian:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.chdir(orders.directory)
+            with contextlib.suppress(
+                OSError
+            ):  # where memory ends, the kernel takes what takes most of it: a model, not Modelium
+                Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
             if hide:
                 ask_to_be_traced(libc)
                 os.execve(orders.command[0], orders.command, with_hidden(orders.environment, orders.hidden))

@@ -33,7 +33,7 @@ def write_adder(path: Path, amount: float = 1.0, *, weight_floats: int = 1) -> P
     amount_tensor = helper.make_tensor("amount", TensorProto.FLOAT, [1], [amount])
     ballast = helper.make_tensor("ballast", TensorProto.FLOAT, [weight_floats], bytes(4 * weight_floats), raw=True)
     graph = helper.make_graph([helper.make_node("Add", ["x", "amount"], ["y"])], "adder", [x], [y], [amount_tensor, ballast])
-    return _save(graph, path)
+    return save_graph(graph, path)
 
 
 def write_counter(path: Path) -> Path:
@@ -66,17 +66,17 @@ def write_counter(path: Path) -> Path:
         helper.make_node("Reshape", ["x", "scalar"], ["turns"]),
         helper.make_node("Loop", ["turns", "yes", "zero"], ["y"], body=body),
     ]
-    return _save(helper.make_graph(nodes, "counter", [x], [y], constants), path)
+    return save_graph(helper.make_graph(nodes, "counter", [x], [y], constants), path)
 
 
 def write_unloadable(path: Path) -> Path:
     """A well-formed file whose only operator nobody has: it passes every look from outside, and its load fails."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
-    return _save(helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], "broken", [x], [y]), path)
+    return save_graph(helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], "broken", [x], [y]), path)
 
 
-def _save(graph: onnx.GraphProto, path: Path) -> Path:
+def save_graph(graph: onnx.GraphProto, path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     beside = path.with_name(f".{path.name}")
     beside.write_bytes(model.SerializeToString())
