@@ -116,6 +116,27 @@ async def test_killed_triton_comes_back_with_its_models_and_every_request_is_ans
         assert (await modelium.get("/health/ready"))["triton"]["restarts"] == 1
 
 
+async def test_a_body_of_too_many_chunks_ends_triton_and_is_no_models_fault(tmp_path: Path) -> None:
+    """Triton lays out a list of all chunks on a thread's stack: some bytes each, until it is full."""
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "m.onnx")
+        await modelium.becomes("m", "LOADED")
+        await asyncio.to_thread(_send_chunks, modelium.running.server.http_url, "/v2/models/m/infer", 600_000)
+        await modelium.until("/health/ready", lambda health: health["triton"]["restarts"] == 1, "Triton was started again")
+        seen = await modelium.becomes("m", "LOADED")
+        assert (seen["failures"], seen["quarantined"]) == (0, False)
+        assert await modelium.add("m", 1.0) == (200, 2.0)
+
+
+def _send_chunks(address: str, path: str, count: int) -> None:
+    """One byte each, and wait for whatever comes."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(ConnectionError), socket.create_connection((host, int(port)), timeout=PATIENCE_S) as stranger:
+        stranger.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        stranger.sendall(b"1\r\n \r\n" * count + b"0\r\n\r\n")
+        stranger.recv(1)
+
+
 async def test_triton_killed_during_a_load_loads_again(tmp_path: Path) -> None:
     async with system(tmp_path, orchestration={"load_on_discovery": False}) as modelium:
         write_adder(modelium.incoming / "m.onnx")
