@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelium.brain import eviction, starts
+from modelium.brain import eviction, starts, turns
 from modelium.brain.draft import Draft, where
 from modelium.brain.engine_placement import shrink, smallest
 from modelium.brain.options import choose
-from modelium.brain.plan_words import too_big, who_holds
+from modelium.brain.plan_words import together, too_big, who_holds
 from modelium.brain.words import human_bytes
 from modelium.values import (
     Decision,
@@ -33,6 +33,8 @@ _NO_OVERRIDE = ModelOverride()
 _LOADABLE = (State.UNLOADED, State.FAILED)
 _ENOUGH_WITHOUT_ROOM = 16
 _FAR_TOO_MANY = 64
+_FREE = frozenset({turns.Hold.NOTHING})
+_AT_ITS_TURN = frozenset({turns.Hold.NOTHING, turns.Hold.LEASES})
 
 
 def plan(observed: Observed) -> Plan:
@@ -51,8 +53,12 @@ def plan(observed: Observed) -> Plan:
        room there is, on a device where somebody's request, or a policy, waits for room.
     5. It does not fit, but memory on its way back suffices: it waits for that.
        So it does where Ray has no node with the CPUs and GPUs that its replicas ask for, whatever the bytes say.
-    6. It does not fit: that is pressure. As many as needed of the models that eviction's rule 5 lets go are unloaded, the
-       cheapest to lose first; if those would not suffice, none is, and it waits until something may go.
+    6. It does not fit: that is pressure. A request, a user's load, or a pin: what is not in use goes (eviction's rule 6), as
+       few as needed, on the device where that does the least harm; when its turn has come what is in use goes too (eviction's
+       rule 7). With ``evict_for_requests: idle`` those go that eviction's rule 5 lets go, the cheapest to lose first. If all those would
+       not suffice, none goes, and it waits until something may.
+    7. Its turn has come, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else comes
+       there, or smaller models would pass it for ever.
 
     Then unloads that nobody waits for: devices over ``pressure_fraction`` of their budget, and models idle for over twice
     the threshold (eviction's rule 5).
@@ -184,26 +190,61 @@ class _Planner:
             short = draft.lack(first, f"{need} needed, {free} free on {where(first)}")
             draft.decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
-        if any(self._make_room(view, placement) for placement in usable):
+        if turns.swaps(view, self.observed.policies):
+            made = self._swap(view, usable)
+        else:
+            made = any(self._make_room(view, place, draft.victims(place), swap=False) for place in usable)
+        if made:
             return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
         why = draft.lack(first, f"{view.name} needs {need}, {free} free on {where(first)}")
         draft.pressure |= dict.fromkeys(first.devices, why)
         self.waited_for |= set(first.devices)
-        words = f"{why}, and nothing there may be evicted: {who_holds(self.observed, first)}"
+        words = f"{why}, and nothing there may be evicted: {who_holds(self.observed, view, first)}"
         draft.decide(view, Verb.WAIT, "plan.6", words)
 
-    def _make_room(self, view: ModelView, placement: Placement) -> bool:
+    def _swap(self, view: ModelView, usable: list[Placement]) -> bool:
+        """Room for somebody who waits, where it does the least harm; at his turn also by what is in use."""
+        draft, now, policies = self.draft, self.observed.now, self.observed.policies
+        turn_at = turns.turn_at(view, policies)
+        due = turn_at is not None and turn_at <= now
+        found = [
+            (self._harm(victims), place, victims) for place in usable if (victims := draft.swapped(place, _FREE)) is not None
+        ]
+        if not found and due:
+            found = [
+                (self._harm(gone), place, gone) for place in usable if (gone := draft.swapped(place, _AT_ITS_TURN)) is not None
+            ]
+        if found:
+            _, best, victims = min(found, key=lambda each: each[0])
+            return self._make_room(view, best, victims, swap=True)
+        for place in usable:
+            draft.look_again(place, turn_at)
+        promised = next((place for place in usable if draft.promises(place)), None) if due else None
+        if promised is not None:
+            for room in draft.rooms_for(promised):
+                room.reserved += promised.footprint.bytes
+            self.waited_for |= set(promised.devices)
+            there = who_holds(self.observed, view, promised)
+            words = f"its turn has come, and nothing else comes to {where(promised)} before it: {there}"
+            draft.decide(view, Verb.WAIT, "plan.7", words)
+            return True
+        return False
+
+    def _harm(self, victims: list[ModelView]) -> tuple[int, float]:
+        in_use = sum(bool(victim.usage.in_flight) for victim in victims)
+        return in_use, sum(turns.harm(v, self.observed.now, self.observed.policies) for v in victims)
+
+    def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView] | None, *, swap: bool) -> bool:
+        if victims is None:  # 6
+            return False
         draft, rooms, need = self.draft, self.draft.rooms_for(placement), placement.footprint.bytes
         free = human_bytes(self._free(placement))
         why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
-        victims = draft.victims(placement)  # 6
-        if victims is None:
-            return False
         starting = next((room for room in rooms if victims and starts.measures(room)), None)
         if starting is None:
             for victim in victims:
-                draft.evict(victim, why)
+                draft.evict(victim, f"{why}{together(view, victim, placement, rooms)}" if swap else why, view if swap else None)
         for room in rooms:
             room.reserved += need
             room.returning = max(0, room.returning - need)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from modelium.brain import eviction
+from modelium.brain import eviction, turns
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.options import options
 from modelium.brain.placement import Room
 from modelium.brain.ray_support import RayWay, way_of
 from modelium.brain.runtime import RuntimeChoice
 from modelium.brain.words import human_bytes
-from modelium.values import Demand, ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
+from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
 
-WANTED_BY = {
-    Demand.DISCOVERY: "its discovery",
-    Demand.RESTORE: "the restart (it was loaded before)",
-    Demand.POLICY: "always_loaded or its pin",
-    Demand.USER: "the user",
-    Demand.REQUEST: "a waiting request",
-}
 _NO_OVERRIDE = ModelOverride()
 
 
@@ -58,18 +51,31 @@ def _or_ray(observed: Observed, profile: ModelProfile) -> str:
     return "; or let a Ray cluster serve it (ray: {enabled: true, address: HOST:6379})"
 
 
-def who_holds(observed: Observed, placement: Placement) -> str:
+def who_holds(observed: Observed, waiter: ModelView, placement: Placement) -> str:
     """What is loaded on the devices of a placement, and why it stays."""
     now, policies = observed.now, observed.policies
     there = set(placement.devices)
     on_it = [v for v in observed.models if v.bytes_held and v.placement and not there.isdisjoint(v.placement.devices)]
     held = sorted(on_it, key=lambda v: v.state is not State.LOADED)
-    words = [
-        f"{v.name} {eviction.explain_keep(v, eviction.deciding_rule(v, now, policies), now, policies)}"
-        if v.state is State.LOADED
-        else f"{v.name} is {v.state}"
-        for v in held[:4]
-    ]
+
+    def stays(view: ModelView) -> str:
+        if turns.swaps(waiter, policies):
+            return turns.explain_hold(view, now, policies)
+        return eviction.explain_keep(view, eviction.deciding_rule(view, now, policies), now, policies)
+
+    words = [f"{v.name} {stays(v)}" if v.state is State.LOADED else f"{v.name} is {v.state}" for v in held[:4]]
     if len(held) > 4:
         words.append(f"and {len(held) - 4} more")
     return "; ".join(words) or "the rest is used by other programs"
+
+
+def together(view: ModelView, victim: ModelView, placement: Placement, rooms: Iterable[Room]) -> str:
+    """That two models never fit side by side, where that is so: they will push each other out as long as both are asked."""
+    if victim.placement is None:
+        return ""
+    both = placement.footprint.bytes + victim.bytes_held
+    for room in rooms:
+        if room.device.id in victim.placement.devices and both > room.device.budget_bytes:
+            budget = human_bytes(room.device.budget_bytes)
+            return f"; these two models need {human_bytes(both)}, {room.device.id} has {budget}"
+    return ""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 
 from modelium.values import Usage
 
+_VISIT_S = 1.0  # requests closer than that are one visit: a page that asks for ten things does so once
+_NEWEST_COUNTS = 0.3
+
 WINDOW_S = 60.0
 """QPS is over the last minute, or over ``evict_after_idle_seconds`` where that is shorter: else rule 3 would hide rule 4."""
 
@@ -17,19 +20,24 @@ WINDOW_S = 60.0
 class UsageWindow:
     """``readings``: (instant, requests since Modelium started) inside the window and the last one before it.
 
-    ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded.
+    ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: the end
+    of the last request, None before the first; ``gap_s``: between visits, their geometric mean (one night
+    says little of a day), the later ones count more, 0 before the second.
     """
 
     readings: tuple[tuple[float, int], ...] = ()
     total: int = 0
     raw: int = 0
     last_used_at: float = 0.0
+    asked_at: float | None = None
+    gap_s: float = 0.0
 
 
 def start(now: float, previous: UsageWindow | None = None) -> UsageWindow:
     """The window of a model that was just loaded: a load is the beginning of idleness, and the counter starts at 0."""
     total = previous.total if previous else 0
-    return UsageWindow(readings=((now, total),), total=total, raw=0, last_used_at=now)
+    before = previous or UsageWindow()
+    return replace(before, readings=((now, total),), total=total, raw=0, last_used_at=now)
 
 
 def observe(window: UsageWindow, *, completed: int, now: float, window_s: float = WINDOW_S) -> UsageWindow:
@@ -44,13 +52,22 @@ def observe(window: UsageWindow, *, completed: int, now: float, window_s: float 
     readings = (*window.readings, (now, total))
     while len(readings) > 2 and readings[1][0] <= now - window_s:  # 3
         readings = readings[1:]
+    used = touch(window, now) if fresh and not _was_touched(window) else window
     last_used_at = now if fresh else window.last_used_at  # 2
-    return UsageWindow(readings=readings, total=total, raw=completed, last_used_at=last_used_at)
+    return replace(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at)
+
+
+def _was_touched(window: UsageWindow) -> bool:
+    """Did a lease end since the last reading? Then what Triton counted is no other visit."""
+    return window.asked_at is not None and bool(window.readings) and window.asked_at >= window.readings[-1][0]
 
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:
     """A lease ended now."""
-    return replace(window, last_used_at=max(now, window.last_used_at))
+    gap_s, before = window.gap_s, window.asked_at
+    if before is not None and now - before >= _VISIT_S:
+        gap_s = now - before if not gap_s else gap_s * ((now - before) / gap_s) ** _NEWEST_COUNTS
+    return replace(window, last_used_at=max(now, window.last_used_at), asked_at=now, gap_s=gap_s)
 
 
 def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = WINDOW_S) -> Usage:
@@ -66,4 +83,11 @@ def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = 
             break
         since, base = at, total
     qps = (window.total - base) / max(now - since, 1.0)
-    return Usage(qps=qps, last_used_at=window.last_used_at, in_flight=in_flight, requests=window.total)
+    return Usage(
+        qps=qps,
+        last_used_at=window.last_used_at,
+        in_flight=in_flight,
+        requests=window.total,
+        asked=window.asked_at is not None,
+        gap_s=window.gap_s,
+    )

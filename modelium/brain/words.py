@@ -1,6 +1,16 @@
-"""Sizes in words: numbers enter, what a user reads leaves."""
+"""Sizes and demands in words: values enter, what a user reads leaves."""
 
 from __future__ import annotations
+
+from modelium.values import Demand
+
+WANTED_BY = {
+    Demand.DISCOVERY: "its discovery",
+    Demand.RESTORE: "the restart (it was loaded before)",
+    Demand.POLICY: "always_loaded or its pin",
+    Demand.USER: "the user",
+    Demand.REQUEST: "a waiting request",
+}
 
 
 def human_bytes(size: float) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from modelium.config.fields import Bytes, HeaderName, HeaderValue, OptionalPath, Port, RayAddress, Seconds, Variables
 from modelium.config.secrets import read_secret
-from modelium.values import RayOptions, Runtime, Task
+from modelium.values import EvictForRequests, RayOptions, Runtime, Task
 
 
 class _Section(BaseModel):
@@ -122,6 +122,9 @@ class DiscoverySettings(_Section):
 class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
     evict_after_idle_seconds: Seconds = 300
+    evict_for_requests: EvictForRequests = EvictForRequests.SWAP
+    min_residence_seconds: Seconds | None = None  # None: the model's own load time, at least 5 s
+    turn_seconds: Seconds = 10
     check_interval_seconds: Seconds = 10
     memory_pressure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
     drain_timeout_seconds: Seconds = 30

@@ -11,12 +11,13 @@ import time
 from functools import partial
 
 from modelium.brain import usage as use
+from modelium.brain.turns import TURN_RULE
 from modelium.controller.desk import Desk
 from modelium.controller.events import Wake
 from modelium.controller.leases import Lease
 from modelium.controller.record import Model
 from modelium.errors import DeadlineExceeded, ModeliumError, NotServable, QueueFull
-from modelium.values import State
+from modelium.values import Demand, State
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +46,32 @@ class Admission:
     def _release(self, model: Model) -> None:
         model.leases -= 1
         model.window = use.touch(model.window, time.monotonic())
-        if model.state is State.DRAINING and not model.leases:
+        if not model.leases and (model.state is State.DRAINING or self._desk.books.room_is_wanted):
             self._desk.post(Wake())
 
     def call_back(self, model: Model) -> bool:
-        """A request came while a model drained. If only policy lets it go, it stays; True when it did."""
+        """A request came while a model drained. If only policy lets it go, it stays; True when it did.
+
+        Not when it is another one's turn: a model that is asked all the time would be called back for ever.
+        """
         if model.state is not State.DRAINING or not model.unload_rule.startswith("evict") or model.suspect:
+            return False
+        if model.unload_rule == TURN_RULE and self._waits(model.yields_to):
             return False
         model.become(State.LOADED, "a request came while it was drained: it stays")
         return True
+
+    def resume(self, model: Model) -> bool:
+        """A model drains for another one's turn, and nobody waits for that one any more: it stays, and answers. True if so."""
+        if model.unload_rule != TURN_RULE or not self.call_back(model):
+            return False
+        self.answer_waiters(model)
+        return True
+
+    def _waits(self, key: str) -> bool:
+        """Does somebody wait for the room that another model gives up for this one?"""
+        model = self._desk.books.models.get(key)
+        return model is not None and model.demand >= Demand.USER and model.state in (State.UNLOADED, State.FAILED)
 
     def obstacle(self, model: Model) -> NotServable | None:
         """Why waiting for this model would be in vain; None when it is worth waiting."""

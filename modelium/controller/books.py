@@ -23,6 +23,7 @@ class Books:
     ready_in_triton: dict[str, str] = field(default_factory=dict)
     directories: tuple[WatchDirectory, ...] = ()
     unclaimed: tuple[Unclaimed, ...] = ()
+    room_is_wanted: bool = False  # somebody waits for room that models in use hold
     first_scan: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -119,10 +119,10 @@ class Loads:
                 return choice, smaller
         return choice, None
 
-    def begin_unload(self, model: Model, rule: str, reason: str) -> None:
-        """Drain; ``settle`` unloads when the last lease is back or the time for that is over."""
+    def begin_unload(self, model: Model, rule: str, reason: str, yields_to: str = "") -> None:
+        """Drain; ``settle`` unloads when the last lease is back or the time for that is over. ``yields_to``: for whom."""
         model.become(State.DRAINING, reason)
-        model.unload_rule = rule
+        model.unload_rule, model.yields_to = rule, yields_to
         model.drain_until = time.monotonic() + self._desk.policies.drain_timeout_seconds
         self._desk.post(Wake())
 
@@ -137,6 +137,8 @@ class Loads:
 
         Not during its own reload either: the unload could overtake it at Triton. The reload's end brings us here again.
         """
+        if model.state is State.DRAINING and self._admission.resume(model):
+            self.catch_up(model)
         if model.state is not State.DRAINING or model.reloading or (model.leases and now < model.drain_until):
             return
         if self._disturbs_an_engine(model):

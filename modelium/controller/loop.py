@@ -29,6 +29,7 @@ class Loop:
         self._queue = queue
         self._policies = desk.settings.policies()
         self._timer: asyncio.TimerHandle | None = None
+        self._again_at: float | None = None
         self.turned_at = time.monotonic()
 
     async def run(self) -> None:
@@ -85,6 +86,8 @@ class Loop:
         )
 
     def _apply(self, plan: Plan) -> None:
+        self._desk.books.room_is_wanted = plan.again_at is not None
+        self._again_at = plan.again_at
         for decision in plan.decisions:
             model = self._desk.books.models[decision.model]
             if model.remember(decision):
@@ -95,16 +98,19 @@ class Loop:
                     self._reactions.loads.begin_load(model, decision.placement, decision.reason)
                 case Verb.UNLOAD:
                     self._desk.recorder.eviction(decision.rule, decision.at - model.loaded_at)
-                    self._reactions.loads.begin_unload(model, decision.rule, decision.reason)
+                    if decision.beneficiary and model.placement is not None:
+                        self._desk.recorder.swap(model.placement.device_id)
+                    self._reactions.loads.begin_unload(model, decision.rule, decision.reason, decision.beneficiary)
                 case Verb.REFUSE:
                     self._reactions.loads.refuse(model, decision.reason)
                 case Verb.WAIT if model.state is State.UNLOADED:
                     model.reason = decision.reason
 
     def _set_timer(self, now: float) -> None:
-        """Wake for the next retry or the next end of a drain."""
+        """Wake for the next retry, the next end of a drain, or the instant from which who waits for room may have some."""
         instants = [m.retry_at for m in self._desk.books.models.values() if m.retry_at and m.retry_at > now and m.demand]
         instants += [m.drain_until for m in self._desk.books.models.values() if m.state is State.DRAINING and not m.reloading]
+        instants += [self._again_at] if self._again_at is not None else []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

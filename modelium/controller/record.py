@@ -66,7 +66,8 @@ class Model:
     retry_at: float | None = 0.0
     leases: int = 0
     waiters: deque[asyncio.Future[Lease]] = field(default_factory=deque)
-    unload_rule: str = ""  # why it is on its way out: "evict.5", "user", "removed", "revision"
+    unload_rule: str = ""  # why it is on its way out: "evict.6", "user", "removed", "revision"
+    yields_to: str = ""  # the model whose request waits for its room
     drain_until: float = 0.0
     loaded_at: float = 0.0
     load_seconds: float = 0.0

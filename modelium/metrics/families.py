@@ -158,6 +158,12 @@ EVICTIONS = Family(
 EVICTION_AGE = Family(
     name="modelium_eviction_age_seconds", kind="histogram", buckets=AGE_BUCKETS, help="How long evicted models had been loaded."
 )
+SWAPS = Family(
+    name="modelium_swaps_total",
+    kind="counter",
+    labels=("device",),
+    help="Models that went because somebody waited for another one: many an hour, and they do not fit together.",
+)
 DEVICE_BYTES = Family(
     name="modelium_device_memory_bytes",
     kind="gauge",
@@ -212,7 +218,7 @@ FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED, WATCH_DIRECTORY_UP,
+    EVICTIONS, EVICTION_AGE, SWAPS, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED, WATCH_DIRECTORY_UP,
     LOOP_AGE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ from modelium.metrics.families import (
     REQUESTS,
     RETRIES,
     SCAN_SECONDS,
+    SWAPS,
     TRITON_RESTARTS,
     UNLOAD_SECONDS,
     UNLOADS,
@@ -112,6 +113,10 @@ class Recorder:
     def eviction(self, rule: str, age_s: float) -> None:
         self._count(EVICTIONS, rule)
         self._observe(EVICTION_AGE, age_s)
+
+    def swap(self, device: str) -> None:
+        """A model of that device goes for one that somebody waits for."""
+        self._count(SWAPS, device)
 
     def decision(self, verb: str, rule: str) -> None:
         self._count(DECISIONS, verb, rule)

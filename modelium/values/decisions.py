@@ -31,13 +31,16 @@ class Usage:
 
     ``qps``: requests per second over the window, from Triton's statistics, so traffic straight to Triton counts.
     ``last_used_at``: the *end* of the last request, or the load if there was none since. ``in_flight``: leases plus what
-    Triton reports as pending. ``requests``: since Modelium started.
+    Triton reports as pending. ``requests``: since Modelium started. ``asked``: somebody wanted it at least once, not its
+    discovery alone. ``gap_s``: from one visit to the next, typically; 0 while there were fewer than two.
     """
 
     qps: float = 0.0
     last_used_at: float = 0.0
     in_flight: int = 0
     requests: int = 0
+    asked: bool = True
+    gap_s: float = 0.0
 
     def idle_s(self, now: float) -> float:
         """Seconds without use; 0 while a request is in flight (rule 5)."""
@@ -81,6 +84,13 @@ class ModelView:
     bytes_held: int = 0
 
 
+class EvictForRequests(StrEnum):
+    """Which models may go for somebody who waits: what is not in use (``SWAP``), or only what was idle for long (``IDLE``)."""
+
+    SWAP = "swap"
+    IDLE = "idle"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """The knobs of eviction, from ``orchestration.policies``."""
@@ -89,6 +99,9 @@ class Policies:
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
     evict: bool = True  # False: nothing is ever unloaded by policy
     cost_aware: bool = True  # False: victims in order of idle time alone
+    evict_for_requests: EvictForRequests = EvictForRequests.SWAP
+    min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: its load time, at least 5
+    turn_seconds: float = 10.0  # who waited that long has its turn: what is always in use takes no new requests and goes
     kv_concurrency: int = 4  # how many requests of full length a language model's KV cache is planned for
     kv_floor_bytes: int = 64 * 2**20
     kv_ceiling_bytes: int = 32 * 2**30
@@ -166,7 +179,8 @@ class Verb(StrEnum):
 class Decision:
     """A decision about one model with its reason; ``rule`` is the number in the docstring of the function that made it.
 
-    ``placement`` is set on LOAD. The log of decisions, ``modelium why`` and the tests all read this value.
+    ``placement`` is set on LOAD; ``beneficiary`` on UNLOAD: the model that waits for the room. The log of decisions,
+    ``modelium why`` and the tests all read this value.
     """
 
     at: float
@@ -175,12 +189,18 @@ class Decision:
     rule: str  # "evict.5", "place.2" …
     reason: str
     placement: Placement | None = None
+    beneficiary: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do now: ``actions`` (LOAD, UNLOAD) in order, and a decision for every model that was considered."""
+    """What to do now: ``actions`` (LOAD, UNLOAD) in order, and a decision for every model that was considered.
+
+    ``again_at``: somebody waits for room that models in use hold, and at this instant the passing of time alone changes the
+    plan; until then the end of a request may. None when nobody does.
+    """
 
     actions: tuple[Decision, ...] = ()
     decisions: tuple[Decision, ...] = ()
     pressure: Mapping[str, str] = field(default_factory=dict)  # device id → why it is under pressure
+    again_at: float | None = None

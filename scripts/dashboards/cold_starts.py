@@ -100,6 +100,12 @@ _EVICTIONS = Row(
             stacked=True,
         ),
         time_series(
+            "Swaps",
+            "Models that went for another one that was waited for, in the last five minutes: what is asked for does not fit.",
+            Unit.COUNT,
+            Query(expr=how_many("modelium_swaps_total", "device"), legend="{{device}}"),
+        ),
+        time_series(
             "Age at eviction",
             "How long evicted models had been loaded, over half an hour. Minutes: there is not room for what is asked.",
             Unit.SECONDS,

@@ -81,7 +81,7 @@ def test_a_tensor_parallel_engine_takes_its_bytes_on_each_device() -> None:
     view = _running(LLAMA_70B, devices)
     rooms = rooms_of(devices, [view])
     assert [room.committed for room in rooms.values()] == [view.bytes_held] * 4
-    waits = _only(plan(_world(view, _wants(LLAMA_8B), devices=devices)), "llama-8b")
+    waits = _only(plan(_world(replace(view, pinned=True), _wants(LLAMA_8B), devices=devices)), "llama-8b")
     assert waits.verb is Verb.WAIT and "nothing there may be evicted: llama-70b" in waits.reason
 
 

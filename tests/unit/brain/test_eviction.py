@@ -1,4 +1,4 @@
-"""Eviction's five rules, in their order and in their words."""
+"""Eviction's five rules, in their order and in their words; also for requests with ``evict_for_requests: idle``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from modelium.brain.eviction import deciding_rule, explain_keep, in_order_of_sacrifice
 from modelium.brain.plan import explain, plan
-from modelium.values import Policies, Usage, Verb
+from modelium.values import EvictForRequests, Policies, Usage, Verb
 from tests.unit.brain.worlds import GIB, MIB, NOW, host, loaded, wanted, world
 
-POLICIES = Policies(evict_after_idle_seconds=300)
+POLICIES = Policies(evict_after_idle_seconds=300, evict_for_requests=EvictForRequests.IDLE)
 LONG_AGO = NOW - 400
 
 

@@ -22,9 +22,12 @@ from modelium.values import (
     Policies,
     Runtime,
     State,
+    Usage,
     Verb,
 )
 from tests.unit.brain.worlds import GIB, MIB, NOW, gpu, host, loaded, placed, profile, wanted, world
+
+IN_USE = Usage(last_used_at=NOW, in_flight=2)
 
 
 def _verbs(made: Plan) -> dict[str, tuple[str, str]]:
@@ -68,9 +71,9 @@ def test_too_big_is_refused_with_need_and_budget() -> None:
 
 
 def test_a_request_pushes_out_what_is_idle_and_waits_for_the_memory() -> None:
-    idle, busy = loaded("idle", 5 * GIB, idle_s=400), loaded("busy", 2 * GIB)
+    idle, busy = loaded("idle", 5 * GIB, idle_s=400), loaded("busy", 2 * GIB, usage=IN_USE)
     made = plan(world(idle, busy, wanted("m", 4 * GIB)))
-    assert _verbs(made) == {"idle": ("unload", "evict.5"), "m": ("wait", "plan.5")}
+    assert _verbs(made) == {"idle": ("unload", "evict.6"), "m": ("wait", "plan.5")}
     assert "m needs 4.0 GiB" in made.pressure["host"]
 
 
@@ -82,15 +85,15 @@ def test_memory_that_is_on_its_way_back_is_waited_for_without_a_second_victim() 
 
 
 def test_nobody_is_pushed_out_in_vain() -> None:
-    idle, busy = loaded("idle", 1 * GIB, idle_s=400), loaded("busy", 6 * GIB)
+    idle, busy = loaded("idle", 1 * GIB, idle_s=400), loaded("busy", 6 * GIB, usage=IN_USE)
     made = plan(world(idle, busy, wanted("m", 5 * GIB)))
     assert _verbs(made) == {"m": ("wait", "plan.6")}
     reason = made.decisions[0].reason
-    assert "nothing there may be evicted" in reason and "busy kept: idle for 0 s" in reason
+    assert "nothing there may be evicted" in reason and "busy kept: 2 requests in flight" in reason
 
 
 def test_a_discovery_does_not_take_the_room_that_a_request_waits_for() -> None:
-    busy = loaded("busy", 5 * GIB)
+    busy = loaded("busy", 5 * GIB, usage=IN_USE)
     asked, found = wanted("asked", 4 * GIB), wanted("found", GIB, demand=Demand.DISCOVERY)
     made = plan(world(busy, asked, found))
     assert _verbs(made) == {"asked": ("wait", "plan.6"), "found": ("wait", "plan.4")}

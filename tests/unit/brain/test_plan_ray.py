@@ -29,6 +29,7 @@ from modelium.values import (
     Replicas,
     Runtime,
     State,
+    Usage,
     Verb,
 )
 from tests.unit.brain.clusters import APP, HERE, IRIS, WITH_RAY, cluster, node, world_with
@@ -145,7 +146,7 @@ def test_a_choice_of_runtime_by_hand_keeps_a_model_on_this_machine() -> None:
 def test_nodes_without_room_have_idle_models_evicted_with_that_reason() -> None:
     ray = cluster(node("a", gpus=1, held={"old": (WHOLE,)}))
     made = decided(world_with(ray, served("old"), forest("new"), overrides={"new": ON_GPU}))
-    assert (made["old"].verb, made["old"].rule) == (Verb.UNLOAD, "evict.5")
+    assert (made["old"].verb, made["old"].rule) == (Verb.UNLOAD, "evict.6")
     assert (made["new"].verb, made["new"].rule) == (Verb.WAIT, "plan.5")
     for each in made.values():
         assert "Ray's nodes have no room for 1 CPU, 1 GPU" in each.reason
@@ -166,9 +167,9 @@ def test_as_many_go_as_have_to_and_none_where_that_would_not_do() -> None:
 
 def test_where_nothing_may_go_it_says_who_is_there() -> None:
     ray = cluster(node("a", gpus=1, held={"busy": (WHOLE,)}))
-    made = only(world_with(ray, served("busy", idle_s=3), forest("new"), overrides={"new": ON_GPU}))
+    made = only(world_with(ray, served("busy", usage=Usage(in_flight=1)), forest("new"), overrides={"new": ON_GPU}))
     assert (made.verb, made.rule) == (Verb.WAIT, "plan.6")
-    assert "nothing there may be evicted: busy kept: idle for 3 s" in made.reason
+    assert "nothing there may be evicted: busy kept: 1 requests in flight" in made.reason
 
 
 def test_a_discovery_pushes_nobody_off_a_node() -> None:

@@ -1,0 +1,221 @@
+"""Who goes for somebody who waits, in which order, and that everybody has a turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelium.brain.plan import explain, plan
+from modelium.brain.turns import Hold, hold
+from modelium.values import (
+    Demand,
+    EvictForRequests,
+    ModelOverride,
+    ModelView,
+    Observed,
+    Policies,
+    State,
+    Usage,
+    Verb,
+)
+from tests.unit.brain.virtual import DRAIN_S, Request, Resident, VirtualDevice, resident
+from tests.unit.brain.worlds import GIB, MIB, NOW, gpu, host, loaded, wanted, world
+
+IDLE = Policies(evict_for_requests=EvictForRequests.IDLE)
+
+
+def gone(observed: Observed) -> list[str]:
+    return sorted(action.model for action in plan(observed).actions if action.verb is Verb.UNLOAD)
+
+
+def test_a_request_does_not_wait_for_idle_time() -> None:
+    made = plan(world(loaded("a", 6 * GIB, idle_s=12), wanted("b", 6 * GIB)))
+    [victim, waits] = made.decisions
+    assert (victim.verb, victim.rule, victim.beneficiary) == (Verb.UNLOAD, "evict.6", "b")
+    assert victim.reason.startswith("a waiting request for b waits; a was idle for 12 s"), victim.reason
+    assert "these two models need 12.0 GiB, host has 8.0 GiB" in victim.reason
+    assert (waits.verb, waits.rule) == (Verb.WAIT, "plan.5")
+
+
+def test_with_idle_it_does() -> None:
+    [waits] = plan(world(loaded("a", 6 * GIB, idle_s=12), wanted("b", 6 * GIB), policies=IDLE)).decisions
+    assert (waits.verb, waits.rule) == (Verb.WAIT, "plan.6") and "evict_after_idle_seconds" in waits.reason
+
+
+def test_a_users_load_and_a_pin_push_out_what_is_idle_and_a_discovery_does_not() -> None:
+    for demand, rule in [(Demand.USER, "evict.6"), (Demand.POLICY, "evict.6"), (Demand.RESTORE, ""), (Demand.DISCOVERY, "")]:
+        made = plan(world(loaded("a", 6 * GIB, idle_s=12), wanted("b", 6 * GIB, demand=demand)))
+        assert [action.rule for action in made.actions] == ([rule] if rule else []), demand
+
+
+def test_what_holds_a_model() -> None:
+    policies = Policies()
+    assert hold(loaded("m", pinned=True), NOW, policies) is Hold.WORD
+    assert hold(loaded("m", always_loaded=True), NOW, policies) is Hold.WORD
+    assert hold(loaded("m"), NOW, Policies(evict=False)) is Hold.WORD
+    assert hold(loaded("m", usage=Usage(in_flight=1)), NOW, policies) is Hold.LEASES
+    assert hold(loaded("m", loaded_at=NOW - 4.9, load_seconds=1.0), NOW, policies) is Hold.RESIDENCE
+    assert hold(loaded("m", loaded_at=NOW - 29, load_seconds=30.0), NOW, policies) is Hold.RESIDENCE
+    assert hold(loaded("m", loaded_at=NOW - 5, load_seconds=1.0), NOW, policies) is Hold.NOTHING
+    assert hold(loaded("m", loaded_at=NOW - 5, load_seconds=30.0), NOW, Policies(min_residence_seconds=4)) is Hold.NOTHING
+
+
+def test_a_young_model_is_waited_for_until_its_residence_is_over() -> None:
+    made = plan(world(loaded("a", 6 * GIB, loaded_at=NOW - 2, load_seconds=1.0), wanted("b", 6 * GIB)))
+    assert made.actions == () and made.again_at == NOW + 3
+    assert "loaded 2 s ago, and it stays for 5 s" in made.decisions[0].reason
+
+
+def test_what_was_only_discovered_goes_before_all_that_was_asked() -> None:
+    asked = loaded("asked", 4 * GIB, idle_s=290, load_seconds=0.1)
+    found = loaded("found", 4 * GIB, load_seconds=90.0, usage=Usage(last_used_at=NOW - 6, asked=False))
+    assert gone(world(asked, found, wanted("b", 2 * GIB))) == ["found"]
+
+
+def test_what_is_asked_each_few_seconds_goes_last() -> None:
+    views = [
+        loaded("seconds", 2 * GIB, usage=Usage(last_used_at=NOW - 4, gap_s=3.0)),
+        loaded("minutes", 2 * GIB, usage=Usage(last_used_at=NOW - 2, gap_s=120.0)),
+        loaded("pausing", 2 * GIB, usage=Usage(last_used_at=NOW - 60, gap_s=3.0)),
+    ]
+    left, order = list(views), []
+    while left:
+        [first] = gone(world(*left, wanted("b", 8 * GIB - (len(left) - 1) * 2 * GIB)))
+        order.append(first)
+        left = [view for view in left if view.name != first]
+    assert order == ["minutes", "pausing", "seconds"]
+
+
+def test_the_device_where_it_does_the_least_harm_is_chosen() -> None:
+    devices = (host(budget=MIB), gpu(0), gpu(1))
+    busy = loaded("busy", 18 * GIB, device=gpu(0), usage=Usage(last_used_at=NOW - 5, gap_s=5.0))
+    quiet = loaded("quiet", 19 * GIB, device=gpu(1), usage=Usage(last_used_at=NOW - 250, gap_s=60.0))
+    assert gone(world(busy, quiet, wanted("b", 10 * GIB), devices=devices)) == ["quiet"]
+    only = {"b": ModelOverride(device="cuda:0")}
+    assert gone(world(busy, quiet, wanted("b", 10 * GIB), devices=devices, overrides=only)) == ["busy"]
+
+
+def test_at_its_turn_a_model_that_is_always_in_use_goes_too() -> None:
+    busy = loaded("a", 6 * GIB, usage=Usage(in_flight=3))
+    early = plan(world(busy, wanted("b", 6 * GIB, demand_since=NOW - 9)))
+    assert early.actions == () and early.again_at == NOW + 1
+    assert "3 requests in flight; who waits for 10 s has its turn" in early.decisions[0].reason
+    [action] = plan(world(busy, wanted("b", 6 * GIB, demand_since=NOW - 10))).actions
+    assert (action.rule, action.beneficiary) == ("evict.7", "b") and "takes no new ones" in action.reason
+    assert gone(world(replace(busy, pinned=True), wanted("b", 6 * GIB, demand_since=NOW - 10))) == []
+    assert gone(world(busy, wanted("b", 6 * GIB, demand=Demand.POLICY, demand_since=0.0))) == [], "nobody waits for a pin"
+
+
+def test_smaller_models_do_not_pass_one_whose_turn_has_come() -> None:
+    young = loaded("a", 6 * GIB, loaded_at=NOW - 1)
+    big, small = wanted("big", 7 * GIB, demand_since=NOW - 20), wanted("small", GIB)
+    rules = {decision.model: (decision.verb, decision.rule) for decision in plan(world(young, big, small)).decisions}
+    assert rules["big"] == (Verb.WAIT, "plan.7") and rules["small"][0] is Verb.WAIT
+    held = plan(world(replace(young, pinned=True), big, small))
+    assert [action.model for action in held.actions] == ["small"], "what a pin holds is not worth waiting for"
+
+
+def test_why_says_that_a_model_stays() -> None:
+    said = explain(world(loaded("m", idle_s=100)), "m")
+    assert said is not None and (said.verb, said.rule) == (Verb.KEEP, "evict.4")
+
+
+_models = st.lists(
+    st.tuples(
+        st.integers(1, 4 * GIB), st.floats(0, 700), st.integers(0, 2), st.booleans(), st.floats(0, 40), st.sampled_from([0, 1])
+    ),
+    max_size=10,
+)
+
+
+def _views(models: list[tuple[int, float, int, bool, float, int]], devices: int = 2) -> list[ModelView]:
+    rooms = dict.fromkeys(range(devices), 8 * GIB)
+    views = []
+    for number, (size, idle, flight, pinned, age, device) in enumerate(models):
+        if size <= rooms[device]:
+            rooms[device] -= size
+            usage = Usage(last_used_at=NOW - idle, in_flight=flight)
+            view = loaded(f"m{number}", size, device=gpu(device), usage=usage, pinned=pinned, loaded_at=NOW - age)
+            views.append(view)
+    return views
+
+
+@given(_models, st.integers(1, 8 * GIB), st.floats(0, 30), st.sampled_from([Demand.REQUEST, Demand.USER, Demand.POLICY]))
+def test_never_a_protected_model_and_never_one_too_many(
+    models: list[tuple[int, float, int, bool, float, int]], need: int, waited: float, demand: Demand
+) -> None:
+    views, devices = _views(models), (host(budget=1), gpu(0, budget=8 * GIB), gpu(1, budget=8 * GIB))
+    asked = wanted("b", need, demand=demand, demand_since=NOW - waited)
+    observed = world(*views, asked, devices=devices)
+    made = plan(observed)
+    victims = [view for view in views if view.name in {a.model for a in made.actions if a.rule in ("evict.6", "evict.7")}]
+    for victim in victims:
+        held = hold(victim, NOW, observed.policies)
+        assert held is Hold.NOTHING or (held is Hold.LEASES and waited >= 10 and demand is not Demand.POLICY)
+    places = {victim.placement.device_id for victim in victims if victim.placement}
+    assert len(places) <= 1
+    if victims:
+        [place] = places
+        free = 8 * GIB - sum(v.bytes_held for v in views if v.placement and v.placement.device_id == place)
+        freed = sum(victim.bytes_held for victim in victims)
+        assert free + freed >= need
+        assert all(free + freed - victim.bytes_held < need for victim in victims), "its room was not needed"
+    left = tuple(replace(v, state=State.UNLOADING) if v in victims else v for v in views)
+    again = plan(replace(observed, models=(*left, asked)))
+    assert [a for a in again.actions if a.rule in ("evict.6", "evict.7")] == [], "a plan that is carried out asks for no more"
+
+
+@given(_models, st.integers(1, 8 * GIB), st.floats(0, 400))
+def test_with_idle_only_rule_five_lets_models_go(
+    models: list[tuple[int, float, int, bool, float, int]], need: int, waited: float
+) -> None:
+    views, devices = _views(models), (host(budget=1), gpu(0, budget=8 * GIB), gpu(1, budget=8 * GIB))
+    made = plan(world(*views, wanted("b", need, demand_since=NOW - waited), devices=devices, policies=IDLE))
+    assert made.again_at is None
+    assert {a.rule for a in made.actions if a.verb is Verb.UNLOAD} <= {"evict.5"}
+    assert "plan.7" not in {decision.rule for decision in made.decisions}
+
+
+def _all_the_time(name: str, seconds: float, until: float, every: float) -> list[Request]:
+    """So often that the model is never without a lease."""
+    return [Request(at=at * every, model=name, seconds=seconds) for at in range(int(until / every))]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 2), st.floats(0.5, 20), st.floats(0.2, 60))
+def test_nobody_starves_where_all_are_always_in_use(count: int, fitting: int, load_s: float, seconds: float) -> None:
+    device = host(budget=fitting * GIB)
+    models = {f"m{i}": Resident(name=f"m{i}", size=GIB, load_s=load_s) for i in range(count)}
+    requests = [r for name in models for r in _all_the_time(name, seconds, 120, every=seconds / 2)]
+    made = VirtualDevice(device, models)
+    made.run(requests)
+    a_turn = max(10.0, load_s, 5.0) + min(DRAIN_S, seconds) + 0.5 + load_s
+    longest = max((wait if wait is not None else 1e9) for _, wait in made.waits)
+    assert longest <= a_turn * (count + 1), "of each that was before it one turn"
+
+
+def test_two_that_do_not_fit_asked_in_turn_are_both_answered_soon() -> None:
+    device = host(budget=GIB)
+    requests = [Request(at=2.0 * i, model="ab"[i % 2]) for i in range(150)]
+    swap, idle = (
+        VirtualDevice(device, {n: Resident(name=n, size=GIB) for n in "ab"}, policies) for policies in (Policies(), IDLE)
+    )
+    waits = [wait for _, wait in swap.run(requests)]
+    assert max(wait or 0.0 for wait in waits) < 5 + 2 * (2 + 0.5) + 1 and None not in waits
+    assert None in [wait for _, wait in idle.run(requests)], "as it was: half of them time out"
+    assert swap.loads <= 150 / 2, "requests are grouped"
+
+
+def test_a_model_much_larger_than_the_others_has_its_turn() -> None:
+    device = host(budget=4 * GIB)
+    small = {f"s{i}": resident(f"s{i}", GIB, device) for i in range(6)}
+    for name in ("s4", "s5"):
+        small[name] = Resident(name=name, size=GIB)
+    models = {**small, "big": Resident(name="big", size=4 * GIB)}
+    requests = [r for name in small for r in _all_the_time(name, 3.0, 100, every=1.5)]
+    made = VirtualDevice(device, models)
+    made.run([*requests, Request(at=20, model="big")])
+    [waited] = [wait for request, wait in made.waits if request.model == "big"]
+    assert waited is not None and waited < 40
