@@ -55,8 +55,8 @@ def plan(observed: Observed) -> Plan:
        So it does where Ray has no node with the CPUs and GPUs that its replicas ask for, whatever the bytes say.
     6. It does not fit: that is pressure. A request, a user's load, or a pin: what is not in use goes (eviction's rule 6), as
        few as needed, on the device where that does the least harm; when its turn has come what is in use goes too (eviction's
-       rule 7). With ``evict_for_requests: idle`` those go that eviction's rule 5 lets go, the cheapest to lose first. If all those would
-       not suffice, none goes, and it waits until something may.
+       rule 7). With ``evict_for_requests: idle`` those go that eviction's rule 5 lets go, the cheapest to lose first. If all
+       those would not suffice, none goes, and it waits until something may.
     7. Its turn has come, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else comes
        there, or smaller models would pass it for ever.
 

@@ -65,8 +65,8 @@ def harm(view: ModelView, now: float, policies: Policies) -> float:
 
     1. Nothing, where only its discovery or a restart wanted it and nobody asked since.
     2. How soon it is asked again: it was idle for so long already, or is asked at such intervals, whichever is longer. A model
-       that is asked each few seconds is the last. (Idle time over the interval was tried: it drops what is asked often after
-       its first pause, and loads a third more than the longest unused first; this loads a tenth less. ``bench/sharing.py``.)
+       that is asked each few seconds is the last. (Idle time over the interval was tried: it drops what is asked often at its
+       first pause. ``bench/sharing.py`` compares this order with the longest unused and with the farthest next use.)
     3. Cost-aware: that many times over what bringing a byte of it back takes.
     """
     usage = view.usage

@@ -51,8 +51,8 @@ async def test_requests_for_an_unloaded_model_share_one_load(tmp_path: Path) -> 
 
 
 async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> None:
-    """Room for one; the idle one goes when the other is asked for, with the rule in its decisions."""
-    policies = {"evict_after_idle_seconds": 1.0}
+    """Room for one; the one that is not in use goes at once when the other is asked for, with the rule in its decisions."""
+    policies = {"min_residence_seconds": 0}
     one = {"memory": "300MiB"}
     async with system(
         tmp_path,
@@ -68,13 +68,16 @@ async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> 
             assert await modelium.add("b", 1.0) == (200, 3.0)
             evicted = await modelium.becomes("a", "UNLOADED")
             last = next(d for d in evicted["decisions"] if d["verb"] == "unload")
-            assert last["rule"] == "evict.5" and "b needs" in last["reason"]
-        assert 'modelium_evictions_total{rule="evict.5"}' in await modelium.metrics()
+            assert last["rule"] == "evict.6" and "for b waits" in last["reason"] and "b needs" in last["reason"]
+        assert 'modelium_evictions_total{rule="evict.6"}' in await modelium.metrics()
 
 
-async def test_a_busy_model_is_not_evicted_and_the_request_waits_until_its_deadline(tmp_path: Path) -> None:
+async def test_a_young_model_is_not_evicted_and_the_request_waits_until_its_deadline(tmp_path: Path) -> None:
     one = {"memory": "300MiB"}
-    async with system(tmp_path, devices={"host_memory": "400MiB"}, models={"a": one, "b": one}) as modelium:
+    policies = {"min_residence_seconds": 3600}
+    async with system(
+        tmp_path, devices={"host_memory": "400MiB"}, models={"a": one, "b": one}, orchestration={"policies": policies}
+    ) as modelium:
         write_adder(modelium.incoming / "a.onnx")
         await modelium.becomes("a", "LOADED")
         write_adder(modelium.incoming / "b.onnx")
@@ -82,8 +85,40 @@ async def test_a_busy_model_is_not_evicted_and_the_request_waits_until_its_deadl
         assert "it is loaded when somebody asks for it" in waiting["reason"]
         status, body = await modelium.add("b", 1.0, headers={"X-Request-Timeout": "1"})
         assert (status, body["type"]) == (504, "deadline_exceeded")
-        assert "nothing there may be evicted" in body["error"]
+        assert "nothing there may be evicted" in body["error"] and "it stays for 3600 s" in body["error"]
         assert (await modelium.get("/models/a"))["state"] == "LOADED"
+
+
+async def test_two_models_that_are_always_in_use_take_turns(tmp_path: Path) -> None:
+    """Room for one, and both are asked by several at a time without a pause: each is loaded again and again, each request is
+    answered by its own model."""
+    one = {"memory": "300MiB"}
+    policies = {"min_residence_seconds": 0.2, "turn_seconds": 1}
+    async with system(
+        tmp_path,
+        devices={"host_memory": "400MiB"},
+        models={"a": one, "b": one},
+        orchestration={"load_on_discovery": False, "policies": policies},
+    ) as modelium:
+        for name, amount in (("a", 1.0), ("b", 2.0)):
+            write_adder(modelium.incoming / f"{name}.onnx", amount)
+            await modelium.becomes(name, "UNLOADED")
+        done = asyncio.Event()
+
+        async def ask(name: str, amount: float) -> int:
+            answered = 0
+            while not done.is_set():
+                assert await modelium.add(name, 1.0) == (200, 1.0 + amount)
+                answered += 1
+            return answered
+
+        clients = [asyncio.create_task(ask(name, amount)) for name, amount in (("a", 1.0), ("b", 2.0)) * 3]
+        for name in ("a", "b"):
+            seen = await modelium.until(f"/models/{name}", lambda model: model.get("loads", 0) >= 3, f"{name} had three turns")
+            assert any(d["rule"] in ("evict.6", "evict.7") for d in seen["decisions"] if d["verb"] == "unload")
+        done.set()
+        assert all(await asyncio.gather(*clients))
+        assert "modelium_swaps_total" in await modelium.metrics()
 
 
 async def test_a_long_request_holds_its_model_while_a_user_unloads_it(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, l
     directory = tmp_path_factory.mktemp("ray")
     folders = {name: ray_models / name for name in (*TABLES, *RIVALS, "reranker", "painter")}
     folders |= {"mini": minilm(), LLAMA: language_models / LLAMA, "twins": ray_models / "boosted"}
-    settings = {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 1.0}}
+    settings = {"load_on_discovery": False, "policies": {"min_residence_seconds": 0}}
     async with system(
         directory, ray={"enabled": True}, devices={"host_memory": "12GiB"}, orchestration=settings, models=MODELS
     ) as running:
@@ -290,10 +290,10 @@ async def test_one_is_evicted_for_another_and_comes_back(modelium: System, ray_m
         await _answers_as_its_library(modelium, ray_models, name)
         gone = (await modelium.get(f"/models/{other}"))["decisions"]
         evicted = [one for one in gone if one["verb"] == "unload"]
-        assert not evicted or (evicted[0]["rule"] == "evict.5" and f"{name} needs" in evicted[0]["reason"])
+        assert not evicted or (evicted[0]["rule"] == "evict.6" and f"{name} needs" in evicted[0]["reason"])
     assert (await modelium.get(f"/models/{first}"))["loads"] == 2
     assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
-    assert 'modelium_evictions_total{rule="evict.5"}' in await modelium.metrics()
+    assert 'modelium_evictions_total{rule="evict.6"}' in await modelium.metrics()
 
 
 async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, held: Any) -> None:

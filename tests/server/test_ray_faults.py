@@ -240,7 +240,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
     large: Any = {"ray": {"cpus_per_replica": 3}}
     settings: Any = SETTINGS | {
         "models": {"iris": large, "other": large, "greeter": {"allow_custom_code": True}},
-        "orchestration": {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 3.0}},
+        "orchestration": {"load_on_discovery": False, "policies": {"min_residence_seconds": 0}},
     }
     async with system(directory, ray=chosen, **settings) as modelium:
         await modelium.until("/models", lambda all: all["ray"]["state"] == "up", "the cluster was found")
@@ -251,7 +251,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
         # Two replicas of three CPUs do not fit on a node with four, however much memory it has.
         assert await modelium.post("/predict/other", ROW, headers=PATIENT) == SETOSA
         gone = await modelium.get("/models/iris")
-        assert gone["state"] == "UNLOADED" and gone["decisions"][0]["rule"] == "evict.5"
+        assert gone["state"] == "UNLOADED" and gone["decisions"][0]["rule"] == "evict.6"
         assert "Ray's nodes have no room for 3 CPU" in gone["decisions"][0]["reason"]
         assert (await modelium.post("/models/other/pin"))[0] == 200  # it is to be there when the cluster ends
         # Serve's proxy listens on the head alone: an application is asked from there.

@@ -87,6 +87,7 @@ class VirtualDevice:
     loads: int = 0
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
+    _again_at: float = float("inf")  # the one pending look: a new one a pass would multiply them
 
     def run(self, requests: Sequence[Request]) -> list[tuple[Request, float | None]]:
         for request in requests:
@@ -145,8 +146,11 @@ class VirtualDevice:
                 model.state, model.rule, model.yields_to = State.DRAINING, action.rule, action.beneficiary
                 model.drain_until = self.now + DRAIN_S
                 self._at(model.drain_until, lambda: None)
-        if made.again_at is not None:
-            self._at(max(made.again_at, self.now + 1e-6), lambda: None)
+        if self._again_at <= self.now:
+            self._again_at = float("inf")
+        if made.again_at is not None and made.again_at < self._again_at:
+            self._again_at = max(made.again_at, self.now + 1e-6)
+            self._at(self._again_at, lambda: None)
         for model in self.models.values():
             if model.state is State.DRAINING and (not model.leases or self.now >= model.drain_until):
                 model.state, model.leases = State.UNLOADING, 0
