@@ -139,6 +139,19 @@ class QueueFull(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class TooMuchUnderWay(QueueFull):
+    """The bodies of all requests together take too much memory; ``retry_after_s`` goes into the Retry-After header."""
+
+    type = "busy"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed in a way that nobody here can undo."""
+
+    type = "unsupported_encoding"
+    status = 415
+
+
 class Conflict(RequestError):
     """What is asked contradicts what was asked before (unloading a pinned model); the message says what to undo."""
 

@@ -23,6 +23,7 @@ from modelium.errors import (
     NotServable,
     QueueFull,
     RequestError,
+    TooMuchUnderWay,
     Unauthorized,
     UnknownModel,
 )
@@ -76,6 +77,8 @@ def described(error: ModeliumError) -> Description:
             code, headers = "invalid_api_key", CHALLENGE
         case UnknownModel():
             code, param = "model_not_found", "model"
+        case TooMuchUnderWay():
+            kind, headers = "server_error", {"Retry-After": str(math.ceil(error.retry_after_s))}
         case QueueFull():  # the one that a client should take at its word: come back later
             kind, status, headers = "rate_limit_error", 429, {"Retry-After": str(math.ceil(error.retry_after_s))}
         case NotServable() | DeadlineExceeded() | LoadFailed():

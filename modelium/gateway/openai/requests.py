@@ -10,14 +10,14 @@ from __future__ import annotations
 import reprlib
 from typing import Annotated, Literal, TypeVar
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from modelium.errors import InvalidBody, RequestError
-from modelium.gateway.codecs.fields import decoded, nearest, plain_base64
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.fields import decoded, nearest, plain_base64, shown
+from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.fields import Few, Many, Texts
+from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
 
 IGNORED = frozenset(
     {
@@ -39,6 +39,8 @@ UNAVAILABLE = {
     "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
 }
 
+MOST_NAME_CHARACTERS = 512
+
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -51,8 +53,8 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     type: str
-    text: str | None = None
-    refusal: str | None = None
+    text: Text | None = None
+    refusal: Text | None = None
     image_url: Object | str | None = None
 
     @field_validator("image_url")
@@ -74,7 +76,7 @@ class Part(BaseModel):
 
 class FunctionCall(BaseModel):
     name: str
-    arguments: str | Object = ""
+    arguments: Annotated[str | Object, Arguments] = ""
 
 
 class ToolCall(BaseModel):
@@ -87,11 +89,11 @@ class Message(BaseModel):
     """Of a conversation. What clients send back with an assistant's message besides these (``refusal`` …) is ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Many[Part] | None = None
+    content: Text | Many[Part] | None = None
     name: str | None = None
     tool_calls: Many[ToolCall] | None = None
     tool_call_id: str | None = None
-    reasoning_content: str | None = None
+    reasoning_content: Text | None = None
 
 
 class Function(BaseModel):
@@ -130,7 +132,7 @@ class AllowedTools(BaseModel):
 class JsonSchema(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     name: str = "answer"
-    schema_: Annotated[Object, Field(alias="schema", default_factory=dict)]
+    schema_: Annotated[Object, Shape, Field(alias="schema", default_factory=dict)]
     strict: bool | None = None
     description: str | None = None
 
@@ -161,7 +163,7 @@ class StructuredOutputs(BaseModel):
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
 
 
 class Generating(_Request):
@@ -183,19 +185,19 @@ class Generating(_Request):
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    stop_token_ids: Many[int] | None = None
+    stop_token_ids: Ids | None = None
     bad_words: Many[str] | None = None
-    allowed_token_ids: Many[int] | None = None
+    allowed_token_ids: Ids | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     min_tokens: Natural | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    structured_outputs: Annotated[StructuredOutputs, Few] | None = None
-    guided_json: Object | str | None = None
-    guided_regex: str | None = None
-    guided_choice: Many[str] | None = None
-    guided_grammar: str | None = None
+    structured_outputs: Annotated[StructuredOutputs, Shape] | None = None
+    guided_json: Annotated[Object | str, Shape] | None = None
+    guided_regex: Annotated[str, Shape] | None = None
+    guided_choice: Annotated[Many[str], Shape] | None = None
+    guided_grammar: Annotated[str, Shape] | None = None
 
     @property
     def choices(self) -> int:
@@ -211,14 +213,14 @@ class ChatRequest(Generating):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Many[Tool] | None = None
+    tools: Annotated[Many[Tool], Arguments] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     modalities: Many[Literal["text"]] | None = None
     reasoning_effort: str | None = None
     # for the chat template, in transformers' words
-    documents: Many[Object] | None = None
-    chat_template_kwargs: Object | None = None
+    documents: Annotated[Many[Object], Arguments] | None = None
+    chat_template_kwargs: Annotated[Object, Arguments] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 
@@ -240,10 +242,7 @@ R = TypeVar("R", bound=_Request)
 
 def parse(kind: type[R], data: bytes) -> R:
     """Raises ``Refused`` with the first field that does not fit."""
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+    body = load_json(data)
     if not isinstance(body, dict):
         raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
     known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
@@ -263,7 +262,11 @@ def _means_something(kind: type[_Request], name: str, value: object) -> bool:
         return False
     if name in UNAVAILABLE:
         raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    raise Refused(f"{name}: unknown parameter{nearest(name, sorted(kind.model_fields))}", param=name, code="unknown_parameter")
+    raise Refused(
+        f"{shown(name)}: unknown parameter{nearest(name, sorted(kind.model_fields))}",
+        param=shown(name),
+        code="unknown_parameter",
+    )
 
 
 def _first(error: ValidationError) -> Refused:
@@ -272,7 +275,7 @@ def _first(error: ValidationError) -> Refused:
     head = faults[0]["loc"][0] if faults[0]["loc"] else ""
     fault = max((f for f in faults if f["loc"][:1] == (head,)), key=lambda f: len(f["loc"]))
     where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
-    place = ".".join(where)
+    place = shown(".".join(where))
     if fault["type"] == "extra_forbidden":
         return Refused(f"{place}: unknown parameter", param=place, code="unknown_parameter")
     if fault["type"] == "missing":
