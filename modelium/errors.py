@@ -59,6 +59,12 @@ class LoadFailed(TritonError):
     status = 503
 
 
+class NotFinite(TritonError):
+    """The model answered with numbers that are none (NaN, infinity): its weights or its precision are to blame."""
+
+    type = "not_finite"
+
+
 class InferenceFailed(TritonError):
     """The model answered with an error for this very request."""
 

@@ -17,7 +17,7 @@ from modelium.gateway.health import Health
 from modelium.gateway.inference import Inference
 from modelium.gateway.keys import API_KEYS, require_key
 from modelium.gateway.models import Models
-from modelium.gateway.openai import OpenAI, answer_openai_errors
+from modelium.gateway.openai import OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.page import show_page
 from modelium.gateway.predict import Predict
 from modelium.metrics import Recorder
@@ -57,6 +57,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         timeout_s=gateway.request_timeout_seconds,
     )
     app.add_routes(openai.routes())
+    app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())

@@ -40,6 +40,13 @@ class Embeddings:
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, EMBEDDERS, "embeddings")
+        if isinstance(asked.input, list) and not isinstance(next(iter(asked.input), ""), str) and asked.encoding is None:
+            raise Refused(
+                "input: token ids of another tokenizer would spell other words here, and most clients send OpenAI's; send text "
+                '(LangChain: check_embedding_ctx_length=False), or "encoding": "model" with ids of the model\'s own tokenizer',
+                param="input",
+                code="token_ids",
+            )
         texts = await prompts_of(asked.input, served.profile, "input")
         if "" in texts:
             raise Refused("input: a text is empty", param="input", code="invalid_value")

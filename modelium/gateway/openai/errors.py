@@ -20,6 +20,7 @@ from modelium.errors import (
     InferenceFailed,
     LoadFailed,
     ModeliumError,
+    NotFinite,
     NotServable,
     QueueFull,
     RequestError,
@@ -77,6 +78,8 @@ def described(error: ModeliumError) -> Description:
             code, headers = "invalid_api_key", CHALLENGE
         case UnknownModel():
             code, param = "model_not_found", "model"
+        case NotFinite():
+            kind, code, headers = "server_error", error.type, _AGAIN_IS_NO_USE
         case TooMuchUnderWay():
             kind, headers = "server_error", {"Retry-After": str(math.ceil(error.retry_after_s))}
         case QueueFull():  # the one that a client should take at its word: come back later

@@ -1,16 +1,18 @@
 """Bodies of ``/v1`` requests: JSON enters, checked requests leave; what does not fit is refused with the field's name.
 
-Four kinds of fields. Those that are honoured are declared here. Those that OpenAI's clients send and that change nothing about
-the answer of a local model are ignored (``IGNORED``). Those that would change it and cannot be honoured are refused in words of
-their own (``UNAVAILABLE``). Any other name is a typing error and refused with the nearest right one, as OpenAI does.
+Five kinds of fields. Those that are honoured are declared here; some have another server's name (``ALSO``). Those that OpenAI's
+clients send and that change nothing about the answer of a local model are ignored (``IGNORED``). Those that would change it and
+cannot be honoured are refused in words of their own (``UNAVAILABLE``). A name that is nearly a right one is a typing error and
+refused with that, as OpenAI does. Any other is some server's own and left out; the answer's header says so.
 """
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, field_validator
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.fields import decoded, nearest, plain_base64, shown
@@ -25,6 +27,16 @@ IGNORED = frozenset(
         "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
     }
 )  # fmt: skip
+
+# What other servers call it: llama.cpp, Ollama, text-generation-inference.
+ALSO = {
+    "repeat_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+}
+_NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
+_MOST_NAMED = 20
 
 UNAVAILABLE = {
     "functions": "the older form of `tools`; send those",
@@ -164,6 +176,15 @@ class StructuredOutputs(BaseModel):
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
     model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names in the body that mean nothing here."""
+        return self._ignored
+
+    def leave_out(self, names: tuple[str, ...]) -> None:
+        self._ignored = names
 
 
 class Generating(_Request):
@@ -235,6 +256,7 @@ class EmbeddingRequest(_Request):
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
+    encoding: Literal["model"] | None = None  # token ids are of the model's own tokenizer
 
 
 R = TypeVar("R", bound=_Request)
@@ -245,11 +267,17 @@ def parse(kind: type[R], data: bytes) -> R:
     body = load_json(data)
     if not isinstance(body, dict):
         raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
+    for theirs, ours in ALSO.items():
+        if theirs in body and ours in kind.model_fields and body.get(ours) is None:
+            body[ours] = body.pop(theirs)
     known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
+    ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
     try:
-        return kind.model_validate(known)
+        request = kind.model_validate(known)
     except ValidationError as error:
         raise _first(error) from None
+    request.leave_out(ignored[:_MOST_NAMED])
+    return request
 
 
 def _means_something(kind: type[_Request], name: str, value: object) -> bool:
@@ -262,11 +290,10 @@ def _means_something(kind: type[_Request], name: str, value: object) -> bool:
         return False
     if name in UNAVAILABLE:
         raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    raise Refused(
-        f"{shown(name)}: unknown parameter{nearest(name, sorted(kind.model_fields))}",
-        param=shown(name),
-        code="unknown_parameter",
-    )
+    if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
+        near = nearest(name, sorted(kind.model_fields))
+        raise Refused(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
+    return False
 
 
 def _first(error: ValidationError) -> Refused:
