@@ -14,9 +14,9 @@ from modelium.values import ModelProfile, Task
 def check_finite(profile: ModelProfile, chunks: Sequence[Tensors]) -> None:
     """Raises ``NotFinite`` (502): JSON has no NaN, and null in its place looks like an answer.
 
-    A classifier of rows says by NaN that it has no probabilities.
+    Models of rows may mean it: a classifier without probabilities, a regressor of a row for which there is no number.
     """
-    if profile.task is Task.TABULAR_CLASSIFICATION:
+    if profile.task in (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION):
         return
     for outputs in chunks:
         for name, array in outputs.items():

@@ -37,6 +37,7 @@ ALSO = {
 }
 _NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
 _MOST_NAMED = 20
+_MOST_FIELDS = 128
 
 UNAVAILABLE = {
     "functions": "the older form of `tools`; send those",
@@ -270,6 +271,8 @@ def parse(kind: type[R], data: bytes) -> R:
     for theirs, ours in ALSO.items():
         if theirs in body and ours in kind.model_fields and body.get(ours) is None:
             body[ours] = body.pop(theirs)
+    if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
+        raise Refused(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
     known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
     ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
     try:
