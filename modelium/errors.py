@@ -59,6 +59,12 @@ class LoadFailed(TritonError):
     status = 503
 
 
+class NotFinite(TritonError):
+    """The model answered with numbers that are none (NaN, infinity): its weights or its precision are to blame."""
+
+    type = "not_finite"
+
+
 class InferenceFailed(TritonError):
     """The model answered with an error for this very request."""
 
@@ -137,6 +143,19 @@ class QueueFull(RequestError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooMuchUnderWay(QueueFull):
+    """The bodies of all requests together take too much memory; ``retry_after_s`` goes into the Retry-After header."""
+
+    type = "busy"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed in a way that nobody here can undo."""
+
+    type = "unsupported_encoding"
+    status = 415
 
 
 class Conflict(RequestError):

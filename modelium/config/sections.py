@@ -22,7 +22,14 @@ class GatewaySettings(_Section):
     api_keys_file: OptionalPath = None
     request_timeout_seconds: Seconds = 300
     max_body_bytes: Bytes = 64 * 2**20
+    max_buffered_bytes: Bytes = 256 * 2**20
     max_waiting: Annotated[int, Field(ge=1)] = 512
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> GatewaySettings:
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise ValueError("max_buffered_bytes must be at least max_body_bytes: one body would be too much")
+        return self
 
     @property
     def open_to_all(self) -> bool:

@@ -9,6 +9,7 @@ from aiohttp import web
 from modelium.api_keys import ApiKeys
 from modelium.config import Settings
 from modelium.gateway.apps import Apps
+from modelium.gateway.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
@@ -16,7 +17,7 @@ from modelium.gateway.health import Health
 from modelium.gateway.inference import Inference
 from modelium.gateway.keys import API_KEYS, require_key
 from modelium.gateway.models import Models
-from modelium.gateway.openai import OpenAI, answer_openai_errors
+from modelium.gateway.openai import OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.page import show_page
 from modelium.gateway.predict import Predict
 from modelium.metrics import Recorder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
 
 # From the outside in.
-_MIDDLEWARES = (count_predictions, answer_errors, answer_openai_errors, require_key)
+_MIDDLEWARES = (count_predictions, give_back_bodies, answer_errors, answer_openai_errors, require_key)
 
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
@@ -38,6 +39,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[RECORDER] = metrics
+    app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes)
+    app.on_cleanup.append(bodies.close)
     if gateway.api_keys_file is not None:
         app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)
@@ -54,6 +57,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         timeout_s=gateway.request_timeout_seconds,
     )
     app.add_routes(openai.routes())
+    app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
@@ -61,5 +65,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
 
 
 def build_runner(app: web.Application) -> web.AppRunner:
-    """How the application must run: a client that goes away cancels its handler, and with it the inference and the lease."""
-    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10)
+    """How the application must run: a client that goes away cancels its handler, and with it the inference and the lease.
+
+    Bodies are unpacked by ``read_body``, which counts what comes out.
+    """
+    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10, auto_decompress=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelium.errors import ModelGone, TritonUnavailable
 from modelium.gateway.codecs import Call, Tensors
+from modelium.gateway.codecs.finite import check_finite
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation.watching import unless_lost
 from modelium.metrics import Recorder
@@ -62,6 +63,7 @@ class Inference:
                     asking = self._infer(lease, call, deadline)
                     rays = lease.placement.runtime is Runtime.RAY
                     outputs = await (unless_lost(asking, lease.lost, name) if rays else asking)
+                    check_finite(lease.profile, outputs)
                     break
                 except (ModelGone, TritonUnavailable) as error:
                     self._controller.report_gone(name, str(error))

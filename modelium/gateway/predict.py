@@ -7,6 +7,7 @@ gRPC call and releases the lease on its way out.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 from modelium.errors import InvalidBody
 from modelium.gateway.answer import answer_response, json_response
 from modelium.gateway.apps import Apps
-from modelium.gateway.bodies import read_body
+from modelium.gateway.bodies import read_body, work_on
 from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import deadline_of
@@ -51,11 +52,13 @@ class Predict:
         profile = status.profile
         if profile is not None and profile.app is not None:
             return await self._apps.forward(request, name, data, deadline)
-        text = read_call(data) if profile is not None and profile.task in TEXT_TASKS else None
+        # Read before the lease where the profile is known: a body that does not fit must not load a model.
+        text, call = None, None
+        if profile is not None:
+            read = partial(_read, profile, status.placement, request.content_type, data)
+            text, call = await work_on(request, deadline, len(data), read)
         if text is not None and text.stream:
             return await self._text.stream(request, target, text, deadline)
-        # Encoded before the lease where the profile is known: a body that does not fit must not load a model.
-        call = _encode(profile, status.placement, text, request.content_type, data) if profile is not None else None
 
         def make(lease: Lease) -> Call:
             if lease.profile.app is not None:
@@ -94,6 +97,15 @@ class _Generates(Exception):
         super().__init__()
         self.cold = lease.cold
         self.waited_s = lease.waited_s
+
+
+def _read(
+    profile: ModelProfile, placement: Placement | None, content_type: str, data: bytes
+) -> tuple[TextCall | None, Call | None]:
+    """The body as a text to continue, where the model does that; and as a call, unless the answer is streamed."""
+    text = read_call(data) if profile.task in TEXT_TASKS else None
+    streamed = text is not None and text.stream
+    return text, None if streamed else _encode(profile, placement, text, content_type, data)
 
 
 def _encode(

@@ -1,14 +1,14 @@
 """Codecs: the body of a request enters, a ``Call`` in Triton's terms leaves."""
 
 from modelium.gateway.codecs.answers import Raw, answer_of
-from modelium.gateway.codecs.body import read_body
+from modelium.gateway.codecs.body import Body, read_body
 from modelium.gateway.codecs.call import Call, Tensors
 from modelium.gateway.codecs.inputs import rows_of
 from modelium.gateway.codecs.tables import TABLES, encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
-from modelium.values import ModelProfile
+from modelium.values import ModelProfile, Task
 
-__all__ = ["Call", "Raw", "Tensors", "encode"]
+__all__ = ["Call", "Raw", "Tensors", "encode", "encode_texts"]
 
 _ANSWERED_HERE = frozenset({"details"})  # parameters that shape the answer and mean nothing to the model
 
@@ -28,3 +28,9 @@ def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
         splits=True,
         answer=answer_of(profile.task, rows, body.parameters),
     )
+
+
+def encode_texts(task: Task, texts: list[str]) -> Call:
+    """The call for texts that were read already."""
+    rows = rows_of(task, Body(inputs=texts))
+    return Call(inputs=rows.tensors({}), rows=rows.count, splits=True, answer=answer_of(task, rows, {}))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import orjson
-
-from modelium.errors import InvalidBody, RequestError
-from modelium.gateway.codecs.fields import kind, nearest
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.fields import kind, nearest, shown
+from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.codecs.parameters import KNOWN, check
 from modelium.values import Task
 
@@ -61,10 +60,7 @@ def _is_raw(content_type: str, data: bytes) -> bool:
 
 
 def _from_json(task: Task, data: bytes) -> Body:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
+    body = load_json(data)
     if not isinstance(body, dict):
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
     at_root = KNOWN[task] if task in _EMBEDDING else {}  # where Hugging Face's schema of these tasks has its parameters
@@ -77,7 +73,7 @@ def _from_json(task: Task, data: bytes) -> Body:
         if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
             root_parameters[name] = value
         elif name not in _FIELDS:
-            raise InvalidBody(f"{name}: unknown field{nearest(name, _FIELDS[:2])}")
+            raise InvalidBody(f"{shown(name)}: unknown field{nearest(name, _FIELDS[:2])}")
     if body.get("stream"):
         raise InvalidBody("stream: answers are not streamed here; leave it out")
     if "inputs" not in body:

@@ -36,8 +36,73 @@ def kind(value: object) -> str:
 
 
 def wrong(field: str, expected: str, found: object) -> InvalidBody:
-    shown = f"{found!r}" if isinstance(found, (int, float)) and not isinstance(found, bool) else kind(found)
-    return InvalidBody(f"{field}: expected {expected}, found {shown}")
+    said = shown(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else kind(found)
+    return InvalidBody(f"{field}: expected {expected}, found {said}")
+
+
+MOST_SHOWN = 100  # characters of what was sent, in a message
+MOST_ITEMS = 2**14  # texts, pairs, pictures … of one request
+SHAPE_SIZE, SHAPE_DEPTH = 2**18, 32  # of a JSON schema, a grammar, a regular expression: characters and values
+MOST_CELLS = 2**17  # where each item of a request has several texts
+MOST_TEXT_CHARACTERS = 2**22  # of one text: a million tokens, more than any model reads
+
+
+def shown(sent: object) -> str:
+    """What was sent, as a message may quote it.
+
+    >>> shown("abc"), len(shown("a" * 10**6))
+    ('abc', 101)
+    """
+    said = sent if isinstance(sent, str) else repr(sent) if isinstance(sent, int | float | None) else kind(sent)
+    return said if len(said) <= MOST_SHOWN else f"{said[:MOST_SHOWN]}…"
+
+
+def text_of(value: object, field: str) -> str:
+    """A string that a model shall read."""
+    words = string(value, field)
+    if len(words) > MOST_TEXT_CHARACTERS:
+        raise InvalidBody(f"{field}: a text has at most {MOST_TEXT_CHARACTERS:,} characters, found {len(words):,}")
+    return words
+
+
+def items_of(value: list[object], field: str) -> list[object]:
+    """``value``, if it is not longer than any request needs."""
+    if len(value) > MOST_ITEMS:
+        raise InvalidBody(
+            f"{field}: one request takes at most {MOST_ITEMS:,} of them, found {len(value):,}; send several requests"
+        )
+    return value
+
+
+def check_cells(rows: int, columns: int, field: str) -> None:
+    """A row is as long as the longest one."""
+    if rows * columns > MOST_CELLS:
+        raise InvalidBody(f"{field}: {rows:,} of them with up to {columns:,} each are too many at once; send several requests")
+
+
+def excess(value: object, *, size: int, depth: int) -> str:
+    """What is too much about ``value``, which may have ``size`` characters and values; "" where nothing is.
+
+    >>> excess([[1]], size=9, depth=1), excess({"a": "b"}, size=9, depth=2)
+    ('its lists and objects may lie 1 deep in one another', '')
+    """
+    found, level, values = 0, 0, [value]
+    while values:
+        if level > depth:
+            return f"its lists and objects may lie {depth} deep in one another"
+        level += 1
+        inside: list[object] = []
+        for one in values:
+            found += 1 + (len(one) if isinstance(one, str) else 0)
+            if isinstance(one, dict):
+                found += sum(map(len, one))
+                inside += one.values()
+            elif isinstance(one, list):
+                inside += one
+            if found + len(inside) > size:
+                return f"is too large: it may have {size:,} characters and values"
+        values = inside
+    return ""
 
 
 def string(value: object, field: str) -> str:
@@ -52,7 +117,7 @@ def strings(value: object, field: str) -> list[str]:
         raise wrong(field, "a list of strings", value)
     if not value:
         raise InvalidBody(f"{field}: the list is empty; send at least one string")
-    return [string(item, f"{field}[{index}]") for index, item in enumerate(value)]
+    return [text_of(item, f"{field}[{index}]") for index, item in enumerate(items_of(value, field))]
 
 
 def mapping(value: object, field: str, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, object]:
@@ -62,7 +127,7 @@ def mapping(value: object, field: str, required: Collection[str], optional: Coll
     known = [*required, *optional]
     for key in value:
         if key not in known:
-            raise InvalidBody(f"{field}.{key}: unknown field{nearest(key, known)}")
+            raise InvalidBody(f"{field}.{shown(key)}: unknown field{nearest(key, known)}")
     for key in required:
         if key not in value:
             raise InvalidBody(f"{field}.{key}: is missing")
@@ -75,7 +140,7 @@ def nearest(word: str, known: Collection[str]) -> str:
     >>> nearest("topk", ["top_k", "stride"])
     "; did you mean 'top_k'?"
     """
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word[:MOST_SHOWN], known, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known here: {', '.join(known)}" if known else "; none are known here"
@@ -120,10 +185,10 @@ def text_with_images(value: object, field: str) -> tuple[str, list[str]]:
         raise InvalidBody(f"{field}.images: is another word for image; send one of them")
     name = "images" if sent.get("images") is not None else "image"
     images = sent.get(name)
-    listed = [] if images is None else images if isinstance(images, list) else [images]
-    if sent.get("text") is None and not listed:
+    several = [] if images is None else items_of(images, f"{field}.{name}") if isinstance(images, list) else [images]
+    if sent.get("text") is None and not several:
         raise InvalidBody(f"{field}.text: is missing")
-    text = string(sent.get("text") or "", f"{field}.text")
-    for index, image in enumerate(listed):
+    prompt = text_of(sent.get("text") or "", f"{field}.text")
+    for index, image in enumerate(several):
         decoded(image, f"{field}.{name}[{index}]" if isinstance(images, list) else f"{field}.{name}")
-    return text, [plain_base64(str(image).rpartition(",")[2]) for image in listed]
+    return prompt, [plain_base64(str(image).rpartition(",")[2]) for image in several]

@@ -14,8 +14,10 @@ import orjson
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.body import Body
 from modelium.gateway.codecs.call import Tensors, byte_rows
-from modelium.gateway.codecs.fields import decoded, mapping, string, strings, text_with_images, wrong
+from modelium.gateway.codecs.fields import check_cells, decoded, items_of, mapping, strings, text_of, text_with_images, wrong
 from modelium.values import Task
+
+_MOST_PARAMETERS_BYTES = 2**26  # over all rows, each of which has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,10 @@ class Rows:
     def tensors(self, parameters: Mapping[str, object]) -> Tensors:
         columns = dict(self.columns)
         if parameters:
-            columns["PARAMETERS"] = [(orjson.dumps(parameters),)] * self.count
+            written = orjson.dumps(parameters)
+            if len(written) * self.count > _MOST_PARAMETERS_BYTES:
+                raise InvalidBody("parameters: are too large to be sent with so many inputs; send several requests")
+            columns["PARAMETERS"] = [(written,)] * self.count
         return {name: byte_rows(rows) for name, rows in columns.items()}
 
 
@@ -48,10 +53,11 @@ def rows_of(task: Task, body: Body) -> Rows:
         case Task.ZERO_SHOT_CLASSIFICATION:
             texts = _texts(inputs)
             labels = tuple(label.encode() for label in _candidate_labels(body.labels))
+            check_cells(texts.count, len(labels), "parameters.candidate_labels")
             return Rows(columns={**texts.columns, "CANDIDATE_LABELS": [labels] * texts.count}, listed=texts.listed)
         case Task.FEATURE_EXTRACTION | Task.SENTENCE_SIMILARITY if isinstance(inputs, dict):
             pair = mapping(inputs, "inputs", ("source_sentence", "sentences"))
-            source = string(pair["source_sentence"], "inputs.source_sentence")
+            source = text_of(pair["source_sentence"], "inputs.source_sentence")
             sentences = [source, *strings(pair["sentences"], "inputs.sentences")]
             return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
         case Task.IMAGE_TEXT_TO_TEXT:
@@ -59,7 +65,7 @@ def rows_of(task: Task, body: Body) -> Rows:
         case Task.TEXT_RANKING:
             return _rankings(inputs)
         case Task.TEXT_TO_IMAGE:
-            return Rows(columns={"PROMPT": [(string(inputs, "inputs").encode(),)]}, listed=False)
+            return Rows(columns={"PROMPT": [(text_of(inputs, "inputs").encode(),)]}, listed=False)
         case Task.IMAGE_CLASSIFICATION | Task.OBJECT_DETECTION | Task.IMAGE_FEATURE_EXTRACTION:
             return _media("IMAGE", body)
         case Task.AUTOMATIC_SPEECH_RECOGNITION | Task.AUDIO_CLASSIFICATION:
@@ -70,7 +76,7 @@ def rows_of(task: Task, body: Body) -> Rows:
 
 def _texts(inputs: object) -> Rows:
     if isinstance(inputs, str):
-        return Rows(columns={"TEXT": [(inputs.encode(),)]}, listed=False)
+        return Rows(columns={"TEXT": [(text_of(inputs, "inputs").encode(),)]}, listed=False)
     if not isinstance(inputs, list):
         raise wrong("inputs", "a string or a list of strings", inputs)
     return Rows(columns={"TEXT": [(text.encode(),) for text in strings(inputs, "inputs")]}, listed=True)
@@ -85,9 +91,9 @@ def _texts_or_pairs(inputs: object) -> Rows:
     pairs: list[tuple[bytes, ...]] = []
     for field, item in _items(inputs):
         pair = mapping(item, field, ("text",), ("text_pair",))
-        texts.append((string(pair["text"], f"{field}.text").encode(),))
+        texts.append((text_of(pair["text"], f"{field}.text").encode(),))
         if pair.get("text_pair") is not None:
-            pairs.append((string(pair["text_pair"], f"{field}.text_pair").encode(),))
+            pairs.append((text_of(pair["text_pair"], f"{field}.text_pair").encode(),))
         if len(pairs) not in (0, len(texts)):
             raise InvalidBody(f"{field}: either all inputs have a text_pair or none")
     return Rows(columns={"TEXT": texts} | ({"TEXT_PAIR": pairs} if pairs else {}), listed=isinstance(inputs, list))
@@ -99,6 +105,7 @@ def _texts_and_images(inputs: object) -> Rows:
     columns: dict[str, list[tuple[bytes, ...]]] = {"TEXT": [(text.encode(),) for text, _ in items]}
     most = max(len(images) for _, images in items)
     if most:
+        check_cells(len(items), most, "inputs")
         columns["IMAGE"] = [(*images, *([b""] * (most - len(images)))) for _, images in items]
     return Rows(columns=columns, listed=isinstance(inputs, list))
 
@@ -115,8 +122,8 @@ def _questions(inputs: object) -> Rows:
     contexts: list[tuple[bytes, ...]] = []
     for field, item in _items(inputs):
         pair = mapping(item, field, ("question", "context"))
-        questions.append((string(pair["question"], f"{field}.question").encode(),))
-        contexts.append((string(pair["context"], f"{field}.context").encode(),))
+        questions.append((text_of(pair["question"], f"{field}.question").encode(),))
+        contexts.append((text_of(pair["context"], f"{field}.context").encode(),))
     return Rows(columns={"QUESTION": questions, "CONTEXT": contexts}, listed=isinstance(inputs, list))
 
 
@@ -127,12 +134,13 @@ def _rankings(inputs: object) -> Rows:
     for field, item in _items(inputs):
         word = "texts" if isinstance(item, dict) and "texts" in item else "documents"
         pair = mapping(item, field, ("query", word))
-        queries.append((string(pair["query"], f"{field}.query").encode(),))
+        queries.append((text_of(pair["query"], f"{field}.query").encode(),))
         texts = strings(pair[word], f"{field}.{word}")
         if "" in texts:
             raise InvalidBody(f"{field}.{word}[{texts.index('')}]: is empty, which nothing can be ranked by")
         documents.append([text.encode() for text in texts])
     most = max(len(texts) for texts in documents)
+    check_cells(len(documents), most, "inputs")
     padded = [(*texts, *([b""] * (most - len(texts)))) for texts in documents]
     return Rows(columns={"QUERY": queries, "DOCUMENTS": padded}, listed=isinstance(inputs, list))
 
@@ -143,7 +151,7 @@ def _items(inputs: object) -> list[tuple[str, object]]:
         return [("inputs", inputs)]
     if not inputs:
         raise InvalidBody("inputs: the list is empty")
-    return [(f"inputs[{index}]", item) for index, item in enumerate(inputs)]
+    return [(f"inputs[{index}]", item) for index, item in enumerate(items_of(inputs, "inputs"))]
 
 
 def _candidate_labels(labels: object) -> list[str]:

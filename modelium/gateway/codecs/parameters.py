@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from modelium.errors import InvalidBody
-from modelium.gateway.codecs.fields import nearest, string, strings, wrong
+from modelium.gateway.codecs.fields import excess, nearest, shown, string, strings, wrong
 from modelium.values import Task
 
 
@@ -138,6 +138,8 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
 _NESTED = ("generate_parameters", "generation_parameters")
 _GENERATING = (Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION, Task.AUTOMATIC_SPEECH_RECOGNITION)
 
+_MOST = 2**18  # characters and values of all of a request's parameters
+
 # In Hugging Face's schema, but nothing here can honour them.
 _ELSEWHERE = frozenset(
     {
@@ -150,9 +152,11 @@ _ELSEWHERE = frozenset(
 def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") -> dict[str, object]:
     """The parameters that go to the model. Raises ``InvalidBody`` that names the first wrong one."""
     known = KNOWN[task]
+    if said := excess(sent, size=_MOST, depth=3):
+        raise InvalidBody(f"{prefix or 'the body'}: {said}")
     checked: dict[str, object] = {}
     for name, value in sent.items():
-        field = f"{prefix}.{name}" if prefix else name
+        field = f"{prefix}.{shown(name)}" if prefix else shown(name)
         if value is None:
             continue
         if name in _NESTED and task in _GENERATING:
@@ -190,7 +194,7 @@ def check_value(rule: Rule, value: object, field: str) -> object:
         case Kind.TEXT:
             word = string(value, field)
             if rule.choices and word not in rule.choices:
-                raise InvalidBody(f"{field}: {word!r} is not one of {', '.join(rule.choices)}")
+                raise InvalidBody(f"{field}: {shown(word)!r} is not one of {', '.join(rule.choices)}")
         case Kind.WORDS:
             return [] if value == [] else strings(value, field)
         case Kind.STOP:
@@ -200,6 +204,6 @@ def check_value(rule: Rule, value: object, field: str) -> object:
 
 def _within(rule: Rule, value: float, field: str) -> None:
     if value < rule.low:
-        raise InvalidBody(f"{field}: must be at least {rule.low:g}, found {value}")
+        raise InvalidBody(f"{field}: must be at least {rule.low:g}, found {shown(value)}")
     if value > rule.high:
-        raise InvalidBody(f"{field}: must be at most {rule.high:g}, found {value}")
+        raise InvalidBody(f"{field}: must be at most {rule.high:g}, found {shown(value)}")

@@ -15,7 +15,7 @@ from modelium.errors import InvalidBody
 from modelium.gateway.codecs.answers import split_rows
 from modelium.gateway.codecs.body import Body
 from modelium.gateway.codecs.call import Call, Tensors, byte_rows
-from modelium.gateway.codecs.fields import kind, nearest, wrong
+from modelium.gateway.codecs.fields import kind, nearest, shown, wrong
 from modelium.values import ModelProfile, Task
 
 TABLES = (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION)
@@ -69,10 +69,10 @@ def _turned(table: object, field: str) -> list[object]:
     lengths = set()
     for name, column in table.items():
         if not isinstance(column, list):
-            raise wrong(f"{field}.{name}", "a list with a value for each row", column)
+            raise wrong(f"{field}.{shown(name)}", "a list with a value for each row", column)
         lengths.add(len(column))
     if len(lengths) != 1 or 0 in lengths:
-        raise InvalidBody(f"{field}: all columns need equally many values, at least one; found {sorted(lengths)}")
+        raise InvalidBody(f"{field}: all columns need equally many values, at least one; found {sorted(lengths)[:5]}")
     return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
@@ -88,7 +88,9 @@ def _check_columns(profile: ModelProfile, rows: Sequence[object]) -> None:
         if isinstance(row, dict) and wanted.columns:
             for name in row:
                 if name not in wanted.columns:
-                    raise InvalidBody(f"{field}.{name}: the model has no such column{nearest(name, list(wanted.columns))}")
+                    raise InvalidBody(
+                        f"{field}.{shown(name)}: the model has no such column{nearest(name, list(wanted.columns))}"
+                    )
             if missing := [name for name in wanted.columns if name not in row]:
                 raise InvalidBody(f"{field}.{missing[0]}: is missing")
 
@@ -108,7 +110,8 @@ def _tensors(rows: Sequence[object]) -> Tensors:
             raise InvalidBody(f"{field}: a row has at least one value")
         for name, value in cells:
             if isinstance(value, list | dict):
-                raise InvalidBody(f"{field}[{name!r}]: a cell holds a number, a text or nothing, found {kind(value)}")
+                cell = f"{field}[{name if isinstance(name, int) else shown(name)!r}]"
+                raise InvalidBody(f"{cell}: a cell holds a number, a text or nothing, found {kind(value)}")
     return {"ROW": byte_rows([(orjson.dumps(row),) for row in rows])}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.call import Call, Tensors
-from modelium.gateway.codecs.fields import nearest, string, wrong
+from modelium.gateway.codecs.fields import nearest, shown, string, wrong
 from modelium.values import OnnxGraph, Tensor
 
 _DTYPES: dict[str, type[np.generic]] = {
@@ -39,7 +39,7 @@ def encode_tensors(graph: OnnxGraph, inputs: object) -> Call:
     if isinstance(inputs, dict):
         for name in inputs:
             if name not in names:
-                raise InvalidBody(f"inputs.{name}: the model has no such input{nearest(name, names)}")
+                raise InvalidBody(f"inputs.{shown(name)}: the model has no such input{nearest(name, names)}")
         for tensor in graph.inputs:
             if inputs.get(tensor.name) is not None:
                 arrays[tensor.name] = _array(tensor, inputs[tensor.name], f"inputs.{tensor.name}")
@@ -51,7 +51,7 @@ def encode_tensors(graph: OnnxGraph, inputs: object) -> Call:
         raise wrong("inputs", f"an object with {', '.join(names)}", inputs)
     rows = {len(array) for array in arrays.values()} if graph.dynamic_batch else {1}
     if len(rows) != 1:
-        raise InvalidBody(f"inputs: all need the same first dimension, found {', '.join(map(str, sorted(rows)))}")
+        raise InvalidBody(f"inputs: all need the same first dimension, found {', '.join(map(str, sorted(rows)[:5]))}")
     scalars = _scalars(graph, graph.inputs)
     return Call(
         inputs={name: array[..., np.newaxis] if name in scalars else array for name, array in arrays.items()},

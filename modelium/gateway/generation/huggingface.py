@@ -11,10 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import orjson
-
-from modelium.errors import InvalidBody, RequestError
-from modelium.gateway.codecs.fields import kind, mapping, nearest, string, text_with_images, wrong
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.fields import (
+    SHAPE_DEPTH,
+    SHAPE_SIZE,
+    excess,
+    items_of,
+    kind,
+    mapping,
+    nearest,
+    shown,
+    string,
+    text_of,
+    text_with_images,
+    wrong,
+)
+from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.codecs.parameters import (
     COUNT,
     FLAG,
@@ -97,15 +109,12 @@ def read_call(data: bytes) -> TextCall:
     """Parse everything but the parameters. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
     if not data:
         raise InvalidBody('the body is empty; send {"inputs": …}')
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
+    body = load_json(data)
     if not isinstance(body, dict):
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
     for name in body:
         if name not in _FIELDS:
-            raise InvalidBody(f"{name}: unknown field{nearest(name, _FIELDS[:3])}")
+            raise InvalidBody(f"{shown(name)}: unknown field{nearest(name, _FIELDS[:3])}")
     if "inputs" in body and "prompt" in body:
         raise InvalidBody("prompt: is another word for inputs; send one of them")
     name = "prompt" if "prompt" in body else "inputs"
@@ -120,7 +129,11 @@ def read_call(data: bytes) -> TextCall:
     inputs = body[name]
     if isinstance(inputs, list) and not inputs:
         raise InvalidBody(f"{name}: the list is empty; send at least one string")
-    items = [(f"{name}[{i}]", item) for i, item in enumerate(inputs)] if isinstance(inputs, list) else [(name, inputs)]
+    items = (
+        [(f"{name}[{i}]", item) for i, item in enumerate(items_of(inputs, name))]
+        if isinstance(inputs, list)
+        else [(name, inputs)]
+    )
     call = TextCall(
         inputs=tuple(_text_input(item, path) for path, item in items),
         listed=isinstance(inputs, list),
@@ -134,9 +147,9 @@ def read_call(data: bytes) -> TextCall:
 
 def _text_input(value: object, path: str) -> TextInput:
     if not isinstance(value, dict):
-        return TextInput(prompt=string(value, path))
-    text, images = text_with_images(value, path)
-    return TextInput(prompt=text, images=tuple(images))
+        return TextInput(prompt=text_of(value, path))
+    prompt, images = text_with_images(value, path)
+    return TextInput(prompt=prompt, images=tuple(images))
 
 
 def options_for(call: TextCall) -> Options:
@@ -154,7 +167,7 @@ def options_of(parameters: Mapping[str, object]) -> Options:
     sent: dict[str, JsonValue] = {}
     grammar: dict[str, JsonValue] | None = None
     for name, value in parameters.items():
-        path = f"parameters.{name}"
+        path = f"parameters.{shown(name)}"
         if value is None:
             continue
         if name == "grammar":
@@ -203,6 +216,8 @@ def _samples(sent: Mapping[str, JsonValue]) -> bool:
 
 def _grammar(value: object, path: str) -> dict[str, JsonValue]:
     sent = mapping(value, path, ("type", "value"))
+    if said := excess(value, size=SHAPE_SIZE, depth=SHAPE_DEPTH):
+        raise InvalidBody(f"{path}: {said}")
     match sent["type"]:
         case "json":
             return {"json": sent["value"]}  # type: ignore[dict-item]  # a JSON schema, vLLM's to judge
@@ -211,7 +226,7 @@ def _grammar(value: object, path: str) -> dict[str, JsonValue]:
         case "regex":
             return {"regex": string(sent["value"], f"{path}.value")}
         case other:
-            raise InvalidBody(f"{path}.type: {other!r} is not one of json, json_schema, regex")
+            raise InvalidBody(f"{path}.type: {shown(other)!r} is not one of json, json_schema, regex")
 
 
 def request_of(

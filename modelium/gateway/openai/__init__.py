@@ -16,12 +16,13 @@ from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
 from modelium.gateway.openai.embeddings import Embeddings
 from modelium.gateway.openai.errors import answer_openai_errors
+from modelium.gateway.openai.reading import name_ignored
 from modelium.gateway.openai.template_renderer import Renderer
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
 
-__all__ = ["OpenAI", "answer_openai_errors"]
+__all__ = ["OpenAI", "answer_openai_errors", "name_ignored"]
 
 
 class OpenAI:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.bodies import read_body
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import GenerationRequest, Generator, Piece
@@ -17,7 +16,8 @@ from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_h
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
 from modelium.gateway.openai.choices import ChatChoice
 from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
-from modelium.gateway.openai.requests import ChatRequest, parse
+from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import max_tokens, seed_of
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.values import Delta
@@ -38,7 +38,7 @@ class Chat:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         deadline = deadline_of(request, self._timeout_s)
-        asked = parse(ChatRequest, await read_body(request, deadline))
+        asked = await read_request(ChatRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, GENERATORS, "chats")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.bodies import read_body
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import GenerationRequest, Generator, Piece, TokenLogprob
@@ -18,7 +17,8 @@ from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason
 from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.requests import CompletionRequest, parse
+from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
 from modelium.gateway.openai.tokenizing import decode
 from modelium.values import JsonValue, ModelProfile, Task
@@ -37,7 +37,7 @@ class Completion:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         deadline = deadline_of(request, self._timeout_s)
-        asked = parse(CompletionRequest, await read_body(request, deadline))
+        asked = await read_request(CompletionRequest, request, deadline)
         if asked.echo and asked.logprobs is not None:
             raise Refused("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
         served = await self._directory.find(asked.model, deadline)

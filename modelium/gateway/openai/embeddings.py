@@ -7,20 +7,19 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 from aiohttp import web
 from numpy.typing import NDArray
 
 from modelium.gateway.answer import json_response
-from modelium.gateway.bodies import read_body
-from modelium.gateway.codecs import Call, encode
+from modelium.gateway.codecs import Call, encode_texts
 from modelium.gateway.counting import MODEL
 from modelium.gateway.deadline import deadline_of
 from modelium.gateway.inference import Inference
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import EMBEDDERS, Directory, require
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.requests import EmbeddingRequest, parse
+from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.requests import EmbeddingRequest
 from modelium.gateway.openai.tokenizing import count_tokens
 
 if TYPE_CHECKING:
@@ -37,20 +36,26 @@ class Embeddings:
 
     async def answer(self, request: web.Request) -> web.Response:
         deadline = deadline_of(request, self._timeout_s)
-        asked = parse(EmbeddingRequest, await read_body(request, deadline))
+        asked = await read_request(EmbeddingRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, EMBEDDERS, "embeddings")
+        if isinstance(asked.input, list) and not isinstance(next(iter(asked.input), ""), str) and asked.encoding is None:
+            raise Refused(
+                "input: token ids of another tokenizer would spell other words here, and most clients send OpenAI's; send text "
+                '(LangChain: check_embedding_ctx_length=False), or "encoding": "model" with ids of the model\'s own tokenizer',
+                param="input",
+                code="token_ids",
+            )
         texts = await prompts_of(asked.input, served.profile, "input")
         if "" in texts:
             raise Refused("input: a text is empty", param="input", code="invalid_value")
         width = served.profile.embedding_width
         if asked.dimensions is not None and width is not None and asked.dimensions > width:
             raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
-        body = orjson.dumps({"inputs": texts})
 
         def make(lease: Lease) -> Call:
-            return encode(lease.profile, "application/json", body)
+            return encode_texts(lease.profile.task, texts)
 
         answered = await self._inference.infer(served.name, make, deadline)
         vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.outputs]).astype(np.float32, copy=False)

@@ -20,9 +20,11 @@ from modelium.errors import (
     InferenceFailed,
     LoadFailed,
     ModeliumError,
+    NotFinite,
     NotServable,
     QueueFull,
     RequestError,
+    TooMuchUnderWay,
     Unauthorized,
     UnknownModel,
 )
@@ -76,6 +78,10 @@ def described(error: ModeliumError) -> Description:
             code, headers = "invalid_api_key", CHALLENGE
         case UnknownModel():
             code, param = "model_not_found", "model"
+        case NotFinite():
+            kind, code, headers = "server_error", error.type, _AGAIN_IS_NO_USE
+        case TooMuchUnderWay():
+            kind, headers = "server_error", {"Retry-After": str(math.ceil(error.retry_after_s))}
         case QueueFull():  # the one that a client should take at its word: come back later
             kind, status, headers = "rate_limit_error", 429, {"Retry-After": str(math.ceil(error.retry_after_s))}
         case NotServable() | DeadlineExceeded() | LoadFailed():

@@ -1,18 +1,27 @@
-"""Kinds of fields of ``/v1`` requests that may be long: what does not fit is noticed once, not once an element.
+"""Kinds of fields of ``/v1`` requests that may be long: what does not fit is noticed once, not once an element, and what is
+larger than any request needs goes neither to a model, nor to a grammar's compiler, nor to a template.
 
 pydantic lists every fault of every branch of a union otherwise, for seconds, and nobody else is served meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, SHAPE_DEPTH, SHAPE_SIZE, excess
+
 _MOST_ENTRIES = 4096
+MOST_TOKEN_IDS = 2**18  # of one text: no model reads more of a prompt that comes as numbers
+_ARGUMENTS_SIZE = 2**20  # of tools, and of what a template is given besides messages
 
 T = TypeVar("T")
-Many = Annotated[list[T], Field(fail_fast=True)]  # the first element that does not fit is enough: there may be 100,000 of them
+# The first element that does not fit is enough: there may be 100,000 of them.
+Many = Annotated[list[T], Field(fail_fast=True, max_length=MOST_ITEMS)]
+Ids = Annotated[list[int], Field(fail_fast=True, max_length=MOST_TOKEN_IDS)]
+Text = Annotated[str, Field(max_length=MOST_TEXT_CHARACTERS)]
 
 
 def _form(sent: object) -> str:
@@ -29,10 +38,10 @@ def _form(sent: object) -> str:
 
 
 Texts = Annotated[
-    Annotated[str, Tag("str")]
-    | Annotated[Many[int], Tag("list[int]")]
-    | Annotated[Many[str], Tag("list[str]")]
-    | Annotated[Many[Many[int]], Tag("list[list[int]]")],
+    Annotated[Text, Tag("str")]
+    | Annotated[Ids, Tag("list[int]")]
+    | Annotated[Many[Text], Tag("list[str]")]
+    | Annotated[Many[Ids], Tag("list[list[int]]")],
     Discriminator(_form),
 ]
 
@@ -44,3 +53,18 @@ def _limit(sent: object) -> object:
 
 
 Few = BeforeValidator(_limit)
+
+
+def _at_most(size: int, depth: int) -> Callable[[object], object]:
+    """JSON of that many characters and values, as deep as that."""
+
+    def check(sent: object) -> object:
+        if said := excess(sent, size=size, depth=depth):
+            raise ValueError(said)
+        return sent
+
+    return check
+
+
+Shape = BeforeValidator(_at_most(SHAPE_SIZE, SHAPE_DEPTH))
+Arguments = BeforeValidator(_at_most(_ARGUMENTS_SIZE, SHAPE_DEPTH))

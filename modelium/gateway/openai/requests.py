@@ -1,23 +1,25 @@
 """Bodies of ``/v1`` requests: JSON enters, checked requests leave; what does not fit is refused with the field's name.
 
-Four kinds of fields. Those that are honoured are declared here. Those that OpenAI's clients send and that change nothing about
-the answer of a local model are ignored (``IGNORED``). Those that would change it and cannot be honoured are refused in words of
-their own (``UNAVAILABLE``). Any other name is a typing error and refused with the nearest right one, as OpenAI does.
+Five kinds of fields. Those that are honoured are declared here; some have another server's name (``ALSO``). Those that OpenAI's
+clients send and that change nothing about the answer of a local model are ignored (``IGNORED``). Those that would change it and
+cannot be honoured are refused in words of their own (``UNAVAILABLE``). A name that is nearly a right one is a typing error and
+refused with that, as OpenAI does. Any other is some server's own and left out; the answer's header says so.
 """
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from typing import Annotated, Literal, TypeVar
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, field_validator
 
-from modelium.errors import InvalidBody, RequestError
-from modelium.gateway.codecs.fields import decoded, nearest, plain_base64
+from modelium.errors import InvalidBody
+from modelium.gateway.codecs.fields import decoded, nearest, plain_base64, shown
+from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.fields import Few, Many, Texts
+from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
 
 IGNORED = frozenset(
     {
@@ -25,6 +27,17 @@ IGNORED = frozenset(
         "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
     }
 )  # fmt: skip
+
+# What other servers call it: llama.cpp, Ollama, text-generation-inference.
+ALSO = {
+    "repeat_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+}
+_NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
+_MOST_NAMED = 20
+_MOST_FIELDS = 128
 
 UNAVAILABLE = {
     "functions": "the older form of `tools`; send those",
@@ -39,6 +52,8 @@ UNAVAILABLE = {
     "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
 }
 
+MOST_NAME_CHARACTERS = 512
+
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -51,8 +66,8 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     type: str
-    text: str | None = None
-    refusal: str | None = None
+    text: Text | None = None
+    refusal: Text | None = None
     image_url: Object | str | None = None
 
     @field_validator("image_url")
@@ -74,7 +89,7 @@ class Part(BaseModel):
 
 class FunctionCall(BaseModel):
     name: str
-    arguments: str | Object = ""
+    arguments: Annotated[str | Object, Arguments] = ""
 
 
 class ToolCall(BaseModel):
@@ -87,11 +102,11 @@ class Message(BaseModel):
     """Of a conversation. What clients send back with an assistant's message besides these (``refusal`` …) is ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Many[Part] | None = None
+    content: Text | Many[Part] | None = None
     name: str | None = None
     tool_calls: Many[ToolCall] | None = None
     tool_call_id: str | None = None
-    reasoning_content: str | None = None
+    reasoning_content: Text | None = None
 
 
 class Function(BaseModel):
@@ -130,7 +145,7 @@ class AllowedTools(BaseModel):
 class JsonSchema(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
     name: str = "answer"
-    schema_: Annotated[Object, Field(alias="schema", default_factory=dict)]
+    schema_: Annotated[Object, Shape, Field(alias="schema", default_factory=dict)]
     strict: bool | None = None
     description: str | None = None
 
@@ -161,7 +176,16 @@ class StructuredOutputs(BaseModel):
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names in the body that mean nothing here."""
+        return self._ignored
+
+    def leave_out(self, names: tuple[str, ...]) -> None:
+        self._ignored = names
 
 
 class Generating(_Request):
@@ -183,19 +207,19 @@ class Generating(_Request):
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    stop_token_ids: Many[int] | None = None
+    stop_token_ids: Ids | None = None
     bad_words: Many[str] | None = None
-    allowed_token_ids: Many[int] | None = None
+    allowed_token_ids: Ids | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     min_tokens: Natural | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    structured_outputs: Annotated[StructuredOutputs, Few] | None = None
-    guided_json: Object | str | None = None
-    guided_regex: str | None = None
-    guided_choice: Many[str] | None = None
-    guided_grammar: str | None = None
+    structured_outputs: Annotated[StructuredOutputs, Shape] | None = None
+    guided_json: Annotated[Object | str, Shape] | None = None
+    guided_regex: Annotated[str, Shape] | None = None
+    guided_choice: Annotated[Many[str], Shape] | None = None
+    guided_grammar: Annotated[str, Shape] | None = None
 
     @property
     def choices(self) -> int:
@@ -211,14 +235,14 @@ class ChatRequest(Generating):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Many[Tool] | None = None
+    tools: Annotated[Many[Tool], Arguments] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     modalities: Many[Literal["text"]] | None = None
     reasoning_effort: str | None = None
     # for the chat template, in transformers' words
-    documents: Many[Object] | None = None
-    chat_template_kwargs: Object | None = None
+    documents: Annotated[Many[Object], Arguments] | None = None
+    chat_template_kwargs: Annotated[Object, Arguments] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 
@@ -233,6 +257,7 @@ class EmbeddingRequest(_Request):
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
+    encoding: Literal["model"] | None = None  # token ids are of the model's own tokenizer
 
 
 R = TypeVar("R", bound=_Request)
@@ -240,17 +265,22 @@ R = TypeVar("R", bound=_Request)
 
 def parse(kind: type[R], data: bytes) -> R:
     """Raises ``Refused`` with the first field that does not fit."""
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+    body = load_json(data)
     if not isinstance(body, dict):
         raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
+    for theirs, ours in ALSO.items():
+        if theirs in body and ours in kind.model_fields and body.get(ours) is None:
+            body[ours] = body.pop(theirs)
+    if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
+        raise Refused(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
     known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
+    ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
     try:
-        return kind.model_validate(known)
+        request = kind.model_validate(known)
     except ValidationError as error:
         raise _first(error) from None
+    request.leave_out(ignored[:_MOST_NAMED])
+    return request
 
 
 def _means_something(kind: type[_Request], name: str, value: object) -> bool:
@@ -263,7 +293,10 @@ def _means_something(kind: type[_Request], name: str, value: object) -> bool:
         return False
     if name in UNAVAILABLE:
         raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    raise Refused(f"{name}: unknown parameter{nearest(name, sorted(kind.model_fields))}", param=name, code="unknown_parameter")
+    if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
+        near = nearest(name, sorted(kind.model_fields))
+        raise Refused(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
+    return False
 
 
 def _first(error: ValidationError) -> Refused:
@@ -272,7 +305,7 @@ def _first(error: ValidationError) -> Refused:
     head = faults[0]["loc"][0] if faults[0]["loc"] else ""
     fault = max((f for f in faults if f["loc"][:1] == (head,)), key=lambda f: len(f["loc"]))
     where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
-    place = ".".join(where)
+    place = shown(".".join(where))
     if fault["type"] == "extra_forbidden":
         return Refused(f"{place}: unknown parameter", param=place, code="unknown_parameter")
     if fault["type"] == "missing":

@@ -55,7 +55,7 @@ WORDS = Tensor(name="words", datatype="BYTES", dims=(-1, 1))
         (Task.FEATURE_EXTRACTION, b"{", "the body is not JSON"),
         (Task.FEATURE_EXTRACTION, b'{"inputs": "\xff"}', "the body is not JSON"),
         (Task.FEATURE_EXTRACTION, b'{"inputs": "\\ud800"}', "the body is not JSON"),
-        (Task.FEATURE_EXTRACTION, b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is not JSON"),
+        (Task.FEATURE_EXTRACTION, b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "more than 64 deep"),
         (Task.SENTENCE_SIMILARITY, {"inputs": {"source_sentence": "x"}}, "inputs.sentences: is missing"),
         (Task.SENTENCE_SIMILARITY, {"inputs": {"source_sentence": "x", "sentences": [1]}}, "inputs.sentences[0]: expected"),
         (Task.TEXT_CLASSIFICATION, {"inputs": "x", "parameters": {"topk": 1}}, "parameters.topk: unknown parameter"),

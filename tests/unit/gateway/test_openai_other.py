@@ -122,9 +122,9 @@ async def test_embeddings_in_both_formats(gateway: Served, client: AsyncOpenAI, 
     assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (4, 4)
     plain = await client.embeddings.create(model="e", input="hello", encoding_format="float")
     assert plain.data[0].embedding == [5, 3, 4]
-    tokens = await client.embeddings.create(model="e", input=[3, 4])
+    tokens = await client.embeddings.create(model="e", input=[3, 4], extra_body={"encoding": "model"})
     assert tokens.data[0].embedding[0] == len("hello world")
-    short = await client.embeddings.create(model="e", input=[[5], [6]], dimensions=2)
+    short = await client.embeddings.create(model="e", input=[[5], [6]], dimensions=2, extra_body={"encoding": "model"})
     assert [round(math.hypot(*item.embedding), 5) for item in short.data] == [1, 1]
     async with gateway.http.post(
         f"{gateway.url}/v1/embeddings", json={"model": "e", "input": "a", "encoding_format": "base64"}

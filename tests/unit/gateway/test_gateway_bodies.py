@@ -1,0 +1,233 @@
+"""Bodies of requests that are made to hurt: too deep, too many, too long, packed with a lie, or all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import brotli
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelium.errors import InvalidBody, RequestError
+from modelium.gateway.codecs import encode
+from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS
+from modelium.gateway.codecs.json_text import MAX_DEPTH, MAX_LISTS, MAX_NAME_BYTES, MAX_VALUES, check_size, load_json
+from modelium.gateway.generation.huggingface import options_of, read_call
+from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
+from modelium.values import Task
+
+from .stand_in import Served, profile_of, repeated, served, texts
+
+HI = [{"role": "user", "content": "hello"}]
+LABELS = repeated({"LABEL": texts(["a"]), "SCORE": np.array([[0.5]])})
+
+_PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+_TEXT = st.text(st.characters(codec="utf-8"), max_size=30) | st.text('\\"{}[],:', max_size=30)
+_JSON = st.recursive(_PLAIN | _TEXT, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(_TEXT, inner, max_size=5))
+
+
+@given(_JSON)
+def test_ordinary_json_passes(value: object) -> None:
+    assert load_json(orjson.dumps(value)) == orjson.loads(orjson.dumps(value))
+
+
+@given(st.lists(st.sampled_from(["\\", '"', "a", "{", "[", ":", ",", "é"]), max_size=40).map("".join))
+def test_what_stands_in_a_text_is_not_counted(text: str) -> None:
+    filler = "x" * 2 * MAX_NAME_BYTES
+    check_size(orjson.dumps({"inputs": [text + "[" * 2 * MAX_DEPTH, filler, text, {"name": "{" * 2 * MAX_DEPTH + text}]}))
+
+
+@pytest.mark.parametrize("escapes", ["\\\\", '\\"', "\\u0041", '\\\\\\"'])
+def test_an_escape_between_two_pieces_is_one(escapes: str) -> None:
+    for shift in range(7):
+        check_size(b'{"inputs": ["' + b"a" * shift + escapes.encode() * 150_000 + b'", "' + b"[" * 100 + b'"]}')
+
+
+@pytest.mark.parametrize("gap", ["", " " * 300_000])
+@pytest.mark.parametrize("shift", range(3))
+def test_a_long_name_is_refused_wherever_it_lies(gap: str, shift: int) -> None:
+    name = "a" * (MAX_NAME_BYTES + 1 + shift * 2**18)
+    with pytest.raises(RequestError, match="name is longer than"):
+        check_size(f'{{"x": [1, {{"{name}"{gap}: 1}}]}}'.encode())
+    check_size(json.dumps({"x": [name, {"y": name}], "a" * MAX_NAME_BYTES: 1}).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "deep"),
+        (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1), "deep"),
+        (b"[" * 10**6, "deep"),
+        (b'{"inputs": [' + b"1," * MAX_VALUES + b"1]}", "names and values"),
+        (b'{"inputs": [' + b'"a",' * MAX_VALUES + b'"a"]}', "names and values"),
+        (b'{"inputs": [' + b"[]," * MAX_LISTS + b"[]]}", "lists and objects"),
+        (b'{"' + b"a" * 10**7 + b'": 1}', "name"),
+        (b'{"inputs": NaN}', "not JSON"),
+        (b'{"inputs": "\\ud800"}', "not JSON"),
+        (b"\xff" * 2000, "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_json_that_nobody_needs_is_refused(body: bytes, said: str) -> None:
+    with pytest.raises(RequestError, match=said) as refused:
+        load_json(body)
+    assert (refused.value.status, len(str(refused.value)) < 200) == (400, True)
+
+
+LONG = "a" * 3 * 10**5
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        (Task.TEXT_CLASSIFICATION, {"inputs": ["a"] * (MOST_ITEMS + 1)}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": [{"text": "a"}] * (MOST_ITEMS + 1)}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": "a" * (MOST_TEXT_CHARACTERS + 1)}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": "a", "parameters": {"function_to_apply": LONG}}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": "a", "b" * 1000: 1}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": "a", "parameters": {"b" * 1000: 1}}),
+        (Task.TEXT_CLASSIFICATION, {"inputs": {"text": "a", "b" * 1000: 1}}),
+        (Task.ZERO_SHOT_CLASSIFICATION, {"inputs": ["a"] * 5000, "parameters": {"candidate_labels": ["a"] * 5000}}),
+        (
+            Task.TEXT_RANKING,
+            {"inputs": [{"query": "a", "documents": ["b"]}] * 5000 + [{"query": "a", "documents": ["b"] * 5000}]},
+        ),
+        (Task.FILL_MASK, {"inputs": ["a"] * 1000, "parameters": {"targets": ["b" * 1000] * 100}}),
+        (Task.TRANSLATION, {"inputs": "a", "parameters": {"src_lang": LONG}}),
+    ],
+)
+def test_more_than_a_task_needs_is_refused_in_few_words(task: Task, body: dict[str, object]) -> None:
+    with pytest.raises(InvalidBody) as refused:
+        encode(profile_of(task), "application/json", json.dumps(body).encode())
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "param"),
+    [
+        (EmbeddingRequest, {"input": ["a"] * (MOST_ITEMS + 1)}, "input"),
+        (EmbeddingRequest, {"input": [1] * (2**18 + 1)}, "input"),
+        (EmbeddingRequest, {"input": "a" * (MOST_TEXT_CHARACTERS + 1)}, "input"),
+        (EmbeddingRequest, {"input": "a", "model": "m" * 600}, "model"),
+        (CompletionRequest, {"prompt": "a", "guided_json": {"a": LONG}}, "guided_json"),
+        (CompletionRequest, {"prompt": "a", "guided_regex": LONG}, "guided_regex"),
+        (CompletionRequest, {"prompt": "a", "guided_json": {"a": [1] * 270_000}}, "guided_json"),
+        (ChatRequest, {"messages": HI, "chat_template_kwargs": {"a": "b" * 2**21}}, "chat_template_kwargs"),
+        (ChatRequest, {"messages": HI, "documents": [{"a": "b" * 2**21}]}, "documents"),
+        (ChatRequest, {"messages": [{"role": "user", "content": "a" * (MOST_TEXT_CHARACTERS + 1)}]}, "messages"),
+        (ChatRequest, {"messages": HI, "tools": [{"type": "function", "function": {"name": "f" * 2**21}}]}, "tools"),
+        (
+            ChatRequest,
+            {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"schema": {"a": LONG}}}},
+            "response_format",
+        ),
+    ],
+)
+def test_more_than_a_request_of_openai_needs_is_refused(kind: type[Any], fields: dict[str, object], param: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(kind, json.dumps({"model": "m", **fields}).encode())
+    assert str(refused.value.param).startswith(param)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_grammar_has_a_size() -> None:
+    call = read_call(json.dumps({"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": LONG}}}).encode())
+    with pytest.raises(InvalidBody, match=r"^parameters\.grammar: is too large"):
+        options_of(call.parameters)
+
+
+# -- compression ---------------------------------------------------------------------------------------------------
+
+BODY = json.dumps({"inputs": "a"}).encode()
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+async def ask(gateway: Served, encoding: str, body: Any) -> tuple[int, dict[str, Any]]:
+    url = gateway.serve(profile_of(Task.TEXT_CLASSIFICATION), LABELS)
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    async with gateway.http.post(url, data=body, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+PACKED = [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", deflated), ("br", brotli.compress)]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKED)
+async def test_a_packed_body_is_unpacked(gateway: Served, encoding: str, pack: Any) -> None:
+    assert (await ask(gateway, encoding, pack(BODY)))[0] == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize(
+    "lie", [BODY, b"\x1f\x8b\x08", gzip.compress(BODY, mtime=0)[:-4] + b"abcd", b"x\x9c", gzip.compress(BODY, mtime=0) + b"x"]
+)
+async def test_a_lie_about_its_packing_is_the_clients_fault(gateway: Served, encoding: str, lie: bytes) -> None:
+    status, answer = await ask(gateway, encoding, lie)
+    assert (status, answer["type"]) == (400, "bad_request")
+    assert encoding in answer["error"]
+
+
+async def test_an_unknown_packing_is_415(gateway: Served) -> None:
+    status, answer = await ask(gateway, "zstd", BODY)
+    assert (status, answer["type"]) == (415, "unsupported_encoding")
+    assert "gzip" in answer["error"]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKED)
+async def test_a_bomb_is_noticed_while_it_is_unpacked(gateway: Served, encoding: str, pack: Any) -> None:
+    status, answer = await ask(gateway, encoding, pack(b" " * 10**7))
+    assert (status, answer["type"]) == (413, "body_too_large")
+
+
+# -- all together --------------------------------------------------------------------------------------------------
+
+
+async def test_bodies_of_all_requests_have_a_bound_that_small_ones_do_not_meet() -> None:
+    async with served(max_body_bytes=2**20, max_buffered_bytes=2**20) as gateway:
+        url = gateway.serve(profile_of(Task.TEXT_CLASSIFICATION), LABELS)
+        go_on, sent, large = asyncio.Event(), asyncio.Event(), b'{"inputs": "' + b"a" * 900_000
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield large
+            sent.set()  # the next piece is asked for when this one is on its way
+            await go_on.wait()
+            yield b'"}'
+
+        first = asyncio.create_task(gateway.http.post(url, data=slowly()))
+        await sent.wait()
+        async with aiohttp.ClientSession() as others:  # each refused body costs its connection
+            for path in ("/predict/m", "/v1/embeddings"):
+                async with others.post(gateway.url + path, data=large + b'"}', headers={"Connection": "close"}) as answer:
+                    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+                    assert "max_buffered_bytes" in await answer.text()
+            async with others.post(url, json={"inputs": "small"}) as answer:
+                assert answer.status == 200
+            go_on.set()
+            assert (await first).status == 200
+            async with others.post(url, data=large + b'"}') as answer:
+                assert answer.status == 200
+
+
+async def test_a_large_body_is_read_beside_the_loop() -> None:
+    async with served() as gateway:
+        url = gateway.serve(profile_of(Task.TEXT_CLASSIFICATION), LABELS)
+        async with gateway.http.post(url, data=io.BytesIO(orjson.dumps({"inputs": ["a" * 1000] * 2000}))) as answer:
+            assert len(await answer.json()) == 2000
+        lists = b'{"inputs": [' + b"[]," * MAX_LISTS + b"[]]}"
+        async with gateway.http.post(url, data=io.BytesIO(lists)) as answer:
+            assert (answer.status, (await answer.json())["type"]) == (400, "bad_request")
