@@ -120,7 +120,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         gateway_url = await _listen(stack, gateway, "gateway", settings.gateway.host, settings.gateway.port)
         metrics_url = ""
         if settings.metrics.enabled:
-            metrics = web.AppRunner(build_metrics_app(controller, recorder), access_log=None)
+            metrics = web.AppRunner(build_metrics_app(controller, settings, recorder), access_log=None)
             metrics_url = await _listen(stack, metrics, "metrics", settings.metrics.host, settings.metrics.port)
         stack.callback(controller.turn_away)
         yield Running(

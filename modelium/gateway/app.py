@@ -9,6 +9,7 @@ from aiohttp import web
 from modelium.api_keys import ApiKeys
 from modelium.config import Settings
 from modelium.gateway.apps import Apps
+from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
 
 # From the outside in.
-_MIDDLEWARES = (count_predictions, answer_errors, answer_openai_errors, require_key)
+_MIDDLEWARES = (guard_from_pages, count_predictions, answer_errors, answer_openai_errors, require_key)
 
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
@@ -38,6 +39,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[RECORDER] = metrics
+    app[GUARD] = Guard.of(gateway)
+    app.on_response_prepare.append(add_headers)
     if gateway.api_keys_file is not None:
         app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)

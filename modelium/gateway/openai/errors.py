@@ -27,7 +27,7 @@ from modelium.errors import (
     UnknownModel,
 )
 from modelium.gateway.answer import json_response
-from modelium.gateway.errors import MAX_BODY_BYTES, presentable
+from modelium.gateway.errors import MAX_BODY_BYTES, error_response, presentable
 from modelium.gateway.keys import CHALLENGE
 
 _TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
@@ -104,6 +104,14 @@ async def answer_openai_errors(request: web.Request, handler: Handler) -> web.St
     except Exception as error:
         said = _described_any(error, request)
         return json_response(said.body, status=said.status, headers=said.headers)
+
+
+def answer_in_shape(error: ModeliumError, request: web.Request) -> web.Response:
+    """For what is refused before any route is asked: in OpenAI's shape below /v1/, else in Modelium's."""
+    if not request.path.startswith("/v1/"):
+        return error_response(error, request)
+    said = described(error)
+    return json_response(said.body, status=said.status, headers=said.headers)
 
 
 def _described_any(error: Exception, request: web.Request) -> Description:
