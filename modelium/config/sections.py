@@ -35,6 +35,10 @@ class GatewaySettings(_Section):
     cors_origins: tuple[WebOrigin, ...] = ()
     request_timeout_seconds: Seconds = 300
     max_body_bytes: Bytes = 64 * 2**20
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    header_timeout_seconds: Seconds = 20
+    stall_timeout_seconds: Seconds = 60
+    idle_timeout_seconds: Seconds = 300
     max_waiting: Annotated[int, Field(ge=1)] = 512
 
     @property

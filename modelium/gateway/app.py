@@ -10,6 +10,7 @@ from modelium.api_keys import ApiKeys
 from modelium.config import Settings
 from modelium.gateway.apps import Apps
 from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
+from modelium.gateway.connections import LIMITS, BoundedRunner, Limits
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
@@ -39,6 +40,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[RECORDER] = metrics
+    app[LIMITS] = Limits.of(gateway)
     app[GUARD] = Guard.of(gateway)
     app.on_response_prepare.append(add_headers)
     if gateway.api_keys_file is not None:
@@ -65,4 +67,4 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
 
 def build_runner(app: web.Application) -> web.AppRunner:
     """How the application must run: a client that goes away cancels its handler, and with it the inference and the lease."""
-    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10)
+    return BoundedRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10)

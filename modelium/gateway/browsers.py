@@ -22,7 +22,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from modelium.config import GatewaySettings
-from modelium.errors import OtherSite, RequestError, UnknownHost, UnsupportedMediaType
+from modelium.errors import OtherSite, QueueFull, RequestError, UnknownHost, UnsupportedMediaType
+from modelium.gateway.connections import Connection
 from modelium.gateway.hosts import KnownHosts
 from modelium.gateway.keys import OPEN_ROUTES
 from modelium.gateway.openai.errors import answer_in_shape
@@ -103,6 +104,7 @@ async def guard_from_pages(request: web.Request, handler: Handler) -> web.Stream
     """The outermost: what is refused here was no request."""
     guard = request.app[GUARD]
     try:
+        _check_room(request)
         guard.check_host(request)
         if _is_preflight(request) and guard.welcomes(request.headers.get(hdrs.ORIGIN)):
             return web.Response(status=204, headers=_preflight_headers(request))
@@ -111,6 +113,12 @@ async def guard_from_pages(request: web.Request, handler: Handler) -> web.Stream
     except RequestError as error:
         return answer_in_shape(error, request)
     return await handler(request)
+
+
+def _check_room(request: web.Request) -> None:
+    """Of this one place, because nothing may be counted or read before it. The probes always have room."""
+    if isinstance(request.protocol, Connection) and request.protocol.full and not _is_open(request):
+        raise QueueFull("as many requests are being answered as gateway.max_connections allows; try again", retry_after_s=1)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

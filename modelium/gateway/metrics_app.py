@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from modelium.config import Settings
 from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
+from modelium.gateway.connections import LIMITS, Limits
 from modelium.metrics import Recorder, collect
 from modelium.values import Snapshot
 
@@ -44,6 +45,7 @@ def build_metrics_app(controller: Controller, settings: Settings, recorder: Reco
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=(guard_from_pages,))
+    app[LIMITS] = Limits.of(settings.gateway)
     app[GUARD] = Guard.of_metrics(settings.gateway, settings.metrics.host)
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/metrics", scrape)
