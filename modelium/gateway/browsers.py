@@ -110,6 +110,8 @@ async def guard_from_pages(request: web.Request, handler: Handler) -> web.Stream
             return web.Response(status=204, headers=_preflight_headers(request))
         guard.check_site(request)
         guard.check_content_type(request)
+        if request.method == "OPTIONS" and isinstance(fault := request.match_info.http_exception, web.HTTPMethodNotAllowed):
+            return web.Response(status=204, headers={"Allow": ", ".join(sorted(fault.allowed_methods))})
     except RequestError as error:
         return answer_in_shape(error, request)
     return await handler(request)

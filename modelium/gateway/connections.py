@@ -14,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
 from modelium.config import GatewaySettings
+from modelium.gateway.paths import meant_path
 
 log = logging.getLogger(__name__)
 
@@ -208,13 +211,27 @@ class Connection(web.RequestHandler):
             self._wire.abort()
 
 
+class _Meant:
+    """Requests as they are meant (``paths``), before anybody looks for a route."""
+
+    def __init__(self, make: Callable[..., web.BaseRequest]) -> None:
+        self._make = make
+
+    def __call__(self, message: Any, *rest: Any) -> web.BaseRequest:
+        meant = meant_path(message.path)
+        if meant != message.path:
+            path, _, query = meant.partition("?")
+            message = message._replace(path=meant, url=URL.build(path=path, query_string=query, encoded=True))
+        return self._make(message, *rest)
+
+
 class _Server(web.Server):
     """aiohttp's, with connections of ours."""
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
             server.request_handler,
-            request_factory=server.request_factory,
+            request_factory=_Meant(server.request_factory),
             handler_cancellation=server.handler_cancellation,
             loop=server._loop,
             **server._kwargs,

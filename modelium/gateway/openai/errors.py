@@ -29,6 +29,7 @@ from modelium.errors import (
 from modelium.gateway.answer import json_response
 from modelium.gateway.errors import MAX_BODY_BYTES, error_response, presentable
 from modelium.gateway.keys import CHALLENGE
+from modelium.gateway.paths import nearest_path, shown_path
 
 _TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
 _FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")
@@ -120,11 +121,11 @@ def _described_any(error: Exception, request: web.Request) -> Description:
             limit = request.app[MAX_BODY_BYTES]
             return described(BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more"))
         case web.HTTPNotFound():
-            served = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
-            return _plain(404, f"nothing is served at {request.path}; there are {served}", "unknown_url")
+            served = nearest_path(request.path) or "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
+            return _plain(404, f"nothing is served at {shown_path(request.path)}; there are {served}", "unknown_url")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            message = f"{request.path} takes {allowed}, not {request.method}"
+            message = f"{shown_path(request.path)} takes {allowed}, not {request.method}"
             return _plain(405, message, "method_not_supported", {"Allow": allowed})
         case web.HTTPException():
             return _plain(error.status, error.reason, "bad_request")
