@@ -21,6 +21,7 @@ from modelium.controller.scanner import Scanner
 from modelium.devices import Devices
 from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
+from modelium.gateway.connections import raise_descriptor_limit
 from modelium.gateway.metrics_app import build_metrics_app
 from modelium.guarded.addresses import claim_addresses
 from modelium.guarded.supervisor import Supervisor
@@ -120,7 +121,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         gateway_url = await _listen(stack, gateway, "gateway", settings.gateway.host, settings.gateway.port)
         metrics_url = ""
         if settings.metrics.enabled:
-            metrics = web.AppRunner(build_metrics_app(controller, recorder), access_log=None)
+            metrics = build_runner(build_metrics_app(controller, settings, recorder))
             metrics_url = await _listen(stack, metrics, "metrics", settings.metrics.host, settings.metrics.port)
         stack.callback(controller.turn_away)
         yield Running(
@@ -140,6 +141,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    raise_descriptor_limit()
     async with running(settings) as modelium:
         log.info("the gateway answers at %s", modelium.gateway_url)
         if settings.gateway.open_to_all:

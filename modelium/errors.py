@@ -103,6 +103,27 @@ class Unauthorized(RequestError):
     status = 401
 
 
+class UnknownHost(RequestError):
+    """The ``Host`` is none of this server's: perhaps a page whose name was re-bound to our address."""
+
+    type = "unknown_host"
+    status = 421
+
+
+class OtherSite(RequestError):
+    """A web page of another site made a browser send this."""
+
+    type = "other_site"
+    status = 403
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is not of a kind that is read here."""
+
+    type = "unsupported_media_type"
+    status = 415
+
+
 class UnknownModel(RequestError):
     """No model of that name; the message names the nearest ones."""
 

@@ -93,3 +93,37 @@ def variables(value: object) -> object:
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Variables = Annotated[dict[VariableName, str | None], BeforeValidator(variables)]
+
+
+def host_name(value: object) -> object:
+    """A name as it stands in ``Host``, without a port; ``*.NAME`` is every name below it, ``*`` every name.
+
+    >>> host_name("models.example.org")
+    'models.example.org'
+    """
+    if isinstance(value, str) and value != "*" and not _HOST_NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no host name: write it like models.example.org or *.example.org, without http:// or a port"
+        )
+    return value
+
+
+def web_origin(value: object) -> object:
+    """Where a page comes from, as browsers write it; ``*`` is every site.
+
+    >>> web_origin("https://chat.example.org/")
+    'https://chat.example.org'
+    """
+    if not isinstance(value, str) or value == "*":
+        return value
+    origin = value.lower().removesuffix("/")
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"{value!r} is no origin: write it like https://chat.example.org or http://localhost:3000")
+    return origin
+
+
+_HOST_NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
+
+HostName = Annotated[str, BeforeValidator(host_name)]
+WebOrigin = Annotated[str, BeforeValidator(web_origin)]

@@ -7,7 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from modelium.config.fields import Bytes, HeaderName, HeaderValue, OptionalPath, Port, RayAddress, Seconds, Variables
+from modelium.config.fields import (
+    Bytes,
+    HeaderName,
+    HeaderValue,
+    HostName,
+    OptionalPath,
+    Port,
+    RayAddress,
+    Seconds,
+    Variables,
+    WebOrigin,
+)
 from modelium.config.secrets import read_secret
 from modelium.values import EvictForRequests, RayOptions, Runtime, Task
 
@@ -20,9 +31,15 @@ class GatewaySettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     api_keys_file: OptionalPath = None
+    allowed_hosts: tuple[HostName, ...] = ()
+    cors_origins: tuple[WebOrigin, ...] = ()
     request_timeout_seconds: Seconds = 300
     max_body_bytes: Bytes = 64 * 2**20
     max_buffered_bytes: Bytes = 256 * 2**20
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    header_timeout_seconds: Seconds = 20
+    stall_timeout_seconds: Seconds = 60
+    idle_timeout_seconds: Seconds = 300
     max_waiting: Annotated[int, Field(ge=1)] = 512
 
     @model_validator(mode="after")

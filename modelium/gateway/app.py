@@ -10,6 +10,8 @@ from modelium.api_keys import ApiKeys
 from modelium.config import Settings
 from modelium.gateway.apps import Apps
 from modelium.gateway.bodies import BODIES, Bodies, give_back_bodies
+from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
+from modelium.gateway.connections import LIMITS, BoundedRunner, Limits
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
 
 # From the outside in.
-_MIDDLEWARES = (count_predictions, give_back_bodies, answer_errors, answer_openai_errors, require_key)
+_MIDDLEWARES = (guard_from_pages, count_predictions, give_back_bodies, answer_errors, answer_openai_errors, require_key)
 
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
@@ -41,6 +43,9 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app[RECORDER] = metrics
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes)
     app.on_cleanup.append(bodies.close)
+    app[LIMITS] = Limits.of(gateway)
+    app[GUARD] = Guard.of(gateway)
+    app.on_response_prepare.append(add_headers)
     if gateway.api_keys_file is not None:
         app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)
@@ -69,4 +74,4 @@ def build_runner(app: web.Application) -> web.AppRunner:
 
     Bodies are unpacked by ``read_body``, which counts what comes out.
     """
-    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10, auto_decompress=False)
+    return BoundedRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=10, auto_decompress=False)

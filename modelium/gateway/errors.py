@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from modelium.errors import BodyTooLarge, ModeliumError, QueueFull, Unauthorized
 from modelium.gateway.answer import json_response
 from modelium.gateway.keys import CHALLENGE
+from modelium.gateway.paths import nearest_path, shown_path
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,11 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
             too_large = BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more")
             return _response(str(too_large), too_large.type, too_large.status)
         case web.HTTPNotFound():
-            return _response(f"nothing is served at {request.path}; try /predict/NAME or /models", "not_found", 404)
+            meant = nearest_path(request.path) or "/predict/NAME or /models"
+            return _response(f"nothing is served at {shown_path(request.path)}; try {meant}", "not_found", 404)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            message = f"{request.path} takes {allowed}, not {request.method}"
+            message = f"{shown_path(request.path)} takes {allowed}, not {request.method}"
             return _response(message, "method_not_allowed", 405, {"Allow": allowed})
         case web.HTTPException():
             return _response(error.reason, "bad_request", error.status)

@@ -11,6 +11,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from modelium.config import Settings
+from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
+from modelium.gateway.connections import LIMITS, Limits
 from modelium.metrics import Recorder, collect
 from modelium.values import Snapshot
 
@@ -29,7 +32,7 @@ class _Scrape(Collector):
         return collect(self._snapshot, self._recorder)
 
 
-def build_metrics_app(controller: Controller, recorder: Recorder) -> web.Application:
+def build_metrics_app(controller: Controller, settings: Settings, recorder: Recorder) -> web.Application:
     """The application of ``metrics.port``."""
 
     async def scrape(request: web.Request) -> web.Response:
@@ -41,6 +44,9 @@ def build_metrics_app(controller: Controller, recorder: Recorder) -> web.Applica
         body = await asyncio.to_thread(encode, _Scrape(snapshot, recorder))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    app = web.Application()
+    app = web.Application(middlewares=(guard_from_pages,))
+    app[LIMITS] = Limits.of(settings.gateway)
+    app[GUARD] = Guard.of_metrics(settings.gateway, settings.metrics.host)
+    app.on_response_prepare.append(add_headers)
     app.router.add_get("/metrics", scrape)
     return app

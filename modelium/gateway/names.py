@@ -17,7 +17,8 @@ def called_name(request: web.Request) -> str:
     base, colon, adapter = sent.rpartition(":")
     if not colon:
         return _served(sent)
-    return f"{_served(base)}:{adapter}"
+    # A label may have colons of its own: the controller knows names, labels and adapters.
+    return sent if "/" in base else f"{_served(base)}:{adapter}"
 
 
 def model_of(request: web.Request) -> str:

@@ -5,15 +5,12 @@ Where the gateway wants an API key, the page asks for it once and keeps it in th
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from aiohttp import web
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Modelium</title>
-<style>
+_STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #888; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
 h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
@@ -28,22 +25,9 @@ td.reason { color: var(--dim); max-width: 30rem; overflow-wrap: anywhere; }
 .FAILED, .UNSUPPORTED { color: #d33; } .UNLOADED, .INCOMPLETE { color: var(--dim); }
 progress { width: 12rem; vertical-align: middle; }
 form { margin: 1rem 0; } input { font: inherit; width: 24rem; }
-</style>
-</head>
-<body>
-<h1>Modelium</h1>
-<p id="triton"></p>
-<form id="ask" hidden>
-<label>API key <input id="key" type="password" autocomplete="off" spellcheck="false" required></label> <button>Show</button>
-</form>
-<div id="devices"></div>
-<table>
-<thead><tr><th>Model</th><th>State</th><th>Task</th><th>Runtime</th><th>Device</th><th>Memory</th><th>Requests/s</th><th>Idle</th>
-<th>Waiting</th><th>Why</th></tr></thead>
-<tbody id="models"></tbody>
-</table>
-<p>Ask a model: <code>curl -d '{"inputs": "Hello"}' http://<span id="host"></span>/predict/NAME</code></p>
-<script>
+"""
+
+_SCRIPT = """
 const size = bytes => {
   if (bytes == null) return "";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -109,11 +93,60 @@ async function refresh() {
   setTimeout(refresh, 2000);
 }
 refresh();
-</script>
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>Modelium</title>
+<style>STYLE</style>
+</head>
+<body>
+<h1>Modelium</h1>
+<p id="triton"></p>
+<form id="ask" hidden>
+<label>API key <input id="key" type="password" autocomplete="off" spellcheck="false" required></label> <button>Show</button>
+</form>
+<div id="devices"></div>
+<table>
+<thead><tr><th>Model</th><th>State</th><th>Task</th><th>Runtime</th><th>Device</th><th>Memory</th><th>Requests/s</th><th>Idle</th>
+<th>Waiting</th><th>Why</th></tr></thead>
+<tbody id="models"></tbody>
+</table>
+<p>Ask a model: <code>curl -d '{"inputs": "Hello"}' http://<span id="host"></span>/predict/NAME</code></p>
+<script>SCRIPT</script>
 </body>
 </html>
-"""
+""".replace("STYLE", _STYLE).replace("SCRIPT", _SCRIPT)
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# What is in the page runs, by its digest, and nothing else; it talks to this gateway alone, and no other page may frame it.
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        f"script-src {_digest(_SCRIPT)}",
+        f"style-src {_digest(_STYLE)}",
+        "connect-src 'self'",
+        "img-src data:",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
 
 
 async def show_page(request: web.Request) -> web.Response:
-    return web.Response(text=_PAGE, content_type="text/html", headers={"Cache-Control": "no-store"})
+    return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 import modelium
 from modelium.config import load_settings
 from modelium.config.fields import SecretSource
+from modelium.gateway.hosts import KnownHosts
 from tests.deployment import ROOT, Object, compose, run_compose
 from tests.dockerfiles import last, read_dockerfile
 
@@ -104,6 +106,15 @@ def test_who_is_looked_for_is_found(variant: str) -> None:
             known.setdefault(alias, []).append(name)
     assert {"triton", "modelium"} <= set(known)
     assert all(len(names) == 1 for names in known.values()), known
+
+
+@of_every_variant
+def test_prometheus_asks_modelium_by_a_name_that_it_answers_to(variant: str) -> None:
+    (one,) = [one for name, one in services(variant).items() if name.startswith("modelium")]
+    allowed = json.loads(one["environment"]["MODELIUM__GATEWAY__ALLOWED_HOSTS"])
+    scrapes = yaml.safe_load((ROOT / "infra" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (target,) = next(job for job in scrapes if job["job_name"] == "modelium")["static_configs"][0]["targets"]
+    assert KnownHosts.of(allowed, bound="0.0.0.0", machine="").know(target)
 
 
 def test_beyond_this_machine_only_with_keys() -> None:

@@ -24,6 +24,7 @@ from modelium.config import Settings, load_settings, parse_bytes
 from modelium.controller import Controller
 from modelium.errors import ConfigError
 from modelium.gateway import build_app
+from modelium.gateway.hosts import KnownHosts
 from modelium.gateway.keys import OPEN_ROUTES
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
@@ -156,6 +157,17 @@ def test_prometheus_finds_both_metrics_ports(objects: tuple[Object, ...]) -> Non
     (service,) = found
     assert {port["name"] for port in service["spec"]["ports"]} == {endpoint["port"] for endpoint in monitor["endpoints"]}
     assert [endpoint["relabelings"][0]["replacement"] for endpoint in monitor["endpoints"]] == ["modelium", "triton"]
+
+
+def test_modelium_answers_to_its_services_names(
+    objects: tuple[Object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = KnownHosts.of(settings_in(objects, tmp_path, monkeypatch).gateway.allowed_hosts, bound="0.0.0.0", machine="")
+    for service in (one["metadata"] for one in objects if one["kind"] == "Service"):
+        if service["name"] == "modelium":
+            assert hosts.know(service["name"]) and hosts.know(f"{service['name']}.{service['namespace']}:8080")
+        for domain in ("svc", "svc.cluster.local"):
+            assert hosts.know(f"{service['name']}.{service['namespace']}.{domain}:8080")
 
 
 # -- the pod -------------------------------------------------------------------------------------------------------

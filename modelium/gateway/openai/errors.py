@@ -29,8 +29,9 @@ from modelium.errors import (
     UnknownModel,
 )
 from modelium.gateway.answer import json_response
-from modelium.gateway.errors import MAX_BODY_BYTES, presentable
+from modelium.gateway.errors import MAX_BODY_BYTES, error_response, presentable
 from modelium.gateway.keys import CHALLENGE
+from modelium.gateway.paths import nearest_path, shown_path
 
 _TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
 _FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")
@@ -112,17 +113,25 @@ async def answer_openai_errors(request: web.Request, handler: Handler) -> web.St
         return json_response(said.body, status=said.status, headers=said.headers)
 
 
+def answer_in_shape(error: ModeliumError, request: web.Request) -> web.Response:
+    """For what is refused before any route is asked: in OpenAI's shape below /v1/, else in Modelium's."""
+    if not request.path.startswith("/v1/"):
+        return error_response(error, request)
+    said = described(error)
+    return json_response(said.body, status=said.status, headers=said.headers)
+
+
 def _described_any(error: Exception, request: web.Request) -> Description:
     match error:
         case web.HTTPRequestEntityTooLarge():
             limit = request.app[MAX_BODY_BYTES]
             return described(BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more"))
         case web.HTTPNotFound():
-            served = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
-            return _plain(404, f"nothing is served at {request.path}; there are {served}", "unknown_url")
+            served = nearest_path(request.path) or "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
+            return _plain(404, f"nothing is served at {shown_path(request.path)}; there are {served}", "unknown_url")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            message = f"{request.path} takes {allowed}, not {request.method}"
+            message = f"{shown_path(request.path)} takes {allowed}, not {request.method}"
             return _plain(405, message, "method_not_supported", {"Allow": allowed})
         case web.HTTPException():
             return _plain(error.status, error.reason, "bad_request")

@@ -287,7 +287,7 @@ async def served(**gateway: Any) -> AsyncIterator[Served]:
     controller, triton, recorder = StandInController(), StandInTriton(), Recorder()
     settings = Settings(gateway=GatewaySettings(**gateway))
     app = build_app(cast("Controller", controller), cast("TritonClient", triton), settings, recorder)
-    runners = [build_runner(app), build_runner(build_metrics_app(cast("Controller", controller), recorder))]
+    runners = [build_runner(app), build_runner(build_metrics_app(cast("Controller", controller), settings, recorder))]
     try:
         urls = [await _listen(runner) for runner in runners]
         async with aiohttp.ClientSession() as http:

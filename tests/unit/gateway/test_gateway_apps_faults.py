@@ -187,7 +187,7 @@ async def test_an_odd_content_type_breaks_nothing(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"ok"))
     host, port = url.split("/")[2].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = b"POST /apps/greeter HTTP/1.1\r\nHost: a\r\nContent-Type: a/\xff\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    head = b"POST /apps/greeter HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/\xff\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     writer.write(head)
     status = int((await reader.readline()).split()[1])
     writer.close()
@@ -213,7 +213,7 @@ async def test_a_client_that_reads_nothing_frees_the_application_at_its_deadline
     url = serve_app(gateway)
     gateway.triton.streamer = steps
     host, port = url.split("/")[2].split(":")
-    head = b"POST /apps/greeter HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 0.2\r\nContent-Length: 0\r\n\r\n"
+    head = b"POST /apps/greeter HTTP/1.1\r\nHost: localhost\r\nX-Request-Timeout: 0.2\r\nContent-Length: 0\r\n\r\n"
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))

@@ -232,7 +232,7 @@ async def test_a_client_that_reads_nothing_frees_the_model_at_its_deadline(
     url = gateway.serve_vllm(LLAMA, steps)
     port = int(url.split(":")[2].split("/")[0])
     body = b'{"inputs": "Once", "stream": true}'
-    head = f"POST /predict/llama HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 0.5\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict/llama HTTP/1.1\r\nHost: localhost\r\nX-Request-Timeout: 0.5\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", port))

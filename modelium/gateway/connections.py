@@ -1,0 +1,249 @@
+"""Connections of clients, bounded: sockets enter, as many as there may be are served, and none is held for nothing.
+
+1. No more than ``max_connections`` requests are answered at a time; one more is refused with Retry-After. Connections may be
+   a few more (``RESERVE``): there the probes are answered whatever else goes on.
+2. When all are taken, the connection that has done nothing for the longest time goes: whoever sends half a header, or nothing,
+   is pushed out by whoever comes next, and never pushes anybody out who is being answered.
+3. Time runs for headers, for the next bytes of a body, for a client to take what it is sent, and between requests.
+
+It looks into aiohttp's ``RequestHandler`` in two places (``_handle_request``, ``_force_close``); constraints.txt pins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from yarl import URL
+
+from modelium.config import GatewaySettings
+from modelium.gateway.paths import meant_path
+
+log = logging.getLogger(__name__)
+
+RESERVE = 64  # connections, or as many as there may be where that is less
+_KEPT_DESCRIPTORS = 256  # for files, Triton, and what else is open
+_MOST_DESCRIPTORS = 65536  # more is never used, and old programs go through all that they may have
+_PROGRESS_BYTES = 64 * 2**10
+_LOOKS = 4  # in the time of the shortest limit
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    requests: int
+    header_s: float
+    stall_s: float
+    idle_s: float
+
+    @classmethod
+    def of(cls, gateway: GatewaySettings) -> Limits:
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _KEPT_DESCRIPTORS - RESERVE
+        requests = max(1, min(gateway.max_connections, room))
+        if requests < gateway.max_connections:
+            log.warning("this process may have %d connections, fewer than gateway.max_connections: see `ulimit -n`", requests)
+        return cls(
+            requests=requests,
+            header_s=gateway.header_timeout_seconds,
+            stall_s=gateway.stall_timeout_seconds,
+            idle_s=gateway.idle_timeout_seconds,
+        )
+
+    @property
+    def connections(self) -> int:
+        return self.requests + min(RESERVE, self.requests)
+
+
+LIMITS: web.AppKey[Limits] = web.AppKey("limits", Limits)
+
+
+def raise_descriptor_limit() -> None:
+    """To what the system lets this process have; what it starts inherits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@dataclass(slots=True, eq=False)
+class Connections:
+    """All of one server. ``idle`` is in the order in which they became so."""
+
+    limits: Limits
+    open: dict[Connection, None] = field(default_factory=dict)
+    idle: dict[Connection, None] = field(default_factory=dict)
+    _looking: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection) -> bool:
+        """Rule 2. False where everybody is being answered."""
+        if len(self.open) >= self.limits.connections:
+            oldest = next(iter(self.idle), None)
+            if oldest is None:
+                return False
+            oldest.end()
+        self.open[connection] = self.idle[connection] = None
+        if self._looking is None:
+            self._look_later()
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        self.open.pop(connection, None)
+        self.idle.pop(connection, None)
+
+    @property
+    def full(self) -> bool:
+        """Rule 1: more are being answered than may be."""
+        return len(self.open) - len(self.idle) > self.limits.requests
+
+    def _look(self) -> None:
+        self._looking = None
+        for connection in tuple(self.open):
+            connection.look(self.limits)
+        if self.open:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        limits = self.limits
+        delay_s = min(1.0, min(limits.header_s, limits.stall_s, limits.idle_s) / _LOOKS)
+        self._looking = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+
+class Connection(web.RequestHandler):
+    """One connection, and since when it does what it does."""
+
+    __slots__ = ("_all", "_asked", "_began_at", "_buffered", "_idle_at", "_moved_at", "_wire")
+
+    def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._all = connections
+        self._asked: web.BaseRequest | None = None  # what is being answered
+        self._began_at: float | None = None  # of the headers of the next request
+        self._idle_at = self._moved_at = self._loop.time()
+        self._buffered = 0
+        self._wire: asyncio.Transport | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._all.full
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._wire = transport
+        if not self._all.admit(self):
+            self._force_close = True
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._began_at = self._loop.time()  # the first headers are due at once
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._all.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._moved_at = self._loop.time()
+        if self._asked is None and self._began_at is None and data:
+            self._began_at = self._moved_at
+        super().data_received(data)
+
+    async def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
+        self._asked, self._began_at = request, None
+        self._moved_at, self._buffered = self._loop.time(), 0
+        self._all.idle.pop(self, None)
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._asked = None
+            self._idle_at = self._loop.time()
+            if self in self._all.open:
+                self._all.idle[self] = None
+
+    def look(self, limits: Limits) -> None:
+        """Rule 3."""
+        now = self._loop.time()
+        if self._asked is None:
+            if self._began_at is not None and now - self._began_at > limits.header_s:
+                self.end(_LATE)
+            elif now - self._idle_at > limits.idle_s:
+                self.end()
+            return
+        if self._takes_nothing(now):
+            if now - self._moved_at > limits.stall_s:
+                self.abort()
+        elif not self._asked.content.is_eof() and not self._reading_paused and now - self._moved_at > limits.stall_s:
+            self._moved_at = now  # it has that long again to take the answer
+            self._asked.content.set_exception(
+                web.HTTPRequestTimeout(reason=f"nothing of the body came for {limits.stall_s:g} s; send it again, at one go")
+            )
+
+    def _takes_nothing(self, now: float) -> bool:
+        """Whether the client is behind with what it is sent; every 64 KiB that it takes give it time."""
+        if not self.writing_paused or self._wire is None:
+            self._buffered = 0
+            return False
+        left = self._wire.get_write_buffer_size()
+        if self._buffered == 0 or left <= self._buffered - _PROGRESS_BYTES:
+            self._buffered, self._moved_at = left, now
+        return True
+
+    def end(self, last_words: bytes = b"") -> None:
+        """Of a connection on which nothing is being answered."""
+        self._all.leave(self)
+        wire = self._wire
+        if wire is None or wire.is_closing():
+            return
+        if wire.get_write_buffer_size():  # an answer that nobody takes: closing would wait for it
+            self.abort()
+            return
+        if last_words:
+            wire.write(last_words)
+        self.force_close()
+
+    def abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+
+class _Meant:
+    """Requests as they are meant (``paths``), before anybody looks for a route."""
+
+    def __init__(self, make: Callable[..., web.BaseRequest]) -> None:
+        self._make = make
+
+    def __call__(self, message: Any, *rest: Any) -> web.BaseRequest:
+        meant = meant_path(message.path)
+        if meant != message.path:
+            path, _, query = meant.partition("?")
+            message = message._replace(path=meant, url=URL.build(path=path, query_string=query, encoded=True))
+        return self._make(message, *rest)
+
+
+class _Server(web.Server):
+    """aiohttp's, with connections of ours."""
+
+    def __init__(self, server: web.Server, connections: Connections) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=_Meant(server.request_factory),
+            handler_cancellation=server.handler_cancellation,
+            loop=server._loop,
+            **server._kwargs,
+        )
+        self._bounded = connections
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, connections=self._bounded, loop=self._loop, **self._kwargs)
+
+
+class BoundedRunner(web.AppRunner):
+    """Runs an application that has ``LIMITS``."""
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), Connections(self.app[LIMITS]))

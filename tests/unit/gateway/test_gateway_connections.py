@@ -1,0 +1,155 @@
+"""Connections that do nothing, or too slowly, or are too many: real sockets against a gateway with small limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from modelium.gateway.connections import raise_descriptor_limit
+from modelium.values import Task
+
+from .stand_in import Served, numbers, profile_of, repeated, response, served
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_OPENED: list[asyncio.StreamWriter] = []  # by this test; closed at its end
+LONG_S = 300.0
+QUIET = {"header_timeout_seconds": LONG_S, "stall_timeout_seconds": LONG_S, "idle_timeout_seconds": LONG_S}
+ANSWER = repeated({"EMBEDDING": numbers([1, 2, 3])})
+ASK = b'POST /predict/m HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"inputs": "a"}'
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@asynccontextmanager
+async def limited(**limits: Any) -> AsyncIterator[Served]:
+    async with served(**{**QUIET, "request_timeout_seconds": LONG_S, **limits}) as running:
+        running.serve(profile_of(Task.FEATURE_EXTRACTION), ANSWER)
+        try:
+            yield running
+        finally:
+            while _OPENED:
+                writer = _OPENED.pop()
+                writer.transport.abort()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+
+
+async def connect(gateway: Served, sent: bytes = b"") -> Stream:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    _OPENED.append(writer)
+    writer.write(sent)
+    return reader, writer
+
+
+async def status(stream: Stream) -> int:
+    """Of the next answer, whose body is read too; 0 where the connection is gone."""
+    try:
+        head = await stream[0].readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return 0
+    length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+    await stream[0].readexactly(int(length.split(b":")[1]))
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict/m HTTP/1.1\r\nHost: localhost\r\n"])
+async def test_headers_are_not_waited_for_for_ever(sent: bytes) -> None:
+    async with limited(header_timeout_seconds=0.2) as gateway:
+        stream = await connect(gateway, sent)
+        assert await status(stream) == 408
+        assert await stream[0].read() == b""
+
+
+async def test_nor_are_those_of_a_second_request() -> None:
+    async with limited(header_timeout_seconds=0.2) as gateway:
+        stream = await connect(gateway, ASK)
+        assert await status(stream) == 200
+        stream[1].write(b"GET / HT")
+        assert await status(stream) == 408
+
+
+async def test_headers_that_trickle_are_no_better() -> None:
+    async with limited(header_timeout_seconds=0.2) as gateway:
+        stream = await connect(gateway, b"GET / HTTP/1.1\r\nX: ")
+        answer = asyncio.create_task(status(stream))
+        while not answer.done():
+            stream[1].write(b"x")
+            await asyncio.wait([answer], timeout=0.02)
+        assert answer.result() in (0, 408)  # 0: what was written last met a closed door
+
+
+async def test_a_body_that_does_not_come_is_a_fault_of_the_clients() -> None:
+    async with limited(stall_timeout_seconds=0.2) as gateway:
+        reader, _ = await connect(gateway, ASK[:-5])
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.split()[1] == b"408"
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        assert "nothing of the body came for 0.2 s" in json.loads(await reader.readexactly(length))["error"]
+        assert not gateway.triton.seen
+
+
+async def test_a_connection_between_requests_goes_after_a_while() -> None:
+    async with limited(idle_timeout_seconds=0.2) as gateway:
+        stream = await connect(gateway, ASK)
+        assert await status(stream) == 200
+        assert await stream[0].read() == b""
+
+
+async def test_a_client_that_does_not_read_its_stream_is_left() -> None:
+    async with limited(stall_timeout_seconds=0.2) as gateway:
+        gateway.serve_vllm(profile_of(Task.TEXT_GENERATION, "t"), lambda _: (response("x" * 2**16) for _ in range(10_000)))
+        body = b'{"inputs": "a", "stream": true}'
+        head = b"POST /predict/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        await connect(gateway, head + body)
+        await gateway.triton.cancelled.wait()
+        await until(lambda: gateway.controller.held == 0)
+
+
+async def test_a_request_too_many_is_refused_and_the_probes_are_not() -> None:
+    async with limited(max_connections=2) as gateway:
+        gateway.triton.hang = True
+        for _ in range(2):
+            await connect(gateway, ASK)
+        await until(lambda: len(gateway.triton.seen) == 2)
+        reader, _ = await connect(gateway, ASK)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.split()[1] == b"503"
+        assert b"Retry-After: 1" in head
+        assert await status(await connect(gateway, LIVE)) == 200
+        assert len(gateway.triton.seen) == 2
+
+
+async def test_connections_that_ask_nothing_push_nobody_out() -> None:
+    async with limited(max_connections=4) as gateway:
+        gateway.triton.hang = True
+        await connect(gateway, ASK)
+        await gateway.triton.started.wait()
+        gateway.triton.hang = False
+        idle = [await connect(gateway, b"GET / HTTP/1.1\r\n") for _ in range(50)]
+        for _ in range(10):
+            for sent in (ASK, LIVE):
+                stream = await connect(gateway, sent)
+                assert await status(stream) == 200
+        assert await status(idle[0]) == 0, "the oldest of them had to go"
+        assert gateway.controller.held == 1, "what is being answered stays"
+
+
+async def test_the_descriptor_limit_is_raised() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        raise_descriptor_limit()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft >= min(hard if hard != resource.RLIM_INFINITY else 65536, 65536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.005))])
