@@ -35,8 +35,8 @@ class Rule:
     choices: tuple[str, ...] = ()
 
 
-COUNT = Rule(kind=Kind.WHOLE, low=1)
-NATURAL = Rule(kind=Kind.WHOLE, low=0)
+COUNT = Rule(kind=Kind.WHOLE, low=1, high=2**31 - 1)
+NATURAL = Rule(kind=Kind.WHOLE, low=0, high=2**31 - 1)
 _PIXELS = Rule(kind=Kind.WHOLE, low=8, high=8192)  # memory grows with their square
 SEED = Rule(kind=Kind.WHOLE, low=0, high=2**63 - 1)
 SEQUENCES = Rule(kind=Kind.WHOLE, low=1, high=128)  # as many as OpenAI's n
@@ -44,7 +44,11 @@ FLAG = Rule(kind=Kind.FLAG)
 WORDS = Rule(kind=Kind.WORDS)
 TEXT = Rule(kind=Kind.TEXT)
 UNIT = Rule(kind=Kind.REAL, low=0, high=1)
-NON_NEGATIVE = Rule(kind=Kind.REAL, low=0)
+NON_NEGATIVE = Rule(kind=Kind.REAL, low=0, high=1e6)
+_BEAMS = Rule(kind=Kind.WHOLE, low=1, high=64)  # each keeps its own keys and values
+_LONGEST_TEXT = 10_000  # characters of a parameter
+_LONGEST_WORD = 1_000  # characters of one of a list
+_MOST_WORDS = 1_000
 
 
 def _choice(*words: str) -> Rule:
@@ -60,7 +64,7 @@ _SAMPLING = {
     "top_p": UNIT,
     "typical_p": UNIT,
     "repetition_penalty": NON_NEGATIVE,
-    "num_beams": COUNT,
+    "num_beams": _BEAMS,
     "num_return_sequences": SEQUENCES,
     "seed": SEED,
     "stop": Rule(kind=Kind.STOP),
@@ -70,7 +74,7 @@ _SEQ2SEQ = {
     "max_length": COUNT,
     "min_length": NATURAL,
     "no_repeat_ngram_size": NATURAL,
-    "length_penalty": Rule(kind=Kind.REAL),
+    "length_penalty": Rule(kind=Kind.REAL, low=-10, high=10),
     "clean_up_tokenization_spaces": FLAG,
     "truncation": _choice("do_not_truncate", "longest_first", "only_first", "only_second"),
     "src_lang": TEXT,
@@ -116,7 +120,7 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
         "language": TEXT,
         "task": _choice("transcribe", "translate"),
         "max_new_tokens": COUNT,
-        "num_beams": COUNT,
+        "num_beams": _BEAMS,
     },
     Task.AUDIO_CLASSIFICATION: _CLASSIFICATION,
     Task.TABULAR_CLASSIFICATION: {"top_k": COUNT},
@@ -192,18 +196,30 @@ def check_value(rule: Rule, value: object, field: str) -> object:
                 raise wrong(field, "a number", value)
             _within(rule, value, field)
         case Kind.TEXT:
-            word = string(value, field)
+            word = _short(string(value, field), field, _LONGEST_TEXT)
             if rule.choices and word not in rule.choices:
                 raise InvalidBody(f"{field}: {shown(word)!r} is not one of {', '.join(rule.choices)}")
         case Kind.WORDS:
-            return [] if value == [] else strings(value, field)
+            return [] if value == [] else _words(value, field)
         case Kind.STOP:
-            return strings([value] if isinstance(value, str) else value, field)
+            return _words([value] if isinstance(value, str) else value, field)
     return value
 
 
+def _words(value: object, field: str) -> list[str]:
+    if isinstance(value, list) and len(value) > _MOST_WORDS:
+        raise InvalidBody(f"{field}: has {len(value):,} texts, it may have {_MOST_WORDS:,}")
+    return [_short(word, f"{field}[{index}]", _LONGEST_WORD) for index, word in enumerate(strings(value, field))]
+
+
+def _short(text: str, field: str, longest: int) -> str:
+    if len(text) > longest:
+        raise InvalidBody(f"{field}: is {len(text):,} characters long, it may have {longest:,}")
+    return text
+
+
 def _within(rule: Rule, value: float, field: str) -> None:
-    if value < rule.low:
+    if not value >= rule.low:  # NaN is not
         raise InvalidBody(f"{field}: must be at least {rule.low:g}, found {shown(value)}")
-    if value > rule.high:
+    if not value <= rule.high:
         raise InvalidBody(f"{field}: must be at most {rule.high:g}, found {shown(value)}")

@@ -5,8 +5,6 @@ What enters: rows with AUDIO (an encoded recording: wav, flac, ogg, mp3). What l
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,44 +13,16 @@ import numpy as np
 import torch
 
 from .batching import group, run_same_shapes
-from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, parse_parameters
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, parse_parameters, within
 from .loading import load_model, load_processor, move
+from .recordings import LONGEST_S, read_audio
 from .scores import ClassifyParameters, check, rank
 
 _ROWS_PER_BATCH = 16
 _WINDOW_S = 30.0  # of a long recording; each window overlaps its neighbours by a sixth on either side
 _OVERLAP_S = 5.0
-
-
-def read_audio(data: bytes, rate: int) -> np.ndarray:
-    """An encoded recording as one channel of float32 at ``rate``."""
-    import soundfile
-
-    try:
-        samples, own_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise BadInput(f"AUDIO cannot be read as wav, flac, ogg or mp3 ({len(data)} bytes): {error}") from error
-    if not len(samples):
-        raise BadInput("AUDIO holds no sound")
-    return resample(samples.mean(axis=1), own_rate, rate)
-
-
-def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Band-limited resampling: a windowed sinc at the lower rate's limit, one filter for each of the output's phases."""
-    if rate == wanted:
-        return samples
-    divisor = math.gcd(rate, wanted)
-    step, phases = rate // divisor, wanted // divisor
-    zeros, rolloff = 16, 0.945
-    cutoff = min(step, phases) * rolloff
-    width = math.ceil(zeros * step / cutoff)
-    taps = torch.arange(-width, width + step, dtype=torch.float64)[None] / step
-    times = ((torch.arange(0, -phases, -1, dtype=torch.float64)[:, None] / phases + taps) * cutoff).clamp(-zeros, zeros)
-    window = torch.special.i0(14.77 * torch.sqrt(1 - (times / zeros) ** 2)) / torch.special.i0(torch.tensor(14.77).double())
-    filters = (torch.sinc(times) * window * (cutoff / step)).float()[:, None]
-    padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(samples))[None, None], (width, width + step))
-    result = torch.nn.functional.conv1d(padded, filters, stride=step)
-    return result[0].T.reshape(-1)[: math.ceil(len(samples) * wanted / rate)].numpy()
+_LONGEST_WHOLE_S = 120.0  # of what is heard in one piece: attention grows with its square
+_MOST_BEAMS = 16  # each keeps what the decoder attends to: half a gigabyte, of a large Whisper
 
 
 class AudioClassification:
@@ -72,7 +42,7 @@ class AudioClassification:
     def _read(self, row: Row) -> tuple[dict[str, torch.Tensor], ClassifyParameters]:
         parameters = check(parse_parameters(ClassifyParameters, row.parameters))
         rate = self._extractor.sampling_rate
-        samples = read_audio(row.data("AUDIO"), rate)
+        samples = read_audio(row.data("AUDIO"), rate, _LONGEST_WHOLE_S)
         return dict(self._extractor(samples, sampling_rate=rate, return_tensors="pt")), parameters
 
     def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -131,7 +101,7 @@ class _ByFrames:
         for name in ("language", "task", "max_new_tokens", "num_beams"):
             if getattr(parameters, name) is not None:
                 raise BadInput(f"parameter {name!r} means nothing to a CTC model")
-        samples = read_audio(row.data("AUDIO"), self._rate)
+        samples = read_audio(row.data("AUDIO"), self._rate, LONGEST_S)
         frame = self._samples_per_frame
         window, overlap = (int(seconds * self._rate) // frame * frame for seconds in (_WINDOW_S, _OVERLAP_S))
         if len(samples) <= window:
@@ -162,6 +132,8 @@ class _ByGeneration:
         self._tokenizer = load_processor(settings, "AutoTokenizer")
         self._rate: int = self._extractor.sampling_rate
         self._whisper = self._model.config.model_type == "whisper"
+        # Four tokens come before the text: the start, language, task, and that there are no timestamps.
+        self._most_tokens = max(1, int(getattr(self._model.config, "max_target_positions", None) or 1024) - 4)
         self._multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
@@ -173,14 +145,19 @@ class _ByGeneration:
             def forward(batch: dict[str, torch.Tensor], options: dict[str, Any] = options) -> list[torch.Tensor]:
                 return list(self._model.generate(**move(batch, self._model), **options).cpu())
 
-            found = run_same_shapes([good[i][0] for i in members], 1 if long else _ROWS_PER_BATCH, forward)
+            rows_at_once = 1 if long else max(1, _ROWS_PER_BATCH // (parameters.num_beams or 1))
+            found = run_same_shapes([good[i][0] for i in members], rows_at_once, forward)
             for index, tokens in zip(members, found, strict=True):
                 text = self._tokenizer.decode(tokens, skip_special_tokens=True)
                 answers[index] = {"TEXT": as_bytes([text])}
         return answers
 
     def _read(self, row: Row) -> tuple[dict[str, torch.Tensor], TranscribeParameters, bool]:
-        parameters = parse_parameters(TranscribeParameters, row.parameters)
+        parameters = within(
+            parse_parameters(TranscribeParameters, row.parameters),
+            max_new_tokens=(1, self._most_tokens),
+            num_beams=(1, _MOST_BEAMS),
+        )
         if not self._multilingual:
             for name in ("language", "task"):
                 if getattr(parameters, name) is not None:
@@ -190,7 +167,7 @@ class _ByGeneration:
         languages = getattr(self._model.generation_config, "lang_to_id", None) or {}
         if parameters.language is not None and not self._knows(parameters.language, languages):
             raise BadInput(f"parameter 'language': this model does not know {parameters.language!r}")
-        samples = read_audio(row.data("AUDIO"), self._rate)
+        samples = read_audio(row.data("AUDIO"), self._rate, LONGEST_S if self._whisper else _LONGEST_WHOLE_S)
         long = self._whisper and len(samples) > self._extractor.n_samples
         options = {"truncation": False, "padding": "longest"} if long else {}
         inputs = self._extractor(samples, sampling_rate=self._rate, return_tensors="pt", return_attention_mask=True, **options)

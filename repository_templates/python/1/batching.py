@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from .contract import BadInput, Settings
+from .contract import LONGEST_TEXT, BadInput, Settings
 
 Encoding = dict[str, list[int]]
 K = TypeVar("K", bound=Hashable)
 
 TOKENS_PER_BATCH = {"cpu": 8192, "cuda": 65536}
+MOST_TOKENS = 2**20  # of all windows, or of a text with all its labels
+_ROOM = 8  # tokens: those that stand between and around two texts, and a few of the text
 
 
 def buckets(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -59,20 +61,66 @@ class Text:
         """Tokens of one text, unpadded, cut to the model's longest input (or a fault, where cutting was refused)."""
         if truncate and self.max_length is not None:
             options = {"truncation": True, "max_length": self.max_length, **options}
-        encoding: Encoding = self.tokenizer(text, pair, **options).data
+            encoding: Encoding = self.tokenizer(self._cut(text), None if pair is None else self._cut(pair), **options).data
+            # Almost always what was cut off here lies beyond the longest input as well; spaces that vanish are the rest.
+            if len(encoding["input_ids"]) >= self.max_length or max(len(text), len(pair or "")) <= self._glance:
+                return encoding
+        encoding = self.tokenizer(text, pair, **options).data
         length = len(encoding["input_ids"])
         if not truncate and self.max_length is not None and length > self.max_length:
             raise BadInput(f"the input is {length} tokens long, this model takes at most {self.max_length}")
         return encoding
 
+    def encode_with_each(self, text: str, pairs: Sequence[str]) -> list[Encoding]:
+        """``text`` with each of ``pairs``. Only the text is cut, so each pair has to leave it room."""
+        longest = max(len(self.tokenizer(pair)["input_ids"]) for pair in pairs)
+        if self.max_length is not None and longest + _ROOM > self.max_length:
+            raise BadInput(
+                f"a text of {longest} tokens leaves no room in an input of {self.max_length}; shorten labels or template"
+            )
+        if len(pairs) * min(self.max_length or len(text), len(text)) > MOST_TOKENS:
+            raise BadInput(f"{len(pairs)} texts with {len(text)} characters each are too much for one request; send several")
+        return [self.encode(text, pair, truncation="only_first") for pair in pairs]
+
+    @property
+    def _glance(self) -> int:
+        """Characters that hold the longest input many times over."""
+        return max(8192, 32 * (self.max_length or LONGEST_TEXT))
+
+    def _cut(self, text: str) -> str:
+        return text[-self._glance :] if self.tokenizer.truncation_side == "left" else text[: self._glance]
+
     def windows(self, text: str, pair: str | None = None, *, length: int | None = None, stride: int, **options: Any) -> Any:
         """The ``BatchEncoding`` of one text in overlapping windows, with offsets: nothing of a long text is lost."""
         longest = length or self.max_length
         if longest is not None:
+            self._check_windows(text, pair, longest, stride)
             options = {"truncation": True, "max_length": longest, "stride": stride, **options}
         return self.tokenizer(
             text, pair, return_overflowing_tokens=True, return_offsets_mapping=True, return_special_tokens_mask=True, **options
         )
+
+    def first_window(self, text: str) -> Any:
+        """As ``windows``, but the first alone: what is cut off is not looked at, as transformers does without a stride."""
+        options = {} if self.max_length is None else {"truncation": True, "max_length": self.max_length}
+        asked = {"return_offsets_mapping": True, "return_special_tokens_mask": True, **options}
+        windows = self.tokenizer([self._cut(text)], **asked)
+        if len(windows["input_ids"][0]) < (self.max_length or 0) and len(text) > self._glance:
+            windows = self.tokenizer([text], **asked)
+        return windows
+
+    def _check_windows(self, text: str, pair: str | None, longest: int, stride: int) -> None:
+        """Refuse a text whose windows together would be more than a million tokens: all of them are computed."""
+        long = text if pair is None else pair
+        step = max(1, longest - stride - (0 if pair is None else len(self.tokenizer(text)["input_ids"])) - _ROOM // 2)
+        if len(long) // step * longest <= MOST_TOKENS:  # a token is at least a character, nearly always
+            return
+        windows = len(self.tokenizer(long)["input_ids"]) // step
+        if windows * longest > MOST_TOKENS:
+            raise BadInput(
+                f"the text makes {windows:,} windows of {longest} tokens, a request may have {MOST_TOKENS // longest:,}; "
+                "send it in parts, or with a smaller stride"
+            )
 
     def rows_of(self, windows: Any) -> list[Encoding]:
         """What the model takes of each window."""

@@ -7,7 +7,7 @@ Greedy unless the request asks for sampling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from .batching import Encoding, Text, buckets, group
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters
 from .loading import load_model, load_processor, move
-from .sampling import GenerateParameters, TransformParameters, check, cut, sampling
+from .sampling import MOST_TOKENS, GenerateParameters, TransformParameters, check, check_places, cut, sampling, width
 
 NEW_TOKENS = 128  # where neither the request nor the folder says how many
+# Of an encoder-decoder whose configuration knows no end.
+_LONGEST_OUTPUT, _LONGEST_INPUT = 8_192, 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class _Generator:
         # A row with a seed is sampled alone: its answer must not depend on who shares the batch.
         keys = {i: (repr(options[i]), new_tokens[i], i if prompts[i].parameters.seed is not None else -1) for i in prompts}
         for members in group(keys).values():
-            lengths = [prompts[i].length + new_tokens[i] for i in members]
+            wide = width(prompts[members[0]].parameters)
+            lengths = [(prompts[i].length + new_tokens[i]) * wide for i in members]
             for bucket in buckets(lengths, self.text.budget):
                 part = [members[place] for place in bucket]
                 results |= zip(part, self._run([prompts[i] for i in part], options[part[0]]), strict=True)
@@ -104,19 +107,19 @@ class TextGeneration:
     def __init__(self, settings: Settings) -> None:
         self._generator = _Generator(settings, "AutoModelForCausalLM")
         config = self._generator.model.config
-        self._context = settings.max_length or getattr(config, "max_position_embeddings", None) or 2**31
+        self._context = settings.max_length or getattr(config, "max_position_embeddings", None) or MOST_TOKENS
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, prompts = attempt(rows, self._read)
-        lengths = {i: self._new_tokens(prompt) for i, prompt in prompts.items()}
+        lengths = {i: self._new_tokens(prompt.parameters, prompt.length) for i, prompt in prompts.items()}
         options = {i: sampling(prompt.parameters) | {"max_new_tokens": lengths[i]} for i, prompt in prompts.items()}
         for index, sequences in self._generator.generate(prompts, lengths, options).items():
             answers[index] = self._decode(prompts[index], sequences)
         return answers
 
-    def _new_tokens(self, prompt: _Prompt) -> int:
-        wanted = prompt.parameters.max_new_tokens or self._generator.model.generation_config.max_new_tokens or NEW_TOKENS
-        return min(wanted, self._context - prompt.length)
+    def _new_tokens(self, parameters: GenerateParameters, length: int) -> int:
+        wanted = parameters.max_new_tokens or self._generator.model.generation_config.max_new_tokens or NEW_TOKENS
+        return min(wanted, self._context - length)
 
     def _read(self, row: Row) -> _Prompt:
         parameters = check(parse_parameters(GenerateParameters, row.parameters))
@@ -129,6 +132,7 @@ class TextGeneration:
             raise BadInput("TEXT is empty: there is nothing to continue")
         if length >= self._context:
             raise BadInput(f"TEXT is {length} tokens long, this model's context is {self._context} (parameter 'truncate' cuts)")
+        check_places(parameters, length + self._new_tokens(parameters, length))
         return _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
 
     def _decode(self, prompt: _Prompt, sequences: list[list[int]]) -> Answer:
@@ -152,6 +156,10 @@ class TextToText:
     def __init__(self, settings: Settings) -> None:
         self._generator = _Generator(settings, "AutoModelForSeq2SeqLM")
         self._task = settings.task
+        config = self._generator.model.config
+        # Where positions are relative (T5), nothing but memory says when to stop.
+        self._longest = int(getattr(config, "max_position_embeddings", None) or _LONGEST_OUTPUT)
+        self._longest_input = int(getattr(config, "max_position_embeddings", None) or _LONGEST_INPUT)
         self._tasks: dict[str, dict[str, Any]] = getattr(self._generator.model.config, "task_specific_params", None) or {}
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
@@ -177,7 +185,16 @@ class TextToText:
         encoding = self._generator.text.encode(prefix + text, truncate=parameters.truncation != "do_not_truncate")
         if not text.strip():
             raise BadInput("TEXT is empty")
-        return _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
+        prompt = _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
+        if prompt.length > self._longest_input:
+            raise BadInput(f"TEXT is {prompt.length} tokens long, this model takes at most {self._longest_input}")
+        options, length = self._options(prompt)
+        if parameters.min_length is not None and parameters.min_length > length:
+            raise BadInput(f"parameter 'min_length' is {parameters.min_length}, but the answer has at most {length} tokens")
+        beams = max(width(parameters), int(options.get("num_beams") or self._generator.model.generation_config.num_beams or 1))
+        if beams > 1:
+            check_places(replace(parameters, num_beams=beams), prompt.length + length)
+        return prompt
 
     def _specific(self, parameters: TransformParameters) -> dict[str, Any]:
         """What the folder's config says for this task (T5: a prefix, beams)."""
@@ -202,7 +219,7 @@ class TextToText:
         defaults = self._generator.model.generation_config
         specific = {name: value for name, value in self._specific(parameters).items() if name != "prefix"}
         wanted = parameters.max_new_tokens or parameters.max_length or defaults.max_new_tokens
-        length = int(wanted or specific.pop("max_length", None) or defaults.max_length or NEW_TOKENS)
+        length = min(self._longest, int(wanted or specific.pop("max_length", None) or defaults.max_length or NEW_TOKENS))
         specific.pop("max_length", None)
         options = specific | sampling(parameters) | {"max_new_tokens": length}
         if parameters.tgt_lang is not None and "prefix" not in self._specific(parameters):

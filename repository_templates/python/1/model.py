@@ -20,7 +20,7 @@ import torch
 import triton_python_backend_utils as pb_utils
 
 from .arrays import arrays_of, rows_of
-from .contract import Answer, BadInput, Row, TaskModel
+from .contract import Answer, BadInput, BadOutput, Row, TaskModel
 from .tasks import load_task, read_settings, rehearse_task, take_cores
 
 
@@ -51,6 +51,8 @@ class TritonPythonModel:
                 rows[number] = rows_of(self._read(request), request.is_cancelled)
             except BadInput as error:
                 responses[number] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
+            except Exception as error:  # its neighbours are answered
+                responses[number] = _error(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
         for number, response in self._respond(rows).items():
             responses[number] = response
         return responses
@@ -86,6 +88,8 @@ class TritonPythonModel:
     def _response(self, answers: list[Answer | BadInput]) -> Any:
         try:
             arrays = arrays_of(answers)
+        except BadOutput as error:
+            return _error(str(error), pb_utils.TritonError.INTERNAL)
         except BadInput as error:
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         tensors = [pb_utils.Tensor(name, array if self._batches else array[0]) for name, array in arrays.items()]

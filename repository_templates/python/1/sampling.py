@@ -9,9 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .contract import BadInput
+from .contract import BadInput, within
 
 G = TypeVar("G", bound="GenerateParameters")
+
+MOST_TOKENS = 2**20
+MOST_SEQUENCES = 128
+MOST_BEAMS = 64
+MOST_STOPS, LONGEST_STOP = 32, 256  # transformers compares each with the whole vocabulary
+# Sequences × tokens of one row that is generated more than once over: each keeps its keys and values.
+MOST_PLACES = 65_536
+# A smaller one makes infinities of logits, and an infinity in a kernel ends a GPU's process. vLLM cuts there as well.
+_COLDEST = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +57,38 @@ class TransformParameters(GenerateParameters):
 
 
 def check(parameters: G) -> G:
-    for name in ("max_new_tokens", "num_return_sequences", "num_beams", "top_k", "truncate"):
-        value = getattr(parameters, name)
-        if value is not None and value < 1:
-            raise BadInput(f"parameter {name!r} must be at least 1, found {value}")
-    if parameters.temperature is not None and parameters.temperature < 0:
-        raise BadInput(f"parameter 'temperature' must not be negative, found {parameters.temperature}")
+    within(
+        parameters,
+        max_new_tokens=(1, MOST_TOKENS),
+        num_return_sequences=(1, MOST_SEQUENCES),
+        num_beams=(1, MOST_BEAMS),
+        top_k=(1, MOST_TOKENS),
+        truncate=(1, MOST_TOKENS),
+        temperature=(0, 100),
+        seed=(0, 2**63 - 1),
+    )
+    if isinstance(parameters, TransformParameters):
+        within(
+            parameters,
+            max_length=(1, MOST_TOKENS),
+            min_length=(0, MOST_TOKENS),
+            no_repeat_ngram_size=(0, MOST_TOKENS),
+            length_penalty=(-10, 10),
+        )
     for name in ("top_p", "typical_p"):
         value = getattr(parameters, name)
         if value is not None and not 0 < value <= 1:
             raise BadInput(f"parameter {name!r} must be in (0, 1], found {value}")
-    if parameters.repetition_penalty is not None and parameters.repetition_penalty <= 0:
-        raise BadInput(f"parameter 'repetition_penalty' must be positive, found {parameters.repetition_penalty}")
+    penalty = parameters.repetition_penalty
+    if penalty is not None and not 0 < penalty <= 100:
+        raise BadInput(f"parameter 'repetition_penalty' must be positive and at most 100, found {penalty}")
+    if len(parameters.stop) > MOST_STOPS:
+        raise BadInput(f"parameter 'stop' has {len(parameters.stop)} texts, it may have {MOST_STOPS}")
+    for stop in parameters.stop:
+        if len(stop) > LONGEST_STOP:
+            raise BadInput(f"parameter 'stop' has a text of {len(stop)} characters, it may have {LONGEST_STOP}")
     beams = parameters.num_beams or 1
-    if not samples(parameters) and parameters.num_return_sequences > beams:
+    if (beams > 1 or not samples(parameters)) and parameters.num_return_sequences > beams:
         raise BadInput("parameter 'num_return_sequences' above 1 needs 'do_sample' or as many 'num_beams'")
     return parameters
 
@@ -85,7 +112,27 @@ def sampling(parameters: GenerateParameters) -> dict[str, Any]:
     options |= {name: getattr(parameters, name) for name in names if getattr(parameters, name) is not None}
     if options.get("temperature") == 0:
         del options["temperature"]
+    if "temperature" in options:
+        options["temperature"] = max(_COLDEST, options["temperature"])
     return options
+
+
+def width(parameters: GenerateParameters) -> int:
+    """Sequences that are computed side by side for one row."""
+    beams = parameters.num_beams or 1
+    if beams > 1:  # the sequences are the best of the beams
+        return beams
+    return parameters.num_return_sequences
+
+
+def check_places(parameters: GenerateParameters, tokens: int) -> None:
+    """Refuse a row whose sequences, of ``tokens`` each, would be more than fits beside others."""
+    wide = width(parameters)
+    if wide > 1 and wide * tokens > MOST_PLACES:
+        raise BadInput(
+            f"{wide} sequences of {tokens} tokens are {wide * tokens:,}, a request may have {MOST_PLACES:,}; lower "
+            f"'num_beams', 'num_return_sequences' or 'max_new_tokens'"
+        )
 
 
 def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .contract import Answer, BadInput, as_bytes, floats
+from .contract import Answer, BadInput, as_bytes, floats, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,7 @@ def check(parameters: ClassifyParameters) -> ClassifyParameters:
     function = parameters.function_to_apply
     if function not in (None, "softmax", "sigmoid", "none"):
         raise BadInput(f"parameter 'function_to_apply' must be softmax, sigmoid or none, found {function!r}")
-    if parameters.top_k is not None and parameters.top_k < 1:
-        raise BadInput(f"parameter 'top_k' must be at least 1, found {parameters.top_k}")
-    return parameters
+    return within(parameters, top_k=(1, 10**6))
 
 
 def rank(logits: np.ndarray, config: Any, parameters: ClassifyParameters, *, default_top_k: int | None = None) -> Answer:

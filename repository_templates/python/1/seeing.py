@@ -21,9 +21,9 @@ from transformers import PreTrainedModel, StoppingCriteriaList
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
 from .generation import NEW_TOKENS, Cancelled, answer_of
 from .loading import load_model
+from .pictures import read_images
 from .processors import Processor, move
-from .sampling import GenerateParameters, check, cut, sampling
-from .vision import read_image
+from .sampling import MOST_TOKENS, GenerateParameters, check, check_places, cut, sampling
 
 _TAIL = 8  # tokens of the prompt that the answer is decoded with: a token alone can lose its leading space
 # The processor writes an end after the prompt, and nothing follows an end.
@@ -60,7 +60,7 @@ class ImageTextToText:
         text_config = config.get_text_config(decoder=True)
         # An encoder-decoder's prompt lies elsewhere than what it writes.
         self._apart = bool(config.is_encoder_decoder)
-        self._context = settings.max_length or getattr(text_config, "max_position_embeddings", None) or 2**31
+        self._context = settings.max_length or getattr(text_config, "max_position_embeddings", None) or MOST_TOKENS
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, prompts = attempt(rows, self._read)
@@ -72,7 +72,7 @@ class ImageTextToText:
         parameters = check(parse_parameters(GenerateParameters, row.parameters))
         if parameters.truncate is not None:
             raise BadInput("parameter 'truncate' could cut pictures out of the prompt; leave it out")
-        pictures = [read_image(data) for data in row.inputs.get("IMAGE", ()) if data]
+        pictures = read_images([data for data in row.inputs.get("IMAGE", ()) if data])
         text = row.text("TEXT")
         if not pictures and self._model.main_input_name != "input_ids":
             raise BadInput("IMAGE is missing: this model writes about a picture")
@@ -83,7 +83,12 @@ class ImageTextToText:
         length = int(ids.shape[1]) if ids is not None else 0
         if not self._apart and length >= self._context:
             raise BadInput(f"TEXT and IMAGE are {length} tokens, this model's context is {self._context}")
+        check_places(parameters, length + self._new_tokens(parameters, length))
         return _Prompt(inputs=inputs, text=text, length=length, parameters=parameters, row=row)
+
+    def _new_tokens(self, parameters: GenerateParameters, length: int) -> int:
+        wanted = parameters.max_new_tokens or self._model.generation_config.max_new_tokens or NEW_TOKENS
+        return min(wanted, self._context if self._apart else self._context - length)
 
     def _inputs(self, text: str, pictures: list[Image.Image]) -> dict[str, Any]:
         """What ``generate`` takes, on the model's device."""
@@ -98,9 +103,7 @@ class ImageTextToText:
 
     def _generate(self, prompt: _Prompt) -> Answer:
         parameters = prompt.parameters
-        wanted = parameters.max_new_tokens or self._model.generation_config.max_new_tokens or NEW_TOKENS
-        options = sampling(parameters)
-        options["max_new_tokens"] = wanted if self._apart else min(wanted, self._context - prompt.length)
+        options = sampling(parameters) | {"max_new_tokens": self._new_tokens(parameters, prompt.length)}
         if parameters.seed is not None:
             torch.manual_seed(parameters.seed)
         if parameters.stop:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .batching import Text, run_in_buckets
-from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters, short_text, within
 from .loading import load_model, load_processor, move
 from .scores import softmax
 
@@ -52,7 +52,7 @@ class TokenClassification:
             raise BadInput(f"parameter 'aggregation_strategy' must be one of {', '.join(_STRATEGIES)}, found {strategy!r}")
         text = row.text("TEXT")
         if parameters.stride is None:
-            return _first(self._text.windows(text, stride=0)), text, parameters
+            return self._text.first_window(text), text, parameters
         if strategy == "none":
             raise BadInput("parameter 'stride' needs an 'aggregation_strategy' other than none")
         if not 0 <= parameters.stride < (self._text.max_length or 2**31) - 2:
@@ -90,11 +90,6 @@ class TokenClassification:
 
 
 _STRATEGIES = ("none", "simple", "first", "average", "max")
-
-
-def _first(windows: Any) -> dict[str, list[Any]]:
-    """The first window alone: what is cut off is not looked at, as transformers does without a stride."""
-    return {name: values[:1] for name, values in windows.items() if name != "overflow_to_sample_mapping"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +143,12 @@ class QuestionAnswering:
 
     def _read(self, row: Row) -> tuple[Any, str, AnswerParameters]:
         parameters = parse_parameters(AnswerParameters, row.parameters)
-        if parameters.top_k < 1 or parameters.max_answer_len < 1:
-            raise BadInput("parameters 'top_k' and 'max_answer_len' must be at least 1")
+        within(parameters, top_k=(1, 1000), max_answer_len=(1, 10**6), max_seq_len=(1, 10**6), doc_stride=(0, 10**6))
         question, context = row.text("QUESTION"), row.text("CONTEXT")
         if not question.strip() or not context.strip():
             raise BadInput("QUESTION and CONTEXT must not be empty")
         length = min(self._text.max_length or 384, parameters.max_seq_len or 384)
+        short_text("QUESTION", question, 50 * length)
         room = length - len(self._text.tokenizer(question)["input_ids"]) - 2
         stride = min(length // 2, 128) if parameters.doc_stride is None else parameters.doc_stride
         if room < 8:

@@ -6,15 +6,31 @@ What enters: rows with TEXT (and TEXT_PAIR, CANDIDATE_LABELS). What leaves: LABE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .batching import Encoding, Text, run_in_buckets
-from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters
+from .contract import (
+    Answer,
+    BadInput,
+    Row,
+    Settings,
+    as_bytes,
+    attempt,
+    floats,
+    ints,
+    parse_parameters,
+    short_text,
+    within,
+)
 from .loading import load_model, load_processor, move
 from .scores import ClassifyParameters, check, rank, softmax
+from .templates import fill
+
+_MOST_MASKS, _MOST_FILLINGS = 100, 1_000
+_LARGEST_LOGITS = 2**28  # numbers: 1 GB
 
 
 class TextClassification:
@@ -78,14 +94,9 @@ class ZeroShotClassification:
         if not labels:
             raise BadInput("CANDIDATE_LABELS is empty: give at least one label")
         template = parameters.hypothesis_template
-        try:
-            hypotheses = [template.format(label) for label in labels]
-        except (IndexError, KeyError, ValueError) as error:
-            raise BadInput(f"parameter 'hypothesis_template' is not a template with one {{}}: {template!r}") from error
-        if len(labels) > 1 and len(set(hypotheses)) == 1:
-            raise BadInput(f"parameter 'hypothesis_template' has no {{}} for the label: {template!r}")
+        hypotheses = [fill(template, short_text("CANDIDATE_LABELS", label)) for label in labels]
         # Only the text is cut: a cut hypothesis would be a different question.
-        encodings = [self._text.encode(text, hypothesis, truncation="only_first") for hypothesis in hypotheses]
+        encodings = self._text.encode_with_each(text, hypotheses)
         return _Hypotheses(labels=labels, encodings=encodings, multi_label=parameters.multi_label)
 
     def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -114,6 +125,10 @@ class FillMask:
         self._model = load_model(settings, "AutoModelForMaskedLM")
         self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
         self._tokenizer = self._text.tokenizer
+        self._vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        # A pass makes a number for each token and each word of the vocabulary.
+        budget = max(512, min(self._text.budget, _LARGEST_LOGITS // max(1, len(self._vocabulary))))
+        self._text = replace(self._text, budget=budget)
         if self._tokenizer.mask_token_id is None:
             raise RuntimeError("fill-mask needs a tokenizer with a mask token; this folder's tokenizer has none")
 
@@ -126,16 +141,21 @@ class FillMask:
 
     def _read(self, row: Row) -> tuple[Encoding, int, list[int]]:
         parameters = parse_parameters(FillParameters, row.parameters)
-        if parameters.top_k < 1:
-            raise BadInput(f"parameter 'top_k' must be at least 1, found {parameters.top_k}")
+        within(parameters, top_k=(1, _MOST_FILLINGS))
         encoding = self._text.encode(row.text("TEXT"))
-        if self._tokenizer.mask_token_id not in encoding["input_ids"]:
+        masks = encoding["input_ids"].count(self._tokenizer.mask_token_id)
+        if not masks:
             raise BadInput(f"TEXT has no {self._tokenizer.mask_token} to fill (or it lies past the longest input)")
+        if masks > _MOST_MASKS or masks * parameters.top_k > _MOST_FILLINGS:
+            raise BadInput(
+                f"TEXT has {masks} masks to fill in {parameters.top_k} ways each; a text may have {_MOST_MASKS} masks and "
+                f"{_MOST_FILLINGS} fillings"
+            )
         targets = sorted({self._token_of(target) for target in parameters.targets or ()})
         return encoding, min(parameters.top_k, len(targets) or self._model.config.vocab_size), targets
 
     def _token_of(self, target: str) -> int:
-        known = self._tokenizer.get_vocab().get(target)
+        known = self._vocabulary.get(target)
         if known is not None:
             return int(known)
         tokens = self._tokenizer(target, add_special_tokens=False)["input_ids"]

@@ -5,34 +5,22 @@ What enters: rows with IMAGE (an encoded picture). What leaves: LABEL and SCORE,
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .batching import run_same_shapes
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters
 from .loading import load_model, load_processor, move
+from .pictures import read_image
 from .scores import ClassifyParameters, check, rank
 
 Inputs = dict[str, torch.Tensor]
 _ROWS_PER_BATCH = 32
-
-
-def read_image(data: bytes) -> Image.Image:
-    """An encoded picture, upright and in RGB."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(f"IMAGE cannot be read as a picture ({len(data)} bytes): {error}") from error
 
 
 class _Eyes:

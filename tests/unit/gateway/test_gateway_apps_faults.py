@@ -187,7 +187,8 @@ async def test_an_odd_content_type_breaks_nothing(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"ok"))
     host, port = url.split("/")[2].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = b"POST /apps/greeter HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/\xff\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    head = b"POST /apps/greeter HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/\xff\r\n"
+    head += b"Content-Length: 0\r\nConnection: close\r\n\r\n"
     writer.write(head)
     status = int((await reader.readline()).split()[1])
     writer.close()
