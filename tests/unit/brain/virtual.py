@@ -14,7 +14,7 @@ from modelium.brain import usage as use
 from modelium.brain.plan import plan
 from modelium.brain.turns import TURN_RULE
 from modelium.brain.usage import UsageWindow
-from modelium.values import Demand, Device, Fleet, Footprint, ModelView, Observed, Placement, Policies, State, Verb
+from modelium.values import Demand, Device, Fleet, Footprint, ModelView, Observed, Placement, Plan, Policies, State, Verb
 from tests.unit.brain.worlds import placed, profile
 
 DRAIN_S, TICK_S, DEADLINE_S = 30.0, 10.0, 300.0
@@ -82,6 +82,7 @@ class VirtualDevice:
     device: Device
     models: dict[str, Resident]
     policies: Policies = field(default_factory=Policies)
+    decide: Callable[[Observed], Plan] = plan  # another one is for comparison (``bench/sharing.py``)
     now: float = 0.0
     waits: list[tuple[Request, float | None]] = field(default_factory=list)
     loads: int = 0
@@ -135,7 +136,7 @@ class VirtualDevice:
         model.window = use.touch(model.window, self.now)
 
     def _pass(self) -> None:
-        made = plan(self.observed())
+        made = self.decide(self.observed())
         for action in made.actions:
             model = self.models[action.model]
             if action.verb is Verb.LOAD and action.placement is not None:
