@@ -16,7 +16,7 @@ import logging
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from yarl import URL
@@ -133,12 +133,12 @@ class Connection(web.RequestHandler):
         return self._all.full
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        # uvloop's transports are no subclass of asyncio's, so no isinstance() here.
+        self._wire = wire = cast("asyncio.Transport", transport)
         if not self._all.admit(self):
             self._force_close = True
-            transport.write(_FULL)
-            transport.close()
+            wire.write(_FULL)
+            wire.close()
             return
         self._began_at = self._loop.time()  # the first headers are due at once
         super().connection_made(transport)
