@@ -62,7 +62,7 @@ def test_a_full_disk_and_a_read_only_one_are_errors_that_say_what_to_do(tmp_path
     if probe.returncode != 0:
         pytest.skip("this machine does not let a process make a mount of its own")
     script = """
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", root], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", root], check=True)
         ModelRepository(root).write(classifier("kept"), placement())
         names = [f"m{number}" for number in range(100)]
         for written, name in enumerate(names):
