@@ -49,6 +49,7 @@ class Loop:
         finally:
             measuring.cancel()
             await self._desk.background.close()
+            await self._desk.work.close()
             self._desk.ledger.save()
 
     def _handle(self, event: Event) -> None:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from modelium.analyzers import analyze
+from modelium.analysis import Analysts
 from modelium.controller.background import Background
 from modelium.controller.endings import end_processes
 from modelium.controller.events import (
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
 _ANALYZE_AT_ONCE = 64
+_TELL_EVERY_S = 1.0
+_UNSET = ModelOverride()
 _DOWN = ("", "UNAVAILABLE")
 
 
@@ -52,6 +54,7 @@ class Work:
         ray: RayService,
         server_pid: Callable[[], int | None],
         owner: str,
+        analysts: Analysts,
         load_timeout_s: float,
         unload_timeout_s: float,
     ) -> None:
@@ -66,12 +69,13 @@ class Work:
         self._owner = owner
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
-        self._analysts = asyncio.Semaphore(2)
+        self._analysts = analysts
 
     # -- pieces of work ----------------------------------------------------------------------------------------------
 
     def analyze(self, candidates: Sequence[tuple[str, Candidate]]) -> None:
-        """Look at folders, in a thread; ends in one ``Analyzed`` each."""
+        """Look at folders, in processes of their own; ends in one ``Analyzed`` each."""
+        candidates = sorted(candidates, key=lambda each: self._analysts.is_suspect(each[1]))
         for start in range(0, len(candidates), _ANALYZE_AT_ONCE):
             self._background.spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE]), "analyze")
 
@@ -113,20 +117,29 @@ class Work:
         """Remove the entry of a model that is not loaded."""
         self._background.spawn(self._remove(key), f"remove {key}")
 
+    async def close(self) -> None:
+        """End the processes that look at folders."""
+        await self._analysts.close()
+
     # -- how they are done -------------------------------------------------------------------------------------------
 
     async def _analyze(self, batch: Sequence[tuple[str, Candidate]]) -> None:
-        def look() -> list[Analyzed]:
-            unset = ModelOverride()
-            return [
-                Analyzed(key=key, signature=c.signature, analysis=analyze(c, self._overrides.get(c.name, unset)))
-                for key, c in batch
-            ]
+        """What is known is told at least once a second: a folder that takes its ten seconds keeps no other waiting."""
+        pending = {asyncio.create_task(self._look(key, candidate)) for key, candidate in batch}
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=_TELL_EVERY_S)
+                # Adapters first: a model that comes with one need not be loaded twice.
+                for found in sorted((t.result() for t in done), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
+                    self._post(found)
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
-        async with self._analysts:
-            # Adapters first: a model that comes with one need not be loaded twice.
-            for found in sorted(await asyncio.to_thread(look), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
-                self._post(found)
+    async def _look(self, key: str, candidate: Candidate) -> Analyzed:
+        analysis = await self._analysts.analyze(candidate, self._overrides.get(candidate.name, _UNSET))
+        return Analyzed(key=key, signature=candidate.signature, analysis=analysis)
 
     async def _load(
         self,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from modelium.analysis import Analysts
 from modelium.controller.background import Background
 from modelium.controller.events import Event, LoadFailed, ServerUp
 from modelium.controller.record import Model
@@ -260,6 +261,7 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         ray=RayService(None, RayFacts(missing="not asked")),
         server_pid=lambda: 1,
         owner="",
+        analysts=Analysts(),
         load_timeout_s=5,
         unload_timeout_s=5,
     )
