@@ -59,6 +59,14 @@ class LoadFailed(TritonError):
     status = 503
 
 
+class MachineTrouble(LoadFailed):
+    """A load failed for want of something of this machine (shared memory, disk, memory, files): not the model's fault."""
+
+
+class FolderChanged(LoadFailed):
+    """A model's folder was written to since it was looked at: what would be loaded is not what was decided upon."""
+
+
 class InferenceFailed(TritonError):
     """The model answered with an error for this very request."""
 
