@@ -20,6 +20,7 @@ from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
 from modelium.analyzers.served_by_ray import INDEX, is_app, is_sklearn_config, profile_app, profile_pipeline, profile_table
+from modelium.analyzers.static_embeddings import profile_static
 from modelium.analyzers.tasks_of import TaskFinding, find_task
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.analyzers.weights import Weights, find_weights, join_missing
@@ -72,6 +73,8 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         return profile_pipeline(candidate, override, folder)
     if is_adapter(folder):
         return profile_adapter(candidate, folder)
+    if (static := profile_static(candidate, override, folder)) is not None:
+        return static
     if "config.json" not in folder:
         return _without_config(candidate, override, folder)
     source = read_object(folder, "config.json")

@@ -24,6 +24,8 @@ MAKERS = {
     "minilm": ("sentences", "make_minilm"),
     "st-cls-dense": ("sentences", "make_cls_dense"),
     "st-last": ("sentences", "make_last_token"),
+    "static": ("statics", "make_static"),
+    "static-model2vec": ("statics", "make_model2vec"),
     "bert-features": ("sentences", "make_plain_bert"),
     "classifier": ("texts", "make_classifier"),
     "classifier-pickle": ("texts", "make_pickled_classifier"),

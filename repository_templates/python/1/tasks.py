@@ -15,6 +15,7 @@ import torch
 from .contract import Settings, TaskModel
 from .folder import readable_path
 from .rehearsal import rehearse
+from .static_embeddings import is_static
 
 # task → where it is computed. Imported when a model of that task is loaded: a text model never imports an image library.
 TASKS = {
@@ -60,6 +61,8 @@ def read_settings(given: Mapping[str, str], device: str) -> Settings:
 def load_task(settings: Settings) -> TaskModel:
     """Load the model; seconds."""
     module, name = TASKS[settings.task]
+    if module == ".embeddings" and is_static(settings.model_path):
+        module, name = ".static_embeddings", "StaticEmbeddings"
     made: TaskModel = getattr(importlib.import_module(module, __package__), name)(settings)
     return made
 
