@@ -6,6 +6,8 @@ another kind of thing, is it there at all, what is it for, may it run, are its w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
@@ -16,6 +18,8 @@ from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_card import ModelCard, read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
+from modelium.analyzers.onnx_weights import SERVED as ONNX_TASKS
+from modelium.analyzers.onnx_weights import find_onnx_weights
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
@@ -34,6 +38,7 @@ from modelium.values import (
     Pooling,
     PoolingMode,
     Task,
+    WeightFormat,
 )
 
 _LABELLED = {
@@ -83,11 +88,14 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     config = read_config(source)
     _refuse_other_libraries(config)
     refuse_setfit(folder, override, candidate.name)
-    weights = find_weights(folder)
+    weights = find_weights(folder) or find_onnx_weights(folder, override)
     if weights is None:
         return _without_weights(candidate, override, folder)
     card = read_card(folder)
     finding = _decide_task(config, folder, card, override, candidate.name)
+    graph = weights.files[0] if weights.format is WeightFormat.ONNX else ""
+    if graph and finding.task not in ONNX_TASKS:
+        return _without_weights(candidate, replace(override, task=None), folder)
     pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
     of_sentences = finding.task is Task.TEXT_RANKING or ("modules.json" in folder and pooling is not None)
     gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
@@ -118,7 +126,8 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         is_llm=finding.is_llm and finding.task in _DECODERS,
         needs_custom_code=finding.custom_code,
         language=language,
-        task_source=finding.source,
+        onnx_file=graph,
+        task_source=f"{finding.source}, weights: {graph}" if graph else finding.source,
         fingerprint=fingerprint_folder(folder, f"{card.pipeline_tag} {card.library_name}"),
     )
 

@@ -45,6 +45,8 @@ MAKERS = {
     "wav2vec2": ("sounds", "make_wav2vec2"),
     "whisper": ("sounds", "make_whisper"),
     "audio-classifier": ("sounds", "make_audio_classifier"),
+    "graph-embedder": ("exported", "make_embedder"),
+    "graph-classifier": ("exported", "make_classifier"),
     "onnx-dynamic": ("graphs", "make_dynamic"),
     "onnx-fixed": ("graphs", "make_fixed"),
 }
