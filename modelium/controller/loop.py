@@ -95,6 +95,7 @@ class Loop:
                 log.info("%s: %s (%s) %s", decision.model, decision.verb, decision.rule, decision.reason)
             match decision.verb:
                 case Verb.LOAD if decision.placement is not None:
+                    self._desk.recorder.placed(decision.placement.device_id)
                     self._reactions.loads.begin_load(model, decision.placement, decision.reason)
                 case Verb.UNLOAD:
                     self._desk.recorder.eviction(decision.rule, decision.at - model.loaded_at)

@@ -114,6 +114,10 @@ class Recorder:
         self._count(EVICTIONS, rule)
         self._observe(EVICTION_AGE, age_s)
 
+    def placed(self, device: str) -> None:
+        """A model goes to that device, whose swaps are counted from now on: from 0, as a rate does not see a first event."""
+        self._count(SWAPS, device, by=0)
+
     def swap(self, device: str) -> None:
         """A model of that device goes for one that somebody waits for."""
         self._count(SWAPS, device)

@@ -101,6 +101,9 @@ def server_environment(report: RuntimeReport, state: Path, chosen: Mapping[str, 
         "PATH": os.pathsep.join([str(report.python.parent), environment.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join([*map(str, libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]),
         "VIRTUAL_ENV": str(report.directory.absolute()),
+        # setproctitle finds a process's title by its first variable, and gives up where that was set anew (as our libraries set
+        # TRANSFORMERS_OFFLINE): then `ps` shows no VLLM::EngineCore. Triton starts stubs by bash, which puts this one first.
+        "SHELL": environment.get("SHELL", "/bin/sh"),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML counts: CUDA's own order is by speed where the GPUs differ
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

@@ -23,8 +23,8 @@ from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, Mod
 from tests.models import RUNTIME, ensure_models
 from tests.models.language import ensure_language_models
 
-LOAD_S = 120.0
-ASK_S = 60.0
+LOAD_S = 360.0
+ASK_S = 120.0
 
 Array = np.ndarray[Any, Any]
 

@@ -154,7 +154,7 @@ class Deployed:
         """The exit code of a health check's command."""
         found = {"curl": tool("curl", "apt-get install curl"), "python3": sys.executable}[command[0]]
         words = [found, *map(self.here, command[1:])]
-        return subprocess.run(words, capture_output=True, timeout=30, check=False).returncode
+        return subprocess.run(words, capture_output=True, timeout=240, check=False).returncode
 
     def ask(self, path: str, body: object = None, *, key: str | None = KEY, port: int = 8080) -> tuple[int, Any]:
         """Status and what was answered, JSON or text; 0 while nobody listens."""

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 BEGINNING = "The old lighthouse"
 REST = PARAGRAPH.removeprefix(BEGINNING)
-ASK_S = 60.0
+ASK_S = 240.0
 MANY = 400  # more than it takes to say the paragraph
 
 

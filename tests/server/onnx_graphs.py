@@ -35,7 +35,7 @@ def ask_onnxruntime(python: Path, model: Path, feeds: Mapping[str, Array]) -> di
     """The outputs of ``model`` for ``feeds``, by the onnxruntime of the environment of ``python``."""
     question = {name: (str(array.dtype), array.shape, array.ravel().tolist()) for name, array in feeds.items()}
     done = subprocess.run(
-        [python, "-c", _ASK], input=json.dumps([str(model), question]), capture_output=True, text=True, timeout=60, check=True
+        [python, "-c", _ASK], input=json.dumps([str(model), question]), capture_output=True, text=True, timeout=240, check=True
     )
     answers: dict[str, Any] = json.loads(done.stdout)
     return {name: np.array(data, dtype=kind).reshape(shape) for name, (kind, shape, data) in answers.items()}

@@ -103,7 +103,7 @@ def _running(directory: Path, targets: Mapping[str, str]) -> Iterator[_Process]:
         yield _Process(url=f"http://{address}", child=child, log=log)
     finally:
         child.kill()  # its data is of no more use
-        child.wait(timeout=30)
+        child.wait(timeout=240)
 
 
 def _configured(targets: Mapping[str, str]) -> dict[str, Any]:

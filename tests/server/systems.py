@@ -23,7 +23,7 @@ from modelium.config import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 def write_adder(path: Path, amount: float = 1.0, *, weight_floats: int = 1) -> Path:

@@ -81,7 +81,7 @@ async def test_models_processes_are_found_weighed_and_seen_to_end(server: Embedd
     assert server.pid is not None
     assert devices.processes(server.pid) == {}
     for name in ("bert_0", "bert_0_0"):
-        await client.load(name, timeout_s=60)
+        await client.load(name, timeout_s=240)
 
     found = devices.processes(server.pid)
     assert {name: len(processes) for name, processes in found.items()} == {"bert_0": 4, "bert_0_0": 2}

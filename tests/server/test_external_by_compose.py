@@ -76,7 +76,7 @@ def the_verbs_find_the_key_of_their_own_gateway(deployment: Deployed) -> None:
     """As ``docker compose exec modelium modelium list`` does, in whose container the configuration and the keys are."""
     command = [tool("modelium", "make setup"), "--config", str(deployment.directory / "modelium.yaml"), "list"]
     variables = deployment.modelium_environment()
-    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert shown.returncode == 0 and "adder" in shown.stdout, shown.stderr
 
 

@@ -50,10 +50,10 @@ async def test_a_second_modelium_is_refused_at_once_and_the_first_goes_on(tmp_pa
         port = int(modelium.running.gateway_url.rpartition(":")[2])
         triton = {"state_directory": tmp_path / "another"}
         with pytest.raises(ConfigError, match="another Modelium"):
-            async with asyncio.timeout(10), running(settings_of(tmp_path, triton=triton)):
+            async with asyncio.timeout(60), running(settings_of(tmp_path, triton=triton)):
                 pass
         triton["model_repository"] = tmp_path / "another-repository"
         with pytest.raises(TritonError, match=f"port {port} for Modelium is taken"):
-            async with asyncio.timeout(10), running(settings_of(tmp_path, triton=triton, gateway={"port": port})):
+            async with asyncio.timeout(60), running(settings_of(tmp_path, triton=triton, gateway={"port": port})):
                 pass
         assert (await modelium.add("adder", 1.0))[0] == 200

@@ -45,7 +45,7 @@ def ask(config: dict[str, Any], *, gpu: int | None = None, available: list[str] 
         input=json.dumps([{"name": "m"} | config, gpu, available or ["CPUExecutionProvider"]]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -37,7 +37,7 @@ from tests.server.systems import ROOT, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-LOAD_S = 240.0
+LOAD_S = 360.0
 STORY: Any = [{"role": "user", "content": "Tell me a story."}]
 CAPITAL: Any = [{"role": "user", "content": FRANCE}]
 
@@ -287,7 +287,7 @@ async def _running(modelium: System, count: int) -> None:
     """Wait until the engine computes so many requests, as Triton's metrics have it."""
     url = f"http://{modelium.running.server.metrics_url}/metrics"
     wanted = re.compile(rf'^vllm:num_requests_running{{.*model="{LLAMA}".*}} {count}(\.0)?$', re.MULTILINE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             async with modelium.http.get(url) as answer:
                 if wanted.search(await answer.text()):

@@ -154,7 +154,7 @@ async def by_client(url: str, question: Callable[[InferenceClient], Any]) -> Any
     """The client is synchronous, the system runs on this loop."""
 
     def ask() -> Any:
-        with InferenceClient(model=url, token="none", timeout=60) as client:
+        with InferenceClient(model=url, token="none", timeout=240) as client:
             return question(client)
 
     return await asyncio.to_thread(ask)

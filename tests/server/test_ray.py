@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 TABLES = ("forest", "iris")
 RIVALS = ("boosted", "leaves")  # one of them has room
 ALLOWED = {"allow_custom_code": True}
-PATIENT = {"X-Request-Timeout": "240"}
+PATIENT = {"X-Request-Timeout": "360"}
 MODELS = {
     "forest": ALLOWED,
     "greeter": ALLOWED,
@@ -232,7 +232,7 @@ async def test_an_application_answers_at_tritons_grpc_stream(modelium: System, h
     await held("greeter")
     ask = np.empty(1, dtype=np.object_)
     ask[0] = b'{"name": "triton"}'
-    answers = [one async for one in modelium.running.client.stream("greeter", {"REQUEST": ask}, timeout_s=30)]
+    answers = [one async for one in modelium.running.client.stream("greeter", {"REQUEST": ask}, timeout_s=240)]
     assert b"".join(one["RESPONSE"].item(0) for one in answers) == b'{"hello":"triton"}'
     assert answers[0]["STATUS"].tolist() == [200]
 

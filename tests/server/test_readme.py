@@ -137,7 +137,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def state_of(url: str) -> str:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as response:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
             return str(json.load(response)["state"])
     except urllib.error.URLError:
         return ""
@@ -190,7 +190,7 @@ def test_the_demo_names_a_taken_port(tmp_path: Path) -> None:
             env=made.environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     assert done.returncode == 1

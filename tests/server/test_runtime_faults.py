@@ -57,12 +57,12 @@ async def test_rows_of_one_request_are_computed_together_and_padded(triton: Trit
     await triton.load("classifier")
     texts = np.array([[b"the film was great"], [b"this meal was dull"]], dtype=np.object_)
     parameters = np.array([[b'{"top_k": 1}'], [b""]], dtype=np.object_)
-    answer = await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": parameters}, timeout_s=60)
+    answer = await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": parameters}, timeout_s=240)
     assert answer["LABEL"].tolist() == [[b"POSITIVE", b""], [b"NEGATIVE", b"POSITIVE"]]
     assert answer["SCORE"].shape == (2, 2) and answer["SCORE"][0, 1] == 0
     with pytest.raises(InferenceFailed, match="row 1: unknown parameter"):
         wrong = np.array([[b""], [b'{"x": 1}']], dtype=np.object_)
-        await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": wrong}, timeout_s=60)
+        await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": wrong}, timeout_s=240)
     await triton.unload("classifier")
 
 
@@ -81,7 +81,7 @@ async def test_embeddings_refuse_what_they_would_have_to_cut(triton: Triton) -> 
     ]
     assert np.abs(left - right).max() > 1e-3
     batch = np.array([[f"text number {i} {'and more ' * (i % 7)}".encode()] for i in range(16)], dtype=np.object_)
-    together = (await triton.client.infer("minilm", {"TEXT": batch}, timeout_s=60))["EMBEDDING"]
+    together = (await triton.client.infer("minilm", {"TEXT": batch}, timeout_s=240))["EMBEDDING"]
     alone = [(await triton.ask("minilm", {"TEXT": text}))["EMBEDDING"] for text in batch[:, 0]]
     assert np.abs(together - np.stack(alone)).max() < 1e-5
     await triton.unload("minilm")
@@ -168,7 +168,7 @@ async def load_failure(triton: Triton, path: Path) -> str:
     profile = profile_of(path.name, path)
     triton.repository.write(profile, on_host(profile))
     with pytest.raises(LoadFailed) as error:
-        await triton.client.load(path.name, timeout_s=120)
+        await triton.client.load(path.name, timeout_s=240)
     return str(error.value)
 
 
@@ -197,7 +197,7 @@ async def test_a_pickle_with_code_in_it_is_not_run(triton: Triton, tmp_path: Pat
     text = entry.read_text(encoding="utf-8")
     entry.write_text(text.replace(str(triton.models / "classifier-pickle"), str(folder)), encoding="utf-8")
     with pytest.raises(LoadFailed) as error:  # analysis would refuse such a pickle already: here the entry is bent by hand
-        await triton.client.load("classifier-pickle", timeout_s=120)
+        await triton.client.load("classifier-pickle", timeout_s=240)
     assert "weights_only" in str(error.value)
     assert not witness.exists()
 
@@ -222,7 +222,7 @@ async def test_a_folder_that_vanished_is_named(triton: Triton, tmp_path: Path) -
     shutil.rmtree(folder)
     client: TritonClient = triton.client
     with pytest.raises(LoadFailed, match="is not there; if Triton sees it elsewhere"):
-        await client.load("vanished", timeout_s=120)
+        await client.load("vanished", timeout_s=240)
 
 
 def tone(hertz: int, rate: int, seconds: float = 0.4) -> bytes:

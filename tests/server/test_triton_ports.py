@@ -42,7 +42,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
     os.environ.update(before)
     os.umask(mask)
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, headers=server.headers)
-    await client.load(write_echo(settings.model_repository), timeout_s=60)
+    await client.load(write_echo(settings.model_repository), timeout_s=240)
     await client.close()
     yield server
     await server.stop()
@@ -104,10 +104,10 @@ async def test_over_grpc_a_stranger_may_ask_models_and_nothing_else(server: Embe
         for call, request in refused:
             for metadata in ((), ((GRPC_HEADER, "guessed"),)):
                 with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
-                    await call(request, metadata=metadata, timeout=10)
+                    await call(request, metadata=metadata, timeout=60)
     stranger = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url)
     assert await stranger.live() and await stranger.version()
-    assert await stranger.infer("echo", {"IN": np.array([0], np.float32)}, timeout_s=10)
+    assert await stranger.infer("echo", {"IN": np.array([0], np.float32)}, timeout_s=60)
     with pytest.raises(TritonError, match=r"restricted.*triton\.headers"):
         await stranger.index()
     await stranger.close()

@@ -175,16 +175,19 @@ def test_a_revision_that_failed_is_seen_while_the_old_one_serves() -> None:
 def test_what_follows_a_load_is_seen_by_rates() -> None:
     """A series that begins with its first event hides that event: it has to be there before, at 0."""
     recorder = Recorder()
+    recorder.placed("host")
     recorder.load("a", "ok", 2.0)
     now = snapshot(status("a"))
     before = series(scrape(now, recorder))
+    assert before["modelium_swaps_total", (("device", "host"),)] == 0
     recorder.request("a", 200, 0.02)
     recorder.cold_start("a", 1.0)
     recorder.load("a", "failed", 2.0)
+    recorder.swap("host")
     after = series(scrape(now, recorder))
     grown = {name for (name, labels), value in after.items() if value > before.get((name, labels), 0)}
     assert grown > {"modelium_requests_total", "modelium_request_duration_seconds_count", "modelium_cold_starts_total"}
-    assert "modelium_model_loads_total" in grown
+    assert {"modelium_model_loads_total", "modelium_swaps_total"} <= grown
     assert after.keys() == before.keys()
 
 

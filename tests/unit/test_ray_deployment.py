@@ -181,6 +181,25 @@ def test_the_cause_is_the_last_error_that_is_not_rays_own(module: Any, messages:
     assert module("modelium_ray.deployment").cause_of(messages) == cause
 
 
+NO_ROOM = (
+    "Deployment 'm' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. This may be due to "
+    "waiting for the cluster to auto-scale or for a runtime environment to be installed. Resources required for each replica: "
+    '{"CPU": 64.0}, total resources available: {"CPU": 2.0}. Use `ray status` for more details.'
+)
+SLOW_START = (
+    "Deployment 'm' in application 'a' has 1 replicas that have taken more than 30s to initialize.\n"
+    "This may be caused by a slow __init__ or reconfigure method."
+)
+
+
+@pytest.mark.parametrize(
+    ("messages", "waiting"), [(["", NO_ROOM], NO_ROOM), ([SLOW_START, ""], ""), ([SLOW_START, NO_ROOM], NO_ROOM), ([], "")]
+)
+def test_a_replica_that_is_slow_to_start_does_not_wait_for_room(module: Any, messages: list[str], waiting: str) -> None:
+    """An engine may take minutes: only the time that a load may take ends it."""
+    assert module("modelium_ray.deployment").waits_for_room(messages) == waiting
+
+
 @given(st.lists(st.text(), max_size=4))
 def test_whatever_ray_says_a_cause_is_one_line(module: Any, messages: list[str]) -> None:
     cause = module("modelium_ray.deployment").cause_of(messages)

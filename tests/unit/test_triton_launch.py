@@ -186,5 +186,6 @@ def test_environment_has_the_runtime_first(tmp_path: Path, report: RuntimeReport
     assert environment["LD_LIBRARY_PATH"] == f"{report.site_packages}/nvidia_pytriton.libs:{tmp_path}/python/lib:/cuda"
     assert environment["VIRTUAL_ENV"] == f"{tmp_path}/runtime"
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["SHELL"]  # else the titles of vLLM's processes are lost
     assert RUN_MARK not in environment
     assert "PYTHONPATH" not in environment

@@ -21,7 +21,7 @@ _KNOWN_WITHIN_S = 0.2
 _SCHEDULE_WITHIN_S = 60.0
 _UPLOAD_AT_MOST = 200 * 2**20
 _DEPLOYMENT = "model"
-_SLOW = re.compile(r"have taken more than|Resources required for each replica")
+_NO_ROOM = re.compile(r"\bResources required for each replica\b")  # Ray says it of no replica that has begun to start
 
 
 class Deployment:
@@ -177,7 +177,7 @@ class Deployment:
                 messages = [application.message, *(each.message for each in application.deployments.values())]
                 if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
                     raise RuntimeError(cause_of(messages))
-                waiting = next((message for message in messages if _SLOW.search(message)), "")
+                waiting = waits_for_room(messages)
                 if waiting and time.monotonic() - begun > _SCHEDULE_WITHIN_S:
                     raise RuntimeError(f"Ray has no room for a replica: {' '.join(waiting.split())[:400]}{self._hint(waiting)}")
             time.sleep(_POLL_S)
@@ -207,6 +207,11 @@ def delete(application: str) -> bool:
         serve.delete(application)
         return True
     return False
+
+
+def waits_for_room(messages: list[str]) -> str:
+    """What Ray says of a replica that it has no room for; "" where there is none. One that is slow to start has its room."""
+    return next((message for message in messages if _NO_ROOM.search(message)), "")
 
 
 def cause_of(messages: list[str]) -> str:
