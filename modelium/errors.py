@@ -65,6 +65,14 @@ class NotFinite(TritonError):
     type = "not_finite"
 
 
+class MachineTrouble(LoadFailed):
+    """A load failed for want of something of this machine (shared memory, disk, memory, files): not the model's fault."""
+
+
+class FolderChanged(LoadFailed):
+    """A model's folder was written to since it was looked at: what would be loaded is not what was decided upon."""
+
+
 class InferenceFailed(TritonError):
     """The model answered with an error for this very request."""
 

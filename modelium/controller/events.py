@@ -24,11 +24,15 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analyzed:
-    """``key``: of the model's record; ``signature``: of the candidate that was analyzed."""
+    """``key``: of the model's record; ``signature``: of the candidate that was analyzed.
+
+    ``seal``: the signature that the folder had when the analysis began; a scan may not have seen its last change yet.
+    """
 
     key: str
     signature: str
     analysis: Analysis
+    seal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

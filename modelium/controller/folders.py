@@ -117,6 +117,7 @@ class Folders:
                     model.revision_error = "its folder holds a LoRA adapter now: remove the folder, then drop the adapter"
             case ModelProfile() as profile:
                 model.missing = ()
+                model.profile_seal = event.seal
                 self._forget_adapter(model)
                 self._adapters.analyzed(model, profile)
         if model.candidate.signature != event.signature:
@@ -168,6 +169,8 @@ class Folders:
         if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
             if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:
                 model.revision_error = ""
+            elif model.state is State.FAILED and model.retry_at is None:
+                self._pardon(model)
             return
         model.profile = profile
         model.revision_error = ""
@@ -192,6 +195,15 @@ class Folders:
                 model.retry_at = None
         elif model.state is State.LOADED and not model.reloading:  # else when that reload has ended
             self._loads.begin_reload(model)
+
+    def _pardon(self, model: Model) -> None:
+        """The folder was touched: its rights, or what lies beside the weights. Perhaps it loads now."""
+        assert model.profile is not None
+        model.failures, model.retry_at = 0, 0.0
+        model.crashes.clear()
+        self._desk.ledger.lift_quarantine(model.key, model.profile.fingerprint)
+        model.become(State.UNLOADED, "its folder was touched: not loaded yet")
+        model.want = max(model.want, self._want_at_discovery)
 
     def _estimate(self, profile: ModelProfile) -> int:
         capabilities = self._desk.capabilities()

@@ -22,7 +22,7 @@ from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
 from modelium.devices import processes_of
-from modelium.errors import EntryError, NotServable, RayUnavailable, TritonUnavailable
+from modelium.errors import EntryError, FolderChanged, MachineTrouble, NotServable, RayUnavailable, TritonUnavailable
 from modelium.repository import entry_basis
 from modelium.values import (
     Demand,
@@ -59,7 +59,15 @@ class Loads:
         model.ray_outages, model.broke_ray = self._desk.ray.outages, False
         model.generation += 1
         written = (model.profile.fingerprint, entry_basis(placement))
-        self._desk.work.load(model.key, model.generation, model.profile, placement, write=model.entry != written, fresh=False)
+        self._desk.work.load(
+            model.key,
+            model.generation,
+            model.profile,
+            placement,
+            write=model.entry != written,
+            fresh=False,
+            source=model.source,
+        )
         model.entry = written
 
     def begin_reload(self, model: Model) -> None:
@@ -81,7 +89,8 @@ class Loads:
         model.next_placement = placement
         model.bytes_held += placement.footprint.bytes
         model.entry = (profile.fingerprint, entry_basis(placement))
-        self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False)
+        source = model.source
+        self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False, source=source)
         log.info("%s: a new revision is loaded beside the old one", model.key)
 
     def places(
@@ -237,6 +246,8 @@ class Loads:
         model.entry = None
         tried, model.loading = model.loading, None
         self._desk.recorder.load(model.key, "failed", event.seconds)
+        if isinstance(event.error, FolderChanged):
+            self._look_again(model)
         if model.reloading:
             model.reloading = False
             assert model.placement is not None
@@ -259,7 +270,20 @@ class Loads:
             model.retry_at = now + _AFTER_OUTAGE_S
             model.lost_at = now
             return
-        self.count_failure(model, State.FAILED, reason, its_own=not isinstance(event.error, EntryError))
+        if isinstance(event.error, FolderChanged):
+            if model.crashes:
+                model.crashes.pop()  # its process read what was being written
+            model.become(State.UNLOADED, reason)
+            model.want = max(model.want, Demand.RESTORE)
+            model.retry_at = now + _AFTER_OUTAGE_S
+            return
+        self.count_failure(model, State.FAILED, reason, its_own=not isinstance(event.error, EntryError | MachineTrouble))
+
+    def _look_again(self, model: Model) -> None:
+        """At a folder that changed before any scan saw it."""
+        if not model.analyzing and not model.removing:
+            model.analyzing = True
+            self._desk.work.analyze([(model.key, model.candidate)])
 
     def _ray_is_why(self, model: Model, event: LoadFailed) -> bool:
         """Not the model's fault: Ray is away, and when it is back the plan loads the model again."""

@@ -76,7 +76,8 @@ class Outages:
         model.become(State.LOADING, f"{detail}; loading it again")
         model.loading = model.profile if model.profile is not None else model.serving
         assert model.loading is not None and model.placement is not None
-        self._desk.work.revive(model.key, model.generation, model.loading, model.placement)
+        source = model.source if model.loading is model.profile else None
+        self._desk.work.revive(model.key, model.generation, model.loading, model.placement, source=source)
 
     def checked(self, model: Model, event: Checked) -> None:
         if not model.suspect or model.state is not State.LOADED:

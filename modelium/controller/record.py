@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelium.brain import lifecycle
 from modelium.brain.usage import UsageWindow, usage
@@ -84,6 +84,7 @@ class Model:
     exit_watches: list[Callable[[], None]] = field(default_factory=list)
     entry: tuple[str, Placement] | None = None  # what the entry on disk was written from: fingerprint and placement
     analyzed_signature: str = ""
+    profile_seal: str = ""  # of the folder as ``profile`` was found in it
     analyzing: bool = False
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_DECISIONS))
 
@@ -105,6 +106,13 @@ class Model:
     def occupies(self) -> bool:
         """Is its memory taken or promised?"""
         return self.state in lifecycle.OCCUPYING
+
+    @property
+    def source(self) -> Candidate | None:
+        """Its folder as it was when ``profile`` was found in it."""
+        if self.profile is None or not self.profile_seal:
+            return None
+        return replace(self.candidate, path=self.profile.path, signature=self.profile_seal)
 
     def become(self, state: State, reason: str) -> None:
         """Change state; raises ``IllegalTransition`` when the table does not have it."""

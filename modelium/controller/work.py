@@ -23,17 +23,19 @@ from modelium.controller.events import (
     UnloadFailed,
 )
 from modelium.devices import Devices, Process, processes_of
-from modelium.errors import DeadlineExceeded, ModeliumError, TritonError, TritonUnavailable
+from modelium.errors import DeadlineExceeded, FolderChanged, ModeliumError, TritonError, TritonUnavailable
 from modelium.errors import LoadFailed as LoadFailure
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, Placement, Runtime
+from modelium.watcher.survey import Surveyor
 
 log = logging.getLogger(__name__)
 
 _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
 _ANALYZE_AT_ONCE = 64
+_CHANGED = "its folder is being written to: it is looked at again, and loaded when it is whole"
 _DOWN = ("", "UNAVAILABLE")
 
 
@@ -75,17 +77,30 @@ class Work:
         for start in range(0, len(candidates), _ANALYZE_AT_ONCE):
             self._background.spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE]), "analyze")
 
-    def load(self, key: str, generation: int, profile: ModelProfile, placement: Placement, *, write: bool, fresh: bool) -> None:
+    def load(
+        self,
+        key: str,
+        generation: int,
+        profile: ModelProfile,
+        placement: Placement,
+        *,
+        write: bool,
+        fresh: bool,
+        source: Candidate | None = None,
+    ) -> None:
         """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it."""
-        self._background.spawn(self._load(key, generation, profile, placement, write=write, fresh=fresh), f"load {key}")
+        work = self._load(key, generation, profile, placement, write=write, fresh=fresh, source=source)
+        self._background.spawn(work, f"load {key}")
 
-    def revive(self, key: str, generation: int, profile: ModelProfile, placement: Placement) -> None:
+    def revive(
+        self, key: str, generation: int, profile: ModelProfile, placement: Placement, *, source: Candidate | None = None
+    ) -> None:
         """Load a model one of whose processes died anew, beside the corpse: a plain load would do nothing.
 
         An engine is several processes, and those that are left hold its memory for ever: they are ended first.
         """
         bury = placement.by_vllm
-        work = self._load(key, generation, profile, placement, write=False, fresh=True, bury=bury)
+        work = self._load(key, generation, profile, placement, write=False, fresh=True, bury=bury, source=source)
         self._background.spawn(work, f"load {key} again")
 
     def unload(
@@ -119,7 +134,12 @@ class Work:
         def look() -> list[Analyzed]:
             unset = ModelOverride()
             return [
-                Analyzed(key=key, signature=c.signature, analysis=analyze(c, self._overrides.get(c.name, unset)))
+                Analyzed(
+                    key=key,
+                    signature=c.signature,
+                    seal=Surveyor(c.root).signature_now(str(c.path)),  # first: a change during the analysis breaks it
+                    analysis=analyze(c, self._overrides.get(c.name, unset)),
+                )
                 for key, c in batch
             ]
 
@@ -138,9 +158,13 @@ class Work:
         write: bool,
         fresh: bool,
         bury: bool = False,
+        source: Candidate | None = None,
     ) -> None:
         started = time.monotonic()
+        older: Sequence[Process] = ()
         try:
+            if not bury:
+                await self._see_unchanged(source)
             if write:
                 override = self._overrides.get(profile.name)
                 await asyncio.to_thread(self._repository.write, profile, placement, override=override)
@@ -150,10 +174,21 @@ class Work:
             if bury:
                 await end_processes(self._devices, older)
                 older = ()
+                await self._see_unchanged(source)
             if placement.runtime is Runtime.RAY:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
+            if not older and await self._has_changed(source):
+                # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
+                # back; the folder's new state is loaded after it.
+                await self._client.unload(key, timeout_s=self._load_timeout_s)
+                await self._verify_unloaded(key, ())
+                raise FolderChanged(_CHANGED)
+        except FolderChanged as error:
+            if fresh:
+                await self._discard(key)  # the corpse
+            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except DeadlineExceeded:
             await self._break_off(key, older)
             error = LoadFailure(
@@ -162,6 +197,7 @@ class Work:
             )
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except ModeliumError as error:
+            error = await self._blame(source, error)
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except Exception as error:  # a defect of ours must not leave the model LOADING for ever
             log.exception("the load of %s broke", key)
@@ -170,6 +206,22 @@ class Work:
         else:
             seconds = time.monotonic() - started
             self._post(Loaded(key=key, generation=generation, seconds=seconds, older=frozenset(older)))
+
+    async def _has_changed(self, source: Candidate | None) -> bool:
+        """Whether anything was written to the folder since it was looked at; sizes, times and names say so, not contents."""
+        if source is None:
+            return False
+        return await asyncio.to_thread(Surveyor(source.root).signature_now, str(source.path)) != source.signature
+
+    async def _see_unchanged(self, source: Candidate | None) -> None:
+        if await self._has_changed(source):
+            raise FolderChanged(_CHANGED)
+
+    async def _blame(self, source: Candidate | None, error: ModeliumError) -> ModeliumError:
+        """What made a load fail: a folder that changed meanwhile, whatever the model said."""
+        if isinstance(error, LoadFailure) and await self._has_changed(source):
+            return FolderChanged(f"{_CHANGED} ({error})")
+        return error
 
     async def _break_off(self, key: str, older: Sequence[Process]) -> None:
         """End a load that Triton goes on with: until that is over its memory is not free.

@@ -6,6 +6,8 @@ Triton tells nobody. What leaves: ``TritonError``s.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from modelium.errors import (
     DeadlineExceeded,
     InferenceFailed,
     LoadFailed,
+    MachineTrouble,
     ModelGone,
     ModeliumError,
     TritonError,
@@ -31,6 +34,12 @@ _GONE = re.compile(
 )
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
+# The C library's words for its error numbers (through Triton, Python and C++), and the languages' own for want of memory.
+_SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN)
+_MACHINES = re.compile(
+    rf"\[Errno (?:{'|'.join(map(str, _SCARCE))})\]|{'|'.join(re.escape(os.strerror(number)) for number in _SCARCE)}"
+    r"|^MemoryError\b|\bstd::bad_alloc\b|can't start new thread|can't allocate memory|\bCUDA out of memory\b"
+)
 _REFUSED = re.compile(r"not allowed|restricted")
 _STATE = re.compile(r"version \d+ is at \w+ state: (?P<cause>.*?)(?=;\s*(?:version \d+ is at|$)|$)", re.DOTALL)
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown|Already exists|Cancelled): ")
@@ -65,7 +74,18 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
     if POLL_FAILED in cause:
         found = find_poll_cause(log_path, name) if log_path is not None else None
         cause = found or f"{cause}; the cause is only in Triton's log, look there for {name!r}"
-    return LoadFailed(cause)
+    return MachineTrouble(cause) if is_machines(cause) else LoadFailed(cause)
+
+
+def is_machines(cause: str) -> bool:
+    """Whether a load failed for want of something of the machine. Foreign words, of Triton and Python: all we are given.
+
+    >>> is_machines("OSError: [Errno 28] No space left on device")
+    True
+    >>> is_machines("RuntimeError: size mismatch for weight")
+    False
+    """
+    return _MACHINES.search(cause) is not None
 
 
 def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:

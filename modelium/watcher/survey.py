@@ -110,29 +110,22 @@ class Surveyor:
         before, self._folders = self._folders, {}
         self._touched, self._now_ns = touched, now_ns
         found: list[Candidate] = []
-        onnx: list[str] = []
-        gguf: list[str] = []
-        loose: list[str] = []
+        files: list[os.DirEntry[str]] = []
         try:
             with os.scandir(self.root) as entries:
                 for entry in entries:
-                    name = entry.name
-                    if is_ignored(name) or name.startswith(_OTHER_CACHES):
+                    if _passed_over(entry.name):
                         continue
                     if _is_directory(entry):
-                        found += self._look(entry.path, name, before)
-                    elif name.lower().endswith(".onnx"):
-                        onnx.append(entry.path)
-                    elif name.lower().endswith(".gguf"):
-                        gguf.append(entry.path)
+                        found += self._look(entry.path, entry.name, before)
                     else:
-                        loose.append(entry.path)
+                        files.append(entry)
         except OSError:
             self._folders = before
             raise
+        onnx, gguf, loose = _sort(files)
         if onnx:
-            loose.sort()
-            beside = hash((tuple(loose), *marks_of(loose)))
+            beside = _beside(loose)
             found += [self._look_at_file(path, beside, before) for path in onnx]
         found += [self._look_at_file(path, 0, before) for path in gguf]
         unclaimed = [one for folder in self._folders.values() for one in folder.unclaimed]
@@ -250,6 +243,23 @@ class Surveyor:
         label = cache_label(os.path.basename(path))
         return self._open_cache(path, label, list_directory(path)).model if label is not None else None
 
+    def signature_now(self, path: str) -> str:
+        """Of a model that was found at ``path`` before; "" where none is. Compare it with a candidate's."""
+        try:
+            if os.path.basename(os.path.dirname(path)) == "snapshots":
+                found = self.cached(os.path.dirname(os.path.dirname(path)))
+            elif os.path.isdir(path):
+                found = self._read("", path, list_directory(path)).model
+            elif path.lower().endswith(".onnx"):
+                with os.scandir(self.root) as entries:
+                    _, _, loose = _sort(entry for entry in entries if not _passed_over(entry.name) and not _is_directory(entry))
+                found = self._look_at_file(path, _beside(loose), {})
+            else:
+                found = self._look_at_file(path, 0, {})
+        except OSError:
+            return ""
+        return found.signature if found is not None and str(found.path) == path else ""
+
     def _read(
         self,
         label: str,
@@ -329,6 +339,25 @@ class Surveyor:
     def _is_inside(self, path: str) -> bool:
         root = os.path.realpath(self.root)
         return os.path.realpath(path).startswith(root + os.sep) and os.path.isdir(path)
+
+
+def _passed_over(name: str) -> bool:
+    return is_ignored(name) or name.startswith(_OTHER_CACHES)
+
+
+def _sort(files: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str], list[str]]:
+    """The paths of ONNX files, of GGUF files, and of the others."""
+    onnx: list[str] = []
+    gguf: list[str] = []
+    loose: list[str] = []
+    for entry in files:
+        name = entry.name.lower()
+        (onnx if name.endswith(".onnx") else gguf if name.endswith(".gguf") else loose).append(entry.path)
+    return onnx, gguf, sorted(loose)
+
+
+def _beside(loose: list[str]) -> int:
+    return hash((tuple(loose), *marks_of(loose)))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -8,7 +8,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, ModelGone, TritonError, TritonUnavailable
+from modelium.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    LoadFailed,
+    MachineTrouble,
+    ModelGone,
+    TritonError,
+    TritonUnavailable,
+)
 from modelium.triton.faults import call_error, find_poll_cause, infer_error, load_error, unwrap_load_error
 
 BACKEND = "unable to find backend library for backend 'vllm', try specifying runtime on the model configuration."
@@ -100,3 +108,27 @@ def test_other_calls() -> None:
     assert isinstance(call_error("index", rpc_error(grpc.StatusCode.UNAVAILABLE, "")), TritonUnavailable)
     assert isinstance(call_error("index", rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, "")), TritonUnavailable)
     assert type(call_error("index", rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "no"))) is TritonError
+
+
+@pytest.mark.parametrize(
+    ("cause", "machines"),
+    [
+        ("OSError: [Errno 28] No space left on device", True),
+        ("Failed to increase the shared memory pool size for key 'x' to 67108864 bytes. Error: No space left on device", True),
+        ("RuntimeError: unable to mmap 90868376 bytes from file <model.safetensors>: Cannot allocate memory (12)", True),
+        ("MemoryError: ", True),
+        ("std::bad_alloc", True),
+        ("RuntimeError: can't start new thread", True),
+        ("OSError: [Errno 24] Too many open files: 'tokenizer.json'", True),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("RuntimeError: size mismatch for weight", False),
+        ("PermissionError: [Errno 13] Permission denied: 'model.safetensors'", False),
+        ("ValueError: 28 labels", False),
+        ("safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", False),
+    ],
+)
+def test_the_machines_trouble_is_told_from_the_models(cause: str, machines: bool) -> None:
+    details = f"load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: {cause};\n"
+    error = load_error("x", rpc_error(grpc.StatusCode.INTERNAL, details), None)
+    assert isinstance(error, LoadFailed)
+    assert isinstance(error, MachineTrouble) == machines
