@@ -37,6 +37,7 @@ _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at 
 _ANALYZE_AT_ONCE = 64
 _CHANGED = "its folder is being written to: it is looked at again, and loaded when it is whole"
 _DOWN = ("", "UNAVAILABLE")
+_SETTLED_AFTER_S = 1.0
 
 
 class Work:
@@ -137,7 +138,7 @@ class Work:
                 Analyzed(
                     key=key,
                     signature=c.signature,
-                    seal=Surveyor(c.root).signature_now(str(c.path)),  # first: a change during the analysis breaks it
+                    seal=_seal(c),  # first: a change during the analysis breaks it
                     analysis=analyze(c, self._overrides.get(c.name, unset)),
                 )
                 for key, c in batch
@@ -175,6 +176,8 @@ class Work:
                 await end_processes(self._devices, older)
                 older = ()
                 await self._see_unchanged(source)
+            elif older:
+                await self._settle(source)
             if placement.runtime is Runtime.RAY:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
@@ -191,14 +194,14 @@ class Work:
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except DeadlineExceeded:
             await self._break_off(key, older)
-            error = LoadFailure(
+            late = LoadFailure(
                 f"it did not load within triton.load_timeout_seconds = {self._load_timeout_s:g} s; raise that, or look into "
                 "Triton's log"
             )
-            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=late))
         except ModeliumError as error:
-            error = await self._blame(source, error)
-            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+            seconds, cause = time.monotonic() - started, await self._blame(source, error)
+            self._post(LoadFailed(key=key, generation=generation, seconds=seconds, error=cause))
         except Exception as error:  # a defect of ours must not leave the model LOADING for ever
             log.exception("the load of %s broke", key)
             failure = LoadFailure(f"{type(error).__name__}: {error}")
@@ -209,9 +212,19 @@ class Work:
 
     async def _has_changed(self, source: Candidate | None) -> bool:
         """Whether anything was written to the folder since it was looked at; sizes, times and names say so, not contents."""
-        if source is None:
-            return False
-        return await asyncio.to_thread(Surveyor(source.root).signature_now, str(source.path)) != source.signature
+        return source is not None and await asyncio.to_thread(_seal, source) != source.signature
+
+    async def _settle(self, source: Candidate | None) -> None:
+        """A revision that goes beside the one that serves cannot be taken back: who still writes to it has to pause first.
+
+        Contents of the same length that are written over the old ones (``rsync --inplace``) look whole at every moment.
+        """
+        if source is not None:
+            found = await asyncio.to_thread(Surveyor(source.root).look_again, str(source.path))
+            age_s = time.time() - (found.newest_mtime if found is not None else 0.0)
+            if 0.0 <= age_s < _SETTLED_AFTER_S:
+                await asyncio.sleep(_SETTLED_AFTER_S - age_s)
+            await self._see_unchanged(source)
 
     async def _see_unchanged(self, source: Candidate | None) -> None:
         if await self._has_changed(source):
@@ -310,3 +323,9 @@ class Work:
             await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
             log.warning("%s: its entry was not removed: %s", key, error)
+
+
+def _seal(candidate: Candidate) -> str:
+    """The signature of its folder at this moment; "" when nothing is there."""
+    found = Surveyor(candidate.root).look_again(str(candidate.path))
+    return found.signature if found is not None else ""

@@ -243,8 +243,8 @@ class Surveyor:
         label = cache_label(os.path.basename(path))
         return self._open_cache(path, label, list_directory(path)).model if label is not None else None
 
-    def signature_now(self, path: str) -> str:
-        """Of a model that was found at ``path`` before; "" where none is. Compare it with a candidate's."""
+    def look_again(self, path: str) -> Candidate | None:
+        """At a model that was found at ``path`` before; None where none is. Only its signature and time are a scan's."""
         try:
             if os.path.basename(os.path.dirname(path)) == "snapshots":
                 found = self.cached(os.path.dirname(os.path.dirname(path)))
@@ -257,8 +257,8 @@ class Surveyor:
             else:
                 found = self._look_at_file(path, 0, {})
         except OSError:
-            return ""
-        return found.signature if found is not None and str(found.path) == path else ""
+            return None
+        return found if found is not None and str(found.path) == path else None
 
     def _read(
         self,

@@ -73,6 +73,13 @@ async def test_a_broken_model_is_tried_with_pauses_then_quarantined_and_hurts_no
         status, body = await modelium.add("bad", 1.0)
         assert (status, body["type"]) == (503, "not_servable") and "quarantine" in body["error"]
         assert await modelium.add("good", 1.0) == (200, 2.0)
+        # Nobody can see from outside why a load failed; mended rights, for one, change no content.
+        file.chmod(0o600)
+        tried = 'modelium_model_loads_total{model="bad",outcome="failed"} 8.0'
+        async with asyncio.timeout(PATIENCE_S):
+            while tried not in await modelium.metrics():  # noqa: ASYNC110 — asked over HTTP, which tells nobody
+                await asyncio.sleep(0.02)
+        await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
         write_adder(file, 7.0)
         await modelium.becomes("bad", "LOADED")
         assert await modelium.add("bad", 1.0) == (200, 8.0)

@@ -22,7 +22,7 @@ from modelium.controller.events import Event, LoadFailed, ServerUp
 from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
-from modelium.errors import DeadlineExceeded
+from modelium.errors import DeadlineExceeded, MachineTrouble
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
@@ -65,8 +65,10 @@ class Calls(TritonClient):
 
 
 @contextlib.asynccontextmanager
-async def served(top: Path, *, up: bool = True, **settings: object) -> AsyncIterator[tuple[World, Calls]]:
-    triton = Calls()
+async def served(
+    top: Path, *, up: bool = True, triton: Calls | None = None, **settings: object
+) -> AsyncIterator[tuple[World, Calls]]:
+    triton = triton or Calls()
     async with world(top, client=triton, **{"orchestration": EAGER, **settings}) as here:
         if up:
             here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
@@ -275,3 +277,41 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
             each.communicate()
         await background.close()
         await triton.close()
+
+
+class Scarce(Calls):
+    """Out of shared memory for so many loads."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        if self.left:
+            self.left -= 1
+            raise MachineTrouble("No space left on device")
+        await super().load(name, timeout_s=timeout_s)
+
+
+async def test_the_machines_trouble_puts_no_model_into_quarantine(tmp_path: Path) -> None:
+    quick = {**EAGER, "policies": {"load_retries": 1, "retry_backoff_seconds": 0.001}}
+    async with served(tmp_path, triton=Scarce(5), orchestration=quick) as (here, _):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+
+
+async def test_a_folder_that_changes_while_it_is_loaded_is_unloaded_looked_at_and_loaded_as_it_is_then(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, triton):
+        triton.gate.clear()
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        await here.until(lambda: "load llama" in triton.made)
+        before = here.status("llama").profile
+        assert before is not None
+        with weights.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\xff")
+        triton.gate.set()
+        model = record(here, "llama")
+        await here.until(lambda: model.state is State.LOADED and model.profile != before and not model.reloading)
+        assert triton.made == ["load llama", "loaded llama", "unload llama", "load llama", "loaded llama"]
+        assert (model.serving, model.failures, model.loads) == (model.profile, 0, 1)

@@ -242,20 +242,23 @@ def test_while_the_snapshot_of_main_is_not_whole_the_older_one_is_served(tmp_pat
     assert one(watcher).path == second
 
 
-def test_the_signature_of_one_model_is_the_one_that_a_scan_finds(tmp_path: Path) -> None:
+def test_a_look_at_one_model_finds_what_a_scan_finds(tmp_path: Path) -> None:
     fill(tmp_path / "acme" / "judge")
     fill(tmp_path / "bert", "config.json", "model.safetensors", "onnx/model.onnx")
     fill(tmp_path, "net.onnx", "net.onnx.data", "tiny.gguf")
     fill_cache(tmp_path, "aaa")
     found = Watcher([tmp_path]).scan()
     assert len(found) == 5
-    for one_of_them in found:
-        assert Surveyor(tmp_path).signature_now(str(one_of_them.path)) == one_of_them.signature
+
+    def changed() -> list[str]:
+        now = {c.label: Surveyor(tmp_path).look_again(str(c.path)) for c in found}
+        return [c.label for c in found if (one := now[c.label]) is None or one.signature != c.signature]
+
+    assert changed() == []
     (tmp_path / "bert" / "model.safetensors").chmod(0o600)  # mended rights are a change
-    changed = [c.label for c in found if Surveyor(tmp_path).signature_now(str(c.path)) != c.signature]
-    assert changed == ["bert"]
-    shutil.rmtree(tmp_path / "bert")
-    assert Surveyor(tmp_path).signature_now(str(tmp_path / "bert")) not in {c.signature for c in found}
+    assert changed() == ["bert"]
+    shutil.rmtree(tmp_path / "acme")
+    assert changed() == ["acme/judge", "bert"]
 
 
 # -- links -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 
 from .batching import Encoding, Text, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
-from .loading import load_model, load_processor, move
+from .loading import load_model, load_processor, move, read_tensors
 
 _ACTIVATIONS = {
     "torch.nn.modules.activation.Tanh": torch.nn.Tanh,
@@ -118,12 +118,8 @@ def _load_dense(folder: Path) -> torch.nn.Module:
     if activation not in _ACTIVATIONS:
         raise RuntimeError(f"{folder.name}: activation {activation!r} is not known")
     linear = torch.nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    if (folder / "model.safetensors").is_file():
-        from safetensors.torch import load_file
-
-        weights = load_file(folder / "model.safetensors")
-    else:
-        weights = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    safe = folder / "model.safetensors"
+    weights = read_tensors(safe if safe.is_file() else folder / "pytorch_model.bin")
     linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
     return torch.nn.Sequential(linear, _ACTIVATIONS[activation]()).eval().requires_grad_(False)
 

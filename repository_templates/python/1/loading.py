@@ -7,6 +7,7 @@ config says is refused here, with the tensors' names, instead of answering with 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,40 @@ def load_model(settings: Settings, auto_class: str) -> PreTrainedModel:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise RuntimeError(f"the weights in {folder} lack tensors that {type(model).__name__} needs: {shown}")
     model.modelium_missing = frozenset(info["missing_keys"])
-    return model.eval().requires_grad_(False).to(settings.device)
+    return _own(model.eval().requires_grad_(False).to(settings.device), folder)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """A file of tensors, read and not mapped: see ``_own``."""
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load
+
+        return load(file.read_bytes())
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+
+
+def _own(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Copy the weights that are the file's own pages, as those that are used in the file's dtype on the CPU are.
+
+    Who writes over a mapped file changes the model that serves, and who cuts it ends its process (SIGBUS at the next request).
+    """
+    mapped = _mapped_ranges(folder)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and any(start <= tensor.data_ptr() < end for start, end in mapped):
+            tensor.data = tensor.data.clone()
+    return model
+
+
+def _mapped_ranges(folder: Path) -> list[tuple[int, int]]:
+    """Where this process has files of the folder in its memory. A cache's files are links to blobs elsewhere."""
+    files = {os.fsencode(os.path.realpath(path)) for path in folder.rglob("*")}
+    ranges = []
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and words[5].removesuffix(b" (deleted)") in files:
+            start, end = words[0].split(b"-")
+            ranges.append((int(start, 16), int(end, 16)))
+    return ranges
 
 
 def load_processor(settings: Settings, auto_class: str) -> Any:

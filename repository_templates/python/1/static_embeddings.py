@@ -17,7 +17,7 @@ import torch
 
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
 from .embeddings import EmbedParameters
-from .loading import read_object
+from .loading import read_object, read_tensors
 
 _STATIC = "StaticEmbedding"
 
@@ -71,12 +71,8 @@ class StaticEmbeddings:
 
 def _read_table(place: Path) -> torch.Tensor:
     """One row a token. model2vec may keep fewer rows and say in ``mapping`` which is whose, and weigh them."""
-    if (place / "model.safetensors").is_file():
-        from safetensors.torch import load_file
-
-        tensors = load_file(place / "model.safetensors")
-    else:
-        tensors = torch.load(place / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    safe = place / "model.safetensors"
+    tensors = read_tensors(safe if safe.is_file() else place / "pytorch_model.bin")
     if "embedding.weight" in tensors:
         return tensors["embedding.weight"].float()
     table = tensors["embeddings"].float()
