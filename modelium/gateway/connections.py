@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from modelium.config import GatewaySettings
@@ -158,7 +159,10 @@ class Connection(web.RequestHandler):
         self._moved_at, self._buffered = self._loop.time(), 0
         self._all.idle.pop(self, None)
         try:
-            return await super()._handle_request(request, start_time, request_handler)
+            answered = await super()._handle_request(request, start_time, request_handler)
+            if request.content.exception() is not None:  # aiohttp would read on, and log what it runs into
+                self.force_close()
+            return answered
         finally:
             self._asked = None
             self._idle_at = self._loop.time()
@@ -212,12 +216,19 @@ class Connection(web.RequestHandler):
 
 
 class _Meant:
-    """Requests as they are meant (``paths``), before anybody looks for a route."""
+    """Requests as they are meant (``paths``), before anybody looks for a route; what they expect of nobody is left out."""
 
     def __init__(self, make: Callable[..., web.BaseRequest]) -> None:
         self._make = make
 
     def __call__(self, message: Any, *rest: Any) -> web.BaseRequest:
+        expected = message.headers.get(hdrs.EXPECT)
+        if (
+            expected is not None and expected.lower() != "100-continue"
+        ):  # HTTP lets a server not know it; aiohttp fails over some
+            headers = message.headers.copy()
+            del headers[hdrs.EXPECT]
+            message = message._replace(headers=CIMultiDictProxy(headers))
         meant = meant_path(message.path)
         if meant != message.path:
             path, _, query = meant.partition("?")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from modelium.errors import UnknownModel
 from modelium.gateway.answer import json_response
 from modelium.gateway.deadline import deadline_of
 from modelium.gateway.json_views import plan_view, snapshot_view, status_view
@@ -18,6 +19,8 @@ from modelium.values import ModelStatus
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
+
+_VERBS = ("load", "unload", "pin", "unpin")
 
 
 class Models:
@@ -42,7 +45,14 @@ class Models:
         return json_response(snapshot_view(self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
-        return _answer(self._controller.explained(model_of(request)))
+        try:
+            return _answer(self._controller.explained(model_of(request)))
+        except UnknownModel:
+            if (
+                request.match_info["model"].rpartition("/")[2] in _VERBS
+            ):  # no model of that label: it is what one can do with one
+                raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
+            raise
 
     async def load(self, request: web.Request) -> web.Response:
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()

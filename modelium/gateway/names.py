@@ -14,11 +14,8 @@ _SERVED = re.compile(r"[A-Za-z0-9._~-]+")  # ~ is in the keys of folders whose n
 def called_name(request: web.Request) -> str:
     """What a request for an answer calls: a model by served name or label, or ``BASE:ADAPTER``, for ``Controller.target``."""
     sent: str = request.match_info["model"]
-    base, colon, adapter = sent.rpartition(":")
-    if not colon:
-        return _served(sent)
-    # A label may have colons of its own: the controller knows names, labels and adapters.
-    return sent if "/" in base else f"{_served(base)}:{adapter}"
+    # What has a colon is a label of its own or names an adapter of a name or a label: the controller knows which there are.
+    return sent if ":" in sent else _served(sent)
 
 
 def model_of(request: web.Request) -> str:

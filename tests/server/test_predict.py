@@ -22,7 +22,9 @@ import pytest
 import pytest_asyncio
 from huggingface_hub import InferenceClient
 
+from tests.malformed import KINDS, Models, Port, malformed
 from tests.models import ensure_models, reference
+from tests.raw_http import send
 from tests.server.systems import RUNTIME, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -71,7 +73,9 @@ async def modelium(models: Path, tmp_path_factory: pytest.TempPathFactory) -> As
             shutil.copytree(models / name, directory / "incoming" / name)
     # Nothing in a folder says that a classifier of entailment is meant for labels that come with the request.
     overrides = {"zero-shot": {"task": "zero-shot-classification"}}
-    async with system(directory, orchestration={"load_on_discovery": False}, models=overrides) as running:
+    patience = {"header_timeout_seconds": 2, "stall_timeout_seconds": 2, "idle_timeout_seconds": 5}  # with what never comes
+    sections = {"gateway": patience, "orchestration": {"load_on_discovery": False}, "models": overrides}
+    async with system(directory, **sections) as running:
         for name in NAMES:
             await running.becomes(name, "UNLOADED")
         yield running
@@ -255,3 +259,38 @@ async def test_what_a_model_cannot_read_is_the_senders_error(modelium: System) -
         assert response.status == 422
         assert (await response.json())["type"] == "inference_failed"
     await modelium.post("/models/vit/unload")
+
+
+async def test_malformed_requests_break_nothing(modelium: System, models: Path) -> None:
+    """480 of them, of all kinds; 20,000 are ``bench/fuzz.py``'s."""
+    ports = {
+        Port.GATEWAY: modelium.running.gateway_url,
+        Port.METRICS: modelium.running.metrics_url,
+        Port.TRITON: modelium.running.client.http_url,
+    }
+    asked = Models(text="gpt2", embedder="minilm", tensors="onnx-dynamic")
+    case = reference(models, "minilm")["cases"][0]
+    good = {"inputs": case["inputs"]["TEXT"]}
+    for name in (asked.text, asked.tensors):
+        assert (await modelium.post(f"/models/{name}/load"))[0] == 200
+    made = malformed(8, asked)
+    requests = [next(made) for _ in range(480)]
+    assert {request.kind for request in requests} == set(KINDS)
+
+    async def client(number: int) -> list[str]:
+        wrong = []
+        for request in requests[number::8]:
+            outcome = await send(request, {port: int(url.rpartition(":")[2]) for port, url in ports.items()}, within_s=300)
+            if outcome.late or (outcome.status >= 500 and request.port is not Port.TRITON):
+                wrong.append(f"{outcome}: {[piece[:500] for piece in request.pieces]}")
+        return wrong
+
+    outcomes = await asyncio.gather(*(client(number) for number in range(8)))
+    assert [wrong for found in outcomes for wrong in found] == []
+    await modelium.until(
+        "/models",
+        lambda seen: all(not model["leases"] and not model["waiting"] for model in seen["models"]),
+        "no lease is left",
+    )
+    status, answer = await modelium.post("/predict/minilm", good)
+    assert (status, answer) == (200, close_to(case["answer"]))

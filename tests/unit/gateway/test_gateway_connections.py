@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from modelium.gateway.connections import raise_descriptor_limit
 from modelium.values import Task
@@ -84,7 +85,7 @@ async def test_headers_that_trickle_are_no_better() -> None:
         assert answer.result() in (0, 408)  # 0: what was written last met a closed door
 
 
-async def test_a_body_that_does_not_come_is_a_fault_of_the_clients() -> None:
+async def test_a_body_that_does_not_come_is_a_fault_of_the_clients(caplog: pytest.LogCaptureFixture) -> None:
     async with limited(stall_timeout_seconds=0.2) as gateway:
         reader, _ = await connect(gateway, ASK[:-5])
         head = await reader.readuntil(b"\r\n\r\n")
@@ -92,6 +93,24 @@ async def test_a_body_that_does_not_come_is_a_fault_of_the_clients() -> None:
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
         assert "nothing of the body came for 0.2 s" in json.loads(await reader.readexactly(length))["error"]
         assert not gateway.triton.seen
+        assert await reader.read() == b""
+    assert not caplog.records, "a traceback for what a stranger left out"
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xfe", b"200-ok", b"x" * 3000])
+async def test_an_expectation_that_nobody_knows_is_none(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with limited() as gateway:
+        stream = await connect(gateway, ASK.replace(b"Host", b"Expect: " + sent + b"\r\nHost"))
+        assert await status(stream) == 200
+    assert not caplog.records
+
+
+async def test_who_waits_for_leave_to_send_its_body_gets_it() -> None:
+    async with limited() as gateway:
+        stream = await connect(gateway, ASK[:-15].replace(b"Host", b"Expect: 100-continue\r\nHost"))
+        assert await status(stream) == 100
+        stream[1].write(ASK[-15:])
+        assert await status(stream) == 200
 
 
 async def test_a_connection_between_requests_goes_after_a_while() -> None:
@@ -138,6 +157,30 @@ async def test_connections_that_ask_nothing_push_nobody_out() -> None:
                 assert await status(stream) == 200
         assert await status(idle[0]) == 0, "the oldest of them had to go"
         assert gateway.controller.held == 1, "what is being answered stays"
+
+
+def test_uvloops_transports_are_bounded_as_well() -> None:
+    """Modelium runs on uvloop, whose transports are no subclass of asyncio's: each rule once."""
+
+    async def each_rule_once() -> None:
+        async with limited(max_connections=2, header_timeout_seconds=0.2, stall_timeout_seconds=0.2) as gateway:
+            late = await connect(gateway, b"GET / HTTP/1.1\r\n")
+            assert await status(late) == 408
+            assert await status(await connect(gateway, ASK)) == 200
+            stalled = await connect(gateway, ASK[:-5])
+            assert await status(stalled) == 408
+        async with limited(max_connections=2) as gateway:
+            gateway.triton.hang = True
+            for _ in range(2):
+                await connect(gateway, ASK)
+            await until(lambda: len(gateway.triton.seen) == 2)
+            assert await status(await connect(gateway, ASK)) == 503
+            idle = [await connect(gateway) for _ in range(8)]
+            assert await status(await connect(gateway, LIVE)) == 200
+            assert await status(idle[0]) == 0, "the oldest of them had to go"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(each_rule_once())
 
 
 async def test_the_descriptor_limit_is_raised() -> None:

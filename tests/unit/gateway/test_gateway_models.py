@@ -122,6 +122,9 @@ async def test_unknown_models_and_verbs(gateway: Served) -> None:
         assert (status, body["type"]) == (404, "unknown_model")
         assert "minilm" in body["error"]
     assert (await post(gateway, "/models/minilm/delete"))[0] == 405
+    for verb in ("load", "unload", "pin", "unpin"):
+        async with gateway.http.get(f"{gateway.url}/models/minilm/{verb}") as response:
+            assert (response.status, response.headers["Allow"]) == (405, "POST")
 
 
 async def test_the_plan(gateway: Served) -> None:
