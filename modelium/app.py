@@ -15,6 +15,7 @@ from functools import partial
 
 from aiohttp import web
 
+from modelium.analysis import Analysts, Notebook
 from modelium.config import Settings, TritonSettings
 from modelium.controller import Controller
 from modelium.controller.scanner import Scanner
@@ -93,6 +94,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         vllm=lambda: server.vllm,
         server_pid=lambda: server.pid,
         ray=ray,
+        analysts=Analysts(await asyncio.to_thread(Notebook, triton.state_directory)),
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(

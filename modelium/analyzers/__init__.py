@@ -1,7 +1,7 @@
 """A folder → ``ModelProfile`` · ``AdapterProfile`` · ``Incomplete`` · ``Unsupported``, from headers and JSON alone.
 
-What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``, cleaned; never an
-exception.
+What enters: a ``Candidate`` and what the user decided by hand. What leaves: an ``Analysis``, cleaned; no exception but a
+``MemoryError``, which only ``analysis``, whose processes have a limit of it, can tell from a folder's fault.
 Weights are never loaded, nothing from the folder is executed, torch and transformers are not imported. The fast path (a
 whole folder of a dozen files, read before) takes about a millisecond: one listing, the small JSON files, one header;
 the auto-mappings are parsed once a process.
@@ -30,7 +30,7 @@ _AS_IT_IS = ModelOverride()
 
 
 def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analysis:
-    """What ``candidate`` is. Raises nothing. Safe to call from several threads."""
+    """What ``candidate`` is. Raises nothing but ``MemoryError``. Safe to call from several threads."""
     return clean(_look(candidate, override))
 
 
@@ -57,6 +57,8 @@ def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
     except OSError as error:
         why = f"{_relative(error, path)} cannot be read: {error.strerror or error}"
         return Unsupported(name=name, path=path, why=why, hint="see its permissions and the disk")
+    except MemoryError:
+        raise
     except Exception as error:  # the last line: whatever lies in a folder must not stop the others
         why = f"it could not be analyzed: {type(error).__name__}: {error}"
         return Unsupported(name=name, path=path, why=why, hint="please report this folder: a clear reason is missing here")

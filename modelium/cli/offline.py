@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelium import repository
-from modelium.analyzers import analyze
+from modelium.analysis import analyze_apart
 from modelium.brain.engine_placement import why_too_big
 from modelium.brain.memory import Estimate, estimate
 from modelium.brain.options import choose
@@ -143,7 +143,7 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
     """
     candidate = candidate_at(path)
     override = settings.overrides().get(candidate.name, ModelOverride())
-    match analyze(candidate, override):
+    match analyze_apart(candidate, override):
         case ModelProfile() as profile:
             pass
         case AdapterProfile(adapter=adapter):

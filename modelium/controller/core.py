@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from modelium.analysis import Analysts
 from modelium.brain import plan as planner
 from modelium.config import Settings
 from modelium.controller.background import Background
@@ -75,6 +76,7 @@ class Controller:
         vllm: Callable[[], VllmFacts] = VllmFacts,
         server_pid: Callable[[], int | None] = lambda: None,
         ray: RayService | None = None,
+        analysts: Analysts | None = None,
     ) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._books = Books()
@@ -95,6 +97,7 @@ class Controller:
                 ray=ray,
                 server_pid=server_pid,
                 owner=ledger.owner,
+                analysts=analysts or Analysts(),
                 load_timeout_s=settings.triton.load_timeout_seconds,
                 unload_timeout_s=settings.triton.unload_timeout_seconds,
             ),

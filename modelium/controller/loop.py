@@ -34,6 +34,7 @@ class Loop:
 
     async def run(self) -> None:
         """Turn until cancelled."""
+        self._desk.work.warm()
         measuring = asyncio.create_task(self._measure_regularly(), name="measure regularly")
         try:
             while True:
@@ -50,6 +51,7 @@ class Loop:
         finally:
             measuring.cancel()
             await self._desk.background.close()
+            await self._desk.work.close()
             self._desk.ledger.save()
 
     def _handle(self, event: Event) -> None:

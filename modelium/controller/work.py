@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from modelium.analyzers import analyze
+from modelium.analysis import Analysts
 from modelium.controller.background import Background
 from modelium.controller.endings import end_processes
 from modelium.controller.events import (
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
 _ANALYZE_AT_ONCE = 64
+_TELL_EVERY_S = 1.0
+_UNSET = ModelOverride()
 _CHANGED = "its folder is being written to: it is looked at again, and loaded when it is whole"
 _DOWN = ("", "UNAVAILABLE")
 _SETTLED_AFTER_S = 1.0
@@ -55,6 +57,7 @@ class Work:
         ray: RayService,
         server_pid: Callable[[], int | None],
         owner: str,
+        analysts: Analysts,
         load_timeout_s: float,
         unload_timeout_s: float,
     ) -> None:
@@ -69,12 +72,17 @@ class Work:
         self._owner = owner
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
-        self._analysts = asyncio.Semaphore(2)
+        self._analysts = analysts
 
     # -- pieces of work ----------------------------------------------------------------------------------------------
 
+    def warm(self) -> None:
+        """Make ready what the first folder would wait for."""
+        self._analysts.warm()
+
     def analyze(self, candidates: Sequence[tuple[str, Candidate]]) -> None:
-        """Look at folders, in a thread; ends in one ``Analyzed`` each."""
+        """Look at folders, in processes of their own; ends in one ``Analyzed`` each."""
+        candidates = sorted(candidates, key=lambda each: self._analysts.is_suspect(each[1]))
         for start in range(0, len(candidates), _ANALYZE_AT_ONCE):
             self._background.spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE]), "analyze")
 
@@ -129,25 +137,32 @@ class Work:
         """Remove the entry of a model that is not loaded."""
         self._background.spawn(self._remove(key), f"remove {key}")
 
+    async def close(self) -> None:
+        """End the processes that look at folders."""
+        await self._analysts.close()
+
     # -- how they are done -------------------------------------------------------------------------------------------
 
     async def _analyze(self, batch: Sequence[tuple[str, Candidate]]) -> None:
-        def look() -> list[Analyzed]:
-            unset = ModelOverride()
-            return [
-                Analyzed(
-                    key=key,
-                    signature=c.signature,
-                    seal=_seal(c),  # first: a change during the analysis breaks it
-                    analysis=analyze(c, self._overrides.get(c.name, unset)),
-                )
-                for key, c in batch
-            ]
+        """What is known is told at least once a second: a folder that takes its ten seconds keeps no other waiting."""
+        # The seals first: a change during the analysis breaks one.
+        seals = await asyncio.to_thread(lambda: [_seal(candidate) for _, candidate in batch])
+        looks = [self._look(key, candidate, seal) for (key, candidate), seal in zip(batch, seals, strict=True)]
+        pending = {asyncio.create_task(look) for look in looks}
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=_TELL_EVERY_S)
+                # Adapters first: a model that comes with one need not be loaded twice.
+                for found in sorted((t.result() for t in done), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
+                    self._post(found)
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
-        async with self._analysts:
-            # Adapters first: a model that comes with one need not be loaded twice.
-            for found in sorted(await asyncio.to_thread(look), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
-                self._post(found)
+    async def _look(self, key: str, candidate: Candidate, seal: str) -> Analyzed:
+        analysis = await self._analysts.analyze(candidate, self._overrides.get(candidate.name, _UNSET))
+        return Analyzed(key=key, signature=candidate.signature, seal=seal, analysis=analysis)
 
     async def _load(
         self,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from modelium.analysis import Analysts
+from modelium.analyzers import analyze
 from modelium.config import Settings
 from modelium.controller import Controller
 from modelium.controller.events import Scanned, ServerUp
@@ -21,7 +23,7 @@ from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, TritonClient
-from modelium.values import ModelStatus, State, Target, VllmFacts
+from modelium.values import Analysis, Candidate, ModelOverride, ModelStatus, State, Target, VllmFacts
 from modelium.watcher import Watcher
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
 from tests.unit.analyzers.test_adapters import adapter
@@ -39,6 +41,16 @@ LLAMA = {
 }
 BERT_LIKE = {**LLAMA, "architectures": ["BertModel"], "model_type": "bert"}
 SERVES_LLAMA = VllmFacts(version="9.9.9", architectures=frozenset({"LlamaForCausalLM"}), lora=frozenset({"LlamaForCausalLM"}))
+
+
+class Here(Analysts):
+    """Looks at folders in this process: no second to start another in, which test_analysis.py does."""
+
+    async def analyze(self, candidate: Candidate, override: ModelOverride) -> Analysis:
+        return await asyncio.to_thread(analyze, candidate, override)
+
+    def warm(self) -> None:
+        pass
 
 
 class World:
@@ -59,13 +71,14 @@ class World:
             recorder=Recorder(),
             backends=lambda: self.backends,
             vllm=lambda: SERVES_LLAMA,
+            analysts=Here(),
         )
 
     def scan(self) -> None:
         self.controller.post(Scanned(candidates=self._watcher.scan(), seconds=0.0))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while not holds():
                 self.scan()
                 await asyncio.sleep(0.005)

@@ -29,7 +29,7 @@ from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
 from modelium.values import Demand, DeviceKind, RayFacts, State, Verb
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
 from tests.unit.analyzers.test_adapters import adapter
-from tests.unit.test_controller_adapters import LLAMA, World, llama, world
+from tests.unit.test_controller_adapters import LLAMA, Here, World, llama, world
 
 EAGER = {"load_on_discovery": True}
 
@@ -262,6 +262,7 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         ray=RayService(None, RayFacts(missing="not asked")),
         server_pid=lambda: 1,
         owner="",
+        analysts=Here(),
         load_timeout_s=5,
         unload_timeout_s=5,
     )

@@ -1,0 +1,238 @@
+"""The workers and who has which: a candidate enters, its analysis leaves, whatever becomes of the process that looks at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import sys
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelium.analysis.notebook import Notebook, mark_of
+from modelium.analysis.wire import MAX_ANSWER_BYTES, SPENT, BadAnswer, decode
+from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
+
+log = logging.getLogger(__name__)
+
+WALL_S = 10.0
+_MOST_WAITS = 6  # so often WALL_S, while it is the machine that keeps the worker waiting
+_START_S = 60.0
+_AT_ONCE = 2
+_MOST_AT_A_TIME = 16
+_LARGE_BYTES = 256 * 1024  # such an answer is parsed beside the loop
+_HINT = "no model needs so much: copy it again from its source, or take it out"
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+
+
+class _Over(Exception):
+    """A limit was gone beyond; the words for the user."""
+
+
+class _Killed(Exception):
+    """The worker ended, and not by what it did."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Look:
+    """One folder to look at, and who waits for what is found."""
+
+    candidate: Candidate
+    override: ModelOverride
+    mark: str
+    found: asyncio.Future[Analysis]
+    was_cut_short: bool = False
+
+
+class Analysts:
+    """At most two workers, each started when it is first needed. For one event loop; ``close`` ends them."""
+
+    def __init__(self, notebook: Notebook | None = None, *, wall_s: float = WALL_S) -> None:
+        self._notebook = notebook or Notebook()
+        self._wall_s = wall_s
+        self._waiting: deque[_Look] = deque()
+        self._tending: set[asyncio.Task[None]] = set()
+        self._alive: set[asyncio.subprocess.Process] = set()
+        self._idle: list[asyncio.subprocess.Process] = []
+
+    def is_suspect(self, candidate: Candidate) -> bool:
+        """To be looked at after all others: Modelium ended while it did."""
+        return self._notebook.is_suspect(mark_of(candidate))
+
+    async def analyze(self, candidate: Candidate, override: ModelOverride) -> Analysis:
+        """What ``candidate`` is; never raises."""
+        mark = mark_of(candidate)
+        if (why := self._notebook.why_not(mark)) is not None:
+            return _unsupported(candidate, why)
+        found: asyncio.Future[Analysis] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Look(candidate=candidate, override=override, mark=mark, found=found))
+        if len(self._tending) < _AT_ONCE:
+            self._spawn(self._tend())
+        return await found
+
+    def warm(self) -> None:
+        """Start a worker before it is needed: the first folder need not wait for it."""
+        self._spawn(self._tend_after_a_start())
+
+    async def close(self) -> None:
+        for task in (tending := list(self._tending)):
+            task.cancel()
+        await asyncio.gather(*tending, return_exceptions=True)
+        for worker in list(self._alive):
+            await self._end(worker)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work, name="look at folders")
+        self._tending.add(task)
+        task.add_done_callback(self._tending.discard)
+
+    async def _tend_after_a_start(self) -> None:
+        with contextlib.suppress(_Killed, OSError, TimeoutError):
+            self._idle.append(await self._start())
+        await self._tend()
+
+    async def _tend(self) -> None:
+        """Have what waits looked at, some at a time: to hand over each alone would take longer than to look at it."""
+        while self._waiting:
+            some = min(_MOST_AT_A_TIME, -(-len(self._waiting) // _AT_ONCE))
+            batch = deque(self._waiting.popleft() for _ in range(some))
+            while batch:
+                await self._look(batch)
+
+    async def _look(self, batch: deque[_Look]) -> None:
+        """Let one worker look at ``batch`` in turn, until that is empty or the worker is of no use any more."""
+        worker = None
+        try:
+            worker = await self._worker()
+            _send(worker, pickle.dumps([(each.candidate, each.override) for each in batch]))
+            while batch:
+                self._notebook.begin(batch[0].mark)
+                answer = await self._receive_in_time(worker)
+                if answer == SPENT:
+                    raise _Over("to look at it took more than 512 MiB of memory")
+                found = await asyncio.to_thread(decode, answer) if len(answer) > _LARGE_BYTES else decode(answer)
+                self._finish(batch.popleft(), found)
+            self._idle.append(worker)
+            worker = None
+        except _Over as limit:
+            look = batch.popleft()
+            log.warning("%s: %s; it is not looked at again until it changes", look.candidate.path, limit)
+            self._finish(look, _unsupported(look.candidate, str(limit)), over=str(limit))
+        except (_Killed, OSError, BadAnswer, TimeoutError) as error:
+            if isinstance(error, _Killed) and not batch[0].was_cut_short:  # by whom ever; perhaps by what came before
+                batch[0].was_cut_short = True
+                return
+            look = batch.popleft()
+            why = f"it could not be looked at ({str(error) or type(error).__name__}); it is tried again"
+            self._finish(look, Incomplete(name=look.candidate.name, path=look.candidate.path, why=why))
+        finally:
+            if worker is not None:
+                await self._end(worker)
+
+    def _finish(self, look: _Look, found: Analysis, over: str | None = None) -> None:
+        self._notebook.end(look.mark, over)
+        if not look.found.done():  # else nobody waits any more
+            look.found.set_result(found)
+
+    async def _worker(self) -> asyncio.subprocess.Process:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.returncode is None:
+                return worker
+            await self._end(worker)
+        return await self._start()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        """A worker that is ready. Raises ``OSError``, ``TimeoutError``, ``_Killed``."""
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # the directory that Modelium was started in may be a model's
+            "-m",
+            "modelium.analysis.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        )
+        self._alive.add(worker)
+        try:
+            async with asyncio.timeout(_START_S):
+                await _receive(worker)
+        except BaseException as error:
+            await self._end(worker)
+            if isinstance(error, asyncio.IncompleteReadError):
+                raise _Killed(f"no process to look at it could be started (exit code {worker.returncode})") from None
+            raise
+        return worker
+
+    async def _end(self, worker: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+        if worker.stdin is not None:
+            worker.stdin.close()
+        await worker.wait()
+        worker._transport.close()  # type: ignore[attr-defined]  # what it sent and nobody read keeps its pipe open
+        self._alive.discard(worker)
+
+    async def _receive_in_time(self, worker: asyncio.subprocess.Process) -> bytes:
+        reading = asyncio.ensure_future(_receive(worker))
+        try:
+            for _ in range(_MOST_WAITS):
+                done, _ = await asyncio.wait({reading}, timeout=self._wall_s)
+                if done:
+                    return reading.result()
+                if not _is_kept_waiting(worker.pid):
+                    break
+            raise _Over(f"to look at it took more than {self._wall_s:g} s")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            code = await worker.wait()
+            if code == -signal.SIGXCPU:
+                raise _Over("to look at it took more than 10 s of a processor") from None
+            if code in (0, -signal.SIGKILL, -signal.SIGTERM):  # 0: it retired
+                raise _Killed("the process that looked at it was ended") from None
+            raise _Over(f"the process that looked at it broke (exit code {code})") from None
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+def _is_kept_waiting(pid: int) -> bool:
+    """For a processor or for the disk: a busy machine is not the folder's fault; the kernel counts what it had."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "RD"
+    return False
+
+
+def _send(worker: asyncio.subprocess.Process, request: bytes) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(len(request).to_bytes(4) + request)
+
+
+async def _receive(worker: asyncio.subprocess.Process) -> bytes:
+    assert worker.stdout is not None
+    size = int.from_bytes(await worker.stdout.readexactly(4))
+    if size > MAX_ANSWER_BYTES:
+        raise _Over("what it says of itself is too long")
+    return await worker.stdout.readexactly(size)
+
+
+def _unsupported(candidate: Candidate, why: str) -> Unsupported:
+    return Unsupported(name=candidate.name, path=candidate.path, why=why, hint=_HINT)
+
+
+def analyze_apart(candidate: Candidate, override: ModelOverride) -> Analysis:
+    """One analysis within the same limits, for a verb; not from inside an event loop."""
+
+    async def look() -> Analysis:
+        analysts = Analysts()
+        try:
+            return await analysts.analyze(candidate, override)
+        finally:
+            await analysts.close()
+
+    return asyncio.run(look())

@@ -1,0 +1,95 @@
+"""What goes over a worker's pipes: a request is a pickle of ours, an answer is JSON that is held against the types.
+
+A worker that was taken over by what it read may send anything, so its answer is never unpickled: it is bounded, parsed, built
+field by field from the types of ``modelium.values``, and cleaned again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from modelium.analyzers.cleaning import clean
+from modelium.values import AdapterProfile, Analysis, Incomplete, ModelProfile, Unsupported
+
+MAX_ANSWER_BYTES = 32 * 2**20
+READY = b"{}"
+SPENT = b'{"spent": true}'  # it took more memory than it may
+_KINDS: dict[str, type[ModelProfile | AdapterProfile | Incomplete | Unsupported]] = {
+    kind.__name__: kind for kind in (ModelProfile, AdapterProfile, Incomplete, Unsupported)
+}
+
+
+class BadAnswer(Exception):
+    """No answer that a worker of ours gives."""
+
+
+def encode(analysis: Analysis) -> bytes:
+    return json.dumps({"kind": type(analysis).__name__, "value": _plain(analysis)}).encode()
+
+
+def decode(data: bytes) -> Analysis:
+    """The analysis in ``data``. Raises ``BadAnswer``."""
+    try:
+        answer = json.loads(data)
+        kind: Any = _KINDS[answer["kind"]]
+        found: Analysis = _builder(kind)(answer["value"])
+        return clean(found)
+    except Exception as error:  # whatever was sent
+        raise BadAnswer(f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Enum():
+            return value.value
+        case Path():
+            return os.fspath(value)
+        case tuple() | list():
+            return [_plain(each) for each in value]
+        case Mapping():
+            return {key: _plain(each) for key, each in value.items()}
+        case _ if is_dataclass(value):
+            return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        case _:
+            return value
+
+
+@functools.cache
+def _builder(hint: Any) -> Callable[[Any], Any]:
+    """What makes of a value of JSON's what ``hint`` says. It raises ``TypeError`` or ``ValueError``."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        (some,) = (each for each in get_args(hint) if each is not type(None))
+        build_some = _builder(some)
+        return lambda value: None if value is None else build_some(value)
+    if origin is tuple:
+        build_each = _builder(get_args(hint)[0])
+        return lambda value: tuple([build_each(each) for each in _of(list, value)])
+    if origin is not None and issubclass(origin, Mapping):
+        return lambda value: _of(dict, value)  # of JSON's own values
+    if is_dataclass(hint):
+        return _builder_of(hint)  # type: ignore[arg-type]
+    if hint is Path or (isinstance(hint, type) and issubclass(hint, Enum)):
+        return lambda value: hint(_of(str, value))
+    if hint is float:
+        return lambda value: float(value) if type(value) is int else _of(float, value)
+    return lambda value: _of(hint, value)
+
+
+def _builder_of(kind: type) -> Callable[[Any], Any]:
+    builders = {name: _builder(hint) for name, hint in get_type_hints(kind).items()}
+    return lambda value: kind(**{name: builders[name](each) for name, each in _of(dict, value).items()})
+
+
+def _of(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value

@@ -1,0 +1,132 @@
+"""Analysis in processes of its own: the same answers, and a folder that takes too much costs nobody else anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from modelium.analysis import Analysts, Notebook
+from modelium.analysis.notebook import mark_of
+from modelium.analysis.wire import BadAnswer, decode, encode
+from modelium.analyzers import analyze
+from modelium.values import Candidate, Incomplete, MissingPart, ModelOverride, ModelProfile, Unsupported
+from tests import hostile
+
+ALLOWED = ModelOverride(allow_custom_code=True)
+TOO_MUCH = "app=[" + "[]," * 340_000 + "]\n"  # a megabyte of Python, which takes more than half a gigabyte to parse
+PATIENT_S = 300.0
+
+
+def candidate(folder: Path, signature: str = "as it is") -> Candidate:
+    return Candidate(
+        name=folder.name,
+        label=folder.name,
+        path=folder,
+        root=folder.parent,
+        signature=signature,
+        newest_mtime=time.time() - 3600,
+    )
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return hostile.lay(tmp_path / "good", hostile.model(hostile.BERT))
+
+
+@pytest.fixture
+def greedy(tmp_path: Path) -> Path:
+    return hostile.lay(tmp_path / "greedy", {"serve_app.py": TOO_MUCH})
+
+
+@pytest_asyncio.fixture
+async def analysts(tmp_path: Path) -> AsyncIterator[Analysts]:
+    pool = Analysts(Notebook(tmp_path / "state"), wall_s=PATIENT_S)
+    yield pool
+    await pool.close()
+
+
+async def test_a_worker_answers_as_the_analyzers_do(analysts: Analysts, good: Path, tmp_path: Path) -> None:
+    language = hostile.lay(tmp_path / "language", hostile.model(hostile.LLAMA))
+    for folder in (good, language):
+        found = await analysts.analyze(candidate(folder), ModelOverride())
+        assert found == analyze(candidate(folder))
+        assert isinstance(found, ModelProfile)
+
+
+async def test_a_folder_that_takes_too_much_memory_is_unsupported(analysts: Analysts, good: Path, greedy: Path) -> None:
+    found = await analysts.analyze(candidate(greedy), ALLOWED)
+    assert isinstance(found, Unsupported)
+    assert found.why == "to look at it took more than 512 MiB of memory"
+    assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+
+
+async def test_a_folder_that_takes_too_long_is_not_looked_at_again_until_it_changes(
+    analysts: Analysts, good: Path, tmp_path: Path
+) -> None:
+    """Whatever it does: here the worker is stopped while it looks."""
+    other = hostile.lay(tmp_path / "other", hostile.model(hostile.BERT))
+    assert isinstance(await analysts.analyze(candidate(other), ModelOverride()), ModelProfile)
+    os.kill(analysts._idle[0].pid, signal.SIGSTOP)
+    analysts._wall_s = 0.1
+    found = await analysts.analyze(candidate(good), ModelOverride())
+    assert isinstance(found, Unsupported)
+    assert found.why == "to look at it took more than 0.1 s"
+    analysts._wall_s = PATIENT_S
+    assert await analysts.analyze(candidate(good), ModelOverride()) == found
+    assert isinstance(await analysts.analyze(candidate(other), ModelOverride()), ModelProfile)  # by another worker
+    later = Analysts(Notebook(tmp_path / "state"), wall_s=PATIENT_S)  # after a restart
+    assert await later.analyze(candidate(good), ModelOverride()) == found
+    assert isinstance(await later.analyze(candidate(good, "changed"), ModelOverride()), ModelProfile)
+    await later.close()
+
+
+async def test_a_worker_that_somebody_ended_is_replaced(analysts: Analysts, good: Path) -> None:
+    for _ in range(2):
+        assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+        os.kill(analysts._idle[0].pid, signal.SIGKILL)
+    assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+
+
+def test_a_folder_that_modelium_ended_over_comes_last_and_then_not_at_all(good: Path, tmp_path: Path) -> None:
+    mark = mark_of(candidate(good))
+    for died_before in (0, 1):
+        notebook = Notebook(tmp_path / "state")
+        assert notebook.is_suspect(mark) == bool(died_before)
+        assert notebook.why_not(mark) is None
+        notebook.begin(mark)  # and no end
+    assert Notebook(tmp_path / "state").why_not(mark) == "Modelium ended twice while it looked at it"
+
+
+def test_a_folder_that_was_looked_at_is_no_suspect(good: Path, tmp_path: Path) -> None:
+    mark = mark_of(candidate(good))
+    Notebook(tmp_path / "state").begin(mark)
+    again = Notebook(tmp_path / "state")
+    again.begin(mark)
+    again.end(mark)
+    after = Notebook(tmp_path / "state")
+    assert not after.is_suspect(mark)
+    assert after.why_not(mark) is None
+
+
+def test_an_answer_is_built_from_its_types_alone(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    whole = Incomplete(name="a", path=odd, why="b", missing=(MissingPart(file="c", present_bytes=1),))
+    assert decode(encode(whole)) == whole
+    for broken in (
+        b"",
+        b"[]",
+        b'{"kind": "Path", "value": {}}',
+        encode(whole).replace(b'"present_bytes": 1', b'"present_bytes": "1"'),
+    ):
+        with pytest.raises(BadAnswer):
+            decode(broken)
+    large = json.loads(encode(whole))
+    large["value"]["missing"][0]["present_bytes"] = 2**70
+    assert isinstance(decode(json.dumps(large).encode()), Unsupported)
