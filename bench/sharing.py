@@ -2,8 +2,8 @@
 
 The real ``brain.plan()`` decides, before (``evict_for_requests: idle``) and now (``swap``); beside it two that know no rules:
 the longest unused goes (LRU), and the one whose next request is farthest away goes (which only a prophet knows). A request may
-wait for 300 s. Traces are made from a seed: Zipf (few models have most requests), bursts (a model is asked for a while, then
-not), alike (all are asked as often).
+wait for 300 s, and no way may load more than two models side by side. Traces are made from seeds: Zipf (few models have most
+requests), bursts (a model is asked for a while, then not), alike (all are asked as often).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import bisect
 import random
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -28,25 +28,57 @@ from tests.unit.brain.worlds import GIB, gpu, placed
 
 DEVICE = gpu(0, total=80 * GIB, budget=72 * GIB)
 MODELS, SECONDS = 24, 3600.0
+LRU = "longest unused (LRU)"
 Order = Callable[[ModelView, float], float]  # the largest goes first
+Trace = Callable[[random.Random], Iterator[Request]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=8)
-    seed = parser.parse_args().seed
-    table = Table("trace", "who goes", "requests", "loads", "waited, s", "median wait of a cold one, s", "timed out")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[8, 1, 2])
+    seeds: list[int] = parser.parse_args().seeds
+    table = Table("trace", "who goes", "requests", "loads", "waited, s", "of LRU's", "timed out", title=f"for seeds {seeds}")
     for kind, make in (("Zipf", zipf), ("bursts", bursts), ("alike", alike)):
-        requests = sorted(make(random.Random(seed)), key=lambda request: request.at)
-        for words, run in ways(requests):
-            made = run(seed)
-            done = made.run(requests)
-            cold = [DEADLINE_S if wait is None else wait for _, wait in done if wait is None or wait > 0]
-            lost = sum(wait is None for _, wait in done)
+        hours = [hour(seed, make) for seed in seeds]
+        for words in hours[0]:
+            each = [tried[words] for tried in hours]
+            of_lru = [tried[words].waited_s / tried[LRU].waited_s for tried in hours]
             table.add_row(
-                kind, words, str(len(done)), str(made.loads), f"{sum(cold):,.0f}", f"{median(cold or [0.0]):.1f}", str(lost)
+                kind,
+                words,
+                " ".join(str(one.requests) for one in each),
+                " ".join(str(one.loads) for one in each),
+                " ".join(f"{one.waited_s:,.0f}" for one in each),
+                " ".join(f"{ratio:.2f}" for ratio in of_lru),
+                " ".join(str(one.timed_out) for one in each),
             )
-    Console().print(table)
+    Console(width=max(Console().width, 130)).print(table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What became of a trace. ``waited_s``: of all its requests, one that timed out having waited for as long as it may."""
+
+    requests: int
+    loads: int
+    waited_s: float
+    timed_out: int
+
+
+def hour(seed: int, make: Trace) -> dict[str, Hour]:
+    """The same requests for the same models, each way to choose who goes."""
+    requests = sorted(make(random.Random(seed)), key=lambda request: request.at)
+    found: dict[str, Hour] = {}
+    for words, run in ways(requests):
+        made = run(seed)
+        waits = [wait for _, wait in made.run(requests)]
+        found[words] = Hour(
+            requests=len(waits),
+            loads=made.loads,
+            waited_s=sum(DEADLINE_S if wait is None else wait for wait in waits),
+            timed_out=waits.count(None),
+        )
+    return found
 
 
 def ways(requests: list[Request]) -> Iterator[tuple[str, Callable[[int], VirtualDevice]]]:
@@ -63,7 +95,7 @@ def ways(requests: list[Request]) -> Iterator[tuple[str, Callable[[int], Virtual
     idle = Policies(evict_for_requests=EvictForRequests.IDLE)
     yield "Modelium before (idle)", lambda seed: device(seed, policies=idle)
     yield "Modelium (swap)", device
-    yield "longest unused (LRU)", lambda seed: device(seed, decide=simply(lambda view, now: now - view.usage.last_used_at))
+    yield LRU, lambda seed: device(seed, decide=simply(lambda view, now: now - view.usage.last_used_at))
     yield "farthest next use", lambda seed: device(seed, decide=simply(next_use))
 
 
@@ -88,9 +120,13 @@ def simply(order: Order) -> Callable[[Observed], Plan]:
         returning = sum(v.bytes_held for v in observed.models if v.state in (State.DRAINING, State.UNLOADING))
         idle = [v for v in observed.models if v.state is State.LOADED and not v.usage.in_flight]
         idle.sort(key=lambda v: -order(v, observed.now))
+        starting = sum(v.state is State.LOADING for v in observed.models)
         for view in sorted(waiting, key=lambda v: v.demand_since):
             need = view.footprint.bytes
             if need <= free:
+                if starting == observed.policies.loads_per_device:
+                    break
+                starting += 1
                 free -= need
                 actions.append(act(observed, view, Verb.LOAD))
                 continue

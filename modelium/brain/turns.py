@@ -4,7 +4,9 @@ would cost.
 Eviction's rules 1 to 5 say what goes by itself. For a waiting request, a user's load, or a pin they only order:
 
 6. Any loaded model may go that is not in ``always_loaded``, pinned, leased, or younger than its residence
-   (``min_residence_seconds``, by default as long as its load took, at least 5 s: else two models would only be loaded).
+   (``min_residence_seconds``, by default as long as its load took, at least 5 s: else two models would only be loaded. What is
+   usually asked less often than that has served those it was loaded for, and a second later it may go: its residence would make
+   others wait for nothing. ``bench/sharing.py`` has the figures).
 7. Who waited for ``turn_seconds`` has its turn: then a leased model may go too. It gets no new leases, ends what it has, and
    those who ask it meanwhile are the next to wait. So each of several that are always in use serves for a while.
 """
@@ -22,6 +24,7 @@ SWAP_RULE = "evict.6"
 TURN_RULE = "evict.7"
 
 _SHORTEST_RESIDENCE_S = 5.0
+_MOMENT_S = 1.0  # for the client that loads first and asks then
 _SHORTEST_GAP_S = 1.0
 
 
@@ -38,7 +41,9 @@ def residence_s(view: ModelView, policies: Policies) -> float:
     """How long it stays once loaded, whoever waits."""
     if policies.min_residence_seconds is not None:
         return policies.min_residence_seconds
-    return max(view.load_seconds, _SHORTEST_RESIDENCE_S)
+    by_default = max(view.load_seconds, _SHORTEST_RESIDENCE_S)
+    is_asked_within_it = 0 < view.usage.gap_s <= by_default
+    return by_default if is_asked_within_it else _MOMENT_S
 
 
 def hold(view: ModelView, now: float, policies: Policies) -> Hold:

@@ -147,7 +147,7 @@ class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
     evict_after_idle_seconds: Seconds = 300
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
-    min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own load time, at least 5 s
+    min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own, see brain/turns.py
     turn_seconds: Seconds = 10
     check_interval_seconds: Seconds = 10
     memory_pressure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9

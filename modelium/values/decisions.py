@@ -100,7 +100,7 @@ class Policies:
     evict: bool = True  # False: nothing is ever unloaded by policy
     cost_aware: bool = True  # False: victims in order of idle time alone
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
-    min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: its load time, at least 5
+    min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: turns.residence_s
     turn_seconds: float = 10.0  # who waited that long has its turn: what is always in use takes no new requests and goes
     kv_concurrency: int = 4  # how many requests of full length a language model's KV cache is planned for
     kv_floor_bytes: int = 64 * 2**20

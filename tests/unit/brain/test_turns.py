@@ -56,14 +56,19 @@ def test_what_holds_a_model() -> None:
     assert hold(loaded("m", always_loaded=True), NOW, policies) is Hold.WORD
     assert hold(loaded("m"), NOW, Policies(evict=False)) is Hold.WORD
     assert hold(loaded("m", usage=Usage(in_flight=1)), NOW, policies) is Hold.LEASES
-    assert hold(loaded("m", loaded_at=NOW - 4.9, load_seconds=1.0), NOW, policies) is Hold.RESIDENCE
-    assert hold(loaded("m", loaded_at=NOW - 29, load_seconds=30.0), NOW, policies) is Hold.RESIDENCE
-    assert hold(loaded("m", loaded_at=NOW - 5, load_seconds=1.0), NOW, policies) is Hold.NOTHING
+    often, seldom = Usage(gap_s=4.0, asked=True), Usage(gap_s=60.0, asked=True)
+    assert hold(loaded("m", loaded_at=NOW - 4.9, load_seconds=1.0, usage=often), NOW, policies) is Hold.RESIDENCE
+    assert hold(loaded("m", loaded_at=NOW - 29, load_seconds=30.0, usage=often), NOW, policies) is Hold.RESIDENCE
+    assert hold(loaded("m", loaded_at=NOW - 5, load_seconds=1.0, usage=often), NOW, policies) is Hold.NOTHING
+    assert hold(loaded("m", loaded_at=NOW - 0.9, load_seconds=30.0, usage=seldom), NOW, policies) is Hold.RESIDENCE
+    for usage in (seldom, Usage(asked=True), Usage()):  # it has served those it was loaded for
+        assert hold(loaded("m", loaded_at=NOW - 1, load_seconds=30.0, usage=usage), NOW, policies) is Hold.NOTHING
     assert hold(loaded("m", loaded_at=NOW - 5, load_seconds=30.0), NOW, Policies(min_residence_seconds=4)) is Hold.NOTHING
 
 
 def test_a_young_model_is_waited_for_until_its_residence_is_over() -> None:
-    made = plan(world(loaded("a", 6 * GIB, loaded_at=NOW - 2, load_seconds=1.0), wanted("b", 6 * GIB)))
+    often = Usage(last_used_at=NOW - 2, gap_s=3.0, asked=True)
+    made = plan(world(loaded("a", 6 * GIB, loaded_at=NOW - 2, load_seconds=1.0, usage=often), wanted("b", 6 * GIB)))
     assert made.actions == () and made.again_at == NOW + 3
     assert "loaded 2 s ago, and it stays for 5 s" in made.decisions[0].reason
 
@@ -109,7 +114,7 @@ def test_at_its_turn_a_model_that_is_always_in_use_goes_too() -> None:
 
 
 def test_smaller_models_do_not_pass_one_whose_turn_has_come() -> None:
-    young = loaded("a", 6 * GIB, loaded_at=NOW - 1)
+    young = loaded("a", 6 * GIB, loaded_at=NOW - 0.5)
     big, small = wanted("big", 7 * GIB, demand_since=NOW - 20), wanted("small", GIB)
     rules = {decision.model: (decision.verb, decision.rule) for decision in plan(world(young, big, small)).decisions}
     assert rules["big"] == (Verb.WAIT, "plan.7") and rules["small"][0] is Verb.WAIT
