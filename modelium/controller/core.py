@@ -249,6 +249,7 @@ class Controller:
             directories=books.directories,
             unclaimed=books.unclaimed,
             turn_age_s=now - self._loop.turned_at,
+            longest_pause_s=self._loop.pauses.longest_s(),
         )
 
     async def known_target(self, name: str, *, timeout_s: float) -> Target:

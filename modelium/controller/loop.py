@@ -12,6 +12,7 @@ import time
 from modelium.brain import plan as planner
 from modelium.controller.desk import Desk
 from modelium.controller.events import Event, Wake
+from modelium.controller.pauses import Pauses
 from modelium.controller.reactions import Reactions
 from modelium.values import Observed, Plan, State, Verb
 
@@ -31,11 +32,13 @@ class Loop:
         self._timer: asyncio.TimerHandle | None = None
         self._again_at: float | None = None
         self.turned_at = time.monotonic()
+        self.pauses = Pauses()
 
     async def run(self) -> None:
         """Turn until cancelled."""
         self._desk.work.warm()
         measuring = asyncio.create_task(self._measure_regularly(), name="measure regularly")
+        watching = asyncio.create_task(self.pauses.watch(), name="watch for pauses")
         try:
             while True:
                 self.turned_at = time.monotonic()
@@ -50,6 +53,7 @@ class Loop:
                 self._pass()
         finally:
             measuring.cancel()
+            watching.cancel()
             await self._desk.background.close()
             await self._desk.work.close()
             self._desk.ledger.save()

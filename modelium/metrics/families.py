@@ -200,6 +200,11 @@ LOOP_AGE = Family(
     kind="gauge",
     help="Seconds since the controller's loop began a turn; it begins one every second, whatever happens.",
 )
+LOOP_PAUSE = Family(
+    name="modelium_loop_longest_pause_seconds",
+    kind="gauge",
+    help="The longest time in the last minute for which the event loop, on which every answer is made, held everybody up.",
+)
 TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton answers.")
 TRITON_RESTARTS = Family(
     name="modelium_triton_restarts_total", kind="counter", help="Restarts of the embedded server since Modelium started."
@@ -219,7 +224,7 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
     EVICTIONS, EVICTION_AGE, SWAPS, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED, WATCH_DIRECTORY_UP,
-    LOOP_AGE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
+    LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from modelium.metrics.families import (
     IDLE,
     IN_FLIGHT,
     LOOP_AGE,
+    LOOP_PAUSE,
     MODEL_BYTES,
     MODELS,
     PINNED,
@@ -114,6 +115,8 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
         yield from (((_text(d.path),), not d.suspended) for d in snapshot.directories)
     elif family is LOOP_AGE:
         yield (), snapshot.turn_age_s
+    elif family is LOOP_PAUSE:
+        yield (), snapshot.longest_pause_s
     elif family is TRITON_UP:
         yield (), snapshot.server.up
     elif family is RAY_UP and snapshot.fleet.ray.state in (RayState.UP, RayState.DOWN):

@@ -75,3 +75,4 @@ class Snapshot:
     directories: tuple[WatchDirectory, ...] = ()
     unclaimed: tuple[Unclaimed, ...] = ()
     turn_age_s: float = 0.0  # since the controller's loop began a turn
+    longest_pause_s: float = 0.0  # of the event loop, in the last minute

@@ -213,6 +213,12 @@ _ITSELF = Row(
             alert_at=30,
         ),
         time_series(
+            "Longest pause of the loop",
+            "In the last minute: for so long nobody was answered, since something else held the one loop of Modelium.",
+            Unit.SECONDS,
+            Query(expr="modelium_loop_longest_pause_seconds", legend="{{instance}}"),
+        ),
+        time_series(
             "Memory of the process",
             "What Modelium's own process holds; models are other processes. Alert: ControllerMemoryGrows.",
             Unit.BYTES,

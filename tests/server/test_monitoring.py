@@ -175,6 +175,8 @@ async def test_what_a_model_holds_is_told_while_it_is_loaded(watched: Watched) -
     assert await watched.prometheus.ever(f'modelium_model_state{{model="evicted", state="UNLOADED"}} unless on (model) {held}')
     [turn] = await watched.prometheus.now("max_over_time(modelium_loop_turn_age_seconds[1m])")
     assert 0 < float(turn["value"][1]) < 10
+    [pause] = await watched.prometheus.now("max_over_time(modelium_loop_longest_pause_seconds[1m])")
+    assert float(pause["value"][1]) > 0  # no timer comes before it is due
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel.id)

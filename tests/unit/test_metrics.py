@@ -66,7 +66,16 @@ def snapshot(*models: ModelStatus) -> Snapshot:
     server = ServerStatus(up=True, version="2.51.0")
     fleet = Fleet(devices=(device,), ray=Ray(state=RayState.UP))
     watched = (WatchDirectory(path=Path("/incoming")), WatchDirectory(path=Path("/disk"), suspended="it is gone"))
-    return Snapshot(now=1.0, models=models, fleet=fleet, server=server, scanned=True, directories=watched, turn_age_s=0.5)
+    return Snapshot(
+        now=1.0,
+        models=models,
+        fleet=fleet,
+        server=server,
+        scanned=True,
+        directories=watched,
+        turn_age_s=0.5,
+        longest_pause_s=0.25,
+    )
 
 
 def busy_recorder(models: Iterable[str]) -> Recorder:
@@ -161,6 +170,7 @@ def test_values_come_from_the_snapshot() -> None:
         assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "b"))) not in found
     assert found["modelium_device_memory_bytes", (("device", "host"), ("kind", "budget"))] == 75
     assert found["modelium_loop_turn_age_seconds", ()] == 0.5
+    assert found["modelium_loop_longest_pause_seconds", ()] == 0.25
     assert found["modelium_triton_up", ()] == 1
 
 
