@@ -1,11 +1,14 @@
 """SIGKILL for a whole Modelium at random moments under load, again and again: is it always back, and is nothing left?
 
 Clients ask two models that are always wanted; others are loaded, unloaded and dropped in two parts meanwhile. After each kill
-Modelium is started again at once, as an init system would, also while the guardian of the run before still cleans up. *Back* is
-the time from that start to an answer of both models. *Left* is counted then, and once more after an orderly end: processes of
-runs before, their files in /dev/shm, work in the repository's workshop, half-written files in the state directory.
+Modelium is started again at once, as an init system would, also while the guardian of the run before still cleans up. The
+moments are drawn from ``--seed``: about two in five fall into a start, before it answers, the others into a run that was seen
+to answer.
 
-The moments are drawn from ``--seed``: some fall into the start, some into loads, most into requests.
+One line a run. *Listens* is the time from its start to the first connection that the gateway takes, *back* to an answer of
+both models; a run that is killed in its start has no *back*. *Left* is what was there of earlier runs when it was back, and
+once more after an orderly end: processes, their files in /dev/shm, work in the repository's workshop, half-written files in
+the state directory, and in the end ports.
 """
 
 from __future__ import annotations
@@ -21,8 +24,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import tempfile
 import threading
 import time
@@ -33,149 +35,150 @@ from pathlib import Path
 
 import onnx
 import psutil
-import yaml
 from onnx import TensorProto, helper
-from served import ROOT, Served, free_ports
+from served import Place, Served, lay_out
 
 _STEADY = ("steady-0", "steady-1")
 _SHM = Path("/dev/shm")
 _CLEAN_WITHIN_S = 20.0  # a guardian gives Triton 8 s, and what hangs 5 s more
+_BACK_WITHIN_S = 180.0
+_IN_A_START = 0.4  # of the kills
+_SETTINGS = {
+    "devices": {"host_memory": "4GiB"},
+    "orchestration": {
+        "model_discovery": {"scan_interval_seconds": 2},
+        "policies": {"always_loaded": list(_STEADY), "check_interval_seconds": 1},
+    },
+}
 
 
 @dataclass(slots=True)
 class Load:
-    """What the clients did and saw of one run, and whether they shall stop."""
+    """What the clients see, whichever run is up, and whether they shall stop."""
 
     served: Served
     stop: threading.Event = field(default_factory=threading.Event)
     seen: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    killed_after_s: float
-    during: str
-    answered: int
-    broken: int
-    back_s: float
-    left: tuple[str, ...]
+@dataclass(slots=True)
+class Past:
+    """What runs that are over had: processes, and what the names of their shared memory begin with."""
+
+    processes: set[psutil.Process] = field(default_factory=set)
+    prefixes: set[str] = field(default_factory=set)
+
+    def note(self, directory: Path) -> None:
+        self.processes |= family(directory)
+        self.prefixes |= {prefix for prefix in [shm_prefix(directory)] if prefix}
+
+
+class Run:
+    """One start of Modelium, and how it went."""
+
+    def __init__(self, place: Place) -> None:
+        self.began = time.monotonic()
+        self.served = place.start()
+        self.listens_s: float | None = None
+        self.back_s: float | None = None
+        self.left: list[str] = []
+        threading.Thread(target=self._until_listens, daemon=True).start()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.began
+
+    def until_back(self) -> None:
+        def both_answer() -> bool:
+            return all(asks(self.served, name) == 200 for name in _STEADY)
+
+        self.served.wait("both models answer", both_answer, within_s=_BACK_WITHIN_S)
+        self.back_s = self.age_s
+
+    def _until_listens(self) -> None:
+        while self.served.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.served.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                self.listens_s = self.age_s
+                return
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=9)
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds after the start at which the latest kill falls")
+    parser.add_argument("--longest", type=float, default=8.0, help="seconds of answering after which the latest kill falls")
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    directory = Path(tempfile.mkdtemp(prefix="modelium-kill-"))
-    ports = prepare(directory)
-    rounds: list[Round] = []
-    prefixes: set[str] = set()
-    numbers = itertools.count()
-    print(f"seed {options.seed}")
-    print(f"{'':>4} {'killed after':>12} {'during':<22} {'answered':>8} {'broken':>6} {'back after':>10}  left")
-    process, began = start(directory), time.monotonic()
-    atexit.register(lambda: process.terminate())  # the one that runs then
-    for number in range(1, options.kills + 1):
-        served = serving(directory, ports, process)
-        # Half of the kills fall into a run that was seen to answer, the others anywhere from the first moment on.
-        if chance.random() < 0.5:
-            until_back(served)
-        moment = time.monotonic() + chance.uniform(0.0, options.longest)
-        load = Load(served)
-        with under(load, chance, numbers):
-            time.sleep(max(0.0, moment - time.monotonic()))
-            during, after = state_of(served), time.monotonic() - began
-            earlier = family(directory)
-            prefixes |= {prefix for prefix in [shm_prefix(directory)] if prefix}
-            process.kill()
-            process.wait()
-        process, began = start(directory), time.monotonic()
-        served = serving(directory, ports, process)
-        until_back(served)
-        back_s = time.monotonic() - began
-        left = what_is_left(directory, earlier, prefixes - {shm_prefix(directory)})
-        seen = load.seen
-        rounds.append(
-            Round(
-                killed_after_s=after,
-                during=during,
-                answered=seen["answered"],
-                broken=seen["broken"],
-                back_s=back_s,
-                left=tuple(left),
-            )
-        )
-        what = ", ".join(left) or "nothing"
-        counts = f"{seen['answered']:>8} {seen['broken']:>6}"
-        print(f"{number:>4} {after:>10.1f} s {during:<22} {counts} {back_s:>8.1f} s  {what}", flush=True)
-    earlier = family(directory)
-    prefixes |= {prefix for prefix in [shm_prefix(directory)] if prefix}
-    process.terminate()
-    process.wait(timeout=60)
-    left = what_is_left(directory, earlier, prefixes)
-    report(rounds, left)
-    if left or any(each.left for each in rounds):
-        raise SystemExit(f"something was left: {directory} is kept")
-    shutil.rmtree(directory)
-
-
-def report(rounds: list[Round], left: list[str]) -> None:
-    times = sorted(each.back_s for each in rounds)
-    clean = sum(not each.left for each in rounds)
-    print(f"{len(rounds)} kills: {len(rounds)} times back, {clean} times with nothing left")
-    print(f"  back after: median {times[len(times) // 2]:.1f} s, longest {times[-1]:.1f} s")
-    print(f"  after an orderly end: {', '.join(left) or 'nothing'} left")
-
-
-# -- the server ----------------------------------------------------------------------------------------------------
-
-
-def prepare(directory: Path) -> list[int]:
-    """The configuration and the two models that are always there."""
-    ports = free_ports(5)
-    gateway, metrics, *triton = ports
-    names = ("http_url", "grpc_url", "metrics_url")
-    config = {
-        "gateway": {"port": gateway},
-        "metrics": {"port": metrics},
-        "triton": {
-            **{name: f"127.0.0.1:{port}" for name, port in zip(names, triton, strict=True)},
-            "model_repository": str(directory / "repository"),
-            "state_directory": str(directory / "state"),
-            "runtime_directory": str(ROOT / ".runtime"),
-        },
-        "devices": {"host_memory": "4GiB"},
-        "orchestration": {
-            "model_discovery": {"watch_directories": [str(directory / "incoming")], "scan_interval_seconds": 2},
-            "policies": {"always_loaded": list(_STEADY), "check_interval_seconds": 1},
-        },
-    }
-    (directory / "incoming").mkdir()
-    (directory / "modelium.yaml").write_text(yaml.safe_dump(config))
+    place = lay_out(Path(tempfile.mkdtemp(prefix="modelium-kill-")), _SETTINGS)
     for name in _STEADY:
-        (directory / "incoming" / f"{name}.onnx").write_bytes(adder())
-    return ports
+        (place.directory / "incoming" / f"{name}.onnx").write_bytes(adder())
+    print(f"seed {options.seed}")
+    print(" run  listens      back  killed after  during                     answered refused broken  left of earlier runs")
+    runs, past = [Run(place)], Past()
+    atexit.register(lambda: runs[-1].served.process.kill())  # what it leaves, its guardian ends
+    load = Load(runs[0].served)
+    with under(load, chance):
+        for number in range(options.kills):
+            run = runs[-1]
+            in_its_start = number > 0 and chance.random() < _IN_A_START
+            if in_its_start:
+                time.sleep(chance.uniform(0.0, max((each.back_s or 0.0 for each in runs[-4:]), default=5.0)))
+            else:
+                look(run, place, past)
+                time.sleep(chance.uniform(0.0, options.longest))
+            during, after_s = state_of(run.served), run.age_s
+            past.note(place.directory)
+            run.served.process.kill()
+            run.served.process.wait()
+            runs.append(Run(place))
+            load.served = runs[-1].served
+            show(len(runs) - 1, run, f"{after_s:>10.1f} s", during, load)
+        look(runs[-1], place, past)
+    past.note(place.directory)
+    runs[-1].served.process.terminate()
+    runs[-1].served.process.wait(timeout=60)
+    show(len(runs), runs[-1], f"{'-':>12}", "ended in order", load)
+    finish(runs, [*what_is_left(place.directory, past.processes, past.prefixes), *taken(place.ports)])
+    shutil.rmtree(place.directory)
 
 
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "modelium.cli", "--config", str(directory / "modelium.yaml"), "serve"]
-    with (directory / "serve.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def look(run: Run, place: Place, past: Past) -> None:
+    """Wait until the run is back, and see what is there of those before it."""
+    run.until_back()
+    run.left = what_is_left(place.directory, past.processes, past.prefixes - {shm_prefix(place.directory)})
 
 
-def serving(directory: Path, ports: list[int], process: subprocess.Popen[bytes]) -> Served:
-    http_url, grpc_url = (f"127.0.0.1:{port}" for port in ports[2:4])
-    return Served(directory=directory, port=ports[0], http_url=http_url, grpc_url=grpc_url, process=process)
+def show(number: int, run: Run, killed: str, during: str, load: Load) -> None:
+    seen, load.seen = load.seen, Counter()
+    listens, back = (f"{each:>6.1f} s" if each is not None else f"{'-':>8}" for each in (run.listens_s, run.back_s))
+    counts = f"{seen['answered']:>8} {seen['refused']:>7} {seen['broken']:>6}"
+    left = ", ".join(run.left) or ("nothing" if run.back_s is not None else "-")
+    print(f"{number:>4} {listens}  {back}  {killed}  {during:<26} {counts}  {left}", flush=True)
 
 
-def until_back(served: Served) -> None:
-    served.wait("both models answer", lambda: all(asks(served, name) == 200 for name in _STEADY), within_s=180)
+def finish(runs: list[Run], left: list[str]) -> None:
+    after_a_kill = runs[1:]
+    listens = sorted(run.listens_s for run in after_a_kill if run.listens_s is not None)
+    back = sorted(run.back_s for run in after_a_kill if run.back_s is not None)
+    in_starts = sum(run.back_s is None for run in runs)
+    print(
+        f"{len(after_a_kill)} kills, {in_starts} of them in a start; {len(back)} of {len(back)} starts that were let be: back"
+    )
+    print(f"  listens after: median {listens[len(listens) // 2]:.1f} s, longest {listens[-1]:.1f} s")
+    print(f"  back after: median {back[len(back) // 2]:.1f} s, longest {back[-1]:.1f} s")
+    print(f"  after an orderly end: {', '.join(left) or 'no process, shared memory, port or file'} left")
+    if left or any(run.left for run in runs):
+        raise SystemExit(f"something was left: {runs[0].served.directory} is kept")
 
 
 def asks(served: Served, name: str) -> int:
-    return served.ask("POST", f"/predict/{name}", {"inputs": {"x": [[1.0]]}}, timeout_s=30).status
+    """The status; 0 for a wrong answer."""
+    answer = served.ask("POST", f"/predict/{name}", {"inputs": {"x": [[1.0]]}}, timeout_s=30)
+    return answer.status if answer.status != 200 or answer.body["y"] == [[2.0]] else 0
 
 
 def state_of(served: Served) -> str:
@@ -184,7 +187,7 @@ def state_of(served: Served) -> str:
         states = Counter(model["state"] for model in served.ask("GET", "/models", timeout_s=2).body["models"])
         busy = {state: count for state, count in states.items() if state in ("LOADING", "UNLOADING", "DRAINING")}
         return ", ".join(f"{count} {state}" for state, count in sorted(busy.items())) or f"{states['LOADED']} LOADED"
-    return "start"
+    return "start, nobody listens"
 
 
 # -- the load ------------------------------------------------------------------------------------------------------
@@ -203,11 +206,11 @@ def adder(weight_floats: int = 1000) -> bytes:
 
 
 @contextlib.contextmanager
-def under(load: Load, chance: random.Random, numbers: Iterator[int]) -> Iterator[None]:
+def under(load: Load, chance: random.Random) -> Iterator[None]:
     """Clients, somebody who drops and removes models, and somebody who loads and unloads, until the end of the context."""
     seeds = [chance.random() for _ in range(2)]
     threads = [threading.Thread(target=client, args=(load,), daemon=True) for _ in range(3)]
-    threads.append(threading.Thread(target=dropper, args=(load, random.Random(seeds[0]), numbers), daemon=True))
+    threads.append(threading.Thread(target=dropper, args=(load, random.Random(seeds[0])), daemon=True))
     threads.append(threading.Thread(target=operator, args=(load, random.Random(seeds[1])), daemon=True))
     for thread in threads:
         thread.start()
@@ -229,9 +232,9 @@ def client(load: Load) -> None:
             load.seen["broken"] += 1  # killed, or not up yet
 
 
-def dropper(load: Load, chance: random.Random, numbers: Iterator[int]) -> None:
+def dropper(load: Load, chance: random.Random) -> None:
     """A new model about twice a second, copied in two parts; the oldest of many goes."""
-    incoming = load.served.incoming
+    incoming, numbers = load.served.incoming, itertools.count()
     while not load.stop.wait(chance.uniform(0.1, 0.6)):
         path = incoming / f"dropped-{next(numbers)}.onnx"
         whole = adder(chance.randrange(1, 500_000))
@@ -284,6 +287,19 @@ def what_is_left(directory: Path, earlier: set[psutil.Process], prefixes: set[st
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)
+
+
+def taken(ports: tuple[int, ...]) -> list[str]:
+    """Which of them somebody still listens at."""
+    found = []
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                found.append(f"port {port}")
+    return found
 
 
 def is_zombie(process: psutil.Process) -> bool:

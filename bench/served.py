@@ -47,11 +47,11 @@ class Served:
         self.http_url = http_url  # Triton's own
         self.grpc_url = grpc_url
         self.up_after_s = 0.0  # from the start of the process to /health/ready
-        self._process = process
+        self.process = process
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self.process.pid
 
     def ask(self, method: str, path: str, body: object = None, *, timeout_s: float = 300) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
@@ -75,8 +75,8 @@ class Served:
         """Until ``holds()``; fails when the server ends or the time is over."""
         deadline = time.monotonic() + within_s
         while True:
-            if self._process.poll() is not None:
-                sys.exit(f"modelium serve ended with {self._process.returncode}; the end of {self.log}:\n{self.tail()}")
+            if self.process.poll() is not None:
+                sys.exit(f"modelium serve ended with {self.process.returncode}; the end of {self.log}:\n{self.tail()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if holds():
                     return
@@ -97,8 +97,41 @@ def serve(
     settings: Mapping[str, Any], *, prepare: Callable[[Path], None] = lambda incoming: None, ready: bool = True
 ) -> Iterator[Served]:
     """Serve a fresh directory, which ``prepare(incoming)`` may fill before the start. It is kept only when something failed."""
-    directory = Path(tempfile.mkdtemp(prefix="modelium-bench-"))
-    gateway, metrics, *triton = free_ports(5)
+    place = lay_out(Path(tempfile.mkdtemp(prefix="modelium-bench-")), settings)
+    prepare(place.directory / "incoming")
+    served = place.start()
+    try:
+        if ready:
+            began = time.perf_counter()
+            served.wait("ready", lambda: served.ask("GET", "/health/ready").status == 200, within_s=120)
+            served.up_after_s = time.perf_counter() - began
+        yield served
+    finally:
+        served.process.terminate()
+        served.process.wait(timeout=120)
+    shutil.rmtree(place.directory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A directory to serve, with everything of Modelium's below it; ``ports``: the gateway's, the metrics', Triton's three."""
+
+    directory: Path
+    ports: tuple[int, ...]
+
+    def start(self) -> Served:
+        """One run; the next one, of the same directory, is a restart."""
+        command = [sys.executable, "-m", "modelium.cli", "--config", str(self.directory / "modelium.yaml"), "serve"]
+        with (self.directory / "serve.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        http_url, grpc_url = (f"127.0.0.1:{port}" for port in self.ports[2:4])
+        return Served(directory=self.directory, port=self.ports[0], http_url=http_url, grpc_url=grpc_url, process=process)
+
+
+def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:
+    """Write ``modelium.yaml``: free ports, everything below ``directory``, and ``settings``."""
+    ports = tuple(free_ports(5))
+    gateway, metrics, *triton = ports
     names = ("http_url", "grpc_url", "metrics_url")
     config = merge(
         {
@@ -115,23 +148,8 @@ def serve(
         settings,
     )
     (directory / "incoming").mkdir()
-    prepare(directory / "incoming")
     (directory / "modelium.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "modelium.cli", "--config", str(directory / "modelium.yaml"), "serve"]
-    with (directory / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    http_url, grpc_url = (f"127.0.0.1:{port}" for port in triton[:2])
-    served = Served(directory=directory, port=gateway, http_url=http_url, grpc_url=grpc_url, process=process)
-    try:
-        if ready:
-            began = time.perf_counter()
-            served.wait("ready", lambda: served.ask("GET", "/health/ready").status == 200, within_s=120)
-            served.up_after_s = time.perf_counter() - began
-        yield served
-    finally:
-        process.terminate()
-        process.wait(timeout=120)
-    shutil.rmtree(directory)
+    return Place(directory=directory, ports=ports)
 
 
 def minilm() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelium import repository
@@ -66,6 +66,7 @@ class Inspection:
     estimate: Estimate | None = None  # the parts of the footprint; an engine's are in the lines of its plan
     plan: tuple[PlanLine, ...] = ()  # of the engine, also of one that is too big
     ray_address: str = ""  # of what only Ray is to serve
+    note: str = ""  # what its user should know about where it was found
 
     @property
     def servable(self) -> bool:
@@ -78,6 +79,7 @@ class Inspection:
         kind = "its code" if profile.weight_format is WeightFormat.NONE else f"{profile.dtype}, {profile.weight_format}"
         rows = {
             "path": str(profile.path),
+            "note": self.note,
             "task": f"{profile.task} ({profile.task_source})" if profile.task_source else str(profile.task),
             "architecture": profile.architecture + (f" ({profile.model_type})" if profile.model_type else ""),
             "library": profile.library,
@@ -119,7 +121,8 @@ class Inspection:
             "replicas": replicas_view(placement.replicas) if placement and placement.replicas else None,
         }
         described = profile_view(profile, self.choice.runtime, engine=self.choice.engine)
-        return json.dumps({"name": profile.name, "path": str(profile.path), **described, **served}, indent=2)
+        found = {"name": profile.name, "path": str(profile.path), "note": self.note or None}
+        return json.dumps({**found, **described, **served}, indent=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
     override = settings.overrides().get(candidate.name, ModelOverride())
     match analyze_apart(candidate, override):
         case ModelProfile() as profile:
-            pass
+            return replace(_decide(profile, settings, override, gpus), note=candidate.note)
         case AdapterProfile(adapter=adapter):
             base = f" for {adapter.base}" if adapter.base else ""
             raise NotAModel(
@@ -155,7 +158,6 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
             raise NotAModel(f"{path} is not complete: {why}")
         case Unsupported(why=why, hint=hint):
             raise NotAModel(f"{path} cannot be served: {why}" + (f" ({hint})" if hint else ""))
-    return _decide(profile, settings, override, gpus)
 
 
 def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, gpus: Sequence[int]) -> Inspection:

@@ -86,6 +86,33 @@ def test_inspect_of_what_is_no_model_is_one_line_and_exit_code_1(tmp_path: Path,
         assert len(captured.err.splitlines()) == 1
 
 
+def test_inspect_of_a_hugging_face_cache_looks_at_the_snapshot_that_is_served(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "hub" / "models--acme--tiny"
+    for revision, names in {"aaa": [path.name for path in classifier.iterdir()], "bbb": ["config.json"]}.items():
+        (cache / "snapshots" / revision).mkdir(parents=True)
+        (cache / "blobs").mkdir(exist_ok=True)
+        for name in names:
+            blob = cache / "blobs" / f"{revision}-{name}"
+            blob.write_bytes((classifier / name).read_bytes())
+            (cache / "snapshots" / revision / name).symlink_to(f"../../blobs/{blob.name}")
+    (cache / "refs").mkdir()
+    for revision, note in {
+        "aaa": None,
+        "bbb": "snapshot bbb is not whole yet, the older aaa is served: finish its download",
+    }.items():
+        (cache / "refs" / "main").write_text(revision)
+        for path in (str(cache), "hub/models--acme--tiny/"):
+            assert run("inspect", path, "--json") == 0
+            found = json.loads(capsys.readouterr().out)
+            assert (found["name"], found["path"], found["note"]) == ("acme--tiny", str(cache / "snapshots" / "aaa"), note)
+    assert run("inspect", str(cache)) == 0
+    assert "not whole yet, the older aaa" in " ".join(capsys.readouterr().out.split())
+    assert run("inspect", str(cache / "snapshots" / "bbb")) == 1
+    assert "not complete" in capsys.readouterr().err
+
+
 def test_inspect_of_half_a_copy_says_what_is_missing(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = classifier / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

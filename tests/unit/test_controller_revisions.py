@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 
 from modelium.controller.background import Background
-from modelium.controller.events import Event, LoadFailed, ServerUp
+from modelium.controller.events import Event, Loaded, LoadFailed, ServerUp
 from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
-from modelium.errors import DeadlineExceeded, MachineTrouble
+from modelium.errors import DeadlineExceeded, FolderChanged, MachineTrouble
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
 from modelium.values import Demand, DeviceKind, RayFacts, State, Verb
+from modelium.watcher.survey import Surveyor
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
 from tests.unit.analyzers.test_adapters import adapter
 from tests.unit.test_controller_adapters import LLAMA, Here, World, llama, world
@@ -243,20 +244,12 @@ class TheirProcesses(Devices):
         return {"llama": tuple(one for one in found if one is not None)}
 
 
-@pytest.mark.parametrize("serving", [False, True])
-async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, serving: bool) -> None:
-    async with served(tmp_path) as (here, _):
-        llama(here.incoming / "llama")
-        known = await here.until_state("llama", State.LOADED)
-    assert known.profile is not None and known.placement is not None
-    triton, background, events = Hanging(), Background(), asyncio.Queue[Event]()
-    if serving:
-        triton.start()
-    work = Work(
+def work_with(triton: Hanging, background: Background, events: asyncio.Queue[Event], top: Path) -> Work:
+    return Work(
         post=events.put_nowait,
         background=background,
         client=triton,
-        repository=ModelRepository(tmp_path / "repository"),
+        repository=ModelRepository(top / "repository"),
         devices=TheirProcesses(triton),
         overrides={},
         ray=RayService(None, RayFacts(missing="not asked")),
@@ -266,6 +259,18 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         load_timeout_s=5,
         unload_timeout_s=5,
     )
+
+
+@pytest.mark.parametrize("serving", [False, True])
+async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, serving: bool) -> None:
+    async with served(tmp_path) as (here, _):
+        llama(here.incoming / "llama")
+        known = await here.until_state("llama", State.LOADED)
+    assert known.profile is not None and known.placement is not None
+    triton, background, events = Hanging(), Background(), asyncio.Queue[Event]()
+    if serving:
+        triton.start()
+    work = work_with(triton, background, events, tmp_path)
     try:
         work.load("llama", 1, known.profile, known.placement, write=False, fresh=False)
         async with asyncio.timeout(10):
@@ -316,3 +321,45 @@ async def test_a_folder_that_changes_while_it_is_loaded_is_unloaded_looked_at_an
         await here.until(lambda: model.state is State.LOADED and model.profile != before and not model.reloading)
         assert triton.made == ["load llama", "loaded llama", "unload llama", "load llama", "loaded llama"]
         assert (model.serving, model.failures, model.loads) == (model.profile, 0, 1)
+
+
+class Beside(Hanging):
+    """Loads beside a copy that serves, and notes how long the file had been left alone then."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        self.ages_s: list[float] = []
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        self.ages_s.append(time.time() - self.file.stat().st_mtime)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_beside_the_copy_that_serves_only_what_is_left_alone_is_loaded(tmp_path: Path, goes_on: bool) -> None:
+    """What is written over in place looks whole at every moment, and a new copy takes the old one's place at once."""
+    async with served(tmp_path) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        known = await here.until_state("llama", State.LOADED)
+    assert known.profile is not None and known.placement is not None
+    triton, background, events = Beside(weights), Background(), asyncio.Queue[Event]()
+    triton.start()
+    work = work_with(triton, background, events, tmp_path)
+    try:
+        os.utime(weights)
+        source = Surveyor(tmp_path / "incoming").look_again(str(weights.parent))
+        if goes_on:
+            weights.touch()
+        work.load("llama", 1, known.profile, known.placement, write=False, fresh=False, source=source)
+        async with asyncio.timeout(30):
+            ended = await events.get()
+        if goes_on:
+            assert isinstance(ended, LoadFailed) and isinstance(ended.error, FolderChanged) and not triton.ages_s
+        else:
+            assert isinstance(ended, Loaded) and ended.older and triton.ages_s[0] >= 1.0
+    finally:
+        for each in triton.started:
+            each.kill()
+            each.communicate()
+        await background.close()
+        await triton.close()
