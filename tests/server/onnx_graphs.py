@@ -97,6 +97,15 @@ def make_graphs(directory: Path) -> None:
         [("value", TensorProto.FLOAT, ["n", 1])],
         [numpy_helper.from_array(_TABLE, "table")],
     )
+    # What is looked up is not packed anew: onnxruntime computes on the file's own pages.
+    _save(
+        directory / "side-table.onnx",
+        [helper.make_node("Gather", ["table", "index"], ["value"])],
+        [("index", TensorProto.INT64, ["n", 1])],
+        [("value", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.arange(300_000, dtype=np.float32), "table")],
+        external_data="side-table.onnx_data",
+    )
 
 
 def _save(

@@ -216,6 +216,18 @@ async def test_a_file_in_a_hugging_face_cache_is_served_through_its_links(served
     assert (await served.ask("cached", {"x": numbers(2, 64)}))["y"].shape == (2, 3)
 
 
+async def test_data_beside_a_graph_that_is_cut_changes_no_answer_of_the_copy_that_serves(served: Served) -> None:
+    await served.load("side-table")
+    index = np.array([[3], [299_999]])
+    before = await served.ask("side-table", {"index": index})
+    data = served.incoming / "side-table.onnx_data"
+    with data.open("r+b") as file:
+        file.write(b"\xff" * 4096)
+        file.truncate(4096)
+    after = await served.ask("side-table", {"index": index})
+    assert before["value"].tolist() == after["value"].tolist() == [[3.0], [299_999.0]]
+
+
 async def test_a_path_mapping_serves_the_file_that_triton_sees(served: Served, tmp_path: Path) -> None:
     profile = profile_of(served.incoming, "side-file")
     for file in ("side-file.onnx", "side-file.onnx_data"):

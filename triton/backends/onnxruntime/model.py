@@ -5,7 +5,8 @@ the answers of onnxruntime. Requests of one batch are joined where their shapes 
 cannot be computed gets its own error and takes no other with it.
 
 Differences to the stock backend: an unknown execution accelerator is logged instead of stopping the load; strings have to be
-UTF-8 (onnxruntime's Python interface knows no others); BF16, ragged batches and sequence batching are not there.
+UTF-8 (onnxruntime's Python interface knows no others); BF16, ragged batches and sequence batching are not there; external data
+are read, not mapped (``private_pages``).
 """
 
 import locale
@@ -20,6 +21,7 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 import onnx_session  # noqa: E402
+import private_pages  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
 _TYPES = {
@@ -78,6 +80,7 @@ class TritonPythonModel:
         path = onnx_session.find_model(self._config, Path(args["model_repository"]) / args["model_version"])
         gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         self._session = onnx_session.open_session(self._config, path, gpu=gpu, log=pb_utils.Logger.log_warn)
+        private_pages.own(path.resolve().parent)
         self._run_options = onnx_session.run_options(self._config)
         self._batches = self._config["max_batch_size"] > 0
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
