@@ -20,8 +20,8 @@ WINDOW_S = 60.0
 class UsageWindow:
     """``readings``: (instant, requests since Modelium started) inside the window and the last one before it.
 
-    ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: the end
-    of the last request, None before the first; ``gap_s``: between visits, their geometric mean (one night
+    ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: when
+    the last request came, None before the first; ``gap_s``: between visits, their geometric mean (one night
     says little of a day), the later ones count more, 0 before the second.
     """
 
@@ -52,22 +52,27 @@ def observe(window: UsageWindow, *, completed: int, now: float, window_s: float 
     readings = (*window.readings, (now, total))
     while len(readings) > 2 and readings[1][0] <= now - window_s:  # 3
         readings = readings[1:]
-    used = touch(window, now) if fresh and not _was_touched(window) else window
+    used = ask(window, now) if fresh and not _was_touched(window) else window
     last_used_at = now if fresh else window.last_used_at  # 2
     return replace(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at)
 
 
 def _was_touched(window: UsageWindow) -> bool:
     """Did a lease end since the last reading? Then what Triton counted is no other visit."""
-    return window.asked_at is not None and bool(window.readings) and window.asked_at >= window.readings[-1][0]
+    return bool(window.readings) and window.last_used_at > window.readings[-1][0]
+
+
+def ask(window: UsageWindow, now: float) -> UsageWindow:
+    """A request came. Its visit begins now, however long it waits: all that waited for one load end together."""
+    gap_s, before = window.gap_s, window.asked_at
+    if before is not None and now - before >= _VISIT_S:
+        gap_s = now - before if not gap_s else gap_s * ((now - before) / gap_s) ** _NEWEST_COUNTS
+    return replace(window, asked_at=now, gap_s=gap_s)
 
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:
     """A lease ended now."""
-    gap_s, before = window.gap_s, window.asked_at
-    if before is not None and now - before >= _VISIT_S:
-        gap_s = now - before if not gap_s else gap_s * ((now - before) / gap_s) ** _NEWEST_COUNTS
-    return replace(window, last_used_at=max(now, window.last_used_at), asked_at=now, gap_s=gap_s)
+    return replace(window, last_used_at=max(now, window.last_used_at))
 
 
 def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = WINDOW_S) -> Usage:

@@ -31,6 +31,10 @@ class Admission:
         self._desk = desk
         self._unload_waiters: dict[str, list[asyncio.Future[None]]] = {}
 
+    def note(self, model: Model) -> None:
+        """A request for it came, whether it is answered at once or waits."""
+        model.window = use.ask(model.window, time.monotonic())
+
     def grant(self, model: Model) -> Lease:
         """One more lease on a model that serves."""
         assert model.serving is not None and model.placement is not None

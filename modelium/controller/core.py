@@ -164,6 +164,7 @@ class Controller:
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
         model = self._find(name)
+        self._admission.note(model)
         if model.serves:
             return self._admission.grant(model)
         if model.state is State.DRAINING and self._admission.call_back(model):

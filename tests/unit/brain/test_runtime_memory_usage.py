@@ -109,6 +109,19 @@ def test_a_lease_in_flight_is_never_idle() -> None:
     assert use.usage(use.touch(window, 490.0), in_flight=0, now=500.0).idle_s(500.0) == 10.0
 
 
+def test_the_gap_is_between_the_arrivals_of_requests_not_their_ends() -> None:
+    """All that waited for one load end together: told by their ends, a model asked each two seconds is asked once a load."""
+    window = use.start(0.0)
+    for second in range(0, 60, 2):
+        window = use.ask(window, float(second))
+    for _ in range(30):
+        window = use.touch(window, 61.0)
+    assert use.usage(window, in_flight=0, now=61.0).gap_s == pytest.approx(2.0)
+    own = use.observe(window, completed=30, now=62.0)
+    assert own.gap_s == window.gap_s, "these were the leases'"
+    assert use.observe(own, completed=31, now=72.0).asked_at == 72.0, "somebody asked Triton itself"
+
+
 @given(st.lists(st.integers(0, 1000), max_size=40))
 def test_the_total_never_falls(readings: list[int]) -> None:
     window, now = use.start(0.0), 0.0

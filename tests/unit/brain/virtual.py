@@ -113,6 +113,7 @@ class VirtualDevice:
 
     def _arrive(self, request: Request) -> None:
         model = self.models[request.model]
+        model.window = use.ask(model.window, self.now)
         if model.state is State.DRAINING and not (model.rule == TURN_RULE and self.models[model.yields_to].waiters):
             model.state = State.LOADED
         if model.state is State.LOADED:
