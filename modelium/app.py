@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -145,6 +146,8 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     raise_descriptor_limit()
     async with running(settings) as modelium:
+        gc.collect()
+        gc.freeze()  # what is here now stays; to go through it again and again would stop the loop for tenths of a second
         log.info("the gateway answers at %s", modelium.gateway_url)
         if settings.gateway.open_to_all:
             log.warning("whoever reaches %s may use it: gateway.api_keys_file is not set", modelium.gateway_url)

@@ -21,7 +21,7 @@ from modelium.gateway.errors import MAX_BODY_BYTES
 
 T = TypeVar("T")
 
-LARGE_BYTES = 2**20  # what is made of smaller bodies takes milliseconds
+LARGE_BYTES = 2**18  # what is made of smaller bodies takes milliseconds, even of one full of empty lists
 _FREE_BYTES = 2**16  # of each body: what controls Modelium gets through whatever others send
 _RETRY_AFTER_S = 1.0
 
@@ -86,8 +86,8 @@ async def read_body(request: web.Request, deadline: Deadline) -> bytes:
                         raise web.HTTPRequestEntityTooLarge(limit, max(sent, len(body) + len(piece)))
                     _hold(request, len(body) + len(piece))
                     body += piece
-                if unpack is not None:
-                    await asyncio.sleep(0)  # a little of it may have become much
+                    if unpack is not None:
+                        await asyncio.sleep(0)  # a little may become much: not all of it in one turn
     except TimeoutError:
         raise deadline.exceeded(" of the body") from None
     if unpack is not None and sent:

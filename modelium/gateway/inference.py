@@ -6,7 +6,7 @@ Lease → tensors → Triton, in as many inferences as the batch size asks for, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,13 +52,13 @@ class Inference:
         self._client = client
         self._recorder = recorder
 
-    async def infer(self, name: str, make: Callable[[Lease], Call], deadline: Deadline) -> Inferred:
+    async def infer(self, name: str, make: Callable[[Lease], Awaitable[Call]], deadline: Deadline) -> Inferred:
         """What ``name`` makes of ``make(lease)``. Raises what ``Controller.lease``, ``make`` and the client raise."""
         cold, waited_s = False, 0.0
         for attempt in range(1, ATTEMPTS + 1):
             with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
                 cold, waited_s = cold or lease.cold, waited_s + lease.waited_s
-                call = make(lease)
+                call = await make(lease)
                 try:
                     asking = self._infer(lease, call, deadline)
                     rays = lease.placement.runtime is Runtime.RAY

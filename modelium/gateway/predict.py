@@ -18,7 +18,7 @@ from modelium.gateway.apps import Apps
 from modelium.gateway.bodies import read_body, work_on
 from modelium.gateway.codecs import Call, encode
 from modelium.gateway.counting import MODEL
-from modelium.gateway.deadline import deadline_of
+from modelium.gateway.deadline import Deadline, deadline_of
 from modelium.gateway.generation import Generator
 from modelium.gateway.generation.huggingface import TextCall, options_for, read_call
 from modelium.gateway.inference import Inference, waited_headers
@@ -55,35 +55,41 @@ class Predict:
         # Read before the lease where the profile is known: a body that does not fit must not load a model.
         text, call = None, None
         if profile is not None:
-            read = partial(_read, profile, status.placement, request.content_type, data)
-            text, call = await work_on(request, deadline, len(data), read)
+            text, call = await self._read(request, deadline, profile, status.placement, data)
         if text is not None and text.stream:
             return await self._text.stream(request, target, text, deadline)
 
-        def make(lease: Lease) -> Call:
+        async def make(lease: Lease) -> Call:
             if lease.profile.app is not None:
                 raise _IsApp
-            late = profile is None and lease.profile.task in TEXT_TASKS and read_call(data).stream
-            if lease.placement.by_vllm or late:
-                raise _Generates(lease)
+            asked, made = text, call
+            if lease.profile != profile or (made is None and not lease.placement.by_vllm):
+                # Nobody knew before it was loaded; or another revision arrived, or another runtime serves it than was expected.
+                asked, made = await self._read(request, deadline, lease.profile, lease.placement, data)
+            if asked is not None and (lease.placement.by_vllm or asked.stream):
+                raise _Generates(lease, asked)
             if target.adapter:
                 raise InvalidBody(f"{name!r} is served by {lease.placement.runtime.value}, which has no LoRA adapters")
-            # Another profile: a new revision arrived meanwhile.
-            return call if call is not None and lease.profile == profile else encode(lease.profile, request.content_type, data)
+            assert made is not None
+            return made
 
         try:
             inferred = await self._inference.infer(name, make, deadline)
         except _IsApp:  # nobody knew before it was loaded
             return await self._apps.forward(request, name, data, deadline)
         except _Generates as served:  # that lease is released: each generation takes its own
-            text = text or read_call(data)
-            if text.stream:  # nobody knew the model before it was loaded
-                return await self._text.stream(request, target, text, deadline)
-            answer = await self._text.answer(target, text, deadline)
+            if served.text.stream:  # nobody knew the model before it was loaded
+                return await self._text.stream(request, target, served.text, deadline)
+            answer = await self._text.answer(target, served.text, deadline)
             if served.cold:
                 self._recorder.cold_start(name, served.waited_s)
             return json_response(answer, headers=waited_headers(served.waited_s, cold=served.cold))
         return answer_response(inferred.call.answer(inferred.outputs), headers=inferred.headers)
+
+    async def _read(
+        self, request: web.Request, deadline: Deadline, profile: ModelProfile, placement: Placement | None, data: bytes
+    ) -> tuple[TextCall | None, Call | None]:
+        return await work_on(request, deadline, len(data), partial(_read, profile, placement, request.content_type, data))
 
 
 class _IsApp(Exception):
@@ -93,8 +99,9 @@ class _IsApp(Exception):
 class _Generates(Exception):
     """Now that it is loaded: another way of asking, for vLLM serves it or its words shall come as events."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, text: TextCall) -> None:
         super().__init__()
+        self.text = text
         self.cold = lease.cold
         self.waited_s = lease.waited_s
 

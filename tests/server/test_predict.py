@@ -73,7 +73,7 @@ async def modelium(models: Path, tmp_path_factory: pytest.TempPathFactory) -> As
             shutil.copytree(models / name, directory / "incoming" / name)
     # Nothing in a folder says that a classifier of entailment is meant for labels that come with the request.
     overrides = {"zero-shot": {"task": "zero-shot-classification"}}
-    patience = {"header_timeout_seconds": 2, "stall_timeout_seconds": 2, "idle_timeout_seconds": 5}  # with what never comes
+    patience = {"header_timeout_seconds": 5, "stall_timeout_seconds": 5}  # with what never comes
     sections = {"gateway": patience, "orchestration": {"load_on_discovery": False}, "models": overrides}
     async with system(directory, **sections) as running:
         for name in NAMES:

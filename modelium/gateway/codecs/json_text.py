@@ -2,37 +2,38 @@
 
 A body of 64 MiB can hold 20 million lists, which take 10 s and 1 GB to build, and nobody else is served while the parser holds
 the interpreter. So the bytes are measured first, in one pass over small pieces: how deep, how many, how long a name. Nothing
-that passes is slow to build or to walk through.
+that passes is slow to build or to walk through, and what is large is built in pieces (``json_pieces``).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from modelium.errors import RequestError
+from modelium.gateway.codecs.json_pieces import PIECE_BYTES, Seams, load_in_pieces
 
 MAX_DEPTH = 64
 MAX_NAME_BYTES = 1024
 MAX_VALUES = 2**21  # names, numbers, texts …: eight pictures as numbers have 1.2 million
 MAX_LISTS = 2**18  # lists and objects, which take ten times as long to build
 
-_PIECE_BYTES = 2**18  # a millisecond's work
 _QUOTE, _OPEN, _CLOSE, _BETWEEN = 1, 2, 3, 4
 _KINDS = bytearray(256)
 for _characters, _kind in ((b'"', _QUOTE), (b"[{", _OPEN), (b"]}", _CLOSE), (b",:", _BETWEEN)):
     for _character in _characters:
         _KINDS[_character] = _kind
 _KIND_OF = bytes(_KINDS)
+_COMMA = ord(",")
 _NAMES_SOMETHING = re.compile(rb"[ \t\r\n]*+:")
 
 
 @dataclass(slots=True)
-class _Measure:
+class Measure:
     """What is known up to ``at``. ``text_from``: where the string began that ``at`` lies in, -1 outside of strings."""
 
     at: int = 0
@@ -40,34 +41,48 @@ class _Measure:
     depth: int = 0
     values: int = 1
     lists: int = 0
+    found: list[Seams] = field(default_factory=list)
+
+    @property
+    def seams(self) -> Seams:
+        return Seams.of(self.found)
 
 
 def load_json(data: bytes) -> object:
     """Raises ``RequestError`` (400) for what is no JSON, or more of it than any request needs."""
-    check_size(data)
     try:
+        if len(data) > PIECE_BYTES:
+            return load_in_pieces(data, measured(data).seams, piece_bytes=PIECE_BYTES)
+        check_size(data)
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+        said = str(error) if len(data) <= PIECE_BYTES else error.msg  # a place in a piece means nothing to anybody
+        raise RequestError(f"the body is not JSON: {said}") from None
 
 
 def check_size(data: bytes) -> None:
     """Raises ``RequestError`` for JSON that is too deep, has too many values, or a name that is too long."""
-    if len(data) <= MAX_NAME_BYTES and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
-    measure = _Measure()
+    if len(data) > MAX_NAME_BYTES or data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        measured(data)
+
+
+def measured(data: bytes) -> Measure:
+    """What ``check_size`` raises, it raises too."""
+    measure = Measure()
     while measure.at < len(data):
         _go_on(data, measure)
+    return measure
 
 
-def _go_on(data: bytes, measure: _Measure) -> None:
-    piece = data[measure.at : measure.at + _PIECE_BYTES]
+def _go_on(data: bytes, measure: Measure) -> None:
+    piece = data[measure.at : measure.at + PIECE_BYTES]
     if b"\\" in piece:
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) > 1:
             piece = piece[:-1]  # what it escapes is in the next piece
         length = len(piece)
         piece = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         assert len(piece) == length
+    raw = np.frombuffer(piece, dtype=np.uint8)
     kinds = np.frombuffer(piece.translate(_KIND_OF), dtype=np.uint8)
     places = np.flatnonzero(kinds)
     kinds = kinds[places]
@@ -87,11 +102,19 @@ def _go_on(data: bytes, measure: _Measure) -> None:
         raise RequestError(f"the body has more than {MAX_VALUES:,} names and values; send several requests")
     if measure.lists > MAX_LISTS:
         raise RequestError(f"the body has more than {MAX_LISTS:,} lists and objects; send several requests")
+    seams = kinds == _BETWEEN
+    measure.found.append(
+        Seams(
+            places=measure.at + places[seams],
+            depths=depths[seams],
+            commas=raw[places[seams]] == _COMMA,
+        )
+    )
     _check_names(data, measure, measure.at + places[quotes & inside], measure.at + places[quotes & ~inside])
     measure.at += len(piece)
 
 
-def _check_names(data: bytes, measure: _Measure, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+def _check_names(data: bytes, measure: Measure, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
     if measure.text_from >= 0:
         starts = np.concatenate([[measure.text_from], starts])
     measure.text_from = int(starts[-1]) if len(starts) > len(ends) else -1

@@ -54,7 +54,7 @@ class Embeddings:
         if asked.dimensions is not None and width is not None and asked.dimensions > width:
             raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
 
-        def make(lease: Lease) -> Call:
+        async def make(lease: Lease) -> Call:
             return encode_texts(lease.profile.task, texts)
 
         answered = await self._inference.infer(served.name, make, deadline)

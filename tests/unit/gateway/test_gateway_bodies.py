@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import io
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -15,13 +16,21 @@ import brotli
 import numpy as np
 import orjson
 import pytest
+from aiohttp import StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.errors import InvalidBody, RequestError
+from modelium.gateway.bodies import BODIES, Bodies, read_body
 from modelium.gateway.codecs import encode
-from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS
-from modelium.gateway.codecs.json_text import MAX_DEPTH, MAX_LISTS, MAX_NAME_BYTES, MAX_VALUES, check_size, load_json
+from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, decoded
+from modelium.gateway.codecs.json_pieces import load_in_pieces
+from modelium.gateway.codecs.json_text import MAX_DEPTH, MAX_LISTS, MAX_NAME_BYTES, MAX_VALUES, check_size, load_json, measured
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.decompression import PIECE_BYTES
+from modelium.gateway.errors import MAX_BODY_BYTES
 from modelium.gateway.generation.huggingface import options_of, read_call
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
@@ -83,6 +92,89 @@ def test_json_that_nobody_needs_is_refused(body: bytes, said: str) -> None:
     with pytest.raises(RequestError, match=said) as refused:
         load_json(body)
     assert (refused.value.status, len(str(refused.value)) < 200) == (400, True)
+
+
+# -- in pieces -----------------------------------------------------------------------------------------------------
+
+_ODDLY_WRITTEN = st.sampled_from(
+    [
+        '"\\\\"', '"\\""', '"\\u0041\\n"', '"\\ud83d\\ude00"', '"\\ud83d"', '"\\ude00\\ud83d"', '"ä€😀"', '"[,:{"', "1.5e3",
+        "-0", "01", "NaN", "tru", "null",
+        " ", "", ",", ":", "[", "]", "{", "}", "[]", "{}", '"a":1', '"a":1,"a":2', '"', "'", "\\", '"a" "b"', "1 2",
+        "\x00", "\ufeff",
+    ]
+)  # fmt: skip
+_NEARLY_JSON = st.recursive(
+    _ODDLY_WRITTEN | _JSON.map(lambda value: orjson.dumps(value).decode()),
+    lambda inner: (
+        st.lists(inner, max_size=6).map(lambda items: f"[{' ,'.join(items)}]")
+        | st.lists(st.tuples(st.sampled_from(['"a"', '"b" ', ' "c\\""', "d"]), inner), max_size=6).map(
+            lambda items: "{" + ",".join(f"{name}:{value}" for name, value in items) + "}"
+        )
+        | st.lists(inner, max_size=3).map("".join)
+    ),
+    max_leaves=40,
+)
+
+
+def _either(load: Callable[[], object]) -> object:
+    """The value with the order of its names, or that it is refused."""
+    try:
+        return json.dumps(load())
+    except orjson.JSONDecodeError:
+        return orjson.JSONDecodeError
+
+
+@given(_NEARLY_JSON, st.integers(0, 60))
+def test_pieces_make_what_the_whole_makes(text: str, piece_bytes: int) -> None:
+    data = text.encode()
+    if not data:
+        return
+    in_pieces = _either(lambda: load_in_pieces(data, measured(data).seams, piece_bytes=piece_bytes))
+    assert in_pieces == _either(lambda: orjson.loads(data))
+
+
+@given(
+    st.lists(st.sampled_from(["\\n", "\\ud83d\\ude00", "\\u00e4", "ä", "€", "😀", "a", "\\\\", '\\"']), max_size=80),
+    st.integers(24, 60),
+)
+def test_a_text_is_cut_between_its_characters(units: list[str], piece_bytes: int) -> None:
+    data = f'{{"inputs": ["{"".join(units)}"]}}'.encode()
+    assert load_in_pieces(data, measured(data).seams, piece_bytes=piece_bytes) == orjson.loads(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": ["' + b"a" * 10**6 + b'", "b", "' + "ä😀".encode() * 10**5 + b'"], "a": [' + b"1.5," * 10**5 + b"2]}",
+        b'{"inputs": [' + b'{"text": "a\\n", "x": [1, 2]},' * 50_000 + b"null]}",
+        b" " * 10**6 + b'{"a": ' + b" " * 10**6 + b"1}",
+        b"[" + b" " * 10**6 + b"]",
+        orjson.dumps({f"name {number}": number for number in range(50_000)}),
+    ],
+)
+def test_large_bodies_are_what_they_were(body: bytes) -> None:
+    assert load_json(body) == orjson.loads(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"1," * 200_000 + b"]",
+        b"[" + b"1," * 200_000 + b",1]",
+        b"[" + b"1," * 200_000 + b"1",
+        b"[" + b"1," * 200_000 + b"1}",
+        b"1" * 300_000 + b"x",
+        b'"' + b"a" * 300_000,
+        b'["' + b"a" * 300_000 + b'\xff"]',
+        b'{"a" 1' + b" " * 300_000 + b"}",
+        b"]" * 300_000,
+    ],
+)
+def test_large_bodies_that_are_no_json(body: bytes) -> None:
+    with pytest.raises(RequestError, match="is not JSON") as refused:
+        load_json(body)
+    assert len(str(refused.value)) < 200
 
 
 LONG = "a" * 3 * 10**5
@@ -147,6 +239,18 @@ def test_a_grammar_has_a_size() -> None:
         options_of(call.parameters)
 
 
+def test_a_large_picture_is_decoded_as_a_small_one() -> None:
+    picture = bytes(range(256)) * 20_000
+    written = base64.b64encode(picture).decode()
+    lines = "\n".join(written[at : at + 76] for at in range(0, len(written), 76))
+    assert decoded(written, "inputs") == picture
+    assert decoded(f"data:image/png;base64,{lines.rstrip('=')}", "inputs") == picture
+    assert decoded(base64.urlsafe_b64encode(picture).decode(), "inputs") == picture
+    for wrong in (written[: 2**20 - 4] + "QQ==" + written[2**20 :], written[:100] + "§" + written[100:]):
+        with pytest.raises(InvalidBody, match="not base64"):
+            decoded(wrong, "inputs")
+
+
 # -- compression ---------------------------------------------------------------------------------------------------
 
 BODY = json.dumps({"inputs": "a"}).encode()
@@ -192,6 +296,22 @@ async def test_an_unknown_packing_is_415(gateway: Served) -> None:
 async def test_a_bomb_is_noticed_while_it_is_unpacked(gateway: Served, encoding: str, pack: Any) -> None:
     status, answer = await ask(gateway, encoding, pack(b" " * 10**7))
     assert (status, answer["type"]) == (413, "body_too_large")
+
+
+async def test_others_have_their_turns_while_a_body_is_unpacked() -> None:
+    packed, turns = gzip.compress(b" " * 2**24), 0
+    app = web.Application()
+    app[MAX_BODY_BYTES], app[BODIES] = 2**25, Bodies(2**25)
+    payload = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**20, loop=asyncio.get_running_loop())
+    payload.feed_data(packed)
+    payload.feed_eof()
+    request = make_mocked_request("POST", "/", headers={"Content-Encoding": "gzip"}, app=app, payload=payload)
+    reading = asyncio.create_task(read_body(request, Deadline(300)))
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(await reading) == 2**24
+    assert turns >= 2**24 / PIECE_BYTES
 
 
 # -- all together --------------------------------------------------------------------------------------------------
