@@ -56,6 +56,12 @@ LANGUAGE_MAKERS = {
     "tiny-deepseek": ("language.causal", "make_latent"),
     "tiny-idefics": ("language.seeing", "make_idefics"),
 }
+# What the python runtime's own tests ask, without a server: no time goes into a load through Triton of each.
+TASK_MAKERS = {
+    "nllb": ("translators", "make_nllb"),
+    "m2m": ("translators", "make_m2m"),
+    "mbart": ("translators", "make_mbart"),
+}
 # What only Ray serves; made for who names them, as well.
 RAY_MAKERS = {
     "iris": ("tables", "make_iris"),
@@ -65,7 +71,7 @@ RAY_MAKERS = {
     "reranker": ("rankers", "make_reranker"),
     "painter": ("painters", "make_painter"),
 }
-_ALL = {**MAKERS, **LANGUAGE_MAKERS, **RAY_MAKERS}
+_ALL = {**MAKERS, **LANGUAGE_MAKERS, **TASK_MAKERS, **RAY_MAKERS}
 _HERE = Path(__file__).parent
 _PACKAGES = (
     "torch",

@@ -15,9 +15,11 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .batching import Encoding, Text, buckets, group
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters
+from .languages import Languages
 from .loading import load_model, load_processor, move
 from .sampling import MOST_TOKENS, GenerateParameters, TransformParameters, check, check_places, cut, sampling, width
 
+_TRANSLATION = "translation"
 NEW_TOKENS = 128  # where neither the request nor the folder says how many
 # Of an encoder-decoder whose configuration knows no end.
 _LONGEST_OUTPUT, _LONGEST_INPUT = 8_192, 65_536
@@ -160,6 +162,8 @@ class TextToText:
         # Where positions are relative (T5), nothing but memory says when to stop.
         self._longest = int(getattr(config, "max_position_embeddings", None) or _LONGEST_OUTPUT)
         self._longest_input = int(getattr(config, "max_position_embeddings", None) or _LONGEST_INPUT)
+        self._languages = Languages(self._generator.tokenizer)
+        self._start: int | None = getattr(self._generator.model.generation_config, "decoder_start_token_id", None)
         self._tasks: dict[str, dict[str, Any]] = getattr(self._generator.model.config, "task_specific_params", None) or {}
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
@@ -178,10 +182,9 @@ class TextToText:
             raise BadInput("parameter 'generate_parameters' must be an object")
         parameters = check(parse_parameters(TransformParameters, {**given, **nested}))
         text = row.text("TEXT")
-        if parameters.src_lang is not None and "prefix" not in self._specific(parameters):
-            self._language(parameters.src_lang, "src_lang")
-            self._generator.tokenizer.src_lang = parameters.src_lang
         prefix = self._specific(parameters).get("prefix") or ""
+        if "prefix" not in self._specific(parameters):
+            self._languages.read_from(parameters.src_lang)
         encoding = self._generator.text.encode(prefix + text, truncate=parameters.truncation != "do_not_truncate")
         if not text.strip():
             raise BadInput("TEXT is empty")
@@ -203,15 +206,18 @@ class TextToText:
             return self._tasks[pair]
         return self._tasks.get(self._task, {})
 
-    def _language(self, code: str, parameter: str) -> int:
-        tokenizer = self._generator.tokenizer
-        if not hasattr(tokenizer, "src_lang"):
-            raise BadInput(f"parameter {parameter!r}: this model has no languages to choose from")
-        named = getattr(tokenizer, "lang_code_to_token", {}).get(code, code)
-        token = tokenizer.convert_tokens_to_ids(named)
-        if token is None or token == tokenizer.unk_token_id:
-            raise BadInput(f"parameter {parameter!r}: this model does not know the language {code!r}")
-        return int(token)
+    def _target(self, parameters: TransformParameters) -> int | None:
+        """The token that the answer begins with: the language asked for, else the folder's."""
+        if "prefix" in self._specific(parameters):
+            return None
+        if parameters.tgt_lang is not None:
+            return self._languages.token(parameters.tgt_lang, "tgt_lang")
+        defaults = self._generator.model.generation_config
+        if defaults.forced_bos_token_id is not None or not self._languages:
+            return None
+        if self._languages.target is None and self._task == _TRANSLATION and self._start not in self._languages:
+            raise BadInput("parameter 'tgt_lang' is missing: this model knows many languages, and none is its own")
+        return self._languages.target
 
     def _options(self, prompt: _Prompt) -> tuple[dict[str, Any], int]:
         parameters = prompt.parameters
@@ -222,8 +228,8 @@ class TextToText:
         length = min(self._longest, int(wanted or specific.pop("max_length", None) or defaults.max_length or NEW_TOKENS))
         specific.pop("max_length", None)
         options = specific | sampling(parameters) | {"max_new_tokens": length}
-        if parameters.tgt_lang is not None and "prefix" not in self._specific(parameters):
-            options["forced_bos_token_id"] = self._language(parameters.tgt_lang, "tgt_lang")
+        if (target := self._target(parameters)) is not None:
+            options["forced_bos_token_id"] = target
         for name in ("length_penalty", "no_repeat_ngram_size"):
             if getattr(parameters, name) is not None:
                 options[name] = getattr(parameters, name)
@@ -237,9 +243,10 @@ class TextToText:
         assert isinstance(prompt.parameters, TransformParameters)
         for sequence in sequences:
             tokens, ended = self._generator.read(sequence)
+            words = [token for token in tokens if token not in self._languages]  # M2M100's are no special tokens
             cleanup = prompt.parameters.clean_up_tokenization_spaces
             options = {} if cleanup is None else {"clean_up_tokenization_spaces": cleanup}
-            text = self._generator.tokenizer.decode(tokens, skip_special_tokens=True, **options)
+            text = self._generator.tokenizer.decode(words, skip_special_tokens=True, **options)
             text, stopped = cut(text, prompt.parameters.stop)
             texts.append(text)
             reasons.append("stop" if ended or stopped else "length")

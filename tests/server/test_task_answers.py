@@ -1,0 +1,70 @@
+"""What tasks of the python runtime answer, in the model runtime but without a server: values against the libraries' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelium.values import Task
+from tests.models import ensure_models, reference
+from tests.models.factory import TASK_MAKERS
+from tests.server.task_process import Question, TaskError, TaskProcess
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def models() -> Path:
+    """The directory of the models that are asked here."""
+    return ensure_models(names=list(TASK_MAKERS))
+
+
+@pytest.fixture(scope="module")
+def tasks(models: Path) -> Iterator[TaskProcess]:
+    """One process for all tests of this module."""
+    process = TaskProcess(models)
+    yield process
+    process.close()
+
+
+TRANSLATORS = {"nllb": ("eng_Latn", "fra_Latn"), "m2m": ("en", "fr"), "mbart": ("en_XX", "fr_XX")}
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_translation_is_of_its_own_languages(tasks: TaskProcess, models: Path, name: str) -> None:
+    """One after the other and together; and a row without a source is read in the folder's language, whatever came before."""
+    assert tasks.load(name).task is Task.TRANSLATION
+    cases = reference(models, name)["cases"]
+    for case in cases:
+        assert tasks.ask(case["inputs"], **case["parameters"])["GENERATED_TEXT"] == [case["answer"]]
+    questions = [Question(inputs=case["inputs"], parameters=case["parameters"]) for case in cases]
+    rest = {key: value for key, value in cases[0]["parameters"].items() if key != "src_lang"}
+    together = tasks.ask_rows([*questions, Question(inputs=cases[0]["inputs"], parameters=rest)])
+    said = [answer["GENERATED_TEXT"][0] for answer in together if not isinstance(answer, TaskError)]
+    assert said == [*(case["answer"] for case in cases), cases[0]["answer"]]
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_word_is_no_language(tasks: TaskProcess, name: str) -> None:
+    """Whatever the vocabulary has; and the nearest codes are named."""
+    tasks.load(name)
+    known = dict(zip(("src_lang", "tgt_lang"), TRANSLATORS[name], strict=True))
+    for parameter in known:
+        for word in ("▁the", "</s>", "the", "xx_Xxxx", "x" * 5_000, ""):
+            with pytest.raises(TaskError, match=f"parameter '{parameter}': .* is none of this model's") as caught:
+                tasks.ask({"TEXT": "the house"}, **(known | {parameter: word}))
+            assert caught.value.kind == "BadInput"
+            assert len(str(caught.value)) < 400
+    for word in ("eng", "EN", "english", "en-US"):
+        with pytest.raises(TaskError, match=rf"near: .*\b{known['src_lang']}\b"):
+            tasks.ask({"TEXT": "the house"}, **(known | {"src_lang": word}))
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_translator_of_many_wants_its_target(tasks: TaskProcess, name: str) -> None:
+    """An answer in whatever language comes first looks like an answer."""
+    tasks.load(name)
+    with pytest.raises(TaskError, match="'tgt_lang' is missing"):
+        tasks.ask({"TEXT": "the house"})
