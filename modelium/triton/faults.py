@@ -20,6 +20,7 @@ from modelium.errors import (
     MachineTrouble,
     ModelGone,
     ModeliumError,
+    NotFinite,
     TritonError,
     TritonUnavailable,
 )
@@ -100,6 +101,8 @@ def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:
             return InferenceFailed(f"{name!r}: the message is too large for gRPC: {details}")
     if _GONE.search(details):
         return ModelGone(f"Triton does not serve {name!r} now: {details}")
+    if code is grpc.StatusCode.UNKNOWN:  # the python runtime's for this (repository_templates/python/1/model.py)
+        return NotFinite(f"{name!r}: {unwrap_model_error(details)}")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return _unavailable(details)
     return InferenceFailed(unwrap_model_error(details))

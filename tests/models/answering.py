@@ -20,7 +20,9 @@ def main(template: str) -> None:
     # The checkout's own directory "triton" would pass for the compiler of that name, which torch looks for.
     sys.path[:] = [template, *(place for place in sys.path if Path(place or ".").resolve() != _ROOT)]
     importlib.import_module("1.start")
-    arrays, contract, tasks = (importlib.import_module(f"1.{name}") for name in ("arrays", "contract", "tasks"))
+    arrays, contract, finite, tasks = (
+        importlib.import_module(f"1.{name}") for name in ("arrays", "contract", "finite", "tasks")
+    )
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
     answers_to, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
@@ -35,7 +37,7 @@ def main(template: str) -> None:
             else:
                 rows = [_row(contract, one) for one in said["ask"]]
                 with torch.inference_mode():
-                    reply = {"rows": [_plain(arrays, contract, answer) for answer in task.answer(rows)]}
+                    reply = {"rows": [_plain(arrays, contract, finite, answer) for answer in task.answer(rows)]}
         except Exception as error:
             reply = {"error": str(error), "kind": type(error).__name__}
         print(json.dumps(reply), file=answers_to, flush=True)
@@ -50,9 +52,10 @@ def _row(contract: Any, one: dict[str, Any]) -> Any:
     return contract.Row(inputs=inputs, parameters=parameters, is_cancelled=lambda: False)
 
 
-def _plain(arrays: Any, contract: Any, answer: Any) -> dict[str, Any]:
+def _plain(arrays: Any, contract: Any, finite: Any, answer: Any) -> dict[str, Any]:
     try:
         found = arrays.arrays_of([answer])
+        finite.check_outputs(found)  # as model.py does
     except contract.BadInput as error:
         return {"error": str(error), "kind": type(error).__name__}
     return {name: _values(array[0].tolist()) for name, array in found.items()}

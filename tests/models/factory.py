@@ -61,6 +61,13 @@ TASK_MAKERS = {
     "nllb": ("translators", "make_nllb"),
     "m2m": ("translators", "make_m2m"),
     "mbart": ("translators", "make_mbart"),
+    "ner-slow": ("slow_tokenizers", "make_ner"),
+    "st-prompts": ("prompts", "make_left_out"),
+    "st-default-prompt": ("prompts", "make_default"),
+    "static-prompt": ("prompts", "make_static"),
+    "whisper-stamps": ("whispers", "make_stamps"),
+    "onnx-sentences": ("exported", "make_sentences"),
+    "onnx-classifier": ("exported", "make_classifier"),
 }
 # What only Ray serves; made for who names them, as well.
 RAY_MAKERS = {

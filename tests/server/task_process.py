@@ -37,6 +37,15 @@ class Question:
     inputs: Mapping[str, object]
     parameters: Mapping[str, object]
 
+    @classmethod
+    def of(cls, case: Mapping[str, Any], models: Path) -> Question:
+        """A case of a reference, with the bytes of its files."""
+        inputs = {
+            name: (models / "files" / value["file"]).read_bytes() if isinstance(value, dict) else value
+            for name, value in case["inputs"].items()
+        }
+        return cls(inputs=inputs, parameters=case["parameters"])
+
     def written(self) -> dict[str, object]:
         return {"inputs": {name: _written(value) for name, value in self.inputs.items()}, "parameters": dict(self.parameters)}
 
@@ -64,7 +73,11 @@ class TaskProcess:
 
     def ask(self, inputs: Mapping[str, object], **parameters: object) -> dict[str, Any]:
         """One row. Raises ``TaskError``."""
-        answer = self.ask_rows([Question(inputs=inputs, parameters=parameters)])[0]
+        return self.ask_one(Question(inputs=inputs, parameters=parameters))
+
+    def ask_one(self, question: Question) -> dict[str, Any]:
+        """One row. Raises ``TaskError``."""
+        answer = self.ask_rows([question])[0]
         if isinstance(answer, TaskError):
             raise answer
         return answer

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
-from modelium.errors import InferenceFailed, LoadFailed
+from modelium.errors import InferenceFailed, LoadFailed, NotFinite
 from modelium.triton.client import TritonClient
 from tests.models import reference
 from tests.server.answers import as_pipeline, differences
+from tests.server.broken_weights import broken
 from tests.server.conftest import Triton, on_host, profile_of
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -161,6 +163,23 @@ async def test_parameters_that_mean_nothing_to_a_model_are_refused(triton: Trito
     spoken = await triton.ask("whisper", {"AUDIO": {"file": "long.wav"}}, {"language": "english"})
     assert spoken["TEXT"][0]
     await triton.unload("whisper")
+
+
+async def test_numbers_that_are_none_are_an_error_at_every_door(triton: Triton, tmp_path: Path) -> None:
+    """The gateway's clients get a 502 for it; who asks Triton itself is told the same."""
+    await triton.load("nan", path=broken(triton.models / "classifier", tmp_path / "nan", float("nan")))
+    with pytest.raises(NotFinite, match="NaN"):
+        await triton.ask("nan", {"TEXT": "the film was great"})
+    body = {"inputs": [{"name": "TEXT", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}]}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{triton.server.http_url}/v2/models/nan/infer", json=body) as said,
+    ):
+        assert said.status == 500
+        assert "NaN" in (await said.json(content_type=None))["error"]
+    with pytest.raises(InferenceFailed, match="unknown parameter"):
+        await triton.ask("nan", {"TEXT": "x"}, {"colour": 1})
+    await triton.unload("nan")
 
 
 async def load_failure(triton: Triton, path: Path) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from modelium.values import Task
 from tests.models import ensure_models, reference
-from tests.models.factory import TASK_MAKERS
+from tests.models.factory import MAKERS, TASK_MAKERS
+from tests.server.broken_weights import broken
 from tests.server.task_process import Question, TaskError, TaskProcess
 
 pytestmark = pytest.mark.server
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def models() -> Path:
     """The directory of the models that are asked here."""
-    return ensure_models(names=list(TASK_MAKERS))
+    return ensure_models(names=[*MAKERS, "nllb", "m2m", "mbart"])
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,25 @@ def test_a_translator_of_many_wants_its_target(tasks: TaskProcess, name: str) ->
     tasks.load(name)
     with pytest.raises(TaskError, match="'tgt_lang' is missing"):
         tasks.ask({"TEXT": "the house"})
+
+
+BREAKABLE = [name for name in MAKERS if not name.startswith("onnx") and name not in ("minilm", "classifier-pickle")]
+
+
+@pytest.mark.parametrize("name", [*BREAKABLE, "mbart"])
+def test_weights_of_nan_are_no_answer(tasks: TaskProcess, models: Path, tmp_path: Path, name: str) -> None:
+    """Also where the answer has no number in it: a class, a word, a place is chosen from numbers."""
+    tasks.load(name, path=broken(models / name, tmp_path / name, float("nan")))
+    question = Question.of(reference(models, name)["cases"][0], models)
+    with pytest.raises(TaskError, match=r"NaN|no numbers") as caught:
+        tasks.ask_one(question)
+    assert caught.value.kind == "BadOutput"
+
+
+@pytest.mark.parametrize("name", ["multi-label", "ranker"])
+def test_infinity_is_no_certainty(tasks: TaskProcess, models: Path, tmp_path: Path, name: str) -> None:
+    """A sigmoid makes a 1 of it."""
+    tasks.load(name, path=broken(models / name, tmp_path / name, float("inf"), only="classifier.bias"))
+    with pytest.raises(TaskError, match="infinity") as caught:
+        tasks.ask_one(Question.of(reference(models, name)["cases"][0], models))
+    assert caught.value.kind == "BadOutput"

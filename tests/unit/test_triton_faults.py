@@ -14,6 +14,7 @@ from modelium.errors import (
     LoadFailed,
     MachineTrouble,
     ModelGone,
+    NotFinite,
     TritonError,
     TritonUnavailable,
 )
@@ -65,6 +66,7 @@ def test_cause_is_unwrapped(message: str, cause: str) -> None:
             InferenceFailed,
         ),
         (grpc.StatusCode.INTERNAL, "the text is not for me", InferenceFailed),
+        (grpc.StatusCode.UNKNOWN, "the model answered with NaN in SCORE", NotFinite),
     ],
 )
 def test_failed_inference(code: grpc.StatusCode, details: str, kind: type[Exception]) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from .batching import group, run_same_shapes
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, parse_parameters, within
+from .finite import FiniteScores, finite
 from .loading import load_model, load_processor, move
 from .recordings import LONGEST_S, read_audio
 from .scores import ClassifyParameters, check, rank
@@ -120,7 +121,9 @@ class _ByFrames:
         return dict(inputs)
 
     def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self._model(**move(batch, self._model)).logits.argmax(dim=-1).cpu()
+        logits = self._model(**move(batch, self._model)).logits
+        finite(logits.amax(dim=-1).float().cpu().numpy())
+        return logits.argmax(dim=-1).cpu()
 
 
 class _ByGeneration:
@@ -183,6 +186,7 @@ class _ByGeneration:
     def _options(self, parameters: TranscribeParameters, long: bool) -> dict[str, Any]:
         names = ("language", "task", "max_new_tokens", "num_beams")
         options: dict[str, Any] = {n: getattr(parameters, n) for n in names if getattr(parameters, n) is not None}
+        options["logits_processor"] = [FiniteScores()]
         if long:
             options["return_timestamps"] = True
         return options

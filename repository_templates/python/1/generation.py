@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from .batching import Encoding, Text, buckets, group
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters
+from .finite import FiniteScores
 from .languages import Languages
 from .loading import load_model, load_processor, move
 from .sampling import MOST_TOKENS, GenerateParameters, TransformParameters, check, check_places, cut, sampling, width
@@ -89,7 +90,8 @@ class _Generator:
         if parameters.stop:
             options = {**options, "stop_strings": list(parameters.stop), "tokenizer": self.tokenizer}
         stopping = StoppingCriteriaList([Cancelled([prompt.row for prompt in prompts])])
-        output = self.model.generate(**batch, **options, pad_token_id=self._pad, stopping_criteria=stopping)
+        options = {**options, "stopping_criteria": stopping, "logits_processor": LogitsProcessorList([FiniteScores()])}
+        output = self.model.generate(**batch, **options, pad_token_id=self._pad)
         skip = 1 if self.model.config.is_encoder_decoder else batch["input_ids"].shape[1]
         tokens: list[list[int]] = output[:, skip:].tolist()
         count = parameters.num_return_sequences

@@ -21,6 +21,7 @@ import triton_python_backend_utils as pb_utils
 
 from .arrays import arrays_of, rows_of
 from .contract import Answer, BadInput, BadOutput, Row, TaskModel
+from .finite import check_outputs
 from .tasks import load_task, read_settings, rehearse_task, take_cores
 
 
@@ -71,6 +72,8 @@ class TritonPythonModel:
         except Exception as error:
             if len(rows) == 1:
                 number = next(iter(rows))
+                if isinstance(error, BadInput):
+                    return {number: _fault(error)}
                 detail = f"{type(error).__name__}: {error}"
                 pb_utils.Logger.log_error(f"a request failed: {detail}")
                 return {number: _error(detail, pb_utils.TritonError.INTERNAL)}
@@ -88,10 +91,9 @@ class TritonPythonModel:
     def _response(self, answers: list[Answer | BadInput]) -> Any:
         try:
             arrays = arrays_of(answers)
-        except BadOutput as error:
-            return _error(str(error), pb_utils.TritonError.INTERNAL)
+            check_outputs(arrays)
         except BadInput as error:
-            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+            return _fault(error)
         tensors = [pb_utils.Tensor(name, array if self._batches else array[0]) for name, array in arrays.items()]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
@@ -102,6 +104,14 @@ def _device(kind: str, device_id: str) -> str:
     if not torch.cuda.is_available():
         raise RuntimeError("this entry asks for a GPU, but torch in the model runtime sees none")
     return f"cuda:{device_id}"
+
+
+def _fault(error: BadInput) -> Any:
+    """UNKNOWN is for numbers that are none, and nothing else here answers with it: that is how a client tells them apart."""
+    if isinstance(error, BadOutput):
+        pb_utils.Logger.log_error(str(error))
+        return _error(str(error), pb_utils.TritonError.UNKNOWN)
+    return _error(str(error), pb_utils.TritonError.INVALID_ARG)
 
 
 def _error(message: str, code: Any) -> Any:

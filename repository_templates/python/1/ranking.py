@@ -13,6 +13,7 @@ import torch
 
 from .batching import Encoding, Text, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, attempt, floats, ints, parse_parameters
+from .finite import finite
 from .loading import load_model, load_processor, move, read_object
 
 # Names that folders give to what is applied to the model's number. Nothing else is imported by name.
@@ -67,7 +68,9 @@ class Ranking:
         return [self._text.encode(query, document) for document in documents]
 
     def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self._activation(self._model(**move(batch, self._model)).logits.float().squeeze(-1)).cpu()
+        logits = self._model(**move(batch, self._model)).logits.float().squeeze(-1).cpu()
+        finite(logits.numpy())
+        return self._activation(logits)
 
 
 def _activation(own: dict[str, Any], config: Any) -> Callable[[torch.Tensor], torch.Tensor]:

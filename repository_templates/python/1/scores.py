@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .contract import Answer, BadInput, as_bytes, floats, within
+from .finite import finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ def check(parameters: ClassifyParameters) -> ClassifyParameters:
 
 def rank(logits: np.ndarray, config: Any, parameters: ClassifyParameters, *, default_top_k: int | None = None) -> Answer:
     """Labels in order of score."""
-    scores = _apply(logits.astype(np.float32), parameters.function_to_apply or _default_function(config))
+    scores = _apply(finite(logits.astype(np.float32)), parameters.function_to_apply or _default_function(config))
     order = np.argsort(-scores, kind="stable")[: parameters.top_k or default_top_k]
     return {"LABEL": as_bytes([str(config.id2label[int(i)]) for i in order]), "SCORE": floats(scores[order])}
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import PreTrainedModel, StoppingCriteriaList
+from transformers import LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
+from .finite import FiniteScores
 from .generation import NEW_TOKENS, Cancelled, answer_of
 from .loading import load_model
 from .pictures import read_images
@@ -109,7 +110,11 @@ class ImageTextToText:
         if parameters.stop:
             options |= {"stop_strings": list(parameters.stop), "tokenizer": self._tokenizer}
         watch = Cancelled([prompt.row])
-        output = self._model.generate(**prompt.inputs, **options, stopping_criteria=StoppingCriteriaList([watch]))
+        options |= {
+            "stopping_criteria": StoppingCriteriaList([watch]),
+            "logits_processor": LogitsProcessorList([FiniteScores()]),
+        }
+        output = self._model.generate(**prompt.inputs, **options)
         texts, reasons, counts = [], [], []
         for sequence in output.tolist():
             before, tokens = sequence[: watch.prompt_tokens][-_TAIL:], self._until_end(sequence[watch.prompt_tokens :])

@@ -14,6 +14,7 @@ import torch
 
 from .batching import Text, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters, short_text, within
+from .finite import finite
 from .loading import load_model, load_processor, move
 from .scores import softmax
 
@@ -67,6 +68,7 @@ class TokenClassification:
 
         outputs = []
         for number, ids in enumerate(windows["input_ids"]):
+            finite(logits[number][: len(ids)].numpy())
             outputs.append(
                 {
                     "logits": logits[number][None, : len(ids)],
@@ -172,7 +174,7 @@ def find_spans(logits: np.ndarray, encoding: Any, parameters: AnswerParameters) 
     in_context = np.array([sequence == 1 for sequence in encoding.sequence_ids])
     allowed = in_context.copy()
     allowed[0] = True
-    starts, ends = softmax(np.where(allowed, logits[:, : len(allowed)], -10000.0))
+    starts, ends = softmax(np.where(allowed, finite(logits[:, : len(allowed)]), -10000.0))
     null = float(starts[0] * ends[0])
     starts, ends = np.where(in_context, starts, 0.0), np.where(in_context, ends, 0.0)
     scores = np.tril(np.triu(np.outer(starts, ends)), parameters.max_answer_len - 1)

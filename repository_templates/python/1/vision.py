@@ -15,6 +15,7 @@ from PIL import Image
 
 from .batching import run_same_shapes
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters
+from .finite import finite
 from .loading import load_model, load_processor, move
 from .pictures import read_image
 from .scores import ClassifyParameters, check, rank
@@ -70,6 +71,7 @@ class ObjectDetection:
         answers, good = attempt(rows, self._read)
         outputs = run_same_shapes([inputs for inputs, _, _ in good.values()], _ROWS_PER_BATCH, self._forward)
         for (index, (_, size, parameters)), output in zip(good.items(), outputs, strict=True):
+            finite(output.logits.numpy()), finite(output.pred_boxes.numpy())
             found = self._eyes.processor.post_process_object_detection(output, parameters.threshold, torch.tensor([size]))[0]
             labels = [str(self._eyes.model.config.id2label[int(label)]) for label in found["labels"]]
             answers[index] = {

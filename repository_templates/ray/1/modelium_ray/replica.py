@@ -41,6 +41,7 @@ class TaskReplica:
         _see(given["model_path"])
         device = "cuda:0" if device == "cuda" else device  # of those that it sees, which is one
         self._computing: Callable[[], AbstractContextManager[object]] = nullcontext
+        self._check: Callable[[dict[str, np.ndarray]], None] = lambda _: None  # a table's NaN may be meant
         if given["way"] in TABLES:
             self._task = load_adapter(given["way"], given, device)
         else:
@@ -53,6 +54,7 @@ class TaskReplica:
         from modelium_tasks import start  # noqa: F401  (first: the environment, quick imports)
 
         import torch  # isort: skip
+        from modelium_tasks.finite import check_outputs
         from modelium_tasks.tasks import load_task, read_settings, rehearse_task, take_cores
 
         self._computing = torch.inference_mode
@@ -60,6 +62,7 @@ class TaskReplica:
         if given["way"] != "task":
             return load_adapter(given["way"], given, device)
         settings = read_settings(given, device)
+        self._check = check_outputs
         task = load_task(settings)
         if trouble := rehearse_task(task, settings.task, json.loads(given["required"])):
             print(f"the rehearsal before the first request went wrong: {trouble}", file=sys.stderr)
@@ -102,7 +105,7 @@ class TaskReplica:
     def _compute(self, batch: list[_Waiting]) -> list[dict[str, np.ndarray] | str | Exception]:
         """All rows in one go; if that breaks, each call by itself, so that only the one that breaks it fails."""
         from modelium_tasks.arrays import arrays_of, rows_of
-        from modelium_tasks.contract import BadInput
+        from modelium_tasks.contract import BadInput, BadOutput
 
         said: dict[int, dict[str, np.ndarray] | str | Exception] = {}
         for number, each in enumerate(batch):
@@ -118,7 +121,10 @@ class TaskReplica:
                 answers = iter(self._task.answer([row for number in good for row in batch[number].rows]) if good else [])
             for number in good:
                 try:
-                    said[number] = arrays_of([next(answers) for _ in batch[number].rows])
+                    said[number] = arrays = arrays_of([next(answers) for _ in batch[number].rows])
+                    self._check(arrays)
+                except BadOutput as error:
+                    said[number] = RuntimeError(str(error))
                 except BadInput as error:
                     said[number] = str(error)
         except Exception as error:
