@@ -61,7 +61,7 @@ _TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
             _out("SCORE", "FP32"),
             _out("WORD", "BYTES"),
             _out("INDEX", "INT32"),  # token index; -1 when entities are aggregated
-            _out("START", "INT32"),  # character offsets
+            _out("START", "INT32"),  # character offsets; -1 where none can be told (tokenizers that are Python's)
             _out("END", "INT32"),
             _COUNT,
         ),

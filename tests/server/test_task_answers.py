@@ -9,7 +9,7 @@ import pytest
 
 from modelium.values import Task
 from tests.models import ensure_models, reference
-from tests.models.factory import MAKERS, TASK_MAKERS
+from tests.models.factory import MAKERS
 from tests.server.broken_weights import broken
 from tests.server.task_process import Question, TaskError, TaskProcess
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def models() -> Path:
     """The directory of the models that are asked here."""
-    return ensure_models(names=[*MAKERS, "nllb", "m2m", "mbart"])
+    return ensure_models(names=[*MAKERS, "nllb", "m2m", "mbart", "ner-slow"])
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,30 @@ def test_infinity_is_no_certainty(tasks: TaskProcess, models: Path, tmp_path: Pa
     with pytest.raises(TaskError, match="infinity") as caught:
         tasks.ask_one(Question.of(reference(models, name)["cases"][0], models))
     assert caught.value.kind == "BadOutput"
+
+
+def test_a_tokenizer_of_pythons_has_places_too(tasks: TaskProcess, models: Path) -> None:
+    """Entities, scores and words are transformers'; it leaves out where they stand."""
+    tasks.load("ner-slow")
+    for case in reference(models, "ner-slow")["cases"]:
+        answer, strategy = tasks.ask(case["inputs"], **case["parameters"]), case["parameters"]["aggregation_strategy"]
+        said = [one.get("entity_group", one.get("entity")) for one in case["answer"]]
+        assert (answer["ENTITY"], answer["WORD"]) == (said, [one["word"] for one in case["answer"]])
+        assert answer["SCORE"] == pytest.approx([one["score"] for one in case["answer"]], abs=1e-4)
+        text = case["inputs"]["TEXT"]
+        spans = [text[start:end] for start, end in zip(answer["START"], answer["END"], strict=True)]
+        if strategy == "none":
+            assert spans == [word.removesuffix("@@") for word in answer["WORD"]]
+            assert answer["INDEX"] == [one["index"] for one in case["answer"]]
+
+
+@pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
+def test_words_of_pieces_are_whole_entities(tasks: TaskProcess, strategy: str) -> None:
+    """transformers refuses all strategies but simple where a tokenizer does not say what is a word."""
+    tasks.load("ner-slow")
+    text = "  ở New  York có Nguyễn Văn An ."
+    answer = tasks.ask({"TEXT": text}, aggregation_strategy=strategy)
+    spans = [text[start:end] for start, end in zip(answer["START"], answer["END"], strict=True)]
+    assert list(zip(answer["ENTITY"], spans, strict=True)) == [("LOC", "New  York"), ("PER", "Nguyễn Văn An")]
+    with pytest.raises(TaskError, match="makes no windows"):
+        tasks.ask({"TEXT": text}, aggregation_strategy=strategy, stride=4)

@@ -129,12 +129,13 @@ def _labelled(row: Columns) -> Results:
 
 
 def _entities(row: Columns) -> Results:
-    """Index -1 marks aggregated entities, which have a group in place of a token."""
+    """Index -1 marks aggregated entities, which have a group in place of a token; a place of -1 is none that could be told."""
     results: Results = []
     columns = (row[name] for name in ("ENTITY", "SCORE", "WORD", "INDEX", "START", "END"))
     for entity, score, word, index, start, end in zip(*columns, strict=True):
         kind: dict[str, object] = {"entity_group": entity} if index < 0 else {"entity": entity, "index": index}
-        results.append({**kind, "score": score, "word": word, "start": start, "end": end})
+        place = {"start": start, "end": end} if start >= 0 else {"start": None, "end": None}
+        results.append({**kind, "score": score, "word": word, **place})
     return results
 
 

@@ -61,7 +61,7 @@ class Text:
         """Tokens of one text, unpadded, cut to the model's longest input (or a fault, where cutting was refused)."""
         if truncate and self.max_length is not None:
             options = {"truncation": True, "max_length": self.max_length, **options}
-            encoding: Encoding = self.tokenizer(self._cut(text), None if pair is None else self._cut(pair), **options).data
+            encoding: Encoding = self.tokenizer(self.cut(text), None if pair is None else self.cut(pair), **options).data
             # Almost always what was cut off here lies beyond the longest input as well; spaces that vanish are the rest.
             if len(encoding["input_ids"]) >= self.max_length or max(len(text), len(pair or "")) <= self._glance:
                 return encoding
@@ -87,7 +87,8 @@ class Text:
         """Characters that hold the longest input many times over."""
         return max(8192, 32 * (self.max_length or LONGEST_TEXT))
 
-    def _cut(self, text: str) -> str:
+    def cut(self, text: str) -> str:
+        """As much of a text as its longest input can be made of."""
         return text[-self._glance :] if self.tokenizer.truncation_side == "left" else text[: self._glance]
 
     def windows(self, text: str, pair: str | None = None, *, length: int | None = None, stride: int, **options: Any) -> Any:
@@ -103,8 +104,9 @@ class Text:
     def first_window(self, text: str) -> Any:
         """As ``windows``, but the first alone: what is cut off is not looked at, as transformers does without a stride."""
         options = {} if self.max_length is None else {"truncation": True, "max_length": self.max_length}
-        asked = {"return_offsets_mapping": True, "return_special_tokens_mask": True, **options}
-        windows = self.tokenizer([self._cut(text)], **asked)
+        offsets = {"return_offsets_mapping": True} if self.tokenizer.is_fast else {}
+        asked = {"return_special_tokens_mask": True, **offsets, **options}
+        windows = self.tokenizer([self.cut(text)], **asked)
         if len(windows["input_ids"][0]) < (self.max_length or 0) and len(text) > self._glance:
             windows = self.tokenizer([text], **asked)
         return windows
@@ -145,12 +147,18 @@ class Text:
 
 
 def run_in_buckets(
-    text: Text, encodings: Sequence[Encoding], forward: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]]
+    text: Text,
+    encodings: Sequence[Encoding],
+    forward: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]],
+    side: str = "",
 ) -> list[torch.Tensor]:
-    """``forward`` over all encodings in few batches; one result a row, in the rows' order."""
+    """``forward`` over all encodings in few batches; one result a row, in the rows' order.
+
+    ``side`` (right) is for who reads a row's places: XLNet's tokenizer would have its padding before them.
+    """
     results: list[torch.Tensor | None] = [None] * len(encodings)
     for bucket in buckets([len(encoding["input_ids"]) for encoding in encodings], text.budget):
-        for index, result in zip(bucket, forward(text.pad([encodings[i] for i in bucket])), strict=True):
+        for index, result in zip(bucket, forward(text.pad([encodings[i] for i in bucket], side=side)), strict=True):
             results[index] = result
     return [result for result in results if result is not None]
 

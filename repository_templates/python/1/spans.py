@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .alignment import Style, align
 from .batching import Text, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters, short_text, within
 from .finite import finite
@@ -37,11 +38,13 @@ class TokenClassification:
         self._pipeline = TokenClassificationPipeline(
             model=self._model, tokenizer=self._text.tokenizer, device=self._model.device
         )
+        # A tokenizer that is Python's does not say where its tokens stand.
+        self._style = None if self._text.tokenizer.is_fast else Style.of(self._text.tokenizer.get_vocab())
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, good = attempt(rows, self._read)
         encodings = [encoding for windows, _, _ in good.values() for encoding in self._text.rows_of(windows)]
-        logits = iter(run_in_buckets(self._text, encodings, self._forward))
+        logits = iter(run_in_buckets(self._text, encodings, self._forward, "right"))
         for index, (windows, text, parameters) in good.items():
             answers[index] = self._group(windows, text, parameters, [next(logits) for _ in windows["input_ids"]])
         return answers
@@ -54,6 +57,8 @@ class TokenClassification:
         text = row.text("TEXT")
         if parameters.stride is None:
             return self._text.first_window(text), text, parameters
+        if self._style is not None:
+            raise BadInput("parameter 'stride': this model's tokenizer makes no windows; send a long text in parts")
         if strategy == "none":
             raise BadInput("parameter 'stride' needs an 'aggregation_strategy' other than none")
         if not 0 <= parameters.stride < (self._text.max_length or 2**31) - 2:
@@ -66,6 +71,10 @@ class TokenClassification:
     def _group(self, windows: Any, text: str, parameters: EntityParameters, logits: list[torch.Tensor]) -> Answer:
         from transformers.pipelines.token_classification import AggregationStrategy
 
+        strategy = AggregationStrategy(parameters.aggregation_strategy)
+        if self._style is not None:
+            entities = self._find_places(windows, text, parameters, logits[0], self._style)
+            return _answer(entities)
         outputs = []
         for number, ids in enumerate(windows["input_ids"]):
             finite(logits[number][: len(ids)].numpy())
@@ -78,17 +87,63 @@ class TokenClassification:
                     "sentence": text,
                 }
             )
+        return _answer(self._pipeline.postprocess(outputs, strategy, list(parameters.ignore_labels)))
+
+    def _find_places(
+        self, windows: Any, text: str, parameters: EntityParameters, logits: torch.Tensor, style: Style
+    ) -> list[dict[str, Any]]:
+        """As the pipeline's ``postprocess``, with places that are found in the text; what has none has -1."""
+        from transformers.pipelines.token_classification import AggregationStrategy
+
         strategy = AggregationStrategy(parameters.aggregation_strategy)
-        entities = self._pipeline.postprocess(outputs, strategy, list(parameters.ignore_labels))
-        return {
-            "ENTITY": as_bytes([entity.get("entity_group", entity.get("entity", "")) for entity in entities]),
-            "SCORE": floats([float(entity["score"]) for entity in entities]),
-            "WORD": as_bytes([entity["word"] for entity in entities]),
-            "INDEX": ints([entity.get("index", -1) for entity in entities]),
-            "START": ints([entity["start"] for entity in entities]),
-            "END": ints([entity["end"] for entity in entities]),
-            "COUNT": ints([len(entities)]),
-        }
+        ids, special = windows["input_ids"][0], np.array(windows["special_tokens_mask"][0])
+        scores = softmax(finite(logits[: len(ids)].numpy()))
+        words = [number for number, is_special in enumerate(special) if not is_special]
+        tokens, places = self._tokens(text, len(words), style)
+        all_places = [(-1, -1)] * len(ids)
+        for number, place in zip(words, places, strict=True):
+            all_places[number] = place or (-1, -1)
+        found = self._pipeline.gather_pre_entities(text, np.array(ids), scores, all_places, special, strategy)
+        for number, entity in enumerate(found):
+            goes_on = style.goes_on(tokens[number], tokens[number - 1]) if number else False
+            entity["is_subword"] = entity["is_subword"] if goes_on is None else goes_on
+            entity["word"] = entity["word"] or tokens[number]
+        return [
+            entity
+            for entity in self._pipeline.aggregate(found, strategy)
+            if entity.get("entity_group", entity.get("entity")) not in parameters.ignore_labels
+        ]
+
+    def _tokens(self, text: str, count: int, style: Style) -> tuple[list[str], list[tuple[int, int] | None]]:
+        """The ``count`` tokens of a text that were not cut off, and their places."""
+        tokenizer = self._text.tokenizer
+        seen = self._text.cut(text)
+        tokens: list[str] = tokenizer.tokenize(seen)
+        if len(tokens) < count:
+            seen, tokens = text, tokenizer.tokenize(text)
+        if len(tokens) < count:
+            return [""] * count, [None] * count
+        places = align(seen, tokens, style, tokenizer.unk_token)
+        if tokenizer.truncation_side != "left":
+            return tokens[:count], places[:count]
+        left_out, before = len(tokens) - count, len(text) - len(seen)
+        return tokens[left_out:], [place and (place[0] + before, place[1] + before) for place in places[left_out:]]
+
+
+def _answer(entities: list[dict[str, Any]]) -> Answer:
+    """What has no place (or only half of one) has -1 for both ends."""
+    placed = [entity["start"] >= 0 and entity["end"] >= 0 for entity in entities]
+    starts = [entity["start"] if is_placed else -1 for entity, is_placed in zip(entities, placed, strict=True)]
+    ends = [entity["end"] if is_placed else -1 for entity, is_placed in zip(entities, placed, strict=True)]
+    return {
+        "ENTITY": as_bytes([entity.get("entity_group", entity.get("entity", "")) for entity in entities]),
+        "SCORE": floats([float(entity["score"]) for entity in entities]),
+        "WORD": as_bytes([entity["word"] for entity in entities]),
+        "INDEX": ints([entity.get("index", -1) for entity in entities]),
+        "START": ints(starts),
+        "END": ints(ends),
+        "COUNT": ints([len(entities)]),
+    }
 
 
 _STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -117,11 +172,14 @@ class QuestionAnswering:
     def __init__(self, settings: Settings) -> None:
         self._model = load_model(settings, "AutoModelForQuestionAnswering")
         self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        if not self._text.tokenizer.is_fast:
+            kind = type(self._text.tokenizer).__name__
+            raise RuntimeError(f"question-answering needs a tokenizer that says where its tokens stand; {kind} does not")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, good = attempt(rows, self._read)
         encodings = [encoding for windows, _, _ in good.values() for encoding in self._text.rows_of(windows)]
-        logits = iter(run_in_buckets(self._text, encodings, self._forward))
+        logits = iter(run_in_buckets(self._text, encodings, self._forward, "right"))
         for index, (windows, context, parameters) in good.items():
             spans: dict[tuple[int, int], _Span] = {}
             nothing = 1.0
