@@ -32,7 +32,7 @@ def make_minilm(folder: Path, files: Path) -> Reference:
 
 def make_cls_dense(folder: Path, files: Path) -> Reference:
     """The first token's vector, a dense layer, length 1; with a prompt to choose."""
-    transformer = _tiny(folder, 64)
+    transformer = tiny(folder, 64)
     pooling = models.Pooling(48, pooling_mode="cls")
     dense = models.Dense(48, 16, activation_function=torch.nn.Tanh())
     model = SentenceTransformer(
@@ -47,7 +47,7 @@ def make_cls_dense(folder: Path, files: Path) -> Reference:
 
 def make_last_token(folder: Path, files: Path) -> Reference:
     """The last token's vector, not normalised."""
-    model = SentenceTransformer(modules=[_tiny(folder, 64), models.Pooling(48, pooling_mode="lasttoken")], device="cpu")
+    model = SentenceTransformer(modules=[tiny(folder, 64), models.Pooling(48, pooling_mode="lasttoken")], device="cpu")
     model.save(str(folder))
     return _ask(folder, normalize_is_default=False)
 
@@ -64,7 +64,7 @@ def _bert(folder: Path) -> None:
     save(folder, BertModel(BertConfig(vocab_size=len(tokenizer), **TINY_BERT)), tokenizer)
 
 
-def _tiny(folder: Path, length: int) -> Any:
+def tiny(folder: Path, length: int) -> Any:
     plain = folder.parent / ".plain"
     plain.mkdir()
     _bert(plain)

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def models() -> Path:
     """The directory of the models that are asked here."""
-    return ensure_models(names=[*MAKERS, "nllb", "m2m", "mbart", "ner-slow"])
+    return ensure_models(
+        names=[*MAKERS, "nllb", "m2m", "mbart", "ner-slow", "st-prompts", "st-default-prompt", "static-prompt"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,33 @@ def test_words_of_pieces_are_whole_entities(tasks: TaskProcess, strategy: str) -
     assert list(zip(answer["ENTITY"], spans, strict=True)) == [("LOC", "New  York"), ("PER", "Nguyễn Văn An")]
     with pytest.raises(TaskError, match="makes no windows"):
         tasks.ask({"TEXT": text}, aggregation_strategy=strategy, stride=4)
+
+
+@pytest.mark.parametrize("name", ["st-prompts", "st-default-prompt", "static-prompt"])
+def test_prompts_are_sentence_transformers_own(tasks: TaskProcess, models: Path, name: str) -> None:
+    """By name, literally, by default, none; alone and among others; with vectors that leave the prompt's tokens out."""
+    tasks.load(name)
+    cases = reference(models, name)["cases"]
+    together = tasks.ask_rows([Question.of(case, models) for case in cases])
+    for case, answer in zip(cases, together, strict=True):
+        assert not isinstance(answer, TaskError), answer
+        assert answer["EMBEDDING"] == pytest.approx(case["answer"], abs=1e-5), case["parameters"]
+        alone = tasks.ask(case["inputs"], **case["parameters"])
+        assert alone["EMBEDDING"] == pytest.approx(case["answer"], abs=1e-5), case["parameters"]
+    with pytest.raises(TaskError, match=r"no prompt .third.; this model has .*other, query"):
+        tasks.ask({"TEXT": "x"}, prompt_name="third")
+    with pytest.raises(TaskError, match="must be left or right"):
+        tasks.ask({"TEXT": "x"}, truncation_direction="up")
+
+
+def test_a_table_cuts_as_it_is_asked(tasks: TaskProcess, models: Path) -> None:
+    """model2vec cuts a text; where it does, the parameters of other embedders mean the same."""
+    most = tasks.load("static-model2vec").max_length
+    assert most is not None
+    right, left = "yes " * most, "fox " * most
+    expected = {text: tasks.ask({"TEXT": text})["EMBEDDING"] for text in (right, left)}
+    assert expected[right] != expected[left]
+    assert tasks.ask({"TEXT": right + left})["EMBEDDING"] == expected[right]
+    assert tasks.ask({"TEXT": right + left}, truncation_direction="left")["EMBEDDING"] == expected[left]
+    with pytest.raises(TaskError, match=f"{2 * most} tokens long, this model takes at most {most}"):
+        tasks.ask({"TEXT": right + left}, truncate=False)

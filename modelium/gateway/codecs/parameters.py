@@ -85,6 +85,7 @@ _EMBEDDING = {
     "truncate": FLAG,
     "truncation_direction": _choice("left", "right"),
     "prompt_name": TEXT,
+    "prompt": TEXT,
 }
 
 _CONTINUATION = {**_SAMPLING, "return_full_text": FLAG, "truncate": COUNT, "details": FLAG}

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .batching import Encoding, Text, run_in_buckets
+from .batching import Encoding, Text, group, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
 from .loading import load_model, load_processor, move, read_tensors
+from .prompts import PromptParameters, Prompts
 
 _ACTIVATIONS = {
     "torch.nn.modules.activation.Tanh": torch.nn.Tanh,
@@ -27,11 +29,24 @@ _POOLINGS = ("mean", "cls", "max", "lasttoken")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedParameters:
+class EmbedParameters(PromptParameters):
     normalize: bool | None = None
     truncate: bool = True
     truncation_direction: str | None = None
-    prompt_name: str | None = None
+
+
+def check(parameters: EmbedParameters) -> EmbedParameters:
+    side = parameters.truncation_direction
+    if side not in (None, "left", "right"):
+        raise BadInput(f"parameter 'truncation_direction' must be left or right, found {side!r}")
+    return parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    encoding: Encoding
+    normalize: bool
+    left_out: int  # tokens at the front that are read, but not pooled
 
 
 class Embeddings:
@@ -47,39 +62,52 @@ class Embeddings:
         self._normalize = settings.normalize
         self._dense = _dense_layers(folder, self._model)
         self._lower_case = bool(_read_json(folder / "sentence_bert_config.json").get("do_lower_case", False))
-        prompts = _read_json(folder / "config_sentence_transformers.json")
-        self._prompts: dict[str, str] = prompts.get("prompts") or {}
-        self._default_prompt: str = prompts.get("default_prompt_name") or ""
+        self._prompts = Prompts(settings.model_path)
+        self._pools_prompt = _pools_prompt(folder)
         self._side = self._text.tokenizer.truncation_side
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, good = attempt(rows, self._read)
-        vectors = run_in_buckets(self._text, [encoding for encoding, _ in good.values()], self._forward)
-        for (index, (_, normalize)), vector in zip(good.items(), vectors, strict=True):
-            answers[index] = {"EMBEDDING": (torch.nn.functional.normalize(vector, dim=0) if normalize else vector).numpy()}
+        for left_out, members in group({i: asked.left_out for i, asked in good.items()}).items():
+            forward = partial(self._forward, left_out=left_out)
+            vectors = run_in_buckets(self._text, [good[i].encoding for i in members], forward)
+            for index, vector in zip(members, vectors, strict=True):
+                length_1 = torch.nn.functional.normalize(vector, dim=0) if good[index].normalize else vector
+                answers[index] = {"EMBEDDING": length_1.numpy()}
         return answers
 
-    def _read(self, row: Row) -> tuple[Encoding, bool]:
-        parameters = parse_parameters(EmbedParameters, row.parameters)
-        name = parameters.prompt_name or self._default_prompt
-        if name and name not in self._prompts:
-            known = f"this model has {', '.join(sorted(self._prompts))}" if self._prompts else "this model has no prompts"
-            raise BadInput(f"parameter 'prompt_name': no prompt {name!r}; {known}")
-        side = parameters.truncation_direction or self._side
-        if side not in ("left", "right"):
-            raise BadInput(f"parameter 'truncation_direction' must be left or right, found {side!r}")
-        self._text.tokenizer.truncation_side = side
-        text = ((self._prompts[name] if name else "") + row.text("TEXT")).strip()
-        encoding = self._text.encode(text.lower() if self._lower_case else text, truncate=parameters.truncate)
-        return encoding, self._normalize if parameters.normalize is None else parameters.normalize
+    def _read(self, row: Row) -> _Asked:
+        parameters = check(parse_parameters(EmbedParameters, row.parameters))
+        prompt = self._prompts.choose(parameters)
+        self._text.tokenizer.truncation_side = parameters.truncation_direction or self._side
+        text = self._as_read((prompt + row.text("TEXT")).strip())
+        return _Asked(
+            encoding=self._text.encode(text, truncate=parameters.truncate),
+            normalize=self._normalize if parameters.normalize is None else parameters.normalize,
+            left_out=0 if self._pools_prompt or not prompt else self._tokens_of(prompt),
+        )
 
-    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _as_read(self, text: str) -> str:
+        return text.lower() if self._lower_case else text
+
+    def _tokens_of(self, prompt: str) -> int:
+        """A prompt's tokens with what stands before it, without what would end it: sentence-transformers' own count."""
+        ids = self._text.encode(self._as_read(prompt))["input_ids"]
+        return len(ids) - (bool(ids) and ids[-1] in self._text.tokenizer.all_special_ids)
+
+    def _forward(self, batch: dict[str, torch.Tensor], left_out: int) -> torch.Tensor:
         inputs = move(batch, self._model)
         tokens = self._model(**inputs).last_hidden_state
-        vectors = pool(tokens, inputs["attention_mask"], self._pooling)
+        attention = inputs["attention_mask"]
+        vectors = pool(tokens, without_first(attention, left_out) if left_out else attention, self._pooling)
         for layer in self._dense:
             vectors = layer(vectors)
         return vectors.float().cpu()
+
+
+def without_first(attention: torch.Tensor, count: int) -> torch.Tensor:
+    """The mask without each row's first ``count`` tokens, wherever its padding is."""
+    return attention * (attention.cumsum(dim=1) > count)
 
 
 def pool(tokens: torch.Tensor, attention: torch.Tensor, mode: str) -> torch.Tensor:
@@ -90,9 +118,9 @@ def pool(tokens: torch.Tensor, attention: torch.Tensor, mode: str) -> torch.Tens
             return tokens[torch.arange(len(tokens)), attention.argmax(dim=1)]
         case "lasttoken":
             last = attention.shape[1] - 1 - attention.flip(1).argmax(dim=1)
-            return tokens[torch.arange(len(tokens)), last]
+            return (tokens * mask)[torch.arange(len(tokens)), last]
         case "max":
-            return tokens.masked_fill(mask == 0, -1e9).amax(dim=1)
+            return tokens.masked_fill(mask == 0, -torch.inf).amax(dim=1)
         case _:
             return (tokens * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
 
@@ -103,13 +131,22 @@ def _dense_layers(folder: Path, model: Any) -> list[torch.nn.Module]:
     layers: list[torch.nn.Module] = []
     for module in json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []:
         match str(module["type"]).rpartition(".")[2]:
-            case "Transformer" | "Pooling" | "Normalize":
+            case "Transformer" | "Pooling" | "Normalize" | "Dropout":
                 continue
             case "Dense":
                 layers.append(_load_dense(folder / module["path"]).to(model.device, model.dtype))
             case kind:
                 raise RuntimeError(f"modules.json names {kind}, which Modelium cannot compute")
     return layers
+
+
+def _pools_prompt(folder: Path) -> bool:
+    """Whether a prompt's tokens are pooled with the text's (INSTRUCTOR and its like: no)."""
+    listed = folder / "modules.json"
+    for module in json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []:
+        if str(module["type"]).rpartition(".")[2] == "Pooling":
+            return _read_json(folder / module["path"] / "config.json").get("include_prompt") is not False
+    return True
 
 
 def _load_dense(folder: Path) -> torch.nn.Module:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
-from .embeddings import EmbedParameters
+from .embeddings import EmbedParameters, check
 from .loading import read_object, read_tensors
+from .prompts import Prompts
 
 _STATIC = "StaticEmbedding"
+S = TypeVar("S", str, list[int])
 
 
 def is_static(folder: str) -> bool:
@@ -46,9 +48,7 @@ class StaticEmbeddings:
             self._unknown = vocabulary.get(getattr(self._tokenizer.model, "unk_token", None) or "")
             if self._cut_tokens is not None:
                 self._cut_characters = self._cut_tokens * int(np.median([len(token) for token in vocabulary]))
-        prompts = read_object(settings.model_path, "config_sentence_transformers.json")
-        self._prompts: dict[str, str] = prompts.get("prompts") or {}
-        self._default_prompt: str = prompts.get("default_prompt_name") or ""
+        self._prompts = Prompts(settings.model_path)
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, good = attempt(rows, self._read)
@@ -58,15 +58,23 @@ class StaticEmbeddings:
         return answers
 
     def _read(self, row: Row) -> tuple[list[int], bool]:
-        parameters = parse_parameters(EmbedParameters, row.parameters)
-        name = parameters.prompt_name or self._default_prompt
-        if name and name not in self._prompts:
-            known = f"this model has {', '.join(sorted(self._prompts))}" if self._prompts else "this model has no prompts"
-            raise BadInput(f"parameter 'prompt_name': no prompt {name!r}; {known}")
-        text = (self._prompts[name] if name else "") + row.text("TEXT")
-        ids = self._tokenizer.encode(text[: self._cut_characters], add_special_tokens=False).ids
-        ids = [token for token in ids if token != self._unknown][: self._cut_tokens]
-        return ids, self._normalize if parameters.normalize is None else parameters.normalize
+        parameters = check(parse_parameters(EmbedParameters, row.parameters))
+        text = self._prompts.choose(parameters) + row.text("TEXT")
+        left = parameters.truncation_direction == "left"
+        most = self._cut_characters if parameters.truncate else None
+        ids = self._tokenizer.encode(_part(text, most, left=left), add_special_tokens=False).ids
+        ids = [token for token in ids if token != self._unknown]
+        if not parameters.truncate and self._cut_tokens is not None and len(ids) > self._cut_tokens:
+            raise BadInput(f"the input is {len(ids)} tokens long, this model takes at most {self._cut_tokens}")
+        normalize = self._normalize if parameters.normalize is None else parameters.normalize
+        return _part(ids, self._cut_tokens, left=left), normalize
+
+
+def _part(whole: S, most: int | None, *, left: bool) -> S:
+    """At most so much of a text, or of its tokens; ``left`` cuts the beginning off."""
+    if most is None or len(whole) <= most:
+        return whole
+    return whole[len(whole) - most :] if left else whole[:most]
 
 
 def _read_table(place: Path) -> torch.Tensor:
