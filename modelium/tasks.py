@@ -92,7 +92,16 @@ _TABLE: dict[Task, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
         (_in("IMAGE"),),
         (_out("LABEL", "BYTES"), _out("SCORE", "FP32"), _out("BOX", "INT32", -1, 4), _COUNT),  # xmin ymin xmax ymax
     ),
-    Task.AUTOMATIC_SPEECH_RECOGNITION: ((_in("AUDIO"),), (_out("TEXT", "BYTES", 1),)),
+    Task.AUTOMATIC_SPEECH_RECOGNITION: (
+        (_in("AUDIO"),),
+        (
+            _out("TEXT", "BYTES", 1),
+            _out("CHUNK_TEXT", "BYTES"),  # with return_timestamps: the parts of the text, and their seconds
+            _out("CHUNK_START", "FP64"),
+            _out("CHUNK_END", "FP64"),  # -1 where the model gave none
+            _out("CHUNKS", "INT32", 1),  # how many
+        ),
+    ),
     Task.AUDIO_CLASSIFICATION: ((_in("AUDIO"),), _LABELS),
     # CLASS and SCORE have one place a class; without probabilities the predicted class alone, and NaN.
     Task.TABULAR_CLASSIFICATION: (_CELLS, (_out("LABEL", "BYTES", 1), _out("CLASS", "BYTES"), _out("SCORE", "FP64"), _COUNT)),

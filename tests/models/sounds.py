@@ -45,12 +45,12 @@ def say(text: str, rate: int = _RATE) -> np.ndarray:
     return np.concatenate([0.3 * np.sin(2 * np.pi * _PITCH[letter] * time) for letter in text]).astype(np.float32)
 
 
-def _record(files: Path, name: str, samples: np.ndarray, rate: int = _RATE) -> str:
+def record(files: Path, name: str, samples: np.ndarray, rate: int = _RATE) -> str:
     soundfile.write(files / name, samples, rate)
     return name
 
 
-def _hear(files: Path, name: str) -> np.ndarray:
+def hear(files: Path, name: str) -> np.ndarray:
     samples, rate = soundfile.read(files / name, dtype="float32", always_2d=True)
     assert rate == _RATE
     heard: np.ndarray = samples.mean(axis=1)
@@ -85,13 +85,13 @@ def make_wav2vec2(folder: Path, files: Path) -> Reference:
     ask = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
     stereo = np.stack([say("dacb"), say("dacb")], axis=1)
     names = [
-        _record(files, "abcd.wav", say("abcd")),
-        _record(files, "dcba.flac", say("dcbaab")),
-        _record(files, "stereo.ogg", stereo),
+        record(files, "abcd.wav", say("abcd")),
+        record(files, "dcba.flac", say("dcbaab")),
+        record(files, "stereo.ogg", stereo),
     ]
-    cases = [case({"AUDIO": {"file": name}}, ask(_hear(files, name))["text"]) for name in names]
-    long = _record(files, "long.wav", say("abcd" * 100))
-    answer = ask(_hear(files, long), chunk_length_s=30, stride_length_s=5)["text"]
+    cases = [case({"AUDIO": {"file": name}}, ask(hear(files, name))["text"]) for name in names]
+    long = record(files, "long.wav", say("abcd" * 100))
+    answer = ask(hear(files, long), chunk_length_s=30, stride_length_s=5)["text"]
     cases.append(case({"AUDIO": {"file": long}}, answer))
     return {"task": "automatic-speech-recognition", "cases": cases}
 
@@ -106,10 +106,10 @@ def make_audio_classifier(folder: Path, files: Path) -> Reference:
     fit(model, lambda: {**heard, "labels": torch.tensor([0, 0, 1, 1])}, steps=20)
     save(folder, model, extractor)
     ask = pipeline("audio-classification", model=str(folder), device="cpu")
-    names = [_record(files, "low.wav", say("aabb")), _record(files, "high.wav", say("ddc"))]
+    names = [record(files, "low.wav", say("aabb")), record(files, "high.wav", say("ddc"))]
     return {
         "task": "audio-classification",
-        "cases": [case({"AUDIO": {"file": name}}, ask(_hear(files, name))) for name in names],
+        "cases": [case({"AUDIO": {"file": name}}, ask(hear(files, name))) for name in names],
     }
 
 
@@ -161,8 +161,8 @@ def make_whisper(folder: Path, files: Path) -> Reference:
 def _ask_whisper(folder: Path, files: Path) -> list[Any]:
     ask = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
     cases = []
-    for name in (_record(files, "hello.wav", say("abab")), _record(files, "bye.wav", say("dcdc"))):
+    for name in (record(files, "hello.wav", say("abab")), record(files, "bye.wav", say("dcdc"))):
         for language in ("en", "fr"):
-            answer = ask(_hear(files, name), generate_kwargs={"language": language, "task": "transcribe"})["text"]
+            answer = ask(hear(files, name), generate_kwargs={"language": language, "task": "transcribe"})["text"]
             cases.append(case({"AUDIO": {"file": name}}, answer, language=language, task="transcribe"))
     return cases

@@ -173,7 +173,7 @@ async def test_numbers_that_are_none_are_an_error_at_every_door(triton: Triton, 
     body = {"inputs": [{"name": "TEXT", "datatype": "BYTES", "shape": [1, 1], "data": ["x"]}]}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{triton.server.http_url}/v2/models/nan/infer", json=body) as said,
+        session.post(f"http://{triton.server.http_url}/v2/models/nan/infer", json=body) as said,
     ):
         assert said.status == 500
         assert "NaN" in (await said.json(content_type=None))["error"]

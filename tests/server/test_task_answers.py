@@ -20,7 +20,17 @@ pytestmark = pytest.mark.server
 def models() -> Path:
     """The directory of the models that are asked here."""
     return ensure_models(
-        names=[*MAKERS, "nllb", "m2m", "mbart", "ner-slow", "st-prompts", "st-default-prompt", "static-prompt"]
+        names=[
+            *MAKERS,
+            "nllb",
+            "m2m",
+            "mbart",
+            "ner-slow",
+            "st-prompts",
+            "st-default-prompt",
+            "static-prompt",
+            "whisper-stamps",
+        ]
     )
 
 
@@ -150,3 +160,41 @@ def test_a_table_cuts_as_it_is_asked(tasks: TaskProcess, models: Path) -> None:
     assert tasks.ask({"TEXT": right + left}, truncation_direction="left")["EMBEDDING"] == expected[left]
     with pytest.raises(TaskError, match=f"{2 * most} tokens long, this model takes at most {most}"):
         tasks.ask({"TEXT": right + left}, truncate=False)
+
+
+def test_whisper_says_when(tasks: TaskProcess, models: Path) -> None:
+    """As transformers' pipeline: in two languages, below 30 seconds and above, alone and among others."""
+    tasks.load("whisper-stamps")
+    cases = reference(models, "whisper-stamps")["cases"]
+    together = tasks.ask_rows([Question.of(case, models) for case in cases])
+    assert any(len(case["answer"]["chunks"]) > 1 for case in cases)
+    for case, among_others in zip(cases, together, strict=True):
+        alone = tasks.ask_one(Question.of(case, models))
+        for answer in (alone, among_others):
+            assert not isinstance(answer, TaskError), answer
+            assert answer["TEXT"] == [case["answer"]["text"]]
+            times = zip(answer["CHUNK_TEXT"], answer["CHUNK_START"], answer["CHUNK_END"], strict=True)
+            found = [{"text": text, "timestamp": [None if t < 0 else t for t in (a, b)]} for text, a, b in times]
+            assert found == [{"text": one["text"], "timestamp": one["timestamp"]} for one in case["answer"]["chunks"]]
+            assert answer["CHUNKS"] == [len(found)]
+    plain = tasks.ask_one(Question(inputs=Question.of(cases[0], models).inputs, parameters={"language": "english"}))
+    assert plain["CHUNKS"] == [0]
+
+
+def test_bounds_hold_for_a_whisper_that_says_when(tasks: TaskProcess, models: Path) -> None:
+    """And what it cannot do is said."""
+    tasks.load("whisper-stamps")
+    inputs = Question.of(reference(models, "whisper-stamps")["cases"][0], models).inputs
+    for parameters, words in (
+        ({"return_timestamps": "word"}, "'return_timestamps' must be bool"),
+        ({"return_timestamps": True, "language": "klingon"}, "does not know 'klingon'; it knows en, fr"),
+        ({"return_timestamps": True, "max_new_tokens": 10_000}, "'max_new_tokens' must be at most 60"),
+        ({"return_timestamps": True, "num_beams": 17}, "'num_beams' must be at most 16"),
+        ({"return_timestamps": True, "task": "sing"}, "must be transcribe or translate"),
+    ):
+        with pytest.raises(TaskError, match=words) as caught:
+            tasks.ask(inputs, **parameters)
+        assert caught.value.kind == "BadInput"
+    tasks.load("wav2vec2")
+    with pytest.raises(TaskError, match="Whisper tells them"):
+        tasks.ask(inputs, return_timestamps=True)

@@ -59,7 +59,8 @@ def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Calla
         case Task.OBJECT_DETECTION:
             return _each(rows, _boxes)
         case Task.AUTOMATIC_SPEECH_RECOGNITION:
-            return _each(rows, lambda row: {"text": row["TEXT"][0]})
+            timed = bool(parameters.get("return_timestamps"))
+            return _each(rows, lambda row: _heard(row, timed=timed))
         case Task.TEXT_RANKING:
             return _each(rows, lambda row: _ranked(row, parameters))
         case Task.TEXT_TO_IMAGE:
@@ -137,6 +138,19 @@ def _entities(row: Columns) -> Results:
         place = {"start": start, "end": end} if start >= 0 else {"start": None, "end": None}
         results.append({**kind, "score": score, "word": word, **place})
     return results
+
+
+def _heard(row: Columns, *, timed: bool) -> dict[str, object]:
+    """As transformers' pipeline answers: with the parts' seconds if they were asked for; an end is null where none was told."""
+    if not timed:
+        return {"text": row["TEXT"][0]}
+    count = row["CHUNKS"][0]
+    columns = (row[name][:count] for name in ("CHUNK_TEXT", "CHUNK_START", "CHUNK_END"))
+    chunks = [
+        {"timestamp": [second if second >= 0 else None for second in (start, end)], "text": text}
+        for text, start, end in zip(*columns, strict=True)
+    ]
+    return {"text": row["TEXT"][0], "chunks": chunks}
 
 
 def _filled(row: Columns) -> object:

@@ -120,6 +120,7 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
     Task.AUTOMATIC_SPEECH_RECOGNITION: {
         "language": TEXT,
         "task": _choice("transcribe", "translate"),
+        "return_timestamps": FLAG,
         "max_new_tokens": COUNT,
         "num_beams": _BEAMS,
     },
@@ -139,8 +140,8 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
     Task.TENSORS: {},
 }
 
-# Hugging Face nests the sampling parameters of its encoder-decoder tasks; the runtime takes them flat.
-_NESTED = ("generate_parameters", "generation_parameters")
+# Hugging Face nests the sampling parameters of its encoder-decoder tasks, its pipelines too; the runtime takes them flat.
+_NESTED = ("generate_parameters", "generation_parameters", "generate_kwargs")
 _GENERATING = (Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION, Task.AUTOMATIC_SPEECH_RECOGNITION)
 
 _MOST = 2**18  # characters and values of all of a request's parameters

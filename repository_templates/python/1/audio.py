@@ -1,19 +1,21 @@
 """Sound: speech to text, and labels.
 
-What enters: rows with AUDIO (an encoded recording: wav, flac, ogg, mp3). What leaves: TEXT, or LABEL and SCORE.
+What enters: rows with AUDIO (an encoded recording: wav, flac, ogg, mp3). What leaves: TEXT with its
+parts and their seconds, or LABEL and SCORE.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from .batching import group, run_same_shapes
-from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, parse_parameters, within
+from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters, shown, within
 from .finite import FiniteScores, finite
 from .loading import load_model, load_processor, move
 from .recordings import LONGEST_S, read_audio
@@ -56,6 +58,7 @@ class TranscribeParameters:
     task: str | None = None
     max_new_tokens: int | None = None
     num_beams: int | None = None
+    return_timestamps: bool | None = None
 
 
 class SpeechRecognition:
@@ -93,7 +96,7 @@ class _ByFrames:
             for _, left, right in parts:
                 found = next(tokens).tolist()
                 ids += found[left : len(found) - right]
-            answers[index] = {"TEXT": as_bytes([self._tokenizer.decode(ids, skip_special_tokens=False)])}
+            answers[index] = _answer(self._tokenizer.decode(ids, skip_special_tokens=False))
         return answers
 
     def _read(self, row: Row) -> list[tuple[dict[str, torch.Tensor], int, int]]:
@@ -102,6 +105,10 @@ class _ByFrames:
         for name in ("language", "task", "max_new_tokens", "num_beams"):
             if getattr(parameters, name) is not None:
                 raise BadInput(f"parameter {name!r} means nothing to a CTC model")
+        if parameters.return_timestamps:
+            raise BadInput(
+                "parameter 'return_timestamps': of this kind of model, the runtime tells no times; Whisper tells them"
+            )
         samples = read_audio(row.data("AUDIO"), self._rate, LONGEST_S)
         frame = self._samples_per_frame
         window, overlap = (int(seconds * self._rate) // frame * frame for seconds in (_WINDOW_S, _OVERLAP_S))
@@ -151,9 +158,20 @@ class _ByGeneration:
             rows_at_once = 1 if long else max(1, _ROWS_PER_BATCH // (parameters.num_beams or 1))
             found = run_same_shapes([good[i][0] for i in members], rows_at_once, forward)
             for index, tokens in zip(members, found, strict=True):
-                text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-                answers[index] = {"TEXT": as_bytes([text])}
+                if parameters.return_timestamps:
+                    answers[index] = self._decode_with_times(tokens)
+                else:
+                    answers[index] = _answer(self._tokenizer.decode(tokens, skip_special_tokens=True))
         return answers
+
+    def _decode_with_times(self, tokens: torch.Tensor) -> Answer:
+        """As transformers' pipeline reads them."""
+        precision = self._extractor.chunk_length / self._model.config.max_source_positions
+        text, found = self._tokenizer._decode_asr(
+            [{"tokens": tokens[None].numpy()}], return_timestamps=True, return_language=False, time_precision=precision
+        )
+        chunks = [(chunk["text"], *chunk["timestamp"]) for chunk in found["chunks"]]
+        return _answer(text, chunks)
 
     def _read(self, row: Row) -> tuple[dict[str, torch.Tensor], TranscribeParameters, bool]:
         parameters = within(
@@ -162,14 +180,25 @@ class _ByGeneration:
             num_beams=(1, _MOST_BEAMS),
         )
         if not self._multilingual:
+            if (parameters.language or "").lower() in ("", "en", "english") and parameters.task in (None, "transcribe"):
+                parameters = replace(parameters, language=None, task=None)  # what it does anyway
             for name in ("language", "task"):
                 if getattr(parameters, name) is not None:
                     raise BadInput(f"parameter {name!r}: this model knows one language and only transcribes")
+        if parameters.return_timestamps and not self._whisper:
+            raise BadInput(
+                "parameter 'return_timestamps': of this kind of model, the runtime tells no times; Whisper tells them"
+            )
+        if parameters.return_timestamps and getattr(self._model.generation_config, "no_timestamps_token_id", None) is None:
+            raise BadInput("parameter 'return_timestamps': the generation_config.json of this Whisper has no timestamps")
         if parameters.task not in (None, "transcribe", "translate"):
             raise BadInput(f"parameter 'task' must be transcribe or translate, found {parameters.task!r}")
         languages = getattr(self._model.generation_config, "lang_to_id", None) or {}
         if parameters.language is not None and not self._knows(parameters.language, languages):
-            raise BadInput(f"parameter 'language': this model does not know {parameters.language!r}")
+            raise BadInput(
+                f"parameter 'language': this model does not know {shown(parameters.language)!r}; it knows "
+                f"{_few(sorted(code.strip('<|>') for code in languages), parameters.language)}"
+            )
         samples = read_audio(row.data("AUDIO"), self._rate, LONGEST_S if self._whisper else _LONGEST_WHOLE_S)
         long = self._whisper and len(samples) > self._extractor.n_samples
         options = {"truncation": False, "padding": "longest"} if long else {}
@@ -187,6 +216,23 @@ class _ByGeneration:
         names = ("language", "task", "max_new_tokens", "num_beams")
         options: dict[str, Any] = {n: getattr(parameters, n) for n in names if getattr(parameters, n) is not None}
         options["logits_processor"] = [FiniteScores()]
-        if long:
+        if long or parameters.return_timestamps:
             options["return_timestamps"] = True
         return options
+
+
+def _few(languages: list[str], wanted: str) -> str:
+    near = difflib.get_close_matches(wanted[:100].lower(), languages, n=5) if len(languages) > 10 else languages
+    return f"{', '.join(near or languages[:5])}{'' if len(languages) <= 10 else f' … ({len(languages)} languages)'}"
+
+
+def _answer(text: str, chunks: Sequence[tuple[str, float | None, float | None]] = ()) -> Answer:
+    """A time that the model did not tell is -1."""
+    starts, ends = ([-1.0 if chunk[place] is None else chunk[place] for chunk in chunks] for place in (1, 2))
+    return {
+        "TEXT": as_bytes([text]),
+        "CHUNK_TEXT": as_bytes([chunk[0] for chunk in chunks]),
+        "CHUNK_START": np.asarray(starts, dtype=np.float64),
+        "CHUNK_END": np.asarray(ends, dtype=np.float64),
+        "CHUNKS": ints([len(chunks)]),
+    }

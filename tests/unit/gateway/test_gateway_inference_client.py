@@ -4,6 +4,7 @@ and what it gets back parses into its own types."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -92,6 +93,18 @@ async def test_token_classification(gateway: Served) -> None:
     grouped, single = await ask(url, lambda client: client.token_classification("Ada in London", aggregation_strategy="simple"))
     assert (grouped.entity_group, grouped.entity, grouped.word, grouped.start, grouped.end) == ("PER", None, "Ada", 0, 3)
     assert (single.entity_group, single.entity, single.word) == (None, "LOC", "London")
+
+
+async def test_a_token_without_a_place_says_so(gateway: Served) -> None:
+    """-1 is no place in a text."""
+    columns = {"ENTITY": texts(["PER"]), "SCORE": numbers([0.5]), "WORD": texts(["Ada"])}
+    places = {name: numbers([-1], dtype=np.int32) for name in ("INDEX", "START", "END")}
+    url = gateway.serve(
+        profile_of(Task.TOKEN_CLASSIFICATION), repeated({**columns, **places, "COUNT": numbers([1], dtype=np.int32)})
+    )
+    async with gateway.http.post(url, json={"inputs": "Ada"}) as said:
+        (found,) = await said.json()
+    assert (found["start"], found["end"], found["word"]) == (None, None, "Ada")
 
 
 async def test_fill_mask(gateway: Served) -> None:
@@ -201,6 +214,21 @@ async def test_speech_and_audio(gateway: Served) -> None:
     recording = b"RIFF\x00\x00\x00\x00WAVE"
     assert (await ask(url, lambda client: client.automatic_speech_recognition(recording))).text == "héllo"
     assert gateway.triton.seen[-1]["AUDIO"].tolist() == [[recording]]
+    chunks = {
+        "CHUNK_TEXT": texts(["hé", "llo", ""]),
+        "CHUNK_START": numbers([0.0, 29.98, 0], dtype=np.float64),
+        "CHUNK_END": numbers([29.98, -1, 0], dtype=np.float64),
+        "CHUNKS": numbers([2], dtype=np.int32),
+    }
+    timed = gateway.serve(profile_of(Task.AUTOMATIC_SPEECH_RECOGNITION), repeated({"TEXT": texts(["héllo"]), **chunks}))
+    body = {"inputs": base64.b64encode(recording).decode()}
+    asked = {"return_timestamps": True, "generate_kwargs": {"task": "transcribe"}}  # as transformers' pipeline takes them
+    async with gateway.http.post(timed, json={**body, "parameters": asked}) as said:
+        parts = [{"timestamp": [0.0, 29.98], "text": "hé"}, {"timestamp": [29.98, None], "text": "llo"}]
+        assert await said.json() == {"text": "héllo", "chunks": parts}
+    assert sent_parameters(gateway) == {"return_timestamps": True, "task": "transcribe"}
+    async with gateway.http.post(timed, json={**body, "parameters": {"return_timestamps": "word"}}) as said:
+        assert said.status == 422 and "return_timestamps" in (await said.json())["error"]
     url = gateway.serve(profile_of(Task.AUDIO_CLASSIFICATION), repeated(LABELS))
     results = await ask(url, lambda client: client.audio_classification(recording, top_k=2))
     assert [result.label for result in results] == ["cat", "dog"]
