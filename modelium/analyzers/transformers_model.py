@@ -16,6 +16,7 @@ from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_card import ModelCard, read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
+from modelium.analyzers.onnx_weights import find_onnx_weights, refuse_other_task
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
@@ -84,10 +85,15 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     _refuse_other_libraries(config)
     refuse_setfit(folder, override, candidate.name)
     weights = find_weights(folder)
+    graph = find_onnx_weights(folder, override) if weights is None else None
+    weights = weights if graph is None else graph.weights
     if weights is None:
         return _without_weights(candidate, override, folder)
     card = read_card(folder)
     finding = _decide_task(config, folder, card, override, candidate.name)
+    if graph is not None and finding.task not in graph.tasks:
+        refuse_other_task(finding.task, graph, override)
+        return _without_weights(candidate, override, folder)
     pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
     of_sentences = finding.task is Task.TEXT_RANKING or ("modules.json" in folder and pooling is not None)
     gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
@@ -95,6 +101,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     if unfinished is not None:
         raise unfinished
     is_text = finding.task not in _NOT_TEXT
+    chosen = () if graph is None else (graph.file,)
     has_limit = pooling is not None or finding.task is Task.TEXT_RANKING
     sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if has_limit else None
     tokenizer = read_optional(folder, "tokenizer_config.json") if is_text else {}
@@ -118,8 +125,9 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         is_llm=finding.is_llm and finding.task in _DECODERS,
         needs_custom_code=finding.custom_code,
         language=language,
-        task_source=finding.source,
-        fingerprint=fingerprint_folder(folder, f"{card.pipeline_tag} {card.library_name}"),
+        onnx_file=graph.file if graph is not None else "",
+        task_source=finding.source if graph is None else f"{finding.source}, weights: {graph.file}",
+        fingerprint=fingerprint_folder(folder, " ".join([f"{card.pipeline_tag} {card.library_name}", *chosen])),
     )
 
 

@@ -110,8 +110,11 @@ def places_here(
     2. Accelerators, the one with the most free memory first.
     3. Host memory: for vLLM only where there is no accelerator.
     4. For vLLM (``engine``), where no single one is large enough: equal accelerators together.
+    5. An ONNX graph that the python runtime runs, which is the CPU's there: host memory.
     """
     candidates = _candidates(rooms, override, engine=engine)
+    if profile.onnx_file and override.device is None:  # 5
+        candidates = [room for room in candidates if room.device.kind is DeviceKind.HOST]
     if engine and profile.language is not None:  # 4
         by_id = {room.device.id: room for room in candidates}
         devices = [room.device for room in candidates]

@@ -191,6 +191,7 @@ class ModelSettings(_Section):
     task: Task | None = None
     pin: bool = False
     allow_custom_code: bool = False
+    onnx_file: str | None = None
     max_batch_size: Annotated[int, Field(ge=1)] | None = None
     instance_count: Annotated[int, Field(ge=1)] | None = None
     memory: Bytes | None = None

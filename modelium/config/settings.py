@@ -105,6 +105,7 @@ class Settings(BaseSettings):
                 task=m.task,
                 pin=m.pin,
                 allow_custom_code=m.allow_custom_code,
+                onnx_file=m.onnx_file,
                 max_batch_size=m.max_batch_size,
                 instance_count=m.instance_count,
                 memory_bytes=m.memory,

@@ -203,7 +203,7 @@ def _task_parameters(profile: ModelProfile, model_path: str, override: ModelOver
         "weights": "pickle" if profile.pickled else profile.weight_format.value,
         "custom_code": _flag(override.allow_custom_code),
         "torch_threads": "0",
-    }
+    } | ({"onnx_file": profile.onnx_file} if profile.onnx_file else {})
 
 
 def _flag(value: bool) -> str:

@@ -147,6 +147,7 @@ class ModelOverride:
     task: Task | None = None
     pin: bool = False
     allow_custom_code: bool = False
+    onnx_file: str | None = None  # which ONNX graph of a transformers folder
     max_batch_size: int | None = None
     instance_count: int | None = None
     memory_bytes: int | None = None

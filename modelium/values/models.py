@@ -148,6 +148,7 @@ class ModelProfile:
     is_llm: bool = False  # a decoder that generates text: vLLM's ground
     needs_custom_code: bool = False
     onnx: OnnxGraph | None = None
+    onnx_file: str = ""  # a transformers folder's weights as a graph, relative to its path: the python runtime runs it
     language: LanguageModel | None = None  # of every generator of text, whichever runtime will serve it
     tabular: TabularModel | None = None
     app: ServeApp | None = None

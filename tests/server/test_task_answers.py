@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from modelium.values import Task
+from modelium.values import ModelOverride, Task, WeightFormat
 from tests.models import ensure_models, reference
-from tests.models.factory import MAKERS
+from tests.models.factory import MAKERS, TASK_MAKERS
 from tests.server.broken_weights import broken
 from tests.server.task_process import Question, TaskError, TaskProcess
 
@@ -19,19 +20,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def models() -> Path:
     """The directory of the models that are asked here."""
-    return ensure_models(
-        names=[
-            *MAKERS,
-            "nllb",
-            "m2m",
-            "mbart",
-            "ner-slow",
-            "st-prompts",
-            "st-default-prompt",
-            "static-prompt",
-            "whisper-stamps",
-        ]
-    )
+    return ensure_models(names=[*MAKERS, *TASK_MAKERS])
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +187,29 @@ def test_bounds_hold_for_a_whisper_that_says_when(tasks: TaskProcess, models: Pa
     tasks.load("wav2vec2")
     with pytest.raises(TaskError, match="Whisper tells them"):
         tasks.ask(inputs, return_timestamps=True)
+
+
+@pytest.mark.parametrize("name", ["onnx-sentences", "onnx-classifier"])
+def test_a_folder_of_a_graph_answers_as_the_model_it_was_exported_from(tasks: TaskProcess, models: Path, name: str) -> None:
+    """With its tokenizer, its pooling and its labels; one after the other and together."""
+    profile = tasks.load(name)
+    said = reference(models, name)
+    assert (profile.task, profile.weight_format, profile.onnx_file) == (said["task"], WeightFormat.ONNX, "onnx/model.onnx")
+    together = tasks.ask_rows([Question.of(case, models) for case in said["cases"]])
+    for case, answer in zip(said["cases"], together, strict=True):
+        for found in (answer, tasks.ask(case["inputs"])):
+            assert not isinstance(found, TaskError), found
+            if "EMBEDDING" in found:
+                assert found["EMBEDDING"] == pytest.approx(case["answer"], abs=1e-5)
+            else:
+                assert found["LABEL"] == [one["label"] for one in case["answer"]]
+                assert found["SCORE"] == pytest.approx([one["score"] for one in case["answer"]], abs=1e-4)
+
+
+def test_a_quantized_variant_is_chosen_by_its_name(tasks: TaskProcess, models: Path) -> None:
+    chosen = ModelOverride(onnx_file="onnx/model_quantized.onnx")
+    assert tasks.load("onnx-sentences", chosen).onnx_file == "onnx/model_quantized.onnx"
+    for case in reference(models, "onnx-sentences")["cases"]:
+        found, exact = np.array(tasks.ask(case["inputs"])["EMBEDDING"]), np.array(case["answer"])
+        assert found @ exact > 0.98
+        assert np.abs(found - exact).max() > 1e-5  # it is the other file

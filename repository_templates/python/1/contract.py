@@ -44,6 +44,7 @@ class Settings:
     pickled: bool
     custom_code: bool
     device: str
+    onnx_file: str = ""  # the graph that holds the weights, in the model's folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedModel
 
 from .contract import Settings
+from .onnx_weights import OnnxModel
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -25,14 +26,19 @@ transformers.logging.disable_progress_bar()
 _HARMLESS = re.compile(r"pooler|masked_spec_embed|position_ids|embed_positions|inv_freq|rotary|mask_token|num_batches_tracked")
 
 
-def load_model(settings: Settings, auto_class: str) -> PreTrainedModel:
-    """The weights of ``settings.model_path`` in the class that ``auto_class`` (``AutoModelFor…``) picks."""
+def load_model(settings: Settings, auto_class: str) -> Any:
+    """The weights of ``settings.model_path`` in the class that ``auto_class`` (``AutoModelFor…``) picks.
+
+    A ``PreTrainedModel``, or for an ONNX graph what stands for one.
+    """
     folder = Path(settings.model_path)
     if not folder.is_dir():
         raise RuntimeError(
             f"the model's folder {folder} is not there; if Triton sees it elsewhere, set triton.path_mapping in modelium.yaml"
         )
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.custom_code)
+    if settings.onnx_file:
+        return OnnxModel(folder / settings.onnx_file, config, settings.device)
     model, info = _class_for(config, auto_class).from_pretrained(
         folder,
         config=config,

@@ -55,6 +55,7 @@ def read_settings(given: Mapping[str, str], device: str) -> Settings:
         pickled=given.get("weights") == "pickle",
         custom_code=given.get("custom_code") == "true",
         device=device,
+        onnx_file=given.get("onnx_file", ""),
     )
 
 
