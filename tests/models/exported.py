@@ -61,7 +61,7 @@ def make_classifier(folder: Path, files: Path) -> Reference:
     model = BertForSequenceClassification(config)
     save(folder, model, tokenizer)
     ask = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)
-    cases = [case({"TEXT": text}, rounded(ask(text))) for text in TEXTS[:4]]
+    cases = [case({"TEXT": text}, rounded(ask([text])[0])) for text in TEXTS[:4]]
     _export(model, "logits", ["batch"], folder)
     return {"task": "text-classification", "cases": cases}
 

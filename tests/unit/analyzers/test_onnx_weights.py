@@ -1,4 +1,4 @@
-"""transformers folders whose only weights are ONNX graphs: embedders or classifiers where the graph can be one, else tensors."""
+"""Folders of transformers whose only weights are graphs: embedders, classifiers, or tensors where the graph can be neither."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.unit.analyzers.test_other_kinds import SENTENCES
 from tests.unit.brain.worlds import gpu, host, wanted
 
 TOKENS = ("input_ids", "attention_mask")
-HIDDEN = ("last_hidden_state", ["batch", "sequence", 32])
-LOGITS = ("logits", ["batch", 2])
+HIDDEN: tuple[str, Sequence[str | int]] = ("last_hidden_state", ["batch", "sequence", 32])
+LOGITS: tuple[str, Sequence[str | int]] = ("logits", ["batch", 2])
 CLASSIFIER = {**BERT, "architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "yes"}}
 
 
