@@ -8,7 +8,7 @@ import pytest
 
 from modelium.tasks import signature
 from modelium.values import Task
-from tests.models import reference
+from tests.models import ensure_models, reference
 from tests.models.factory import MAKERS
 from tests.server.answers import EMBEDDINGS, as_pipeline, differences
 from tests.server.conftest import Triton
@@ -19,6 +19,18 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 @pytest.mark.parametrize("name", [name for name in MAKERS if not name.startswith("onnx")])
 async def test_answers_equal_the_references(triton: Triton, name: str) -> None:
     """One after the other, and all at once: a row's answer doesn't depend on who shares its batch."""
+    await compare(triton, name)
+
+
+@pytest.mark.parametrize("name", ["onnx-classifier", "nllb"])
+async def test_so_do_those_that_are_asked_without_a_server_elsewhere(triton: Triton, name: str) -> None:
+    """A graph's weights with its tokenizer, and a translator of many languages (tests/server/test_task_answers.py)."""
+    ensure_models(names=[name])
+    await compare(triton, name)
+
+
+async def compare(triton: Triton, name: str) -> None:
+    """Every case of the reference."""
     profile = await triton.load(name)
     said = reference(triton.models, name)
     assert profile.task is Task(said["task"])
