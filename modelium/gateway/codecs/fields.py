@@ -159,8 +159,10 @@ def plain_base64(text: str) -> str:
     >>> plain_base64("_-8\\n")
     '/+8='
     """
-    plain = "".join(_plain_pieces(text))
-    return plain + "=" * (-len(plain) % 4)
+    pieces = list(_plain_pieces(text))
+    # What is plain as it came, as most is, need not be put together again.
+    plain = text if sum(map(len, pieces)) == len(text) and "-" not in text and "_" not in text else "".join(pieces)
+    return plain + "=" * (-len(plain) % 4) if len(plain) % 4 else plain
 
 
 def _plain_pieces(text: str) -> Iterator[str]:
