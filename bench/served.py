@@ -53,8 +53,15 @@ class Served:
     def pid(self) -> int:
         return self.process.pid
 
-    def ask(self, method: str, path: str, body: object = None, *, timeout_s: float = 300) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+    def restart(self) -> None:
+        """As an init system would: an orderly end, and a start."""
+        self.process.terminate()
+        self.process.wait(timeout=120)
+        self.process = run(self.directory)
+
+    def ask(self, method: str, path: str, body: object = None, *, timeout_s: float = 300, port: int = 0) -> Answer:
+        """``port``: another than the gateway's."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout_s)
         try:
             payload = None if body is None else json.dumps(body)
             connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
@@ -121,11 +128,16 @@ class Place:
 
     def start(self) -> Served:
         """One run; the next one, of the same directory, is a restart."""
-        command = [sys.executable, "-m", "modelium.cli", "--config", str(self.directory / "modelium.yaml"), "serve"]
-        with (self.directory / "serve.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = run(self.directory)
         http_url, grpc_url = (f"127.0.0.1:{port}" for port in self.ports[2:4])
         return Served(directory=self.directory, port=self.ports[0], http_url=http_url, grpc_url=grpc_url, process=process)
+
+
+def run(directory: Path) -> subprocess.Popen[bytes]:
+    """``modelium serve`` with the configuration in ``directory``; its log goes on."""
+    command = [sys.executable, "-m", "modelium.cli", "--config", str(directory / "modelium.yaml"), "serve"]
+    with (directory / "serve.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:

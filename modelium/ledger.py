@@ -114,6 +114,10 @@ class Ledger:
     def pinned(self, name: str) -> bool:
         return name in self._pinned
 
+    def names(self) -> frozenset[str]:
+        """Of what was loaded, or tried."""
+        return frozenset(name for name, _ in self._revisions)
+
     def facts(self, name: str, fingerprint: str) -> Facts:
         """What is known of one revision; empty facts when nothing is. Asking keeps them from being forgotten."""
         revision = self._revisions.get((name, fingerprint))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import logging
 import os
 import pickle
@@ -40,13 +42,17 @@ class _Killed(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class _Look:
-    """One folder to look at, and who waits for what is found."""
+    """One folder to look at, and who waits for what is found. The smallest ``rank`` first."""
 
     candidate: Candidate
     override: ModelOverride
     mark: str
     found: asyncio.Future[Analysis]
+    rank: tuple[bool, bool, int]
     was_cut_short: bool = False
+
+    def __lt__(self, other: _Look) -> bool:
+        return self.rank < other.rank
 
 
 class Analysts:
@@ -55,22 +61,20 @@ class Analysts:
     def __init__(self, notebook: Notebook | None = None, *, wall_s: float = WALL_S) -> None:
         self._notebook = notebook or Notebook()
         self._wall_s = wall_s
-        self._waiting: deque[_Look] = deque()
+        self._waiting: list[_Look] = []  # a heap
+        self._came = itertools.count()
         self._tending: set[asyncio.Task[None]] = set()
         self._alive: set[asyncio.subprocess.Process] = set()
         self._idle: list[asyncio.subprocess.Process] = []
 
-    def is_suspect(self, candidate: Candidate) -> bool:
-        """To be looked at after all others: Modelium ended while it did."""
-        return self._notebook.is_suspect(mark_of(candidate))
-
-    async def analyze(self, candidate: Candidate, override: ModelOverride) -> Analysis:
-        """What ``candidate`` is; never raises."""
+    async def analyze(self, candidate: Candidate, override: ModelOverride, *, soon: bool = False) -> Analysis:
+        """What ``candidate`` is; never raises. ``soon``: before what others wait for. Last is what Modelium ended over."""
         mark = mark_of(candidate)
         if (why := self._notebook.why_not(mark)) is not None:
             return _unsupported(candidate, why)
         found: asyncio.Future[Analysis] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Look(candidate=candidate, override=override, mark=mark, found=found))
+        rank = (self._notebook.is_suspect(mark), not soon, next(self._came))
+        heapq.heappush(self._waiting, _Look(candidate=candidate, override=override, mark=mark, found=found, rank=rank))
         if len(self._tending) < _AT_ONCE:
             self._spawn(self._tend())
         return await found
@@ -100,7 +104,7 @@ class Analysts:
         """Have what waits looked at, some at a time: to hand over each alone would take longer than to look at it."""
         while self._waiting:
             some = min(_MOST_AT_A_TIME, -(-len(self._waiting) // _AT_ONCE))
-            batch = deque(self._waiting.popleft() for _ in range(some))
+            batch = deque(heapq.heappop(self._waiting) for _ in range(some))
             while batch:
                 await self._look(batch)
 

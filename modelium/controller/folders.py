@@ -78,7 +78,7 @@ class Folders:
                 to_analyze.append((key, candidate))
         for key in [key for key in self._desk.books.models if key not in seen]:
             self._gone(self._desk.books.models[key])
-        self._desk.work.analyze(to_analyze)
+        self._analyze(to_analyze)
         self._desk.books.first_scan.set()
 
     def analyzed(self, event: Analyzed) -> None:
@@ -123,6 +123,18 @@ class Folders:
         if model.candidate.signature != event.signature:
             model.analyzing = True
             self._desk.work.analyze([(model.key, model.candidate)])
+
+    def _analyze(self, candidates: list[tuple[str, Candidate]]) -> None:
+        """First what somebody wants, or what served before: what strangers dropped beside it waits, not the other way round."""
+        served = self._desk.ledger.names() if candidates else frozenset()
+        soon: list[tuple[str, Candidate]] = []
+        later: list[tuple[str, Candidate]] = []
+        for key, candidate in candidates:
+            model = self._desk.books.models[key]
+            wanted = model.pinned or model.always_loaded or model.waiters or model.profile is not None
+            (soon if wanted or key in served else later).append((key, candidate))
+        self._desk.work.analyze(soon, soon=True)
+        self._desk.work.analyze(later)
 
     def _forget_revision(self, model: Model) -> None:
         self._forget_adapter(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -85,6 +86,24 @@ async def test_a_folder_that_takes_too_long_is_not_looked_at_again_until_it_chan
     assert await later.analyze(candidate(good), ModelOverride()) == found
     assert isinstance(await later.analyze(candidate(good, "changed"), ModelOverride()), ModelProfile)
     await later.close()
+
+
+async def test_what_served_before_is_looked_at_first_and_what_modelium_ended_over_last(tmp_path: Path) -> None:
+    folders = [hostile.lay(tmp_path / f"f{number}", hostile.model(hostile.BERT)) for number in range(60)]
+    before = Notebook(tmp_path / "state")
+    for suspect in folders[:2]:
+        before.begin(mark_of(candidate(suspect)))
+    analysts = Analysts(Notebook(tmp_path / "state"), wall_s=PATIENT_S)
+    order: list[Path] = []
+
+    async def look(folder: Path) -> None:
+        await analysts.analyze(candidate(folder), ModelOverride(), soon=folder == folders[-1])
+        order.append(folder)
+
+    await asyncio.gather(*map(look, folders))
+    assert folders[-1] in order[:17]  # one worker has 16 of them at a time
+    assert {*folders[:2]} < {*order[-17:]}
+    await analysts.close()
 
 
 async def test_a_worker_that_somebody_ended_is_replaced(analysts: Analysts, good: Path) -> None:

@@ -46,7 +46,7 @@ SERVES_LLAMA = VllmFacts(version="9.9.9", architectures=frozenset({"LlamaForCaus
 class Here(Analysts):
     """Looks at folders in this process: no second to start another in, which test_analysis.py does."""
 
-    async def analyze(self, candidate: Candidate, override: ModelOverride) -> Analysis:
+    async def analyze(self, candidate: Candidate, override: ModelOverride, *, soon: bool = False) -> Analysis:
         return await asyncio.to_thread(analyze, candidate, override)
 
     def warm(self) -> None:
