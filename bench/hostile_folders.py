@@ -2,8 +2,9 @@
 
 Asked: no request of the good model failed outside of the restart, no pause of the event loop of 200 ms, Modelium's process grew
 by at most 300 MB (its two workers may take 512 MiB each, and are shown apart), nothing outside ``incoming/`` was touched, no
-list was refused, and a folder that went beyond a limit was looked at once. The folders are of the kinds of ``tests/hostile.py`` (the first of each is
-16 times as heavy) and of one more that no reader bounds: a megabyte of Python that takes over 512 MiB to parse.
+list was refused, and a folder that went beyond a limit was looked at once. The folders are of the kinds of ``tests/hostile.py``
+(the first of each is 16 times as heavy) and of one more that no reader bounds: a megabyte of Python that takes over 512 MiB to
+parse.
 
 Nothing hostile is loaded (``load_on_discovery: false``): this is about looking at folders. The clients share the machine.
 """
@@ -170,12 +171,11 @@ def main() -> None:
         del neighbour
     phases = [quiet, first, restarting, second, tail]
     print(
-        f"{options.folders} folders of {len(names)} kinds dropped in {options.seconds:g} s; known {known_s:.0f} s after the first"
+        f"{options.folders} folders of {len(names)} kinds in {options.seconds:g} s; all known {known_s:.0f} s after the first"
     )
     print(f"the good model answered again {back_s:.1f} s after the restart began; beyond a limit {len(over)}; {dict(states)}")
-    print(
-        f"{'':<26} {'asked':>6} {'failed':>6} {'p50':>8} {'p99':>8} {'longest':>8} {'pause':>8} {'views':>8} {'RSS':>8} {'workers':>8}"
-    )
+    columns = ("asked", "failed", "p50", "p99", "longest", "pause", "views", "RSS", "workers")
+    print(f"{'':<26}" + "".join(f"{column:>9}" for column in columns))
     for phase in phases:
         print(line(phase))
         if phase is not restarting:
@@ -195,11 +195,11 @@ def main() -> None:
 def line(phase: Phase) -> str:
     ms = sorted(phase.good_ms) or [0.0]
     p99 = ms[min(len(ms) - 1, int(len(ms) * 0.99))]
-    return (
-        f"{phase.name:<26} {len(phase.good_ms):>6} {len(phase.failed):>6} {statistics.median(ms):>5.0f} ms {p99:>5.0f} ms "
-        f"{ms[-1]:>5.0f} ms {phase.pause_s * 1e3:>5.0f} ms {phase.longest_view_ms:>5.0f} ms {phase.rss_bytes / 1e6:>5.0f} MB "
-        f"{phase.workers_rss_bytes / 1e6:>5.0f} MB"
-    )
+    times = (statistics.median(ms), p99, ms[-1], phase.pause_s * 1e3, phase.longest_view_ms)
+    sizes = (phase.rss_bytes, phase.workers_rss_bytes)
+    cells = [str(len(phase.good_ms)), str(len(phase.failed)), *(f"{each:.0f} ms" for each in times)]
+    cells += [f"{each / 1e6:.0f} MB" for each in sizes]
+    return f"{phase.name:<26}" + "".join(f"{cell:>9}" for cell in cells)
 
 
 def put_good(incoming: Path) -> None:

@@ -84,10 +84,7 @@ class Adapters:
             if key in changed or base.profile is None or dressed.fingerprint != base.profile.fingerprint:
                 if key in before or key in adapters:
                     log.info("%s: %s", key, name_adapters(key, adapters.get(key, ())))
-                try:
-                    revise(base, dressed)
-                except Exception:  # one model's trouble must not stop the others
-                    log.exception("%s could not be revised, a defect of Modelium", key)
+                revise(base, dressed)
 
     # -- who asks ----------------------------------------------------------------------------------------------------
 

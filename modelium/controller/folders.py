@@ -19,6 +19,7 @@ from modelium.controller.loads import Loads
 from modelium.controller.outages import Outages
 from modelium.controller.record import Model
 from modelium.errors import NotServable, UnknownModel
+from modelium.names import printable
 from modelium.values import (
     AdapterProfile,
     Candidate,
@@ -91,6 +92,15 @@ class Folders:
             return
         model.analyzed_signature = event.signature
         self._adapters.changed()
+        try:
+            self._apply(model, event)
+        except Exception as defect:
+            self._give_up(model, defect)
+        if model.candidate.signature != event.signature:
+            model.analyzing = True
+            self._desk.work.analyze([(model.key, model.candidate)])
+
+    def _apply(self, model: Model, event: Analyzed) -> None:
         match event.analysis:
             case Incomplete(why=why, missing=missing):
                 model.missing = missing
@@ -101,13 +111,7 @@ class Folders:
                     model.revision_error = f"a new revision is not complete yet: {why}"
             case Unsupported(why=why, hint=hint):
                 model.missing = ()
-                words = f"{why}; {hint}" if hint else why
-                if model.state in _SETTLED:
-                    self._forget_revision(model)
-                    model.become(State.UNSUPPORTED, words)
-                    self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {words}"))
-                else:
-                    model.revision_error = f"the new revision cannot be served: {words}"
+                self._refuse(model, f"{why}; {hint}" if hint else why)
             case AdapterProfile() as found:
                 model.missing = ()
                 if model.state in _SETTLED:
@@ -120,9 +124,20 @@ class Folders:
                 model.profile_seal = event.seal
                 self._forget_adapter(model)
                 self._adapters.analyzed(model, profile)
-        if model.candidate.signature != event.signature:
-            model.analyzing = True
-            self._desk.work.analyze([(model.key, model.candidate)])
+
+    def _give_up(self, model: Model, defect: Exception) -> None:
+        """What one folder says must not leave it, or the others, without an answer."""
+        log.error("%s: what was found cannot be used, a defect of Modelium", model.key, exc_info=defect)
+        words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+        self._refuse(model, printable(words))
+
+    def _refuse(self, model: Model, words: str) -> None:
+        if model.state in _SETTLED:
+            self._forget_revision(model)
+            model.become(State.UNSUPPORTED, words)
+            self._admission.reject_waiters(model, NotServable(f"{model.key!r} cannot be served: {words}"))
+        else:
+            model.revision_error = f"the new revision cannot be served: {words}"
 
     def _analyze(self, candidates: list[tuple[str, Candidate]]) -> None:
         """First what somebody wants, or what served before: what strangers dropped beside it waits, not the other way round."""
@@ -177,6 +192,12 @@ class Folders:
 
     def revise(self, model: Model, profile: ModelProfile) -> None:
         """A complete revision, adapters included. The same as before: nothing but a copy that was touched."""
+        try:
+            self._revise(model, profile)
+        except Exception as defect:
+            self._give_up(model, defect)
+
+    def _revise(self, model: Model, profile: ModelProfile) -> None:
         known = model.profile
         if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
             if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:

@@ -5,10 +5,11 @@ Everything that a snapshot knows is computed here and now, so a removed model's 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
@@ -37,6 +38,8 @@ from modelium.metrics.families import (
 )
 from modelium.metrics.recorder import Histogram, Labels, Recorder
 from modelium.values import ModelStatus, RayState, Snapshot, State
+
+log = logging.getLogger(__name__)
 
 
 def collect(snapshot: Snapshot, recorder: Recorder) -> Iterator[Metric]:
@@ -78,34 +81,14 @@ def _histogram(family: Family, series: Iterable[tuple[Labels, Histogram]]) -> Me
 def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]]:
     """The series of one gauge, from the snapshot alone."""
     models = snapshot.models
-    if family is STATE:
-        yield from (((m.name, m.state.value), 1) for m in models)
-    elif family is REVISION_FAILED:
-        yield from (((m.name,), 1) for m in models if m.revision_error and m.idle_s is not None)
+    if family in _OF_A_MODEL:
+        for m in models:
+            yield from _of_model(family, m)
     elif family is MODELS:
         by_state = Counter(m.state for m in models)
         yield from (((state.value,), by_state[state]) for state in State)
     elif family is PINNED:
         yield (), sum(m.pinned for m in models)
-    elif family is IN_FLIGHT:
-        yield from (((m.name,), m.leases) for m in models if not _at_rest(m))
-    elif family is WAITING:
-        yield from (((m.name,), m.waiting) for m in models if not _at_rest(m))
-    elif family is QPS:
-        yield from (((m.name,), m.qps) for m in models if m.idle_s is not None)
-    elif family is IDLE:
-        yield from (((m.name,), m.idle_s) for m in models if m.idle_s is not None)
-    elif family is MODEL_BYTES:
-        for m in models:
-            if m.footprint is not None:
-                sizes = (
-                    ("estimated", m.footprint.estimated_bytes),
-                    ("measured", m.footprint.measured_bytes),
-                    ("promised", m.promised_bytes or None),
-                    ("held", m.held_bytes),
-                )
-                for device in m.placement.devices if m.placement is not None else ("",):
-                    yield from (((m.name, device, kind), size) for kind, size in sizes if size is not None)
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
@@ -123,6 +106,32 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
         yield (), snapshot.fleet.ray.state is RayState.UP
 
 
+def _of_model(family: Family, model: ModelStatus) -> list[tuple[Labels, float]]:
+    """Its series of one gauge; none where one cannot be written down: the others' are scraped all the same."""
+    try:
+        return [(labels, float(value)) for labels, value in _OF_A_MODEL[family](model)]
+    except Exception:
+        log.exception("%s has no %s, a defect of Modelium", model.name, family.name)
+        return []
+
+
+def _memory(m: ModelStatus) -> Iterator[tuple[Labels, float]]:
+    if m.footprint is None:
+        return
+    sizes = (
+        ("estimated", m.footprint.estimated_bytes),
+        ("measured", m.footprint.measured_bytes),
+        ("promised", m.promised_bytes or None),
+        ("held", m.held_bytes),
+    )
+    for device in m.placement.devices if m.placement is not None else ("",):
+        yield from (((m.name, device, kind), size) for kind, size in sizes if size is not None)
+
+
+def _one(labels: Labels, value: float | None, *, told: bool = True) -> list[tuple[Labels, float]]:
+    return [(labels, value)] if told and value is not None else []
+
+
 def _text(path: Path) -> str:
     """A name on a disk need not be text."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -133,3 +142,13 @@ def _at_rest(model: ModelStatus) -> bool:
 
 
 _RESTING = frozenset({State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED})
+
+_OF_A_MODEL: dict[Family, Callable[[ModelStatus], Iterable[tuple[Labels, float]]]] = {
+    STATE: lambda m: _one((m.name, m.state.value), 1),
+    REVISION_FAILED: lambda m: _one((m.name,), 1, told=bool(m.revision_error) and m.idle_s is not None),
+    IN_FLIGHT: lambda m: _one((m.name,), m.leases, told=not _at_rest(m)),
+    WAITING: lambda m: _one((m.name,), m.waiting, told=not _at_rest(m)),
+    QPS: lambda m: _one((m.name,), m.qps, told=m.idle_s is not None),
+    IDLE: lambda m: _one((m.name,), m.idle_s),
+    MODEL_BYTES: _memory,
+}

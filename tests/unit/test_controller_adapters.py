@@ -56,7 +56,9 @@ class Here(Analysts):
 class World:
     """A controller without a Triton, over a real folder."""
 
-    def __init__(self, top: Path, *, client: TritonClient | None = None, **settings: object) -> None:
+    def __init__(
+        self, top: Path, *, client: TritonClient | None = None, analysts: Analysts | None = None, **settings: object
+    ) -> None:
         self.incoming = top / "incoming"
         self._watcher = Watcher([self.incoming], settle_seconds=0.1)
         self.backends = frozenset({"python", "vllm"})
@@ -71,7 +73,7 @@ class World:
             recorder=Recorder(),
             backends=lambda: self.backends,
             vllm=lambda: SERVES_LLAMA,
-            analysts=Here(),
+            analysts=analysts or Here(),
         )
 
     def scan(self) -> None:
@@ -97,9 +99,11 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(top: Path, *, client: TritonClient | None = None, **settings: object) -> AsyncIterator[World]:
+async def world(
+    top: Path, *, client: TritonClient | None = None, analysts: Analysts | None = None, **settings: object
+) -> AsyncIterator[World]:
     (top / "incoming").mkdir(exist_ok=True)
-    made = World(top, client=client, **settings)
+    made = World(top, client=client, analysts=analysts, **settings)
     task = asyncio.create_task(made.controller.run())
     try:
         yield made

@@ -70,7 +70,7 @@ async def served(
     top: Path, *, up: bool = True, triton: Calls | None = None, **settings: object
 ) -> AsyncIterator[tuple[World, Calls]]:
     triton = triton or Calls()
-    async with world(top, client=triton, **{"orchestration": EAGER, **settings}) as here:
+    async with world(top, client=triton, analysts=None, **{"orchestration": EAGER, **settings}) as here:
         if up:
             here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
         yield here, triton
