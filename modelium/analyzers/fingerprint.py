@@ -20,7 +20,7 @@ def fingerprint_folder(folder: Folder, card: str) -> str:
     """Digest of all files; of the README only ``card``, what was taken from it."""
     digest = hashlib.sha256(card.encode())
     for name in sorted(folder.files):
-        if name == "README.md" or name.endswith(_IRRELEVANT):
+        if not matters(name):
             continue
         file = folder.files[name]
         if file.size <= _BY_CONTENT_BYTES:
@@ -30,6 +30,11 @@ def fingerprint_folder(folder: Folder, card: str) -> str:
         else:
             digest.update(_stamp(file))
     return digest.hexdigest()[:32]
+
+
+def matters(name: str) -> bool:
+    """Whether a file of that name is part of the model; the README is not, though what is taken from it is."""
+    return name != "README.md" and not name.endswith(_IRRELEVANT)
 
 
 def fingerprint_files(files: list[File]) -> str:

@@ -19,11 +19,12 @@ this instant; a rewrite in place that sent no event is seen up to four surveys l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from modelium.analyzers.fingerprint import matters
 from modelium.names import cache_label, served_name, stand_in_name
 from modelium.values import Candidate, Unclaimed
 from modelium.watcher.cache import choose_snapshot
@@ -244,21 +245,24 @@ class Surveyor:
         return self._open_cache(path, label, list_directory(path)).model if label is not None else None
 
     def look_again(self, path: str) -> Candidate | None:
-        """At a model that was found at ``path`` before; None where none is. Only its signature and time are a scan's."""
+        """At a model that was found at ``path`` before; None where none is. Compare its signature with another look's only:
+        what is no part of the model (a log that grows, what else lies beside an ONNX file) is not in it.
+        """
         try:
-            if os.path.basename(os.path.dirname(path)) == "snapshots":
-                found = self.cached(os.path.dirname(os.path.dirname(path)))
-            elif os.path.isdir(path):
-                found = self._read("", path, list_directory(path)).model
+            if os.path.isdir(path):
+                found = self._read("", path, list_directory(path), only=matters).model
             elif path.lower().endswith(".onnx"):
+                stem = os.path.basename(path)[: -len(".onnx")]
                 with os.scandir(self.root) as entries:
-                    _, _, loose = _sort(entry for entry in entries if not _passed_over(entry.name) and not _is_directory(entry))
+                    _, _, loose = _sort(
+                        e for e in entries if e.name.startswith(stem) and matters(e.name) and not _is_directory(e)
+                    )
                 found = self._look_at_file(path, _beside(loose), {})
             else:
                 found = self._look_at_file(path, 0, {})
         except OSError:
             return None
-        return found if found is not None and str(found.path) == path else None
+        return found
 
     def _read(
         self,
@@ -270,6 +274,7 @@ class Surveyor:
         references: Iterable[str] = (),
         hints: Iterable[str] = (),
         note: str = "",
+        only: Callable[[str], bool] = lambda name: True,
     ) -> _Folder:
         """A model's folder: every file's mark, down to a bounded depth and number."""
         directories, names, digest = [*aside], [*hints], blake2b(digest_size=16)
@@ -280,7 +285,7 @@ class Surveyor:
             deeper: list[tuple[str, Listing]] = []
             for at, listing in level:
                 directories.append((at, listing.mtime_ns))
-                files += [f"{at}/{name}" for name in sorted(listing.files)]
+                files += [f"{at}/{name}" for name in sorted(filter(only, listing.files))]
                 names += sorted(listing.links + listing.partials)
                 unsure |= bool(listing.links)  # what they lead to may come and go unseen
                 if depth + 1 == _DEEPEST or len(files) + len(directories) + len(deeper) > MOST_ENTRIES:

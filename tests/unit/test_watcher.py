@@ -242,23 +242,49 @@ def test_while_the_snapshot_of_main_is_not_whole_the_older_one_is_served(tmp_pat
     assert one(watcher).path == second
 
 
-def test_a_look_at_one_model_finds_what_a_scan_finds(tmp_path: Path) -> None:
+def test_a_look_at_one_model_sees_what_changes_it_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path / "acme" / "judge")
     fill(tmp_path / "bert", "config.json", "model.safetensors", "onnx/model.onnx")
     fill(tmp_path, "net.onnx", "net.onnx.data", "tiny.gguf")
-    fill_cache(tmp_path, "aaa")
+    snapshot = fill_cache(tmp_path, "aaa")
     found = Watcher([tmp_path]).scan()
     assert len(found) == 5
 
-    def changed() -> list[str]:
-        now = {c.label: Surveyor(tmp_path).look_again(str(c.path)) for c in found}
-        return [c.label for c in found if (one := now[c.label]) is None or one.signature != c.signature]
+    def look() -> dict[str, str]:
+        looks = {c.label: Surveyor(tmp_path).look_again(str(c.path)) for c in found}
+        return {label: seen.signature if seen is not None else "" for label, seen in looks.items()}
 
+    def changed() -> list[str]:
+        now = look()
+        return [label for label in before if now[label] != before[label]]
+
+    before = look()
+    fill(
+        tmp_path,
+        "download.log",
+        "other.zip",
+        "other.onnx",
+        "other.bin",
+        "acme/README.md",
+        "acme/judge/wget.log",
+        "bert/README.md",
+    )
+    fill(tmp_path / "bert" / "onnx", "picture.png")
     assert changed() == []
     (tmp_path / "bert" / "model.safetensors").chmod(0o600)  # mended rights are a change
     assert changed() == ["bert"]
+    for label, file in {
+        "org/name": snapshot / "config.json",
+        "net": tmp_path / "net.onnx.data",
+        "tiny": tmp_path / "tiny.gguf",
+        "acme/judge": tmp_path / "acme" / "judge" / "config.json",
+    }.items():
+        before = look()
+        file.write_bytes(file.read_bytes() + b"x")
+        assert changed() == [label]
+    before = look()
     shutil.rmtree(tmp_path / "acme")
-    assert changed() == ["acme/judge", "bert"]
+    assert changed() == ["acme/judge"]
 
 
 # -- links -----------------------------------------------------------------------------------------------------------
