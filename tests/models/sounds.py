@@ -113,8 +113,8 @@ def make_audio_classifier(folder: Path, files: Path) -> Reference:
     }
 
 
-def make_whisper(folder: Path, files: Path) -> Reference:
-    """Whisper that has learnt two recordings by heart, in two languages."""
+def untaught_whisper() -> tuple[WhisperForConditionalGeneration, WhisperFeatureExtractor, WhisperTokenizer, dict[str, int]]:
+    """A Whisper of two languages with random weights, and the ids of its special tokens."""
     torch.manual_seed(33)
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = WhisperTokenizer(vocab={**letters, "<|endoftext|>": len(letters)}, merges=[])
@@ -142,6 +142,12 @@ def make_whisper(folder: Path, files: Path) -> Reference:
         max_length=48,
         max_initial_timestamp_index=50,
     )
+    return model, extractor, tokenizer, ids
+
+
+def make_whisper(folder: Path, files: Path) -> Reference:
+    """Whisper that has learnt two recordings by heart, in two languages."""
+    model, extractor, tokenizer, ids = untaught_whisper()
     said = {"abab": ("hello there", "bonjour"), "dcdc": ("good bye", "au revoir")}
     heard = extractor([say(key) for key in said for _ in range(2)], sampling_rate=_RATE, return_tensors="pt")["input_features"]
     rows = []

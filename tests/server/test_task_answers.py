@@ -14,7 +14,8 @@ from tests.models.factory import MAKERS, TASK_MAKERS
 from tests.server.broken_weights import broken
 from tests.server.task_process import Question, TaskError, TaskProcess
 
-pytestmark = pytest.mark.server
+# The first one may have to make all models.
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
