@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +53,9 @@ async def test_requests_for_an_unloaded_model_share_one_load(tmp_path: Path) -> 
         assert (await modelium.get("/models/m"))["loads"] == 1
 
 
-async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> None:
-    """Room for one; the one that is not in use goes at once when the other is asked for, with the rule in its decisions."""
-    policies = {"min_residence_seconds": 0}
+@contextlib.asynccontextmanager
+async def _room_for_one(tmp_path: Path, policies: dict[str, float]) -> AsyncIterator[System]:
+    """``a`` adds 1 and ``b`` adds 2; one of them fits, and neither is loaded."""
     one = {"memory": "300MiB"}
     async with system(
         tmp_path,
@@ -64,6 +66,12 @@ async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> 
         for name, amount in (("a", 1.0), ("b", 2.0)):
             write_adder(modelium.incoming / f"{name}.onnx", amount)
             await modelium.becomes(name, "UNLOADED")
+        yield modelium
+
+
+async def test_a_model_is_evicted_for_another_and_comes_back(tmp_path: Path) -> None:
+    """Room for one; the one that is not in use goes at once when the other is asked for, with the rule in its decisions."""
+    async with _room_for_one(tmp_path, {"min_residence_seconds": 0}) as modelium:
         for _ in range(2):
             assert await modelium.add("a", 1.0) == (200, 2.0)
             assert await modelium.add("b", 1.0) == (200, 3.0)
@@ -93,17 +101,7 @@ async def test_a_young_model_is_not_evicted_and_the_request_waits_until_its_dead
 async def test_two_models_that_are_always_in_use_take_turns(tmp_path: Path) -> None:
     """Room for one, and both are asked by several at a time without a pause: each is loaded again and again, each request is
     answered by its own model."""
-    one = {"memory": "300MiB"}
-    policies = {"min_residence_seconds": 0.2, "turn_seconds": 1}
-    async with system(
-        tmp_path,
-        devices={"host_memory": "400MiB"},
-        models={"a": one, "b": one},
-        orchestration={"load_on_discovery": False, "policies": policies},
-    ) as modelium:
-        for name, amount in (("a", 1.0), ("b", 2.0)):
-            write_adder(modelium.incoming / f"{name}.onnx", amount)
-            await modelium.becomes(name, "UNLOADED")
+    async with _room_for_one(tmp_path, {"min_residence_seconds": 0.2, "turn_seconds": 1}) as modelium:
         done = asyncio.Event()
 
         async def ask(name: str, amount: float) -> int:
