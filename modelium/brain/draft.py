@@ -46,10 +46,14 @@ class Draft:
                 for device in view.placement.devices:
                     self._evictable.setdefault(device, []).append(view)
 
-    def finished(self) -> Plan:
+    def finished(self, *, room_is_wanted: bool) -> Plan:
         """What was written down."""
         return Plan(
-            actions=tuple(self._actions), decisions=tuple(self._decisions), pressure=self.pressure, again_at=self.again_at
+            actions=tuple(self._actions),
+            decisions=tuple(self._decisions),
+            pressure=self.pressure,
+            again_at=self.again_at,
+            room_is_wanted=room_is_wanted,
         )
 
     def decide(self, view: ModelView, verb: Verb, rule: str, reason: str) -> None:

@@ -105,7 +105,7 @@ class _Planner:
             if not tired or view.footprint.bytes <= max((room.free for room in draft.rooms.values()), default=0):
                 self._consider_safely(view)
         self._relieve()
-        return draft.finished()
+        return draft.finished(room_is_wanted=bool(self.waited_for))
 
     # -- loads -------------------------------------------------------------------------------------------------------
 

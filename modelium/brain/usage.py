@@ -21,8 +21,8 @@ class UsageWindow:
     """``readings``: (instant, requests since Modelium started) inside the window and the last one before it.
 
     ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: when
-    the last request came, None before the first; ``gap_s``: between visits, their geometric mean (one night
-    says little of a day), the later ones count more, 0 before the second.
+    the last request came, None before the first; ``visited_at``: the last that counted as a visit; ``gap_s``: from use to the
+    next visit, the geometric mean (one night says little of a day), the later ones count more, 0 before the second.
     """
 
     readings: tuple[tuple[float, int], ...] = ()
@@ -30,6 +30,7 @@ class UsageWindow:
     raw: int = 0
     last_used_at: float = 0.0
     asked_at: float | None = None
+    visited_at: float = 0.0
     gap_s: float = 0.0
 
 
@@ -63,11 +64,17 @@ def _was_touched(window: UsageWindow) -> bool:
 
 
 def ask(window: UsageWindow, now: float) -> UsageWindow:
-    """A request came. Its visit begins now, however long it waits: all that waited for one load end together."""
-    gap_s, before = window.gap_s, window.asked_at
-    if before is not None and now - before >= _VISIT_S:
-        gap_s = now - before if not gap_s else gap_s * ((now - before) / gap_s) ** _NEWEST_COUNTS
-    return replace(window, asked_at=now, gap_s=gap_s)
+    """A request came. How long nobody wanted the model before it is a gap; what it waits for a load, or is answered, is none.
+
+    At most one gap a second counts, and none is shorter: what is asked all the time has gaps of a second.
+    """
+    if window.asked_at is None:
+        return replace(window, asked_at=now, visited_at=now)
+    if now - window.visited_at < _VISIT_S:
+        return replace(window, asked_at=now)
+    quiet_s = max(now - max(window.asked_at, window.last_used_at), _VISIT_S)
+    gap_s = window.gap_s * (quiet_s / window.gap_s) ** _NEWEST_COUNTS if window.gap_s else quiet_s
+    return replace(window, asked_at=now, visited_at=now, gap_s=gap_s)
 
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:

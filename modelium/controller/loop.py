@@ -92,7 +92,7 @@ class Loop:
         )
 
     def _apply(self, plan: Plan) -> None:
-        self._desk.books.room_is_wanted = plan.again_at is not None
+        self._desk.books.room_is_wanted = plan.room_is_wanted
         self._again_at = plan.again_at
         for decision in plan.decisions:
             model = self._desk.books.models[decision.model]

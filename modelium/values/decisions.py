@@ -197,11 +197,12 @@ class Decision:
 class Plan:
     """What to do now: ``actions`` (LOAD, UNLOAD) in order, and a decision for every model that was considered.
 
-    ``again_at``: somebody waits for room that models in use hold, and at this instant the passing of time alone changes the
-    plan; until then the end of a request may. None when nobody does.
+    ``room_is_wanted``: a request, a user or a policy waits for room that other models hold, so the end of a request may change
+    the plan. ``again_at``: the instant at which the passing of time alone does; None when it does not.
     """
 
     actions: tuple[Decision, ...] = ()
     decisions: tuple[Decision, ...] = ()
     pressure: Mapping[str, str] = field(default_factory=dict)  # device id → why it is under pressure
     again_at: float | None = None
+    room_is_wanted: bool = False

@@ -122,6 +122,29 @@ def test_the_gap_is_between_the_arrivals_of_requests_not_their_ends() -> None:
     assert use.observe(own, completed=31, now=72.0).asked_at == 72.0, "somebody asked Triton itself"
 
 
+@pytest.mark.parametrize(("answer_s", "think_s", "gap_s"), [(0.2, 0.05, 1.0), (0.2, 2.0, 2.0), (5.0, 2.0, 2.0)])
+def test_what_a_client_waits_for_is_no_gap(answer_s: float, think_s: float, gap_s: float) -> None:
+    """A client that asks again when it has its answer is as eager behind a load of a minute as without."""
+    window, now = use.start(0.0), 0.0
+    for number in range(60):
+        window = use.ask(window, now)
+        if number % 20 == 0:
+            now += 60.0  # a load
+            window = use.start(now, window)
+        now += answer_s
+        window = use.touch(window, now)
+        now += think_s
+    assert use.usage(window, in_flight=0, now=now).gap_s == pytest.approx(gap_s)
+
+
+def test_a_page_that_asks_for_ten_things_an_hour_visits_once_an_hour() -> None:
+    window = use.start(0.0)
+    for second in range(0, 5 * 3600, 3600):
+        for number in range(10):
+            window = use.touch(use.ask(window, second + number / 100), second + number / 100)
+    assert use.usage(window, in_flight=0, now=5 * 3600.0).gap_s == pytest.approx(3600, rel=0.01)
+
+
 @given(st.lists(st.integers(0, 1000), max_size=40))
 def test_the_total_never_falls(readings: list[int]) -> None:
     window, now = use.start(0.0), 0.0

@@ -24,6 +24,7 @@ from tests.unit.brain.virtual import DRAIN_S, Request, Resident, VirtualDevice, 
 from tests.unit.brain.worlds import GIB, MIB, NOW, gpu, host, loaded, wanted, world
 
 IDLE = Policies(evict_for_requests=EvictForRequests.IDLE)
+SWAP = Policies()
 
 
 def gone(observed: Observed) -> list[str]:
@@ -111,6 +112,17 @@ def test_at_its_turn_a_model_that_is_always_in_use_goes_too() -> None:
     assert (action.rule, action.beneficiary) == ("evict.7", "b") and "takes no new ones" in action.reason
     assert gone(world(replace(busy, pinned=True), wanted("b", 6 * GIB, demand_since=NOW - 10))) == []
     assert gone(world(busy, wanted("b", 6 * GIB, demand=Demand.POLICY, demand_since=0.0))) == [], "nobody waits for a pin"
+
+
+def test_whoever_waits_for_room_in_use_is_looked_at_when_a_request_there_ends() -> None:
+    """A pin has no turn, and with ``idle`` nobody has: the end of a request is all that can help them."""
+    busy = loaded("a", 6 * GIB, usage=Usage(in_flight=1))
+    for demand, policies in [(Demand.REQUEST, SWAP), (Demand.REQUEST, IDLE), (Demand.USER, SWAP), (Demand.POLICY, SWAP)]:
+        waits = plan(world(busy, wanted("b", 6 * GIB, demand=demand, demand_since=NOW - 1), policies=policies))
+        assert waits.actions == () and waits.room_is_wanted, (demand, policies)
+    for demand in (Demand.RESTORE, Demand.DISCOVERY):
+        assert not plan(world(busy, wanted("b", 6 * GIB, demand=demand))).room_is_wanted
+    assert not plan(world(busy, wanted("b", GIB))).room_is_wanted
 
 
 def test_smaller_models_do_not_pass_one_whose_turn_has_come() -> None:
