@@ -34,6 +34,7 @@ class GatewaySettings(_Section):
     allowed_hosts: tuple[HostName, ...] = ()
     cors_origins: tuple[WebOrigin, ...] = ()
     request_timeout_seconds: Seconds = 300
+    max_request_timeout_seconds: Seconds = 3600
     max_body_bytes: Bytes = 64 * 2**20
     max_buffered_bytes: Bytes = 256 * 2**20
     max_connections: Annotated[int, Field(ge=1)] = 4096

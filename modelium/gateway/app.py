@@ -13,6 +13,7 @@ from modelium.gateway.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.connections import LIMITS, BoundedRunner, Limits
 from modelium.gateway.counting import RECORDER, count_predictions
+from modelium.gateway.deadline import MAX_TIMEOUT_S
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
 from modelium.gateway.health import Health
@@ -40,8 +41,9 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     gateway = settings.gateway
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
+    app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
-    app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes)
+    app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)
     app.on_cleanup.append(bodies.close)
     app[LIMITS] = Limits.of(gateway)
     app[GUARD] = Guard.of(gateway)

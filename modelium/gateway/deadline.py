@@ -11,6 +11,7 @@ from aiohttp import web
 from modelium.errors import DeadlineExceeded, InvalidBody
 
 HEADER = "X-Request-Timeout"
+MAX_TIMEOUT_S: web.AppKey[float] = web.AppKey("max_timeout_s", float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Deadline:
     """Counts from its making."""
 
     timeout_s: float
+    most_s: float = math.inf  # that a header may ask for
     started_at: float = field(default_factory=monotonic)
 
     def elapsed_s(self) -> float:
@@ -31,21 +33,24 @@ class Deadline:
         return left
 
     def exceeded(self, during: str = "") -> DeadlineExceeded:
-        return DeadlineExceeded(
-            f"no answer within {self.timeout_s:g} s{during}; allow more with the {HEADER} header "
-            "or gateway.request_timeout_seconds"
+        more = (
+            f"allow more with the {HEADER} header or gateway.request_timeout_seconds"
+            if self.timeout_s < self.most_s
+            else "gateway.max_request_timeout_seconds allows more"
         )
+        return DeadlineExceeded(f"no answer within {self.timeout_s:g} s{during}; {more}")
 
 
 def deadline_of(request: web.Request, default_s: float) -> Deadline:
-    """The request's deadline: the header if it has one, in seconds."""
+    """The request's deadline: the header if it has one, in seconds, as far as the configuration lets it."""
+    most_s = max(request.app[MAX_TIMEOUT_S], default_s)
     sent = request.headers.get(HEADER)
     if sent is None:
-        return Deadline(default_s)
+        return Deadline(default_s, most_s)
     try:
         timeout_s = float(sent)
     except ValueError:
         timeout_s = math.nan
     if not 0 < timeout_s < math.inf:
         raise InvalidBody(f"{HEADER}: expected a number of seconds above 0, found {sent!r}")
-    return Deadline(timeout_s)
+    return Deadline(min(timeout_s, most_s), most_s)

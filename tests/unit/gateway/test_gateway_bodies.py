@@ -301,7 +301,7 @@ async def test_a_bomb_is_noticed_while_it_is_unpacked(gateway: Served, encoding:
 async def test_others_have_their_turns_while_a_body_is_unpacked() -> None:
     packed, turns = gzip.compress(b" " * 2**24), 0
     app = web.Application()
-    app[MAX_BODY_BYTES], app[BODIES] = 2**25, Bodies(2**25)
+    app[MAX_BODY_BYTES], app[BODIES] = 2**25, Bodies(2**25, stall_s=300)
     payload = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**20, loop=asyncio.get_running_loop())
     payload.feed_data(packed)
     payload.feed_eof()
@@ -320,27 +320,48 @@ async def test_others_have_their_turns_while_a_body_is_unpacked() -> None:
 async def test_bodies_of_all_requests_have_a_bound_that_small_ones_do_not_meet() -> None:
     async with served(max_body_bytes=2**20, max_buffered_bytes=2**20) as gateway:
         url = gateway.serve(profile_of(Task.TEXT_CLASSIFICATION), LABELS)
-        go_on, sent, large = asyncio.Event(), asyncio.Event(), b'{"inputs": "' + b"a" * 900_000
-
-        async def slowly() -> AsyncIterator[bytes]:
-            yield large
-            sent.set()  # the next piece is asked for when this one is on its way
-            await go_on.wait()
-            yield b'"}'
-
-        first = asyncio.create_task(gateway.http.post(url, data=slowly()))
-        await sent.wait()
+        large = b'{"inputs": "' + b"a" * 900_000 + b'"}'
+        gateway.triton.hang = True
+        first = asyncio.create_task(gateway.http.post(url, data=large))
+        await gateway.triton.started.wait()
+        gateway.triton.hang = False
         async with aiohttp.ClientSession() as others:  # each refused body costs its connection
             for path in ("/predict/m", "/v1/embeddings"):
-                async with others.post(gateway.url + path, data=large + b'"}', headers={"Connection": "close"}) as answer:
+                async with others.post(gateway.url + path, data=large, headers={"Connection": "close"}) as answer:
                     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
                     assert "max_buffered_bytes" in await answer.text()
             async with others.post(url, json={"inputs": "small"}) as answer:
                 assert answer.status == 200
-            go_on.set()
-            assert (await first).status == 200
+            first.cancel()
+            await gateway.triton.cancelled.wait()
+            await gateway.controller.released.wait()
+            async with others.post(url, data=large) as answer:
+                assert answer.status == 200
+
+
+async def test_a_body_that_trickles_gives_way_to_one_that_comes() -> None:
+    async with served(max_body_bytes=2**20, max_buffered_bytes=2**20, request_timeout_seconds=300) as gateway:
+        url = gateway.serve(profile_of(Task.TEXT_CLASSIFICATION), LABELS)
+        sent, large = asyncio.Event(), b'{"inputs": "' + b"a" * 900_000
+
+        async def trickling() -> AsyncIterator[bytes]:
+            yield large
+            sent.set()  # the next piece is asked for when this one is on its way
+            while True:
+                yield b"a"
+                await asyncio.sleep(0.02)
+
+        slow = asyncio.create_task(gateway.http.post(url, data=trickling()))
+        await sent.wait()
+        async with aiohttp.ClientSession() as others:
+            while not slow.done():
+                async with others.post(url, data=large + b'"}', headers={"Connection": "close"}) as answer:
+                    assert answer.status in (200, 503)
             async with others.post(url, data=large + b'"}') as answer:
                 assert answer.status == 200
+        refused = await slow
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert "max_buffered_bytes" in (await refused.json())["error"]
 
 
 async def test_a_large_body_is_read_beside_the_loop() -> None:

@@ -97,6 +97,17 @@ async def test_a_body_that_does_not_come_is_a_fault_of_the_clients(caplog: pytes
     assert not caplog.records, "a traceback for what a stranger left out"
 
 
+async def test_nor_is_a_body_that_trickles_waited_for_for_ever() -> None:
+    async with limited(stall_timeout_seconds=1) as gateway:
+        stream = await connect(gateway, ASK.replace(b"Length: 15", b"Length: 99999"))
+        answer = asyncio.create_task(status(stream))
+        while not answer.done():
+            stream[1].write(b" ")
+            await asyncio.wait([answer], timeout=0.02)
+        assert answer.result() in (0, 408)  # 0: what was written last met a closed door
+        assert not gateway.triton.seen
+
+
 @pytest.mark.parametrize("sent", [b"\xff\xfe", b"200-ok", b"x" * 3000])
 async def test_an_expectation_that_nobody_knows_is_none(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with limited() as gateway:
