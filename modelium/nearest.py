@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterable
 
 _LONGEST = 200
-_KEPT_NAMES = 20_000
+_SPARE_NAMES = 1000  # that are gone may be kept beside as many as there are
 _BITS = 251  # a prime, so that pairs spread over the bits
 _COMPARED_WELL = 10
 _ALIKE = 0.4
@@ -23,22 +23,25 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """At most ``most`` of ``known``, the likeliest first; none for a name that is longer than any."""
     if not name or len(name) > _LONGEST:
         return []
+    names = tuple(known)
     pairs, size = _pairs(name)
     # Dice's measure: 1 for the same pairs, 0 where there are none in common.
     likely = heapq.nlargest(
         _COMPARED_WELL,
         [
             (2 * (pairs & theirs).bit_count() / (size + count), other)
-            for other in known
+            for other in names
             for theirs, count in (_kept.get(other) or _learn(other),)
         ],
     )
+    if len(_kept) > 2 * len(names) + _SPARE_NAMES:  # never what was just looked at: to learn that anew each time takes a second
+        there = frozenset(names)
+        for gone in [other for other in _kept if other not in there]:
+            del _kept[gone]
     return difflib.get_close_matches(name, [other for _, other in likely], n=most, cutoff=_ALIKE)
 
 
 def _learn(name: str) -> tuple[int, int]:
-    if len(_kept) >= _KEPT_NAMES:
-        _kept.clear()
     return _kept.setdefault(name, _pairs(name))
 
 

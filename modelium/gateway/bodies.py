@@ -86,7 +86,9 @@ class Bodies:
     def check_pace(self, upload: _Upload, sent: int) -> None:
         """Raises ``HTTPRequestTimeout`` (408)."""
         if monotonic() - upload.began_at > self._stall_s + sent / _LEAST_BYTES_PER_S:
-            late = web.HTTPRequestTimeout(reason=f"the body came slower than {_LEAST_BYTES_PER_S} bytes a second; send it again")
+            late = web.HTTPRequestTimeout(
+                reason=f"the body came slower than {_LEAST_BYTES_PER_S} bytes a second; send it again"
+            )
             upload.content.set_exception(late)  # so that the connection ends, and nobody waits for the rest
             raise late
 

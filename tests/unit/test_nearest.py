@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.nearest import nearest
+from modelium.nearest import _kept, nearest
 
 
 def test_the_likeliest_come_first() -> None:
@@ -24,6 +24,14 @@ def test_nothing_is_like_nothing() -> None:
 def test_one_among_thousands_is_found() -> None:
     known = [f"model-{number:04}" for number in range(5_000)] + ["sentence-transformers--all-MiniLM-L6-v2"]
     assert nearest("all-minilm-l6-v2", known) == ["sentence-transformers--all-MiniLM-L6-v2"]
+
+
+def test_all_names_that_there_are_stay_learnt_and_those_that_went_do_not() -> None:
+    known = [f"model-{number:05}" for number in range(20_001)]
+    assert nearest("model-19999x", known)
+    assert all(name in _kept for name in known), "the next call would learn them again, on the loop"
+    assert nearest("brt", ["bert"]) == ["bert"]
+    assert len(_kept) == 1
 
 
 @given(st.text(), st.lists(st.text()))

@@ -35,6 +35,7 @@ ALSO = {
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
 }
+_UNLIMITED = frozenset({"n_predict", "num_predict"})  # below 0 they ask for no limit: that is to leave the field out
 _NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
 _MOST_NAMED = 20
 _MOST_FIELDS = 128
@@ -269,6 +270,8 @@ def parse(kind: type[R], data: bytes) -> R:
     if not isinstance(body, dict):
         raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
     for theirs, ours in ALSO.items():
+        if theirs in _UNLIMITED and isinstance(body.get(theirs), int) and body[theirs] < 0:
+            continue
         if theirs in body and ours in kind.model_fields and body.get(ours) is None:
             body[ours] = body.pop(theirs)
     if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones

@@ -59,6 +59,13 @@ def test_other_names_of_what_there_is_are_honoured(theirs: str, ours: str, value
     assert (getattr(request, ours), request.ignored) == (7, (theirs,))
 
 
+@pytest.mark.parametrize("name", ["n_predict", "num_predict"])
+@pytest.mark.parametrize("value", [-1, -2])
+def test_no_limit_in_other_servers_words_is_none_here(name: str, value: int) -> None:
+    request = parse(ChatRequest, json.dumps({"model": "m", "messages": HI, name: value}).encode())
+    assert (request.max_tokens, request.ignored) == (None, (name,))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

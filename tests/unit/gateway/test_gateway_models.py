@@ -10,7 +10,7 @@ import pytest
 from modelium.values import Bundle, OnnxGraph, Ray, RayNode, RayState, Replicas, Runtime, Task, Tensor
 
 from .ray_models import GREETER, IRIS
-from .stand_in import Served, served, profile_of
+from .stand_in import Served, profile_of, served
 
 
 async def get(gateway: Served, path: str) -> tuple[int, Any]:
@@ -116,7 +116,9 @@ async def test_and_no_longer_than_the_configuration_lets_it() -> None:
         for asked, most_s in (("1e9", 7), ("6", 6), ("", 5)):
             await post(gateway, "/models/m/load", headers={"X-Request-Timeout": asked} if asked else {})
             assert most_s - 1 < gateway.controller.calls[-1][2] <= most_s
-    async with served(max_request_timeout_seconds=7, request_timeout_seconds=9) as gateway:  # what needs no header is no less with one
+    async with served(
+        max_request_timeout_seconds=7, request_timeout_seconds=9
+    ) as gateway:  # what needs no header is no less with one
         gateway.serve(profile_of(Task.FILL_MASK))
         await post(gateway, "/models/m/load", headers={"X-Request-Timeout": "1e9"})
         assert 8 < gateway.controller.calls[-1][2] <= 9
