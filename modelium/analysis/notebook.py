@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modelium.values import Candidate
 
-_MOST_TRIES = 2
+_MOST_TRIES = 3
 _KEPT = 5_000
 
 
@@ -59,6 +59,11 @@ class Notebook:
         if (self._tries.pop(mark, None) is not None) or over is not None:
             self._save()
 
+    def leave(self, mark: str) -> None:
+        """The look was broken off, and not by what was looked at: it says nothing about it."""
+        self._under_way.discard(mark)
+        self._note()
+
     def _note(self) -> None:
         """The marks under way; written over, not flushed: it has to outlive this process, not the power."""
         if self._now is not None:
@@ -78,7 +83,7 @@ class Notebook:
         for mark in left if isinstance(left, list) else []:
             self._tries[str(mark)] = self._tries.get(str(mark), 0) + 1
             if self._tries[str(mark)] >= _MOST_TRIES:
-                self._over[str(mark)] = "Modelium ended twice while it looked at it"
+                self._over[str(mark)] = f"Modelium was killed {_MOST_TRIES} times while it looked at it"
                 del self._tries[str(mark)]
         if left:
             self._save()

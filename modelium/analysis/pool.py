@@ -23,6 +23,7 @@ from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsu
 log = logging.getLogger(__name__)
 
 WALL_S = 10.0
+FIRST_S = 1.0  # where others wait, a folder that takes longer goes behind them: nearly all take milliseconds
 _MOST_WAITS = 6  # so often WALL_S, while it is the machine that keeps the worker waiting
 _START_S = 60.0
 _AT_ONCE = 2
@@ -36,13 +37,17 @@ class _Over(Exception):
     """A limit was gone beyond; the words for the user."""
 
 
+class _Slow(Exception):
+    """It takes longer than others are to wait for it."""
+
+
 class _Killed(Exception):
     """The worker ended, and not by what it did."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Look:
-    """One folder to look at, and who waits for what is found. The smallest ``rank`` first."""
+    """One folder to look at, and who waits for what is found. The smallest ``rank`` first, those known to be slow last."""
 
     candidate: Candidate
     override: ModelOverride
@@ -50,17 +55,19 @@ class _Look:
     found: asyncio.Future[Analysis]
     rank: tuple[bool, bool, int]
     was_cut_short: bool = False
+    is_slow: bool = False
 
     def __lt__(self, other: _Look) -> bool:
-        return self.rank < other.rank
+        return (self.is_slow, self.rank) < (other.is_slow, other.rank)
 
 
 class Analysts:
     """At most two workers, each started when it is first needed. For one event loop; ``close`` ends them."""
 
-    def __init__(self, notebook: Notebook | None = None, *, wall_s: float = WALL_S) -> None:
+    def __init__(self, notebook: Notebook | None = None, *, wall_s: float = WALL_S, first_s: float = FIRST_S) -> None:
         self._notebook = notebook or Notebook()
         self._wall_s = wall_s
+        self._first_s = first_s
         self._waiting: list[_Look] = []  # a heap
         self._came = itertools.count()
         self._tending: set[asyncio.Task[None]] = set()
@@ -74,9 +81,7 @@ class Analysts:
             return _unsupported(candidate, why)
         found: asyncio.Future[Analysis] = asyncio.get_running_loop().create_future()
         rank = (self._notebook.is_suspect(mark), not soon, next(self._came))
-        heapq.heappush(self._waiting, _Look(candidate=candidate, override=override, mark=mark, found=found, rank=rank))
-        if len(self._tending) < _AT_ONCE:
-            self._spawn(self._tend())
+        self._queue(_Look(candidate=candidate, override=override, mark=mark, found=found, rank=rank))
         return await found
 
     def warm(self) -> None:
@@ -89,6 +94,12 @@ class Analysts:
         await asyncio.gather(*tending, return_exceptions=True)
         for worker in list(self._alive):
             await self._end(worker)
+
+    def _queue(self, *looks: _Look) -> None:
+        for look in looks:
+            heapq.heappush(self._waiting, look)
+        if len(self._tending) < _AT_ONCE:
+            self._spawn(self._tend())
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work, name="look at folders")
@@ -116,13 +127,22 @@ class Analysts:
             _send(worker, pickle.dumps([(each.candidate, each.override) for each in batch]))
             while batch:
                 self._notebook.begin(batch[0].mark)
-                answer = await self._receive_in_time(worker)
+                answer = await self._receive_in_time(worker, hurry=not batch[0].is_slow and self._others_wait(batch))
                 if answer == SPENT:
                     raise _Over("to look at it took more than 512 MiB of memory")
                 found = await asyncio.to_thread(decode, answer) if len(answer) > _LARGE_BYTES else decode(answer)
                 self._finish(batch.popleft(), found)
             self._idle.append(worker)
             worker = None
+        except _Slow:
+            self._notebook.leave(batch[0].mark)
+            batch[0].is_slow = True
+            self._queue(*batch)
+            batch.clear()
+        except asyncio.CancelledError:
+            if batch:
+                self._notebook.leave(batch[0].mark)
+            raise
         except _Over as limit:
             look = batch.popleft()
             log.warning("%s: %s; it is not looked at again until it changes", look.candidate.path, limit)
@@ -137,6 +157,9 @@ class Analysts:
         finally:
             if worker is not None:
                 await self._end(worker)
+
+    def _others_wait(self, batch: deque[_Look]) -> bool:
+        return len(batch) > 1 or any(not look.is_slow for look in self._waiting)
 
     def _finish(self, look: _Look, found: Analysis, over: str | None = None) -> None:
         self._notebook.end(look.mark, over)
@@ -183,9 +206,11 @@ class Analysts:
         worker._transport.close()  # type: ignore[attr-defined]  # what it sent and nobody read keeps its pipe open
         self._alive.discard(worker)
 
-    async def _receive_in_time(self, worker: asyncio.subprocess.Process) -> bytes:
+    async def _receive_in_time(self, worker: asyncio.subprocess.Process, *, hurry: bool) -> bytes:
         reading = asyncio.ensure_future(_receive(worker))
         try:
+            if hurry and not (await asyncio.wait({reading}, timeout=self._first_s))[0]:
+                raise _Slow
             for _ in range(_MOST_WAITS):
                 done, _ = await asyncio.wait({reading}, timeout=self._wall_s)
                 if done:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,13 @@ def candidate(folder: Path, signature: str = "as it is") -> Candidate:
         signature=signature,
         newest_mtime=time.time() - 3600,
     )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -106,6 +113,35 @@ async def test_what_served_before_is_looked_at_first_and_what_modelium_ended_ove
     await analysts.close()
 
 
+async def test_a_slow_folder_goes_behind_those_that_wait_for_it(tmp_path: Path) -> None:
+    """It is not condemned for its first second: here its worker is stopped, and another one looks at it later."""
+    analysts = Analysts(Notebook(tmp_path / "state"), wall_s=PATIENT_S, first_s=0.2)
+    folders = [hostile.lay(tmp_path / f"f{number}", hostile.model(hostile.BERT)) for number in range(6)]
+    analysts.warm()
+    await until(lambda: bool(analysts._idle))
+    [stopped] = analysts._idle
+    os.kill(stopped.pid, signal.SIGSTOP)
+    found = await asyncio.gather(*(analysts.analyze(candidate(folder), ModelOverride()) for folder in folders))
+    assert all(isinstance(each, ModelProfile) for each in found)
+    assert stopped.returncode == -signal.SIGKILL
+    await analysts.close()
+
+
+async def test_an_orderly_end_amid_a_look_says_nothing_about_the_folder(good: Path, tmp_path: Path) -> None:
+    mark = mark_of(candidate(good))
+    for _ in range(4):
+        analysts = Analysts(Notebook(tmp_path / "state"), wall_s=PATIENT_S)
+        analysts.warm()
+        await until(lambda here=analysts: bool(here._idle))  # type: ignore[misc]
+        os.kill(analysts._idle[0].pid, signal.SIGSTOP)
+        looking = asyncio.create_task(analysts.analyze(candidate(good), ModelOverride()))
+        await until(lambda here=analysts: mark in here._notebook._under_way)  # type: ignore[misc]
+        await analysts.close()
+        looking.cancel()
+    after = Notebook(tmp_path / "state")
+    assert after.why_not(mark) is None and not after.is_suspect(mark)
+
+
 async def test_a_worker_that_somebody_ended_is_replaced(analysts: Analysts, good: Path) -> None:
     for _ in range(2):
         assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
@@ -115,12 +151,12 @@ async def test_a_worker_that_somebody_ended_is_replaced(analysts: Analysts, good
 
 def test_a_folder_that_modelium_ended_over_comes_last_and_then_not_at_all(good: Path, tmp_path: Path) -> None:
     mark = mark_of(candidate(good))
-    for died_before in (0, 1):
+    for died_before in range(3):
         notebook = Notebook(tmp_path / "state")
         assert notebook.is_suspect(mark) == bool(died_before)
         assert notebook.why_not(mark) is None
         notebook.begin(mark)  # and no end
-    assert Notebook(tmp_path / "state").why_not(mark) == "Modelium ended twice while it looked at it"
+    assert Notebook(tmp_path / "state").why_not(mark) == "Modelium was killed 3 times while it looked at it"
 
 
 def test_a_folder_that_was_looked_at_is_no_suspect(good: Path, tmp_path: Path) -> None:
