@@ -13,7 +13,9 @@ _BY_CONTENT_BYTES = 64 * 1024
 _IRRELEVANT = (
     ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf", ".log", ".ipynb", "LICENSE", "LICENSE.txt", "NOTICE",
     "desktop.ini", "Thumbs.db", "CACHEDIR.TAG", "checksums.txt", "SHA256SUMS", ".md5", ".sha256", ".sha512", ".asc", ".sig",
+    ".pyc",
 )  # fmt: skip
+_WRITTEN_BY_TRAINING = "events.out.tfevents."  # TensorBoard's, appended to while others read
 
 
 def fingerprint_folder(folder: Folder, card: str) -> str:
@@ -34,7 +36,8 @@ def fingerprint_folder(folder: Folder, card: str) -> str:
 
 def matters(name: str) -> bool:
     """Whether a file of that name is part of the model; the README is not, though what is taken from it is."""
-    return name != "README.md" and not name.endswith(_IRRELEVANT)
+    bare = name.rpartition("/")[2]
+    return bare != "README.md" and not bare.startswith(_WRITTEN_BY_TRAINING) and not bare.endswith(_IRRELEVANT)
 
 
 def fingerprint_files(files: list[File]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from modelium.errors import IllegalTransition
 from modelium.values import State
 
+_LONGEST_BACK_OFF_S = 60.0
 _UNSERVED = frozenset({State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -47,3 +48,12 @@ def next_try(*, failures: int, retries: int, backoff_s: float, now: float) -> fl
     if failures > retries:
         return None
     return now + backoff_s * (1 << (failures - 1))
+
+
+def back_off(times: int, *, first_s: float) -> float:
+    """How long to wait after what is nobody's failure, and is tried for ever: twice as long each time, at most a minute.
+
+    >>> [back_off(times, first_s=1) for times in (1, 2, 3, 100)]
+    [1, 2, 4, 60.0]
+    """
+    return min(_LONGEST_BACK_OFF_S, first_s * (1 << min(times - 1, 10)))

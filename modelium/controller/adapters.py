@@ -45,7 +45,7 @@ class Adapters:
         model.profile = model.plain = None
         model.adapter = profile
         model.want = Demand.NONE
-        model.failures, model.retry_at = 0, 0.0
+        model.forgive()
         model.revision_error = ""
         self._stale = True
 

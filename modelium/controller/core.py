@@ -193,9 +193,10 @@ class Controller:
     async def load(self, name: str, *, timeout_s: float) -> ModelStatus:
         """Load now and wait for it; of an adapter its base. A failure lifts an earlier quarantine: the user may know better."""
         model = self._books.models[self.target(name).model]
-        if model.state is State.FAILED:
-            model.retry_at, model.failures = 0.0, 0
+        if model.state is State.FAILED or model.put_off:
+            model.put_off, model.put_off_until = 0, 0.0
             model.crashes.clear()
+            model.forgive()
         model.want = max(model.want, Demand.USER)
         try:
             (await self.lease(model.key, timeout_s=timeout_s)).release()

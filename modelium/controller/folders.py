@@ -121,6 +121,7 @@ class Folders:
                     model.revision_error = "its folder holds a LoRA adapter now: remove the folder, then drop the adapter"
             case ModelProfile() as profile:
                 model.missing = ()
+                model.touched |= event.seal != model.profile_seal
                 model.profile_seal = event.seal
                 self._forget_adapter(model)
                 self._adapters.analyzed(model, profile)
@@ -199,15 +200,18 @@ class Folders:
 
     def _revise(self, model: Model, profile: ModelProfile) -> None:
         known = model.profile
+        touched, model.touched = model.touched, False
         if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
             if model.state is State.LOADED and model.serving is not None and model.serving.fingerprint == profile.fingerprint:
                 model.revision_error = ""
-            elif model.state is State.FAILED and model.retry_at is None:
+            elif touched and model.state is State.LOADED:
+                self._loads.catch_up(model)  # that revision failed, and perhaps it loads now
+            elif touched and model.state is State.FAILED and model.retry_at is None:
                 self._pardon(model)
             return
         model.profile = profile
         model.revision_error = ""
-        model.failures, model.retry_at = 0, 0.0
+        model.forgive()
         model.crashes.clear()
         model.entry = None
         facts = self._desk.ledger.facts(model.key, profile.fingerprint)
@@ -216,7 +220,8 @@ class Folders:
         model.estimated_bytes = self._estimate(profile)
         if model.state in _SETTLED:
             was_broken = model.state in (State.FAILED, State.UNSUPPORTED)
-            model.become(State.UNLOADED, "not loaded yet")
+            waits = model.put_off and model.state is State.UNLOADED
+            model.become(State.UNLOADED, model.reason if waits else "not loaded yet")
             if was_broken:
                 model.want = max(model.want, self._want_at_discovery)
             if facts.loaded:
@@ -226,13 +231,13 @@ class Folders:
             elif facts.quarantine and known is None:
                 model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
                 model.retry_at = None
-        elif model.state is State.LOADED and not model.reloading:  # else when that reload has ended
-            self._loads.begin_reload(model)
+        else:
+            self._loads.catch_up(model)
 
     def _pardon(self, model: Model) -> None:
         """The folder was touched: its rights, or what lies beside the weights. Perhaps it loads now."""
         assert model.profile is not None
-        model.failures, model.retry_at = 0, 0.0
+        model.forgive()
         model.crashes.clear()
         self._desk.ledger.lift_quarantine(model.key, model.profile.fingerprint)
         model.become(State.UNLOADED, "its folder was touched: not loaded yet")

@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 RAY_DOWN = "ray"  # the rule of an unload that nobody asked for: Ray went away under the model
 _AFTER_OUTAGE_S = 0.5
-_LONGEST_BACKOFF_S = 60.0
 _LOOK_AGAIN_S = 1.0
 
 
@@ -74,6 +73,7 @@ class Loads:
         """A newer revision of a model that serves: beside the old one if there is room for both, else after it."""
         profile, place = model.profile, model.placement
         assert profile is not None and place is not None
+        model.retry_at = 0.0
         choice, placement = self._place_beside(model, profile, place)
         if choice.runtime is None:
             model.revision_error = f"the new revision cannot be served: {choice.reason}"
@@ -89,8 +89,8 @@ class Loads:
         model.next_placement = placement
         model.bytes_held += placement.footprint.bytes
         model.entry = (profile.fingerprint, entry_basis(placement))
-        source = model.source
-        self._desk.work.load(model.key, model.generation, profile, placement, write=True, fresh=False, source=source)
+        source, work = model.source, self._desk.work
+        work.load(model.key, model.generation, profile, placement, write=True, fresh=False, beside=True, source=source)
         log.info("%s: a new revision is loaded beside the old one", model.key)
 
     def places(
@@ -148,6 +148,9 @@ class Loads:
         """
         if model.state is State.DRAINING and self._admission.resume(model):
             self.catch_up(model)
+        if model.state is State.LOADED and model.retry_at and now >= model.retry_at and not model.reloading:
+            model.retry_at = 0.0
+            self.catch_up(model)
         if model.state is not State.DRAINING or model.reloading or (model.leases and now < model.drain_until):
             return
         if self._disturbs_an_engine(model):
@@ -200,7 +203,8 @@ class Loads:
         model.suspect = False
         model.lost_at = float("-inf")
         model.revision_error = ""
-        model.failures, model.retry_at = 0, 0.0
+        model.put_off, model.put_off_until = 0, 0.0
+        model.forgive()
         model.want = Demand.NONE
         model.loads += 1
         model.load_seconds, model.loaded_at = seconds, now
@@ -220,9 +224,15 @@ class Loads:
             self.catch_up(model)
 
     def catch_up(self, model: Model) -> None:
-        """Load the newest revision, where it came while that could not be done."""
-        assert model.serving is not None and model.profile is not None
-        if model.state is State.LOADED and not model.reloading and model.profile.fingerprint != model.serving.fingerprint:
+        """Load the newest revision, where an older one serves; who was just writing to the folder has a while to end."""
+        newest, serves = model.profile, model.serving
+        if newest is None or serves is None or newest.fingerprint == serves.fingerprint:
+            return
+        if model.state is not State.LOADED or model.reloading:
+            return  # its end brings us here
+        if time.monotonic() < model.put_off_until:
+            model.retry_at = model.put_off_until
+        else:
             self.begin_reload(model)
 
     def adopt(self, model: Model, placement: Placement) -> None:
@@ -245,18 +255,20 @@ class Loads:
         reason = str(event.error)
         model.entry = None
         tried, model.loading = model.loading, None
+        its_own = not isinstance(event.error, EntryError | MachineTrouble | FolderChanged | RayUnavailable | TritonUnavailable)
         self._desk.recorder.load(model.key, "failed", event.seconds)
         if isinstance(event.error, FolderChanged):
             self._look_again(model)
+        if isinstance(event.error, FolderChanged) or model.reloading:
+            self._put_off(model)
         if model.reloading:
             model.reloading = False
             assert model.placement is not None
             model.bytes_held = model.placement.footprint.bytes
             model.revision_error = f"the new revision failed to load, the old one goes on serving: {reason}"
             log.warning("%s: %s", model.key, model.revision_error)
-            newest = model.profile.fingerprint if model.profile is not None else ""
-            if model.state is State.LOADED and tried is not None and newest != tried.fingerprint:
-                self.begin_reload(model)  # a newer one came meanwhile
+            if not its_own or model.profile != tried:  # or a newer one came meanwhile
+                self.catch_up(model)
             return
         model.bytes_held = 0
         if self._ray_is_why(model, event):
@@ -275,9 +287,17 @@ class Loads:
                 model.crashes.pop()  # its process read what was being written
             model.become(State.UNLOADED, reason)
             model.want = max(model.want, Demand.RESTORE)
-            model.retry_at = now + _AFTER_OUTAGE_S
+            model.retry_at = model.put_off_until
             return
-        self.count_failure(model, State.FAILED, reason, its_own=not isinstance(event.error, EntryError | MachineTrouble))
+        self.count_failure(model, State.FAILED, reason, its_own=its_own)
+
+    def _put_off(self, model: Model) -> None:
+        """Who writes to a folder has a moment to end; one that is written to without pause is tried ever less often."""
+        model.put_off += 1
+        wait_s = _AFTER_OUTAGE_S
+        if model.put_off > 1:
+            wait_s = lifecycle.back_off(model.put_off - 1, first_s=self._desk.policies.retry_backoff_seconds)
+        model.put_off_until = time.monotonic() + wait_s
 
     def _look_again(self, model: Model) -> None:
         """At a folder that changed before any scan saw it."""
@@ -308,7 +328,7 @@ class Loads:
         if its_own:
             model.retry_at = lifecycle.next_try(failures=model.failures, retries=retries, backoff_s=backoff_s, now=now)
         else:
-            model.retry_at = now + min(_LONGEST_BACKOFF_S, backoff_s * 2 ** min(model.failures - 1, 10))
+            model.retry_at = now + lifecycle.back_off(model.failures, first_s=backoff_s)
         if model.retry_at is None:
             state = State.FAILED
             model.want = Demand.NONE

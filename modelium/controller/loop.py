@@ -115,7 +115,11 @@ class Loop:
 
     def _set_timer(self, now: float) -> None:
         """Wake for the next retry, the next end of a drain, or the instant from which who waits for room may have some."""
-        instants = [m.retry_at for m in self._desk.books.models.values() if m.retry_at and m.retry_at > now and m.demand]
+        instants = [
+            m.retry_at
+            for m in self._desk.books.models.values()
+            if m.retry_at and m.retry_at > now and (m.demand or m.state is State.LOADED)
+        ]
         instants += [m.drain_until for m in self._desk.books.models.values() if m.state is State.DRAINING and not m.reloading]
         instants += [self._again_at] if self._again_at is not None else []
         if self._timer is not None:

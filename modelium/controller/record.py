@@ -61,9 +61,11 @@ class Model:
     suspect: bool = False  # a request found it gone: no leases until it was looked at
     reloading: bool = False  # a newer revision loads beside the one that serves
     revision_error: str = ""
-    failures: int = 0
+    failures: int = 0  # of its loads, in a row
+    put_off: int = 0  # loads in a row that were none of its failures: its folder was written to
+    put_off_until: float = 0.0
     crashes: deque[float] = field(default_factory=lambda: deque(maxlen=8))
-    retry_at: float | None = 0.0
+    retry_at: float | None = 0.0  # of one that is LOADED: of its newest revision, and 0 when that is not due
     leases: int = 0
     waiters: deque[asyncio.Future[Lease]] = field(default_factory=deque)
     unload_rule: str = ""  # why it is on its way out: "evict.6", "user", "removed", "revision"
@@ -85,6 +87,7 @@ class Model:
     entry: tuple[str, Placement] | None = None  # what the entry on disk was written from: fingerprint and placement
     analyzed_signature: str = ""
     profile_seal: str = ""  # of the folder as ``profile`` was found in it
+    touched: bool = False  # files of the model have been written to since ``revise`` last saw it
     analyzing: bool = False
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_DECISIONS))
 
@@ -118,6 +121,10 @@ class Model:
         """Change state; raises ``IllegalTransition`` when the table does not have it."""
         self.state = lifecycle.advance(self.key, self.state, state)
         self.reason = reason
+
+    def forgive(self) -> None:
+        """Count its failures from nothing. A folder that was being written to is still left in peace for a while."""
+        self.failures, self.retry_at = 0, self.put_off_until
 
     def stop_watching(self) -> None:
         """Forget the processes: their ends mean nothing from now on."""

@@ -94,10 +94,14 @@ class Work:
         *,
         write: bool,
         fresh: bool,
+        beside: bool = False,
         source: Candidate | None = None,
     ) -> None:
-        """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it."""
-        work = self._load(key, generation, profile, placement, write=write, fresh=fresh, source=source)
+        """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it.
+
+        ``beside``: an older revision serves, and goes on doing so until this one is loaded.
+        """
+        work = self._load(key, generation, profile, placement, write=write, fresh=fresh, beside=beside, source=source)
         self._background.spawn(work, f"load {key}")
 
     def revive(
@@ -173,6 +177,7 @@ class Work:
         write: bool,
         fresh: bool,
         bury: bool = False,
+        beside: bool = False,
         source: Candidate | None = None,
     ) -> None:
         started = time.monotonic()
@@ -190,13 +195,13 @@ class Work:
                 await end_processes(self._devices, older)
                 older = ()
                 await self._see_unchanged(source)
-            elif older:
+            elif older or beside:
                 await self._settle(source)
             if placement.runtime is Runtime.RAY:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
-            if not older and await self._has_changed(source):
+            if not (older or beside) and await self._has_changed(source):
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
                 # back; the folder's new state is loaded after it.
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
@@ -207,7 +212,7 @@ class Work:
                 await self._discard(key)  # the corpse
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
         except DeadlineExceeded:
-            await self._break_off(key, older)
+            await self._break_off(key, older, beside=beside)
             late = LoadFailure(
                 f"it did not load within triton.load_timeout_seconds = {self._load_timeout_s:g} s; raise that, or look into "
                 "Triton's log"
@@ -250,14 +255,14 @@ class Work:
             return FolderChanged(f"{_CHANGED} ({error})")
         return error
 
-    async def _break_off(self, key: str, older: Sequence[Process]) -> None:
+    async def _break_off(self, key: str, older: Sequence[Process], *, beside: bool) -> None:
         """End a load that Triton goes on with: until that is over its memory is not free.
 
         Its own processes are ended: one that hangs never answers, and Triton would wait for it. What serves beside it
         (``older``) stays; an unload would take that too.
         """
         await self._end_those_of(key, older)
-        if not older:
+        if not (older or beside):
             with contextlib.suppress(ModeliumError):
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
                 await self._verify_unloaded(key, ())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
 from modelium.errors import DeadlineExceeded, FolderChanged, MachineTrouble
+from modelium.errors import LoadFailed as LoadFailure
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
@@ -321,6 +322,105 @@ async def test_a_folder_that_changes_while_it_is_loaded_is_unloaded_looked_at_an
         await here.until(lambda: model.state is State.LOADED and model.profile != before and not model.reloading)
         assert triton.made == ["load llama", "loaded llama", "unload llama", "load llama", "loaded llama"]
         assert (model.serving, model.failures, model.loads) == (model.profile, 0, 1)
+
+
+class Meanwhile(Calls):
+    """Something is done to a file during each load whose turn it is."""
+
+    def __init__(self, *, during: range, fails: bool = False) -> None:
+        super().__init__()
+        self.during, self.fails = during, fails
+        self.do: Callable[[], object] = lambda: None
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        await super().load(name, timeout_s=timeout_s)
+        if self.made.count(f"load {name}") in self.during:
+            self.do()
+            if self.fails:
+                raise LoadFailure("size mismatch")
+
+
+def change(weights: Path) -> None:
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([(last + 1) % 256]))
+
+
+@pytest.mark.parametrize("error", ["its folder is touched", "the disk is full"])
+async def test_a_revision_that_meets_a_passing_trouble_is_loaded_later(tmp_path: Path, error: str) -> None:
+    triton = Meanwhile(during=range(2, 3), fails=error == "its folder is touched")
+    async with served(tmp_path, triton=triton) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        first = (await here.until_state("llama", State.LOADED)).profile
+        if triton.fails:
+            triton.do = lambda: weights.chmod(0o600)
+        else:
+            triton.do = full_disk
+        change(weights)
+        model = record(here, "llama")
+        await here.until(lambda: model.serving is not None and model.serving != first)
+        assert model.serving == model.profile and not model.revision_error
+        assert triton.made.count("load llama") == 3
+
+
+def full_disk() -> None:
+    raise MachineTrouble("No space left on device")
+
+
+async def test_what_serves_is_never_unloaded_for_a_change_that_its_next_revision_meets(tmp_path: Path) -> None:
+    """Also where no process tells that it serves: onnxruntime runs inside Triton."""
+    triton = Meanwhile(during=range(2, 3))
+    async with served(tmp_path, triton=triton) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        first = (await here.until_state("llama", State.LOADED)).profile
+        triton.do = lambda: change(weights)
+        change(weights)
+        model = record(here, "llama")
+        await here.until(lambda: model.serving not in (None, first) and model.loads == 3 and not model.reloading)
+        assert triton.made == ["load llama", "loaded llama"] * 3
+        assert model.serving == model.profile
+
+
+async def test_a_revision_that_failed_is_tried_again_when_its_files_are_touched_and_only_then(tmp_path: Path) -> None:
+    triton = Meanwhile(during=range(2, 3))
+    triton.do = broken
+    async with served(tmp_path, triton=triton) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        first = (await here.until_state("llama", State.LOADED)).profile
+        change(weights)
+        model = record(here, "llama")
+        await here.until(lambda: bool(model.revision_error))
+        (here.incoming / "llama/train.log").write_text("step 1")
+        await looked_at_again(here, model, here.incoming / "llama/train.log")
+        assert not model.reloading and not model.retry_at and model.serving == first
+        weights.chmod(0o600)
+        await here.until(lambda: model.serving is not None and model.serving != first)
+        assert not model.revision_error and triton.made.count("load llama") == 3
+
+
+def broken() -> None:
+    raise LoadFailure("size mismatch")
+
+
+async def test_a_folder_that_changes_without_pause_is_tried_ever_less_often(tmp_path: Path) -> None:
+    triton = Meanwhile(during=range(1, 3))
+    rarely = {**EAGER, "policies": {"retry_backoff_seconds": 600}}
+    async with served(tmp_path, triton=triton, orchestration=rarely) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        triton.do = lambda: change(weights)
+        await here.until(lambda: triton.made.count("unload llama") == 2)
+        model, waits = record(here, "llama"), time.monotonic() + 30
+        await here.until(lambda: model.put_off == 2 and not model.analyzing)
+        seal = model.profile_seal
+        change(weights)
+        await here.until(lambda: model.profile_seal != seal and not model.analyzing)
+        assert model.retry_at is not None and model.retry_at > waits, "a new revision ends no wait"
+        assert (model.state, model.failures, triton.made.count("load llama")) == (State.UNLOADED, 0, 2)
+        assert "written to" in model.reason
+        await here.controller.load("llama", timeout_s=120)  # who asks for it knows better
+        assert model.serving == model.profile and not model.put_off
 
 
 class Beside(Hanging):

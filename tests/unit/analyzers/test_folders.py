@@ -270,6 +270,9 @@ def test_the_fingerprint_changes_with_what_matters_and_with_nothing_else(tmp_pat
     first = profile(folder).fingerprint
     for change in ("README.md", "picture.png", ".gitattributes", "notes.tmp"):
         (folder / change).write_text("hello")
+    for change in ("runs/Nov29/events.out.tfevents.1795949885.host.7.0", "__pycache__/code.cpython-312.pyc", "onnx/README.md"):
+        (folder / change).parent.mkdir(parents=True)
+        (folder / change).write_text("hello")
     os.utime(folder / "config.json", (1, 1))
     assert profile(folder).fingerprint == first
     (folder / "config.json").write_text(json.dumps({**BERT, "layer_norm_eps": 1e-5}))

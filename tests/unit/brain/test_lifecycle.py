@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.lifecycle import OCCUPYING, TRANSITIONS, advance, next_try
+from modelium.brain.lifecycle import OCCUPYING, TRANSITIONS, advance, back_off, next_try
 from modelium.errors import IllegalTransition
 from modelium.values import State
 
@@ -46,3 +46,10 @@ def test_waits_double_and_end_in_quarantine() -> None:
 def test_the_next_try_is_never_in_the_past(failures: int, retries: int, backoff_s: float) -> None:
     at = next_try(failures=failures, retries=retries, backoff_s=backoff_s, now=7.0)
     assert at is None if failures > retries else at is not None and at > 7.0
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 1000))
+def test_who_is_tried_for_ever_waits_ever_longer_and_at_most_a_minute(times: int, first_s: float) -> None:
+    wait_s = back_off(times, first_s=first_s)
+    assert 0 < wait_s <= back_off(times + 1, first_s=first_s) <= 60
+    assert back_off(1, first_s=first_s) == min(60, first_s)
