@@ -18,6 +18,7 @@ from modelium.gateway.openai.embeddings import Embeddings
 from modelium.gateway.openai.errors import answer_openai_errors
 from modelium.gateway.openai.reading import name_ignored
 from modelium.gateway.openai.template_renderer import Renderer
+from modelium.gateway.openai.tokenizing import Tokenizing
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -39,10 +40,11 @@ class OpenAI:
     ) -> None:
         self._directory = Directory(controller=controller, tool_parsers=tool_parsers)
         self._renderer = Renderer()
+        self._tokenizing = Tokenizing()
         self._timeout_s = timeout_s
         self._chat = Chat(self._directory, generator, self._renderer, timeout_s=timeout_s)
-        self._completion = Completion(self._directory, generator, timeout_s=timeout_s)
-        self._embeddings = Embeddings(self._directory, inference, timeout_s=timeout_s)
+        self._completion = Completion(self._directory, generator, self._tokenizing, timeout_s=timeout_s)
+        self._embeddings = Embeddings(self._directory, inference, self._tokenizing, timeout_s=timeout_s)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -56,6 +58,7 @@ class OpenAI:
     async def close(self, app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
         await self._renderer.close()
+        await self._tokenizing.close()
 
     async def list_models(self, request: web.Request) -> web.Response:
         return json_response({"object": "list", "data": await self._directory.list_all()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
-from modelium.gateway.openai.tokenizing import decode
+from modelium.gateway.openai.tokenizing import Tokenizing
 from modelium.values import JsonValue, ModelProfile, Task
 
 if TYPE_CHECKING:
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
 class Completion:
     """The handler."""
 
-    def __init__(self, directory: Directory, generator: Generator, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, generator: Generator, tokenizing: Tokenizing, *, timeout_s: float) -> None:
         self._directory = directory
         self._generator = generator
+        self._tokenizing = tokenizing
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -44,7 +44,7 @@ class Completion:
         request[MODEL] = served.name
         require(served, GENERATORS, "completions")
         self._check(asked, served)
-        prompts = await prompts_of(asked.prompt, served.profile, "prompt")
+        prompts = await prompts_of(asked.prompt, served.profile, "prompt", self._tokenizing)
         language = served.profile.language
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
         n = asked.choices
@@ -114,17 +114,19 @@ class _CompletionWriter:
         return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
-async def prompts_of(sent: str | list[int] | list[str] | list[list[int]], profile: ModelProfile, param: str) -> list[str]:
+async def prompts_of(
+    sent: str | list[int] | list[str] | list[list[int]], profile: ModelProfile, param: str, tokenizing: Tokenizing
+) -> list[str]:
     """Texts; token ids become the text that they spell, for the engine takes text."""
     if isinstance(sent, str):
         return [sent]
     if not sent:
         raise Refused(f"{param}: the list is empty", param=param)
     if isinstance(sent[0], int):
-        return [await asyncio.to_thread(decode, profile, _ids(sent), param=param)]
+        return [await tokenizing.decode(profile, _ids(sent), param=param)]
     if isinstance(sent[0], str):
         return [item for item in sent if isinstance(item, str)]
-    return [await asyncio.to_thread(decode, profile, item, param=param) for item in sent if isinstance(item, list)]
+    return [await tokenizing.decode(profile, item, param=param) for item in sent if isinstance(item, list)]
 
 
 def _ids(sent: list[int] | list[str] | list[list[int]]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from modelium.gateway.openai.directory import EMBEDDERS, Directory, require
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import EmbeddingRequest
-from modelium.gateway.openai.tokenizing import count_tokens
+from modelium.gateway.openai.tokenizing import Tokenizing
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
 class Embeddings:
     """The handler."""
 
-    def __init__(self, directory: Directory, inference: Inference, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, inference: Inference, tokenizing: Tokenizing, *, timeout_s: float) -> None:
         self._directory = directory
         self._inference = inference
+        self._tokenizing = tokenizing
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -47,7 +47,7 @@ class Embeddings:
                 param="input",
                 code="token_ids",
             )
-        texts = await prompts_of(asked.input, served.profile, "input")
+        texts = await prompts_of(asked.input, served.profile, "input", self._tokenizing)
         if "" in texts:
             raise Refused("input: a text is empty", param="input", code="invalid_value")
         width = served.profile.embedding_width
@@ -59,7 +59,7 @@ class Embeddings:
 
         answered = await self._inference.infer(served.name, make, deadline)
         vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.outputs]).astype(np.float32, copy=False)
-        tokens = await asyncio.to_thread(count_tokens, served.profile, texts)
+        tokens = await self._tokenizing.count(served.profile, texts, within_s=deadline.timeout_s - deadline.elapsed_s())
         if asked.dimensions is not None:
             vectors = shortened(vectors, asked.dimensions)
         return json_response(

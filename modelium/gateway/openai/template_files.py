@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from modelium.analyzers.folder import File
 from modelium.analyzers.gguf_header import read_gguf
 from modelium.analyzers.verdict import NotYet, Refused
+from modelium.errors import RequestError
+from modelium.gateway.codecs.json_text import load_json
 
 _MAX_TEMPLATE_BYTES = 2**20
 _MAX_CONFIG_BYTES = 4 * 2**20  # tokenizer_config.json of some models lists every added token
-_MAX_TOKENIZER_BYTES = 256 * 2**20
-_MAX_PROCESSOR_BYTES = 2**20
+_MAX_BRACKETS = 2**16  # those of its templates are counted too
+_MAX_TOKENIZER_BYTES = 64 * 2**20  # the largest vocabularies take 35 MB
+_MAX_PROCESSOR_BYTES = 2**16
+_SEARCHED_BYTES = 2**21  # at a time: whoever searches lets no other thread run
 _MAX_NAMED_FILES = 32
 _PROCESSOR = b'"post_processor"'
 _BEGINS = re.compile(rb"\s{0,99}:\s{0,99}(?=\{|null)")
@@ -125,7 +127,7 @@ def _post_processor(tokenizer: bytes) -> object:
     """
     end = 0
     for _ in range(_MAX_NAMESAKES):
-        if (at := tokenizer.find(_PROCESSOR, end)) < 0:
+        if (at := _find_processor(tokenizer, end)) < 0:
             return None
         end = at + len(_PROCESSOR)
         if begins := _BEGINS.match(tokenizer, end):
@@ -135,6 +137,13 @@ def _post_processor(tokenizer: bytes) -> object:
             except (ValueError, RecursionError):
                 return None
     return None
+
+
+def _find_processor(tokenizer: bytes, start: int) -> int:
+    for begin in range(start, len(tokenizer), _SEARCHED_BYTES):
+        if (at := tokenizer.find(_PROCESSOR, begin, begin + _SEARCHED_BYTES + len(_PROCESSOR) - 1)) >= 0:
+            return at
+    return -1
 
 
 def first_token(processor: object) -> str:
@@ -179,8 +188,10 @@ def _read_text(file: Path) -> str | None:
 
 def _read_json(file: Path) -> dict[str, object]:
     data = _read_bytes(file, _MAX_CONFIG_BYTES)
+    if data is None or data.count(b"[") + data.count(b"{") > _MAX_BRACKETS:
+        return {}
     try:
-        value = orjson.loads(data) if data is not None else {}
-    except orjson.JSONDecodeError:
+        value = load_json(data)  # which bounds what is in it, and parses it in pieces
+    except RequestError:
         return {}
     return value if isinstance(value, dict) else {}

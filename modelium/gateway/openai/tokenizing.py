@@ -1,58 +1,111 @@
-"""A model's tokenizer in the controller, for what only it can do: token ids enter, text leaves; texts enter, counts leave.
+"""A model's tokenizer beside the controller, for what only it can do: token ids enter, text leaves; texts enter, counts leave.
 
-Prompts are not tokenized here, the engine does that. Tokenizers of large models take a second and 100 MB, so some are kept.
+Prompts are not tokenized here, the engine does that. What reads a model's tokenizer.json is a process of its own
+(``token_process``): the library stops every thread of the process that it reads in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer
+import orjson
 
+from modelium.gateway.openai.child_process import Child, ChildFailed, Children
 from modelium.gateway.openai.errors import Refused
 from modelium.values import ModelProfile
 
-_MAX_BYTES = 256 * 2**20
+READ_SECONDS = 30.0
+_WORK_SECONDS = 20.0
+_TRIES = 2  # of a process that ended while it read: it may have had little memory left
+_MOST_GIVEN_UP = 1000
+_PROGRAM = Path(__file__).with_name("token_process.py")
+# As many threads as texts of one request are worth, each with little address space of its own.
+_ENVIRONMENT = {"RAYON_NUM_THREADS": "4", "MALLOC_ARENA_MAX": "2"}
+
+_Answer = dict[str, Any]
 
 
-def decode(profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
-    """The text of ``tokens``. Blocks while a tokenizer is read: call it in a thread."""
-    tokenizer = _tokenizer(profile)
-    if tokenizer is None:
-        raise Refused(f"{param}: {profile.name!r} has no tokenizer.json to read token ids with; send text", param=param)
-    if any(not 0 <= token < tokenizer.get_vocab_size() for token in tokens):
-        size = tokenizer.get_vocab_size()
-        raise Refused(f"{param}: {profile.name!r} has token ids from 0 to {size - 1}", param=param)
-    text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
-    return text
+class _Stopped(Exception):
+    """What was asked took too much time or memory."""
 
 
-def count_tokens(profile: ModelProfile, texts: Sequence[str]) -> int:
-    """How many tokens the model reads of ``texts``, special ones included; 0 where it has no tokenizer.json to tell."""
-    tokenizer = _tokenizer(profile)
-    if tokenizer is None:
-        return 0
-    limit = profile.max_length
-    lengths = (len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts)))
-    return sum(min(length, limit) if limit is not None else length for length in lengths)
+@dataclass(slots=True)
+class Tokenizing:
+    """``close`` ends its processes."""
+
+    read_seconds: float = READ_SECONDS
+    _children: Children = field(default_factory=lambda: Children(_PROGRAM, _ENVIRONMENT))
+    _given_up: dict[tuple[str, str], None] = field(default_factory=dict)  # revisions whose tokenizer takes too much to be read
+
+    async def decode(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
+        """The text of ``tokens``. Raises ``Refused``."""
+        try:
+            vocabulary, answer = await self._ask(profile, {"tokens": [token if 0 <= token < 2**32 else 0 for token in tokens]})
+        except _Stopped:
+            raise Refused(f"{param}: to read token ids for {profile.name!r} takes too much; send text", param=param) from None
+        if not vocabulary:
+            raise Refused(f"{param}: {profile.name!r} has no tokenizer.json to read token ids with; send text", param=param)
+        if any(not 0 <= token < vocabulary for token in tokens):
+            raise Refused(f"{param}: {profile.name!r} has token ids from 0 to {vocabulary - 1}", param=param)
+        if "text" not in answer:
+            raise Refused(f"{param}: the tokenizer of {profile.name!r} cannot read these token ids; send text", param=param)
+        return str(answer["text"])
+
+    async def count(self, profile: ModelProfile, texts: Sequence[str], *, within_s: float) -> int:
+        """How many tokens the model reads of ``texts``, special ones included; 0 where that is not to be had in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                _, answer = await self._ask(profile, {"texts": list(texts), "limit": profile.max_length})
+        except (_Stopped, TimeoutError, ChildFailed):
+            return 0
+        return int(answer.get("count", 0))
+
+    async def close(self) -> None:
+        await self._children.close()
+
+    async def _ask(self, profile: ModelProfile, what: Mapping[str, object]) -> tuple[int, _Answer]:
+        """How large the vocabulary is (0: there is none to be read), and the answer."""
+        # The process ends itself a little later than it is ended: that is for when the controller is gone.
+        seconds = self.read_seconds + _WORK_SECONDS + 1
+        file, request = await asyncio.to_thread(_written, profile, {**what, "seconds": seconds})
+        key = (file, profile.fingerprint)
+        for _ in range(_TRIES):
+            if key in self._given_up:
+                raise _Stopped
+            async with self._children.one(file) as child:
+                try:
+                    vocabulary = await self._read(child, request)
+                except TimeoutError:
+                    break
+                except (EOFError, ConnectionError, ValueError):
+                    continue
+                return vocabulary, await self._rest(child)
+        self._given_up[key] = None
+        if len(self._given_up) > _MOST_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
+        raise _Stopped
+
+    async def _read(self, child: Child, request: bytes) -> int:
+        async with asyncio.timeout(self.read_seconds):
+            await child.send(request)
+            return int(orjson.loads(await child.receive()).get("vocabulary", 0))
+
+    async def _rest(self, child: Child) -> _Answer:
+        try:
+            async with asyncio.timeout(_WORK_SECONDS):
+                answer: _Answer = orjson.loads(await child.receive())
+        except (TimeoutError, EOFError, ConnectionError, ValueError):
+            raise _Stopped from None
+        child.keep = True
+        return answer
 
 
-def _tokenizer(profile: ModelProfile) -> Tokenizer | None:
+def _written(profile: ModelProfile, what: Mapping[str, object]) -> tuple[str, bytes]:
+    """The file and the request, in a thread: the disk may be slow, the texts many."""
     folder = profile.path if profile.path.is_dir() else profile.path.parent
-    return _read(folder / "tokenizer.json", profile.fingerprint)
-
-
-@lru_cache(maxsize=16)
-def _read(file: Path, fingerprint: str) -> Tokenizer | None:
-    """``fingerprint`` makes a new revision a new tokenizer."""
-    try:
-        if not file.is_file() or file.stat().st_size > _MAX_BYTES:
-            return None
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception:  # the library raises plain Exception for whatever it cannot read
-        return None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    file = str((folder / "tokenizer.json").absolute())
+    return file, orjson.dumps({**what, "file": file, "fingerprint": profile.fingerprint})

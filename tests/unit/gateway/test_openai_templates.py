@@ -175,6 +175,20 @@ def test_the_token_before_every_text_is_found_in_the_midst_of_a_vocabulary(tmp_p
     assert read_chat_format(tmp_path).prefix == ""
 
 
+def test_a_folder_is_searched_and_parsed_in_pieces_within_bounds(tmp_path: Path) -> None:
+    """Whoever parses lets no other thread run: seconds for 4 MiB of empty lists."""
+    config, tokenizer = tmp_path / "tokenizer_config.json", tmp_path / "tokenizer.json"
+    config.write_text('{"chat_template": "x", "a": [' + "[]," * 300_000 + "0]}")
+    assert read_chat_format(tmp_path).templates == {}
+    config.write_text(
+        json.dumps({"chat_template": "x", "added_tokens_decoder": {str(n): {"content": str(n)} for n in range(30_000)}})
+    )
+    processor = json.dumps({"type": "BertProcessing", "cls": ["[CLS]", 1]})
+    for before in (0, 2**21 - 30, 2**21 - 8, 2**21, 2**23):
+        tokenizer.write_text("{" + " " * before + '"post_processor": ' + processor + "}")
+        assert read_chat_format(tmp_path).prefix == "[CLS]"
+
+
 @pytest.mark.parametrize(
     ("processor", "token"),
     [
