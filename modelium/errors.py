@@ -69,6 +69,17 @@ class MachineTrouble(LoadFailed):
     """A load failed for want of something of this machine (shared memory, disk, memory, files): not the model's fault."""
 
 
+class OutOfMemory(MachineTrouble):
+    """A load failed for want of memory. ``asked_bytes``: what it asked for at once, 0 where that is not said.
+
+    The machine's trouble at first; a model that meets it again and again, or asks for more than there is, has it of itself.
+    """
+
+    def __init__(self, message: str, asked_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.asked_bytes = asked_bytes
+
+
 class FolderChanged(LoadFailed):
     """A model's folder was written to since it was looked at: what would be loaded is not what was decided upon."""
 

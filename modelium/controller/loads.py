@@ -18,11 +18,12 @@ from modelium.brain.options import choose
 from modelium.brain.placement import Room, rooms_of
 from modelium.brain.runtime import RuntimeChoice
 from modelium.controller.admission import Admission
+from modelium.controller.blame import is_its_own
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, UnloadFailed, Wake
 from modelium.controller.record import Model
 from modelium.devices import processes_of
-from modelium.errors import EntryError, FolderChanged, MachineTrouble, NotServable, RayUnavailable, TritonUnavailable
+from modelium.errors import FolderChanged, NotServable, RayUnavailable, TritonUnavailable
 from modelium.repository import entry_basis
 from modelium.values import (
     Demand,
@@ -255,7 +256,7 @@ class Loads:
         reason = str(event.error)
         model.entry = None
         tried, model.loading = model.loading, None
-        its_own = not isinstance(event.error, EntryError | MachineTrouble | FolderChanged | RayUnavailable | TritonUnavailable)
+        its_own = is_its_own(model, event.error, self._desk.fleet().devices)
         self._desk.recorder.load(model.key, "failed", event.seconds)
         if isinstance(event.error, FolderChanged):
             self._look_again(model)
@@ -326,8 +327,10 @@ class Loads:
         model.failures += 1
         retries, backoff_s = self._desk.policies.load_retries, self._desk.policies.retry_backoff_seconds
         if its_own:
-            model.retry_at = lifecycle.next_try(failures=model.failures, retries=retries, backoff_s=backoff_s, now=now)
+            own = model.failures - model.excused
+            model.retry_at = lifecycle.next_try(failures=own, retries=retries, backoff_s=backoff_s, now=now)
         else:
+            model.excused += 1
             model.retry_at = now + lifecycle.back_off(model.failures, first_s=backoff_s)
         if model.retry_at is None:
             state = State.FAILED

@@ -62,6 +62,8 @@ class Model:
     reloading: bool = False  # a newer revision loads beside the one that serves
     revision_error: str = ""
     failures: int = 0  # of its loads, in a row
+    excused: int = 0  # of these, how many were the machine's fault
+    memory_failures: int = 0  # of these, how many of the last ones, in a row, were for want of memory
     put_off: int = 0  # loads in a row that were none of its failures: its folder was written to
     put_off_until: float = 0.0
     crashes: deque[float] = field(default_factory=lambda: deque(maxlen=8))
@@ -124,7 +126,8 @@ class Model:
 
     def forgive(self) -> None:
         """Count its failures from nothing. A folder that was being written to is still left in peace for a while."""
-        self.failures, self.retry_at = 0, self.put_off_until
+        self.failures, self.excused, self.memory_failures = 0, 0, 0
+        self.retry_at = self.put_off_until
 
     def stop_watching(self) -> None:
         """Forget the processes: their ends mean nothing from now on."""

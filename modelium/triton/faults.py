@@ -21,6 +21,7 @@ from modelium.errors import (
     ModelGone,
     ModeliumError,
     NotFinite,
+    OutOfMemory,
     TritonError,
     TritonUnavailable,
 )
@@ -36,11 +37,22 @@ _GONE = re.compile(
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 # The C library's words for its error numbers (through Triton, Python and C++), and the languages' own for want of memory.
-_SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN)
+_SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN)
 _MACHINES = re.compile(
     rf"\[Errno (?:{'|'.join(map(str, _SCARCE))})\]|{'|'.join(re.escape(os.strerror(number)) for number in _SCARCE)}"
-    r"|^MemoryError\b|\bstd::bad_alloc\b|can't start new thread|can't allocate memory|\bCUDA out of memory\b"
+    r"|can't start new thread"
 )
+_MEMORY = re.compile(
+    rf"\[Errno {errno.ENOMEM}\]|{re.escape(os.strerror(errno.ENOMEM))}"
+    r"|^(?:[\w.]+\.)?_?(?:Array)?MemoryError\b|\bstd::bad_alloc\b|can't allocate memory|\b(?:CUDA|HIP|XPU) out of memory\b"
+    r"|\bFailed to allocate memory for requested buffer\b"
+)
+# torch on the host and on devices, numpy, mmap, onnxruntime: how much was wanted at once.
+_ASKED = re.compile(
+    r"(?:[Tt]ried to allocate|Unable to allocate|unable to mmap|requested buffer of size) "
+    r"(?P<number>\d{1,30}(?:\.\d{0,9})?)(?: ?(?P<unit>bytes|B|[KMGTPE]iB)\b)?"
+)
+_UNITS = {"": 1, "bytes": 1, "B": 1} | {f"{letter}iB": 1024 ** (power + 1) for power, letter in enumerate("KMGTPE")}
 _REFUSED = re.compile(r"not allowed|restricted")
 _STATE = re.compile(r"version \d+ is at \w+ state: (?P<cause>.*?)(?=;\s*(?:version \d+ is at|$)|$)", re.DOTALL)
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown|Already exists|Cancelled): ")
@@ -75,18 +87,21 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
     if POLL_FAILED in cause:
         found = find_poll_cause(log_path, name) if log_path is not None else None
         cause = found or f"{cause}; the cause is only in Triton's log, look there for {name!r}"
-    return MachineTrouble(cause) if is_machines(cause) else LoadFailed(cause)
+    return load_failure(cause)
 
 
-def is_machines(cause: str) -> bool:
-    """Whether a load failed for want of something of the machine. Foreign words, of Triton and Python: all we are given.
+def load_failure(cause: str) -> LoadFailed:
+    """Whose fault a failed load was: perhaps for want of something of the machine. Foreign words, all we are given.
 
-    >>> is_machines("OSError: [Errno 28] No space left on device")
-    True
-    >>> is_machines("RuntimeError: size mismatch for weight")
-    False
+    >>> type(load_failure("OSError: [Errno 28] No space left on device")).__name__
+    'MachineTrouble'
+    >>> load_failure("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB.").asked_bytes
+    2684354560
     """
-    return _MACHINES.search(cause) is not None
+    if _MEMORY.search(cause):
+        asked = _ASKED.search(cause)
+        return OutOfMemory(cause, int(float(asked["number"]) * _UNITS[asked["unit"] or ""]) if asked is not None else 0)
+    return MachineTrouble(cause) if _MACHINES.search(cause) else LoadFailed(cause)
 
 
 def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:

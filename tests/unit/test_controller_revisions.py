@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 from modelium.controller.background import Background
 from modelium.controller.events import Event, Loaded, LoadFailed, ServerUp
@@ -27,6 +29,7 @@ from modelium.errors import LoadFailed as LoadFailure
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
+from modelium.triton.faults import load_error
 from modelium.values import Demand, DeviceKind, RayFacts, State, Verb
 from modelium.watcher.survey import Surveyor
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
@@ -286,24 +289,60 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         await triton.close()
 
 
-class Scarce(Calls):
-    """Out of shared memory for so many loads."""
+FULL = "OSError: [Errno 28] No space left on device"
 
-    def __init__(self, times: int) -> None:
+
+class Scarce(Calls):
+    """Out of shared memory, or of what is said: the last first."""
+
+    def __init__(self, causes: list[str]) -> None:
         super().__init__()
-        self.left = times
+        self.causes = causes
 
     async def load(self, name: str, *, timeout_s: float) -> None:
-        if self.left:
-            self.left -= 1
-            raise MachineTrouble("No space left on device")
+        if self.causes:
+            self.made.append(f"load {name}")
+            raise load_error(name, AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(), details=self.causes.pop()), None)
         await super().load(name, timeout_s=timeout_s)
 
 
 async def test_the_machines_trouble_puts_no_model_into_quarantine(tmp_path: Path) -> None:
     quick = {**EAGER, "policies": {"load_retries": 1, "retry_backoff_seconds": 0.001}}
-    async with served(tmp_path, triton=Scarce(5), orchestration=quick) as (here, _):
+    async with served(tmp_path, triton=Scarce([FULL] * 5), orchestration=quick) as (here, _):
         llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+
+
+@pytest.mark.parametrize(
+    ("cause", "loads"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 MiB.", 5),
+        ("MemoryError: ", 5),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 1125899906842624 bytes.", 3),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 PiB for an array with shape (1,)", 3),
+    ],
+)
+async def test_want_of_memory_is_the_models_own_when_it_stays(tmp_path: Path, cause: str, loads: int) -> None:
+    """Two tries are the machine's, and so many as it has are the model's own: at once, where it asks for what nobody has."""
+    quick = {**EAGER, "policies": {"load_retries": 2, "retry_backoff_seconds": 0.001}}
+    async with served(tmp_path, triton=Scarce([cause] * 1000), orchestration=quick) as (here, triton):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        await here.until_state("llama", State.FAILED)
+        model = record(here, "llama")
+        await here.until(lambda: model.retry_at is None)
+        assert (triton.made.count("load llama"), here.status("llama").quarantined) == (loads, True)
+        assert isinstance(triton, Scarce)
+        triton.causes.clear()
+        weights.chmod(0o600)
+        await here.until_state("llama", State.LOADED)
+
+
+async def test_the_machines_failures_are_not_counted_against_the_model(tmp_path: Path) -> None:
+    quick = {**EAGER, "policies": {"load_retries": 1, "retry_backoff_seconds": 0.001}}
+    causes = ["RuntimeError: size mismatch", *[FULL] * 4]
+    async with served(tmp_path, triton=Scarce(causes), orchestration=quick) as (here, _):
+        llama(here.incoming / "llama")
+        await here.until(lambda: not causes)
         await here.until_state("llama", State.LOADED)
 
 

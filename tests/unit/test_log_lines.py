@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp.http_exceptions import BadHttpMessage
 
-from modelium.cli.log_lines import MOST_KINDS, MOST_LINES, PERIOD_S, CountEqualLines
+from modelium.cli.log_lines import MOST_ALIKE, MOST_KINDS, MOST_LINES, PERIOD_S, CountEqualLines
 
 
 class Written(logging.Handler):
@@ -17,6 +17,7 @@ class Written(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.later: list[Callable[[], None]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
@@ -26,7 +27,7 @@ class Written(logging.Handler):
 def log() -> Iterator[tuple[logging.Logger, Written, list[float]]]:
     now = [0.0]
     written = Written()
-    written.addFilter(CountEqualLines(lambda: now[0]))
+    written.addFilter(CountEqualLines(written.handle, lambda _, tell: written.later.append(tell), lambda: now[0]))
     logger = logging.getLogger("aiohttp.server")
     logger.addHandler(written)
     logger.propagate = False
@@ -37,13 +38,49 @@ def log() -> Iterator[tuple[logging.Logger, Written, list[float]]]:
 
 def test_equal_lines_are_counted(log: tuple[logging.Logger, Written, list[float]]) -> None:
     logger, written, now = log
-    for client in range(1000):
-        logger.warning("client %s is no good", client)
+    for _ in range(1000):
+        logger.warning("client %s is no good", "a")
     logger.warning("something else")
-    assert written.lines == [*(f"client {client} is no good" for client in range(MOST_LINES)), "something else"]
+    assert written.lines == [*["client a is no good"] * MOST_LINES, "something else"]
     now[0] = PERIOD_S
     logger.warning("client %s is no good", "a")
     assert written.lines[-1] == f"client a is no good ({1000 - MOST_LINES} more like this in the minutes before)"
+
+
+def test_each_decision_has_its_line(log: tuple[logging.Logger, Written, list[float]]) -> None:
+    logger, written, _ = log
+    for model in range(12):
+        for _ in range(2):
+            logger.warning("%s: unload (%s)", f"m{model}", "evict.5")
+    assert written.lines == [f"m{model}: unload (evict.5)" for model in range(12) for _ in range(2)]
+
+
+def test_lines_that_differ_in_what_a_stranger_says_are_bounded(log: tuple[logging.Logger, Written, list[float]]) -> None:
+    logger, written, now = log
+    for client in range(1000):
+        logger.warning("client %s is no good", f"{client:05}" * 2000)
+    assert len(written.lines) == MOST_ALIKE
+    now[0] = PERIOD_S
+    logger.warning("client %s is no good", "a")
+    assert written.lines[-1] == f"client a is no good ({1000 - MOST_ALIKE} more like this in the minutes before)"
+
+
+def test_the_last_lines_that_were_left_out_are_told(log: tuple[logging.Logger, Written, list[float]]) -> None:
+    logger, written, now = log
+    for _ in range(10):
+        logger.warning("client %s is no good", "a")
+    now[0] = PERIOD_S / 2
+    for _ in range(10):
+        logger.warning("something %s", "else")
+    (tell,) = written.later
+    now[0] = PERIOD_S
+    tell()
+    assert written.lines[2 * MOST_LINES :] == [f"client a is no good ({10 - MOST_LINES} more like this in the minute before)"]
+    counting = written.filters[0]
+    assert isinstance(counting, CountEqualLines) and len(written.later) == 2
+    counting.tell(last=True)
+    counting.tell(last=True)
+    assert written.lines[2 * MOST_LINES + 1 :] == [f"something else ({10 - MOST_LINES} more like this in the minute before)"]
 
 
 def test_a_clients_fault_writes_no_traceback(log: tuple[logging.Logger, Written, list[float]]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelium.errors import (
     DeadlineExceeded,
@@ -15,6 +17,7 @@ from modelium.errors import (
     MachineTrouble,
     ModelGone,
     NotFinite,
+    OutOfMemory,
     TritonError,
     TritonUnavailable,
 )
@@ -134,3 +137,36 @@ def test_the_machines_trouble_is_told_from_the_models(cause: str, machines: bool
     error = load_error("x", rpc_error(grpc.StatusCode.INTERNAL, details), None)
     assert isinstance(error, LoadFailed)
     assert isinstance(error, MachineTrouble) == machines
+
+
+@pytest.mark.parametrize(
+    ("cause", "asked_bytes"),
+    [
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 139 GiB",
+            5 << 29,
+        ),
+        (
+            "RuntimeError: [enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 1125899906842624 bytes. Error code 12 (Cannot allocate memory)",
+            1 << 50,
+        ),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8. PiB for an array with shape (1,)", 1 << 53),
+        ("MemoryError: Unable to allocate 8.00 EiB for an array", 1 << 63),
+        ("RuntimeError: unable to mmap 90868376 bytes from file <model.safetensors>: Cannot allocate memory (12)", 90868376),
+        ("onnxruntime::BFCArena Failed to allocate memory for requested buffer of size 4096", 4096),
+        ("MemoryError: ", 0),
+        ("std::bad_alloc", 0),
+        ("OSError: [Errno 12] Cannot allocate memory", 0),
+    ],
+)
+def test_want_of_memory_says_how_much_was_asked(cause: str, asked_bytes: int) -> None:
+    details = f"load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: {cause};\n"
+    error = load_error("x", rpc_error(grpc.StatusCode.INTERNAL, details), None)
+    assert isinstance(error, OutOfMemory)
+    assert error.asked_bytes == asked_bytes
+
+
+@given(st.text())
+def test_no_words_break_the_reader(cause: str) -> None:
+    assert isinstance(load_error("x", rpc_error(grpc.StatusCode.INTERNAL, cause), None), LoadFailed)
