@@ -24,6 +24,7 @@ from modelium.config import Settings
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
 PATIENCE_S = 240.0
+_NEVER = aiohttp.ClientTimeout(total=None)  # a test has its own limit
 
 
 def write_adder(path: Path, amount: float = 1.0, *, weight_floats: int = 1) -> Path:
@@ -164,7 +165,7 @@ async def system(directory: Path, **changes: Any) -> AsyncIterator[System]:
     settings = settings_of(directory, **changes)
     incoming = settings.orchestration.model_discovery.watch_directories[0]
     incoming.mkdir(parents=True, exist_ok=True)
-    async with running(settings) as modelium, aiohttp.ClientSession() as http:
+    async with running(settings) as modelium, aiohttp.ClientSession(timeout=_NEVER) as http:
         made = System(running=modelium, incoming=incoming, repository=settings.triton.model_repository, http=http)
         await made.until("/health/ready", lambda health: bool(health["ready"]), "Modelium is ready")
         yield made
