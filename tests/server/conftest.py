@@ -23,7 +23,7 @@ from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, Mod
 from tests.models import RUNTIME, ensure_models
 from tests.models.language import ensure_language_models
 
-LOAD_S = 360.0
+LOAD_S = 900.0
 ASK_S = 120.0
 
 Array = np.ndarray[Any, Any]

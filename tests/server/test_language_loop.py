@@ -21,7 +21,7 @@ from tests.server.systems import System, system
 
 pytestmark = pytest.mark.server
 
-PATIENCE_S = 360.0  # for an engine's start on a busy machine
+PATIENCE_S = 900.0  # for an engine's start on a busy machine
 DEVICES = Devices(host_memory=None, gpu_memory_fraction=0.9)
 
 

@@ -16,7 +16,7 @@ from tests.server.systems import System, system
 
 pytestmark = pytest.mark.server
 
-LOAD_S = 360.0
+LOAD_S = 900.0
 FLOAT32 = {"engine_args": {"dtype": "float32"}}
 
 

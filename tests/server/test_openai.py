@@ -37,7 +37,7 @@ from tests.server.systems import ROOT, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-LOAD_S = 360.0
+LOAD_S = 900.0
 STORY: Any = [{"role": "user", "content": "Tell me a story."}]
 CAPITAL: Any = [{"role": "user", "content": FRANCE}]
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 TABLES = ("forest", "iris")
 RIVALS = ("boosted", "leaves")  # one of them has room
 ALLOWED = {"allow_custom_code": True}
-PATIENT = {"X-Request-Timeout": "360"}
+PATIENT = {"X-Request-Timeout": "900"}
 MODELS = {
     "forest": ALLOWED,
     "greeter": ALLOWED,

@@ -34,7 +34,7 @@ from tests.server.systems import PATIENCE_S, RUNTIME, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-PATIENT = {"X-Request-Timeout": "360"}
+PATIENT = {"X-Request-Timeout": "900"}
 ROW = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
 SETOSA = (200, ["setosa"])
 SETTINGS: Any = {

@@ -15,7 +15,7 @@ from tests.server.broken_weights import broken
 from tests.server.task_process import Question, TaskError, TaskProcess
 
 # The first one may have to make all models.
-pytestmark = [pytest.mark.server, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.server.conftest import Triton, started
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-LOAD_S = 360.0
+LOAD_S = 900.0
 PATIENCE_S = 240.0
 CONTEXT = 1024
 RUNNING = "vllm:num_requests_running"
