@@ -17,14 +17,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
-import yaml
 from rich.console import Console
 from rich.table import Table
 from served import Served, serve
@@ -78,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     requests = islice(malformed(arguments.seed, MODELS, kinds=tuple(arguments.kind)), arguments.requests)
     with serve(SETTINGS, prepare=put_models) as served:
-        served.wait("the models are loaded", partial(_all_loaded, served), within_s=300)
+        served.wait("the models are loaded", lambda: served.are_loaded(GOOD), within_s=300)
         served.ask(
             "POST", "/v1/chat/completions", {"model": "gpt2", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
         )
@@ -107,10 +105,6 @@ def main() -> None:
     sys.exit(bool(seen.wrong or faults))
 
 
-def _all_loaded(served: Served) -> bool:
-    return all(served.model(name).get("state") == "LOADED" for name in GOOD)
-
-
 GOOD: dict[str, object] = {
     "gpt2": {"inputs": "The old lighthouse", "parameters": {"max_new_tokens": 3}},
     "minilm": {"inputs": "The old lighthouse"},
@@ -120,10 +114,9 @@ GOOD: dict[str, object] = {
 
 async def fuzz(served: Served, requests: Iterator[Malformed], *, clients: int) -> Seen:
     seen = Seen()
-    config = yaml.safe_load((served.directory / "modelium.yaml").read_text())
     ports = {
         Port.GATEWAY: served.port,
-        Port.METRICS: config["metrics"]["port"],
+        Port.METRICS: served.metrics_port,
         Port.TRITON: int(served.http_url.rpartition(":")[2]),
     }
 

@@ -78,7 +78,7 @@ def main() -> None:
         "attack", "answers", "p50", "p99", "p50 meanwhile", "p99 meanwhile", "times", "quiet pause", "longest pause", "RSS"
     )
     with serve(SETTINGS, prepare=put_models) as served:
-        served.wait("the models are loaded", lambda: all_loaded(served), within_s=600)
+        served.wait("the models are loaded", lambda: served.are_loaded(MODELS), within_s=600)
         process = psutil.Process(served.pid)
         for attack in attacks():
             if arguments.only in attack.name:
@@ -312,10 +312,6 @@ def put_models(incoming: Path) -> None:
     for name in MODELS:
         shutil.copytree(models / name, incoming / name)
     (incoming / "gpt2" / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}\n{% endfor %}")
-
-
-def all_loaded(served: Served) -> bool:
-    return all(served.model(name).get("state") == "LOADED" for name in MODELS)
 
 
 if __name__ == "__main__":

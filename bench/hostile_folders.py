@@ -30,7 +30,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
-import yaml
 from served import Served, serve
 
 from tests import hostile
@@ -68,7 +67,6 @@ class Witness:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._metrics_port = yaml.safe_load((served.directory / "modelium.yaml").read_text())["metrics"]["port"]
         self.phase = Phase("before")
         self._stop = threading.Event()
 
@@ -115,7 +113,7 @@ class Witness:
                     phase.longest_view_ms = max(phase.longest_view_ms, (time.perf_counter() - began) * 1e3)
                     if answer.status != 200:
                         phase.refused_views.append(f"{path}: {answer.status} {str(answer.body)[:200]}")
-                answer = self._served.ask("GET", "/metrics", port=self._metrics_port)
+                answer = self._served.ask("GET", "/metrics", port=self._served.metrics_port)
                 phase.pause_s = max(phase.pause_s, float(_PAUSE.findall(answer.body.decode())[0]))
             except (OSError, HTTPException) as error:
                 phase.refused_views.append(repr(error))

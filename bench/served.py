@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,21 @@ class Answer:
 class Served:
     """A running Modelium. ``pid`` is the controller's own process."""
 
-    def __init__(self, *, directory: Path, port: int, http_url: str, grpc_url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        port: int,
+        metrics_port: int,
+        http_url: str,
+        grpc_url: str,
+        process: subprocess.Popen[bytes],
+    ) -> None:
         self.directory = directory
         self.incoming = directory / "incoming"
         self.log = directory / "serve.log"
         self.port = port
+        self.metrics_port = metrics_port
         self.http_url = http_url  # Triton's own
         self.grpc_url = grpc_url
         self.up_after_s = 0.0  # from the start of the process to /health/ready
@@ -77,6 +87,9 @@ class Served:
         """``GET /models/NAME``; ``{}`` while it is not known."""
         answer = self.ask("GET", f"/models/{name}")
         return dict(answer.body) if answer.status == 200 else {}
+
+    def are_loaded(self, names: Iterable[str]) -> bool:
+        return all(self.model(name).get("state") == "LOADED" for name in names)
 
     def wait(self, what: str, holds: Callable[[], bool], *, within_s: float, every_s: float = 0.05) -> None:
         """Until ``holds()``; fails when the server ends or the time is over."""
@@ -130,7 +143,14 @@ class Place:
         """One run; the next one, of the same directory, is a restart."""
         process = run(self.directory)
         http_url, grpc_url = (f"127.0.0.1:{port}" for port in self.ports[2:4])
-        return Served(directory=self.directory, port=self.ports[0], http_url=http_url, grpc_url=grpc_url, process=process)
+        return Served(
+            directory=self.directory,
+            port=self.ports[0],
+            metrics_port=self.ports[1],
+            http_url=http_url,
+            grpc_url=grpc_url,
+            process=process,
+        )
 
 
 def run(directory: Path) -> subprocess.Popen[bytes]:

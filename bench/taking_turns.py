@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 from served import Served, minilm, serve
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -121,8 +120,7 @@ async def _play(served: Served, models: list[str], requests: Iterator[tuple[floa
                 said = at
                 print(f"  {at:4.0f} s: {len(tally.done)} answered, {sum(tally.waiting.values())} wait", flush=True)
         await asyncio.gather(*asking)
-        port = yaml.safe_load((served.directory / "modelium.yaml").read_text())["metrics"]["port"]
-        async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
+        async with http.get(f"http://127.0.0.1:{served.metrics_port}/metrics") as response:
             tally.counted = _metrics(await response.text())
     return tally
 

@@ -223,9 +223,8 @@ class _Meant:
 
     def __call__(self, message: Any, *rest: Any) -> web.BaseRequest:
         expected = message.headers.get(hdrs.EXPECT)
-        if (
-            expected is not None and expected.lower() != "100-continue"
-        ):  # HTTP lets a server not know it; aiohttp fails over some
+        # HTTP lets a server not know an expectation; aiohttp fails over some.
+        if expected is not None and expected.lower() != "100-continue":
             headers = message.headers.copy()
             del headers[hdrs.EXPECT]
             message = message._replace(headers=CIMultiDictProxy(headers))

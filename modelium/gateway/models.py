@@ -48,9 +48,8 @@ class Models:
         try:
             return _answer(self._controller.explained(model_of(request)))
         except UnknownModel:
-            if (
-                request.match_info["model"].rpartition("/")[2] in _VERBS
-            ):  # no model of that label: it is what one can do with one
+            # No model has that label: it is what one can do with one.
+            if request.match_info["model"].rpartition("/")[2] in _VERBS:
                 raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
             raise
 
