@@ -119,7 +119,7 @@ async def guard_from_pages(request: web.Request, handler: Handler) -> web.Stream
 
 def _check_room(request: web.Request) -> None:
     """Of this one place, because nothing may be counted or read before it. The probes always have room."""
-    if isinstance(request.protocol, Connection) and request.protocol.full and not _is_open(request):
+    if isinstance(request.protocol, Connection) and not _is_open(request) and not request.protocol.may_be_answered():
         raise QueueFull("as many requests are being answered as gateway.max_connections allows; try again", retry_after_s=1)
 
 

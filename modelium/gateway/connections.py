@@ -2,8 +2,9 @@
 
 1. No more than ``max_connections`` requests are answered at a time; one more is refused with Retry-After. Connections may be
    a few more (``RESERVE``): there the probes are answered whatever else goes on.
-2. When all are taken, the connection that has done nothing for the longest time goes: whoever sends half a header, or nothing,
-   is pushed out by whoever comes next, and never pushes anybody out who is being answered.
+2. When all are taken, one goes for whoever comes next: the connection that has asked nothing for the longest time (it sent
+   half a header, or nothing), else the slowest: that whose body, or the taking of its answer, was ``_PROGRESS_BYTES`` further
+   the longest time ago. Who is waiting for an answer of ours stays.
 3. Time runs for headers, for the next bytes of a body, for a client to take what it is sent, and between requests.
 
 It looks into aiohttp's ``RequestHandler`` in two places (``_handle_request``, ``_force_close``); constraints.txt pins it.
@@ -23,6 +24,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from modelium.config import GatewaySettings
+from modelium.errors import QueueFull
 from modelium.gateway.paths import meant_path
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ RESERVE = 64  # connections, or as many as there may be where that is less
 _KEPT_DESCRIPTORS = 256  # for files, Triton, and what else is open
 _MOST_DESCRIPTORS = 65536  # more is never used, and old programs go through all that they may have
 _PROGRESS_BYTES = 64 * 2**10
+_PATIENCE_S = 1.0  # who was as much further in that time is not slow
+_GRACE_S = 1.0  # to answer one that goes
 _LOOKS = 4  # in the time of the shortest limit
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -74,20 +78,22 @@ def raise_descriptor_limit() -> None:
 
 @dataclass(slots=True, eq=False)
 class Connections:
-    """All of one server. ``idle`` is in the order in which they became so."""
+    """All of one server. ``idle`` is in the order in which they became so; ``slow`` were so a moment ago, the slowest last."""
 
     limits: Limits
     open: dict[Connection, None] = field(default_factory=dict)
     idle: dict[Connection, None] = field(default_factory=dict)
+    slow: list[Connection] = field(default_factory=list)
     _looking: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> bool:
         """Rule 2. False where everybody is being answered."""
         if len(self.open) >= self.limits.connections:
             oldest = next(iter(self.idle), None)
-            if oldest is None:
+            if oldest is not None:
+                oldest.end()
+            elif not self._let_one_go():
                 return False
-            oldest.end()
         self.open[connection] = self.idle[connection] = None
         if self._looking is None:
             self._look_later()
@@ -97,15 +103,24 @@ class Connections:
         self.open.pop(connection, None)
         self.idle.pop(connection, None)
 
-    @property
-    def full(self) -> bool:
-        """Rule 1: more are being answered than may be."""
-        return len(self.open) - len(self.idle) > self.limits.requests
+    def make_room(self) -> bool:
+        """Rules 1 and 2, for a request that came: whether it may be answered with the others."""
+        while len(self.open) - len(self.idle) > self.limits.requests:
+            if not self._let_one_go():
+                return False
+        return True
+
+    def _let_one_go(self) -> bool:
+        while self.slow:
+            if self.slow.pop().give_way():
+                return True
+        return False
 
     def _look(self) -> None:
         self._looking = None
         for connection in tuple(self.open):
             connection.look(self.limits)
+        self.slow = sorted((each for each in self.open if each.is_slow()), key=lambda each: each.further_at, reverse=True)
         if self.open:
             self._look_later()
 
@@ -118,20 +133,21 @@ class Connections:
 class Connection(web.RequestHandler):
     """One connection, and since when it does what it does."""
 
-    __slots__ = ("_all", "_asked", "_began_at", "_buffered", "_idle_at", "_moved_at", "_wire")
+    __slots__ = ("_all", "_asked", "_began_at", "_buffered", "_came", "_idle_at", "_moved_at", "_wire", "further_at")
 
     def __init__(self, manager: web.Server, *, connections: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
         self._all = connections
         self._asked: web.BaseRequest | None = None  # what is being answered
         self._began_at: float | None = None  # of the headers of the next request
-        self._idle_at = self._moved_at = self._loop.time()
-        self._buffered = 0
+        self._idle_at = self._moved_at = self._loop.time()  # _moved_at: when the last byte came
+        self.further_at = self._moved_at  # by _PROGRESS_BYTES of what it sends, or is sent
+        self._came = self._buffered = 0
         self._wire: asyncio.Transport | None = None
 
-    @property
-    def full(self) -> bool:
-        return self._all.full
+    def may_be_answered(self) -> bool:
+        """Rules 1 and 2."""
+        return self._all.make_room()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's, so no isinstance() here.
@@ -152,11 +168,16 @@ class Connection(web.RequestHandler):
         self._moved_at = self._loop.time()
         if self._asked is None and self._began_at is None and data:
             self._began_at = self._moved_at
+        if self._is_sending():
+            self._came += len(data)
+            if self._came >= _PROGRESS_BYTES:
+                self._came, self.further_at = 0, self._moved_at
         super().data_received(data)
 
     async def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
         self._asked, self._began_at = request, None
-        self._moved_at, self._buffered = self._loop.time(), 0
+        self._moved_at = self.further_at = self._loop.time()
+        self._came = self._buffered = 0
         self._all.idle.pop(self, None)
         try:
             answered = await super()._handle_request(request, start_time, request_handler)
@@ -179,13 +200,45 @@ class Connection(web.RequestHandler):
                 self.end()
             return
         if self._takes_nothing(now):
-            if now - self._moved_at > limits.stall_s:
+            if now - self.further_at > limits.stall_s:
                 self.abort()
-        elif not self._asked.content.is_eof() and not self._reading_paused and now - self._moved_at > limits.stall_s:
+        elif self._is_sending() and not self._reading_paused and now - self._moved_at > limits.stall_s:
             self._moved_at = now  # it has that long again to take the answer
             self._asked.content.set_exception(
                 web.HTTPRequestTimeout(reason=f"nothing of the body came for {limits.stall_s:g} s; send it again, at one go")
             )
+
+    def is_slow(self) -> bool:
+        """Rule 2: it keeps us waiting, not we it."""
+        now = self._loop.time()
+        keeps_us = self._takes_nothing(now) or (self._is_sending() and not self._reading_paused)
+        return self._asked is not None and keeps_us and now - self.further_at > _PATIENCE_S
+
+    def give_way(self) -> bool:
+        """For somebody who waits for its place, if it is slow (still)."""
+        if self not in self._all.open or not self.is_slow():
+            return False
+        self._all.leave(self)
+        if (asked := self._asked) is None or self._takes_nothing(self._loop.time()):
+            self.abort()
+            return True
+        asked.content.set_exception(
+            QueueFull(
+                "as many requests are being answered as gateway.max_connections allows, and the body of this one came slowest; "
+                "try again",
+                retry_after_s=1,
+            )
+        )
+        self._loop.call_later(_GRACE_S, self._abort_if_asked, asked)  # not everybody who answers reads bodies
+        return True
+
+    def _abort_if_asked(self, asked: web.BaseRequest) -> None:
+        if self._asked is asked:
+            self.abort()
+
+    def _is_sending(self) -> bool:
+        """Whether more of its body is to come."""
+        return self._asked is not None and not self._asked.content.is_eof()
 
     def _takes_nothing(self, now: float) -> bool:
         """Whether the client is behind with what it is sent; every 64 KiB that it takes give it time."""
@@ -194,7 +247,7 @@ class Connection(web.RequestHandler):
             return False
         left = self._wire.get_write_buffer_size()
         if self._buffered == 0 or left <= self._buffered - _PROGRESS_BYTES:
-            self._buffered, self._moved_at = left, now
+            self._buffered, self.further_at = left, now
         return True
 
     def end(self, last_words: bytes = b"") -> None:

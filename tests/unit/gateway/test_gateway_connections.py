@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from modelium.gateway.connections import raise_descriptor_limit
-from modelium.values import Task
+from modelium.values import ModelStatus, Task
 
 from .stand_in import Served, numbers, profile_of, repeated, response, served
 
@@ -168,6 +168,87 @@ async def test_connections_that_ask_nothing_push_nobody_out() -> None:
                 assert await status(stream) == 200
         assert await status(idle[0]) == 0, "the oldest of them had to go"
         assert gateway.controller.held == 1, "what is being answered stays"
+
+
+SLOW = b"POST /predict/m HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+
+
+@asynccontextmanager
+async def trickling(gateway: Served, sent: list[bytes]) -> AsyncIterator[list[asyncio.Task[bytes]]]:
+    """Requests whose bodies come a byte now and then, and each one's answer."""
+    streams = [await connect(gateway, each) for each in sent]
+
+    async def trickle() -> None:
+        while True:
+            for _, writer in streams:
+                writer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    trickler = asyncio.create_task(trickle())
+    answers = [asyncio.create_task(reader.read()) for reader, _ in streams]
+    try:
+        yield answers
+    finally:
+        for task in (trickler, *answers):
+            task.cancel()
+        await asyncio.gather(trickler, *answers, return_exceptions=True)
+
+
+async def answered(gateway: Served, asked: bytes = ASK) -> None:
+    """A client that tries again, as a 503 with Retry-After bids it to."""
+    while (got := await status(await connect(gateway, asked))) != 200:
+        assert got in (0, 503)
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.02))])
+
+
+async def test_bodies_that_trickle_give_way_to_whoever_comes() -> None:
+    async with limited(max_connections=2) as gateway, trickling(gateway, [SLOW] * 6) as answers:
+        await answered(gateway)
+        assert await status(await connect(gateway, LIVE)) == 200
+        while not any(b"came slowest" in each for each in ended(answers)):
+            await answered(gateway)
+        assert all(b"Retry-After: 1" in each for each in ended(answers) if b"came slowest" in each)
+
+
+def ended(answers: list[asyncio.Task[bytes]]) -> list[bytes]:
+    return [each.result() for each in answers if each.done() and not each.exception()]
+
+
+async def test_so_do_bodies_that_nobody_reads() -> None:
+    async with limited(max_connections=2) as gateway:
+        loading = asyncio.Event()
+
+        async def load(name: str, *, timeout_s: float) -> ModelStatus:
+            loading.set()
+            return await asyncio.Future()
+
+        gateway.controller.load = load  # type: ignore[method-assign]
+        async with trickling(gateway, [SLOW.replace(b"/predict/m", b"/models/m/load")] * 2):
+            await loading.wait()
+            await answered(gateway)
+
+
+async def test_so_does_a_client_that_takes_nothing_of_its_answer() -> None:
+    async with limited(max_connections=1) as gateway:
+        gateway.serve_vllm(profile_of(Task.TEXT_GENERATION, "t"), lambda _: (response("x" * 2**16) for _ in range(10_000)))
+        body = b'{"inputs": "a", "stream": true}'
+        head = b"POST /predict/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        await connect(gateway, head + body)
+        await gateway.triton.started.wait()
+        await answered(gateway)
+        await gateway.triton.cancelled.wait()
+
+
+async def test_who_waits_for_us_does_not_give_way() -> None:
+    async with limited(max_connections=2) as gateway, trickling(gateway, [SLOW]):
+        gateway.triton.hang = True
+        waiting = await connect(gateway, ASK)
+        await gateway.triton.started.wait()
+        gateway.triton.hang = False
+        for _ in range(3):
+            await answered(gateway)
+        assert gateway.controller.held == 1
+        assert not waiting[0].at_eof()
 
 
 def test_uvloops_transports_are_bounded_as_well() -> None:
