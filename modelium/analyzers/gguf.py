@@ -136,6 +136,8 @@ def _profile(
     if config is not None and folder is not None:
         beside = _language_beside(config, folder, parameters, weight_bytes, chat=chat)
         language = beside or language
+    if language is not None:
+        language = replace(language, chat_templates=header.templates())
     return ModelProfile(
         name=candidate.name,
         path=Path(files[0].path),

@@ -23,7 +23,9 @@ _MAX_PAIRS, _MAX_TENSORS, _MAX_ELEMENTS = 65_536, 100_000, 100_000_000
 _MAX_HEADER = 256 * 2**20  # the largest vocabularies take 20 MiB
 _MAX_TEXTS = 1_500_000  # in arrays, which are skipped one by one: the largest vocabularies and their merges are half of it
 _LONGEST_TEXT, _LONGEST_KEY = 2**20, 65_535
-_KEPT_TEXT = 1024  # a longer one (a chat template, a licence) is only known to be there
+_KEPT_TEXT = 1024  # a longer one (a licence) is only known to be there
+_TEMPLATE = "tokenizer.chat_template"  # that for tools is tokenizer.chat_template.tool_use
+_KEPT_TEMPLATES = 2**18  # bytes of all of them together
 _KEPT_ELEMENTS, _KEPT_IN_ALL = 4096, 65_536  # of arrays of numbers: those that are per layer
 
 # GGUF's value types: number → struct's letter. 8 is a text, 9 an array.
@@ -46,7 +48,7 @@ Value = int | float | bool | str | tuple[int | float | bool, ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
     """``facts``: key → value, long arrays left out, long texts empty; ``lengths``: key → elements of every array. ``elements``
-    by tensor type (``Q4_K``), ``shapes`` by tensor, in GGUF's order (columns first).
+    by tensor type (``Q4_K``), ``shapes`` by tensor, in GGUF's order (columns first). Chat templates are facts as well.
     """
 
     version: int
@@ -59,6 +61,11 @@ class GgufHeader:
     def text(self, key: str) -> str:
         value = self.facts.get(key)
         return value if isinstance(value, str) else ""
+
+    def templates(self) -> dict[str, str]:
+        """Chat templates by name, the usual one is ``default``; those that are too long are left out."""
+        keys = {key.removeprefix(_TEMPLATE).removeprefix(".") or "default": key for key in self.facts if _is_template(key)}
+        return {name: text for name, key in keys.items() if (text := self.text(key))}
 
     def number(self, key: str) -> int | None:
         """A positive whole number; of one per layer the largest."""
@@ -173,7 +180,7 @@ def _read(reader: _Reader, file: File) -> GgufHeader:
 
 
 def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Value], dict[str, int]]:
-    facts, lengths, kept = dict[str, Value](), dict[str, int](), 0
+    facts, lengths, kept, templates_left = dict[str, Value](), dict[str, int](), 0, _KEPT_TEMPLATES
     for _ in range(count):
         key = reader.text(_LONGEST_KEY)
         kind = int(reader.take("I")[0])
@@ -182,7 +189,8 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
         if kind in _SCALARS:
             facts[key] = reader.take(_SCALARS[kind])[0]
         elif kind == _TEXT:
-            facts[key] = reader.text(_KEPT_TEXT) or ""
+            facts[key] = text = reader.text(templates_left if _is_template(key) else _KEPT_TEXT) or ""
+            templates_left -= len(text.encode()) if _is_template(key) else 0
         elif kind == _ARRAY:
             inner = int(reader.take("I")[0])
             lengths[key] = length = reader.whole("Q", _MAX_ELEMENTS, f"elements in {key[:80]!r}")
@@ -198,6 +206,10 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
         else:
             raise Refused(f"{file.name}: its header lies: {key[:80]!r} has the type {kind}", _HINT)
     return facts, lengths
+
+
+def _is_template(key: str) -> bool:
+    return key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")
 
 
 def _read_tensors(reader: _Reader, count: int, file: File) -> tuple[dict[str, tuple[int, ...]], dict[str, int], int]:

@@ -68,7 +68,8 @@ class LanguageModel:
     ``parameters`` of the profile is the total; ``active_parameters`` is what one token passes through (fewer in a mixture of
     experts). ``context_length`` is in tokens, rope scaling included; None when nothing limits it. ``dtype`` is what the engine
     will compute in (``bfloat16``); ``quantization`` is the method's name in vLLM (``awq``, ``gptq``, ``fp8``,
-    ``compressed-tensors``, ``bitsandbytes``, ``mxfp4``, ``gguf``) or "".
+    ``compressed-tensors``, ``bitsandbytes``, ``mxfp4``, ``gguf``) or "". ``chat_templates`` are those that lie in the weights'
+    own file, by name; those in files beside it win, and are read when they are needed.
     """
 
     layers: int
@@ -92,6 +93,7 @@ class LanguageModel:
     encoder_decoder: bool = False
     modalities: tuple[str, ...] = ()  # what it takes besides text: "image", "video", "audio"
     chat_template: bool = False
+    chat_templates: Mapping[str, str] = field(default_factory=dict)
     generation_defaults: Mapping[str, JsonValue] = field(default_factory=dict)  # generation_config.json's sampling
     adapters: tuple[Adapter, ...] = ()
 

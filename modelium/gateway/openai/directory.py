@@ -70,7 +70,8 @@ class Directory:
         key = (profile.name, profile.fingerprint)
         found = self._formats.get(key)
         if found is None:
-            found = await asyncio.to_thread(read_chat_format, profile.path)
+            own = profile.language.chat_templates if profile.language is not None else None
+            found = await asyncio.to_thread(read_chat_format, profile.path, own)
             while len(self._formats) >= _KEPT_FORMATS:
                 del self._formats[next(iter(self._formats))]
             self._formats[key] = found

@@ -1,7 +1,8 @@
 """What a model's folder says about its chat template and special tokens: a path enters, ``ChatFormat`` leaves.
 
 Files win as they do in transformers: ``chat_template.jinja`` over ``tokenizer_config.json``, beside it whatever lies in
-``additional_chat_templates/``; ``chat_template.json`` is what processors used to write, and a GGUF file carries its own.
+``additional_chat_templates/``; ``chat_template.json`` is what processors used to write. What a GGUF file carries itself was
+read with its header (``LanguageModel.chat_templates``).
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelium.analyzers.folder import File
-from modelium.analyzers.gguf_header import read_gguf
-from modelium.analyzers.verdict import NotYet, Refused
 from modelium.errors import RequestError
 from modelium.gateway.codecs.json_text import load_json
 
@@ -30,7 +28,6 @@ _MAX_NAMED_FILES = 32
 _PROCESSOR = b'"post_processor"'
 _BEGINS = re.compile(rb"\s{0,99}:\s{0,99}(?=\{|null)")
 _MAX_NAMESAKES = 100  # a token of the vocabulary may have that name, and then a number
-_GGUF_KEY = "tokenizer.chat_template"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 Json = Mapping[str, object]
@@ -53,13 +50,14 @@ class ChatFormat:
         return self.templates.get("default")
 
 
-def read_chat_format(path: Path) -> ChatFormat:
-    """Of a model's folder, or of a single file (GGUF) and what lies beside it. What cannot be read counts as absent."""
+def read_chat_format(path: Path, own: Mapping[str, object] | None = None) -> ChatFormat:
+    """Of a model's folder, or of a single file (GGUF), which has templates of its ``own``, and what lies beside it. What cannot
+    be read counts as absent."""
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "tokenizer_config.json")
     special = {**_read_json(folder / "special_tokens_map.json"), **config}
     tokens = {name: token for name in SPECIAL_TOKENS if (token := _token(special.get(name)))}
-    templates = _in_gguf(path)
+    templates = _named(own)
     templates |= _named(_read_json(folder / "chat_template.json").get("chat_template"))
     templates |= _named(config.get("chat_template"))
     if (written := _read_text(folder / "chat_template.jinja")) is not None:
@@ -72,24 +70,6 @@ def read_chat_format(path: Path) -> ChatFormat:
         special_tokens=tokens,
         prefix=_prefix(folder / "tokenizer.json", config, tokens.get("bos_token", "")) if templates else "",
     )
-
-
-def _in_gguf(path: Path) -> dict[str, str]:
-    """A GGUF file carries its template, and those for tools as ``tokenizer.chat_template.tool_use``."""
-    files = [path] if path.suffix == ".gguf" else sorted(path.glob("*.gguf")) if path.is_dir() else []
-    if not files:
-        return {}
-    try:
-        facts = files[0].stat()
-        if not stat.S_ISREG(facts.st_mode):
-            return {}
-        header = read_gguf(File(name=files[0].name, path=str(files[0]), size=facts.st_size, mtime_ns=facts.st_mtime_ns))
-    except (OSError, NotYet, Refused):
-        return {}
-    found = {
-        key.removeprefix(_GGUF_KEY).removeprefix(".") or "default": key for key in header.facts if key.startswith(_GGUF_KEY)
-    }
-    return {name: text for name, key in found.items() if (text := header.text(key))}
 
 
 def _named(templates: object) -> dict[str, str]:

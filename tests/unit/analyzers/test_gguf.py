@@ -57,6 +57,17 @@ def test_the_original_models_config_beside_it_says_more(tmp_path: Path) -> None:
     assert found.language.quantization == "gguf"
 
 
+def test_its_chat_templates_are_bounded_together(tmp_path: Path) -> None:
+    name = "tokenizer.chat_template"
+    lay(tmp_path, {"a.gguf": gguf({**LLAMA, name: "ä" * 2**16, f"{name}.rag": "b" * 2**17, f"{name}.tool_use": "c"})})
+    language = profile(tmp_path / "a.gguf").language
+    assert language is not None and language.chat_template
+    assert dict(language.chat_templates) == {"default": "ä" * 2**16, "rag": "b" * 2**17}
+    lay(tmp_path / "m", {"a.gguf": gguf(), **BESIDE})
+    beside = profile(tmp_path / "m").language
+    assert beside is not None and dict(beside.chat_templates) == {"default": "{{ messages }}"}
+
+
 def test_layers_may_differ_in_heads_and_latent_attention_is_told(tmp_path: Path) -> None:
     varied = {**LLAMA, "llama.attention.head_count_kv": [0, 2]}
     lay(tmp_path, {"a.gguf": gguf(varied)})

@@ -19,6 +19,7 @@ from modelium.gateway.openai.messages import conversation_of
 from modelium.gateway.openai.requests import Message
 from modelium.gateway.openai.template_files import first_token, read_chat_format
 from modelium.gateway.openai.template_renderer import Renderer
+from tests.unit.analyzers.folders import profile
 from tests.unit.analyzers.gguf_files import LLAMA, gguf
 
 from .chat_styles import STYLES
@@ -140,15 +141,16 @@ def test_templates_are_found_where_models_keep_them(tmp_path: Path) -> None:
 
 
 def test_a_gguf_file_carries_its_own_template(tmp_path: Path) -> None:
-    facts = {**LLAMA, "tokenizer.chat_template": "inside", "tokenizer.chat_template.tool_use": "with tools"}
+    usual = "{{ messages }}" + "x" * 20_000  # as long as they are
+    facts = {**LLAMA, "tokenizer.chat_template": usual, "tokenizer.chat_template.tool_use": "with tools"}
     (tmp_path / "model.gguf").write_bytes(gguf(facts))
-    for path in (tmp_path, tmp_path / "model.gguf"):
-        form = read_chat_format(path)
-        assert (form.template(tools=False), form.template(tools=True)) == ("inside", "with tools")
+    language = profile(tmp_path / "model.gguf").language
+    assert language is not None
+    (tmp_path / "model.gguf").write_bytes(b"")  # it was read with the header, and is not opened again
+    form = read_chat_format(tmp_path / "model.gguf", language.chat_templates)
+    assert (form.template(tools=False), form.template(tools=True)) == (usual, "with tools")
     (tmp_path / "chat_template.jinja").write_text("beside")
-    assert read_chat_format(tmp_path).template(tools=False) == "beside"
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert read_chat_format(tmp_path / "model.gguf").template(tools=False) == "beside"
+    assert read_chat_format(tmp_path / "model.gguf", language.chat_templates).template(tools=False) == "beside"
 
 
 def test_what_is_no_file_is_no_template(tmp_path: Path) -> None:
