@@ -19,7 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from modelium.analyzers.cleaning import clean
 from modelium.values import AdapterProfile, Analysis, Incomplete, ModelProfile, Unsupported
 
-MAX_ANSWER_BYTES = 32 * 2**20
+MAX_ANSWER_BYTES = 8 * 2**20  # each list in it is of a mebibyte at most: see cleaning
 READY = b"{}"
 SPENT = b'{"spent": true}'  # it took more memory than it may
 _KINDS: dict[str, type[ModelProfile | AdapterProfile | Incomplete | Unsupported]] = {

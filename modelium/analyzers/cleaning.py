@@ -13,15 +13,15 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Refused, short_number
 from modelium.names import printable
 from modelium.values import Analysis, Incomplete, Unsupported
 
 _T = TypeVar("_T")
 
 _MOST_MISSING = 1_000  # parts that are listed
-_MOST_ITEMS = 250_000  # of one list: ImageNet has 21,843 labels
-_MOST_TEXT = 4 * 2**20  # of one list, in characters
+_MOST_ITEMS = 65_536  # of one list: ImageNet has 21,843 labels
+_MOST_TEXT = 2**20  # of one list, in characters
 _LONGEST = 1_024  # of one text that is a fact; a longer one is refused, since cut it would be another
 _LONGEST_OF = {"labels": 4_096, "args": 65_536, "chat_templates": 2**18}
 _WORDS = frozenset({"why", "hint", "detail", "file", "task_source"})  # for people: cut where they are longer
@@ -70,7 +70,7 @@ def _value(value: object, name: str) -> object:
         case int():
             largest = _LARGEST_OF.get(name, _LARGEST)
             if not -largest <= value <= largest:
-                raise Refused(f"its {_said(name)} is {_short(value)}, more than any model has", "is it damaged?")
+                raise Refused(f"its {_said(name)} is {short_number(value)}, more than any model has", "is it damaged?")
             return value
         case tuple() | list():
             _bound_list(value, name)
@@ -110,8 +110,3 @@ def _text(text: str, name: str) -> str:
 
 def _said(name: str) -> str:
     return "number of " + name if name in ("parameters", "layers", "heads") else name.replace("_", " ")
-
-
-def _short(number: int) -> str:
-    """Numbers of thousands of digits are not written out."""
-    return f"{number:,}" if abs(number) < 10**24 else f"over 2^{number.bit_length() - 1}"

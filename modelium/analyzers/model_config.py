@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.analyzers.json_text import JsonObject, integer, nested, text, texts
+from modelium.analyzers.verdict import Refused, short_number
 
 _SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"
+_MOST_UNNAMED = 4_096
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 _IMAGE_KEYS = ("vision_config", "vision_encoder_config", "vision_tower", "visual", "mm_vision_tower", "img_processor")
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "hidden_dim", "n_embed", "word_embed_proj_dim")
@@ -84,10 +86,16 @@ def read_config(source: JsonObject) -> ModelConfig:
 
 
 def labels_for(config: ModelConfig) -> tuple[str, ...]:
-    """Labels in id order; transformers leaves them out of the file where they are LABEL_0 and LABEL_1."""
+    """Labels in id order; transformers leaves them out of the file where they are LABEL_0 and LABEL_1. Raises ``Refused``."""
     if config.labels:
         return config.labels
-    return tuple(f"LABEL_{number}" for number in range(min(config.label_count or 2, 100_000)))
+    count = config.label_count or 2
+    if count > _MOST_UNNAMED:  # a few bytes that would become megabytes, and transformers names the labels that there are
+        raise Refused(
+            f"its config.json says {short_number(count)} labels and names none; at most {_MOST_UNNAMED:,} are taken",
+            "add id2label, or is it damaged?",
+        )
+    return tuple(f"LABEL_{number}" for number in range(count))
 
 
 def longest_input(config: ModelConfig, tokenizer: JsonObject, sentence: JsonObject | None) -> int | None:

@@ -69,3 +69,8 @@ def not_whole(file: str, present_bytes: int, expected_bytes: int | None = None, 
     """The verdict that one file is shorter than it has to be."""
     part = MissingPart(file=file, present_bytes=present_bytes, expected_bytes=expected_bytes, detail=detail)
     return NotYet(describe_part(part), part)
+
+
+def short_number(number: int) -> str:
+    """Numbers of thousands of digits are not written out."""
+    return f"{number:,}" if abs(number) < 10**24 else f"over 2^{number.bit_length() - 1}"

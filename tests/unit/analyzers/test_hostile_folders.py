@@ -120,6 +120,20 @@ def test_half_a_surrogate_pair_is_shown_as_its_number(tmp_path: Path) -> None:
     assert found.labels == ("half \\ud83d", "whole")
 
 
+def test_a_count_of_labels_that_none_names_does_not_become_megabytes(tmp_path: Path) -> None:
+    hostile.KINDS["label-count"](tmp_path / "a", 1)
+    assert refused(tmp_path / "a") == (
+        "its config.json says 1,180,591,620,717,411,303,424 labels and names none; at most 4,096 are taken"
+    )
+
+
+def test_as_many_labels_as_imagenet_are_served(tmp_path: Path) -> None:
+    names = {str(number): f"label {number}, or what else it is called" for number in range(21_843)}
+    found = look(hostile.lay(tmp_path / "a", hostile.model({**hostile.BERT, "id2label": names})))
+    assert isinstance(found, ModelProfile)
+    assert len(found.labels) == 21_843
+
+
 def test_more_parameters_than_any_model_has(tmp_path: Path) -> None:
     hostile.KINDS["parameters-huge"](tmp_path / "a", 1)
     assert refused(tmp_path / "a").startswith("its number of parameters is 4,611,686,018,427,387,904, more than")
