@@ -217,8 +217,14 @@ def all_known(served: Served, count: int) -> bool:
 
 def workers_rss_bytes(served: Served) -> int:
     """Of the processes that look at folders."""
-    workers = [child for child in psutil.Process(served.pid).children() if "modelium.analysis.worker" in child.cmdline()]
+    workers = [child for child in psutil.Process(served.pid).children(recursive=True) if _looks(child)]
     return sum(worker.memory_info().rss for worker in workers)
+
+
+def _looks(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return "modelium.analysis.worker" in process.cmdline()
+    return False
 
 
 # -- folders -------------------------------------------------------------------------------------------------------------

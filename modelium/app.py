@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,6 +16,7 @@ from functools import partial
 from aiohttp import web
 
 from modelium.analysis import Analysts, Notebook
+from modelium.collecting import keep_collections_short
 from modelium.config import Settings, TritonSettings
 from modelium.controller import Controller
 from modelium.controller.scanner import Scanner
@@ -51,6 +51,7 @@ class Running:
     client: TritonClient
     recorder: Recorder
     server: EmbeddedServer | ExternalServer
+    analysts: Analysts
     gateway_url: str
     metrics_url: str
     failed: asyncio.Future[None]
@@ -84,6 +85,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
     ray = RayService.of(settings, await asyncio.to_thread(_look_for_ray, settings), owner=ledger.owner)
     place = RayPlace.of(settings.ray, ledger.owner)
     repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=place)
+    analysts = Analysts(await asyncio.to_thread(Notebook, triton.state_directory))
     controller = Controller(
         settings,
         client=client,
@@ -95,7 +97,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         vllm=lambda: server.vllm,
         server_pid=lambda: server.pid,
         ray=ray,
-        analysts=Analysts(await asyncio.to_thread(Notebook, triton.state_directory)),
+        analysts=analysts,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(
@@ -132,6 +134,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
             client=client,
             recorder=recorder,
             server=server,
+            analysts=analysts,
             gateway_url=gateway_url,
             metrics_url=metrics_url,
             failed=failed,
@@ -146,13 +149,13 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     raise_descriptor_limit()
     async with running(settings) as modelium:
-        gc.collect()
-        gc.freeze()  # what is here now stays; to go through it again and again would stop the loop for tenths of a second
+        collecting = asyncio.create_task(keep_collections_short(lambda: modelium.analysts.answered))
         log.info("the gateway answers at %s", modelium.gateway_url)
         if settings.gateway.open_to_all:
             log.warning("whoever reaches %s may use it: gateway.api_keys_file is not set", modelium.gateway_url)
         modelium.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        collecting.cancel()
         if modelium.failed.done():
             modelium.failed.result()
         log.info("stopping")

@@ -7,17 +7,15 @@ import contextlib
 import heapq
 import itertools
 import logging
-import os
 import pickle
 import signal
-import sys
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 
 from modelium.analysis.notebook import Notebook, mark_of
-from modelium.analysis.wire import MAX_ANSWER_BYTES, SPENT, BadAnswer, decode
+from modelium.analysis.process import Ended, Worker
+from modelium.analysis.wire import SPENT, BadAnswer, decode
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
 
 log = logging.getLogger(__name__)
@@ -25,12 +23,10 @@ log = logging.getLogger(__name__)
 WALL_S = 10.0
 FIRST_S = 1.0  # where others wait, a folder that takes longer goes behind them: nearly all take milliseconds
 _MOST_WAITS = 6  # so often WALL_S, while it is the machine that keeps the worker waiting
-_START_S = 60.0
 _AT_ONCE = 2
 _MOST_AT_A_TIME = 16
 _LARGE_BYTES = 256 * 1024  # such an answer is parsed beside the loop
 _HINT = "no model needs so much: copy it again from its source, or take it out"
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
 class _Over(Exception):
@@ -71,8 +67,10 @@ class Analysts:
         self._waiting: list[_Look] = []  # a heap
         self._came = itertools.count()
         self._tending: set[asyncio.Task[None]] = set()
-        self._alive: set[asyncio.subprocess.Process] = set()
-        self._idle: list[asyncio.subprocess.Process] = []
+        self._alive: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._closing = False
+        self.answered = 0  # folders that were looked at
 
     async def analyze(self, candidate: Candidate, override: ModelOverride, *, soon: bool = False) -> Analysis:
         """What ``candidate`` is; never raises. ``soon``: before what others wait for. Last is what Modelium ended over."""
@@ -89,6 +87,7 @@ class Analysts:
         self._spawn(self._tend_after_a_start())
 
     async def close(self) -> None:
+        self._closing = True
         for task in (tending := list(self._tending)):
             task.cancel()
         await asyncio.gather(*tending, return_exceptions=True)
@@ -108,7 +107,7 @@ class Analysts:
 
     async def _tend_after_a_start(self) -> None:
         with contextlib.suppress(_Killed, OSError, TimeoutError):
-            self._idle.append(await self._start())
+            self._idle.append(await self._worker())
         await self._tend()
 
     async def _tend(self) -> None:
@@ -120,20 +119,18 @@ class Analysts:
                 await self._look(batch)
 
     async def _look(self, batch: deque[_Look]) -> None:
-        """Let one worker look at ``batch`` in turn, until that is empty or the worker is of no use any more."""
+        """Let one worker look at ``batch`` in turn, until that is empty or the child that looks is of no use any more."""
         worker = None
         try:
             worker = await self._worker()
-            _send(worker, pickle.dumps([(each.candidate, each.override) for each in batch]))
+            await worker.ask(pickle.dumps([(each.candidate, each.override) for each in batch]))
             while batch:
                 self._notebook.begin(batch[0].mark)
-                answer = await self._receive_in_time(worker, hurry=not batch[0].is_slow and self._others_wait(batch))
+                answer = await self._answer_in_time(worker, hurry=not batch[0].is_slow and self._others_wait(batch))
                 if answer == SPENT:
                     raise _Over("to look at it took more than 512 MiB of memory")
                 found = await asyncio.to_thread(decode, answer) if len(answer) > _LARGE_BYTES else decode(answer)
                 self._finish(batch.popleft(), found)
-            self._idle.append(worker)
-            worker = None
         except _Slow:
             self._notebook.leave(batch[0].mark)
             batch[0].is_slow = True
@@ -156,98 +153,63 @@ class Analysts:
             self._finish(look, Incomplete(name=look.candidate.name, path=look.candidate.path, why=why))
         finally:
             if worker is not None:
-                await self._end(worker)
+                await self._give_back(worker)
 
     def _others_wait(self, batch: deque[_Look]) -> bool:
         return len(batch) > 1 or any(not look.is_slow for look in self._waiting)
 
     def _finish(self, look: _Look, found: Analysis, over: str | None = None) -> None:
+        self.answered += 1
         self._notebook.end(look.mark, over)
         if not look.found.done():  # else nobody waits any more
             look.found.set_result(found)
 
-    async def _worker(self) -> asyncio.subprocess.Process:
+    async def _worker(self) -> Worker:
+        """Raises ``OSError``, ``TimeoutError``, ``_Killed``."""
         while self._idle:
             worker = self._idle.pop()
-            if worker.returncode is None:
+            if worker.is_alive:
                 return worker
             await self._end(worker)
-        return await self._start()
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        """A worker that is ready. Raises ``OSError``, ``TimeoutError``, ``_Killed``."""
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # the directory that Modelium was started in may be a model's
-            "-m",
-            "modelium.analysis.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        )
-        self._alive.add(worker)
         try:
-            async with asyncio.timeout(_START_S):
-                await _receive(worker)
-        except BaseException as error:
-            await self._end(worker)
-            if isinstance(error, asyncio.IncompleteReadError):
-                raise _Killed(f"no process to look at it could be started (exit code {worker.returncode})") from None
-            raise
+            worker = await Worker.start()
+        except Ended as ended:
+            raise _Killed(f"no process to look at it could be started ({ended})") from None
+        self._alive.add(worker)
         return worker
 
-    async def _end(self, worker: asyncio.subprocess.Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()
-        if worker.stdin is not None:
-            worker.stdin.close()
-        await worker.wait()
-        worker._transport.close()  # type: ignore[attr-defined]  # what it sent and nobody read keeps its pipe open
+    async def _give_back(self, worker: Worker) -> None:
+        """For the next; ended where it does not leave what it does now, or where nobody is to look any more."""
+        if not self._closing and worker.is_alive and await worker.break_off(self._first_s):
+            self._idle.append(worker)
+        else:
+            await self._end(worker)
+
+    async def _end(self, worker: Worker) -> None:
+        await worker.end()
         self._alive.discard(worker)
 
-    async def _receive_in_time(self, worker: asyncio.subprocess.Process, *, hurry: bool) -> bytes:
-        reading = asyncio.ensure_future(_receive(worker))
+    async def _answer_in_time(self, worker: Worker, *, hurry: bool) -> bytes:
+        answering = asyncio.ensure_future(worker.answer())
         try:
-            if hurry and not (await asyncio.wait({reading}, timeout=self._first_s))[0]:
+            if hurry and not (await asyncio.wait({answering}, timeout=self._first_s))[0]:
                 raise _Slow
             for _ in range(_MOST_WAITS):
-                done, _ = await asyncio.wait({reading}, timeout=self._wall_s)
+                done, _ = await asyncio.wait({answering}, timeout=self._wall_s)
                 if done:
-                    return reading.result()
-                if not _is_kept_waiting(worker.pid):
+                    return answering.result()
+                if not worker.is_kept_waiting():
                     break
             raise _Over(f"to look at it took more than {self._wall_s:g} s")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            code = await worker.wait()
-            if code == -signal.SIGXCPU:
+        except Ended as ended:
+            if ended.code == -signal.SIGXCPU:
                 raise _Over("to look at it took more than 10 s of a processor") from None
-            if code in (0, -signal.SIGKILL, -signal.SIGTERM):  # 0: it retired
+            if ended.code in (0, -signal.SIGKILL, -signal.SIGTERM):  # 0: it retired
                 raise _Killed("the process that looked at it was ended") from None
-            raise _Over(f"the process that looked at it broke (exit code {code})") from None
+            raise _Over(f"the process that looked at it broke ({ended})") from None
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-
-def _is_kept_waiting(pid: int) -> bool:
-    """For a processor or for the disk: a busy machine is not the folder's fault; the kernel counts what it had."""
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "RD"
-    return False
-
-
-def _send(worker: asyncio.subprocess.Process, request: bytes) -> None:
-    assert worker.stdin is not None
-    worker.stdin.write(len(request).to_bytes(4) + request)
-
-
-async def _receive(worker: asyncio.subprocess.Process) -> bytes:
-    assert worker.stdout is not None
-    size = int.from_bytes(await worker.stdout.readexactly(4))
-    if size > MAX_ANSWER_BYTES:
-        raise _Over("what it says of itself is too long")
-    return await worker.stdout.readexactly(size)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
 
 def _unsupported(candidate: Candidate, why: str) -> Unsupported:

@@ -1,5 +1,7 @@
 """What goes over a worker's pipes: a request is a pickle of ours, an answer is JSON that is held against the types.
 
+A list of requests goes behind its length (4 bytes), a message of the worker behind its kind (1) and its length (4).
+
 A worker that was taken over by what it read may send anything, so its answer is never unpickled: it is bounded, parsed, built
 field by field from the types of ``modelium.values``, and cleaned again.
 """
@@ -20,7 +22,7 @@ from modelium.analyzers.cleaning import clean
 from modelium.values import AdapterProfile, Analysis, Incomplete, ModelProfile, Unsupported
 
 MAX_ANSWER_BYTES = 8 * 2**20  # each list in it is of a mebibyte at most: see cleaning
-READY = b"{}"
+READY, CHILD, ANSWER, ENDED = b"r", b"c", b"a", b"e"  # what a worker says: its child's pid, an answer, how the child ended
 SPENT = b'{"spent": true}'  # it took more memory than it may
 _KINDS: dict[str, type[ModelProfile | AdapterProfile | Incomplete | Unsupported]] = {
     kind.__name__: kind for kind in (ModelProfile, AdapterProfile, Incomplete, Unsupported)

@@ -1,24 +1,29 @@
-"""The program that looks at folders: lists of requests enter on stdin, an analysis for each leaves on stdout, all behind their
-length (4 bytes).
+"""The program that looks at folders: lists of requests enter on stdin, what is found leaves on stdout (``wire``).
 
-``pool`` starts it by its module's name and ends it. What it sets for itself is a net for accidents and for bytes that nobody
-vouches for; it holds as long as no reader is turned into a program, which Python's readers of bytes make hard.
+``process`` starts it by its module's name and ends it. It imports what is needed once and looks at each list in a child that
+it forks, so that nothing of one list is left for the next, and a child that was ended costs no second start. What a child sets
+for itself is a net for accidents and for bytes that nobody vouches for; it holds as long as no reader is turned into a
+program, which Python's readers of bytes make hard. Its messages are passed on whole or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import pickle
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from modelium.analysis.wire import READY, SPENT, encode
+from modelium.analysis.wire import ANSWER, CHILD, ENDED, MAX_ANSWER_BYTES, READY, SPENT, encode
 from modelium.analyzers import analyze
 from modelium.analyzers.architectures import mappings
+from modelium.values import Candidate, ModelOverride, Unsupported
 
 MEMORY_BYTES = 512 * 2**20
 CPU_S = 10
@@ -29,26 +34,99 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
-def serve(source: BinaryIO, sink: BinaryIO, most_bytes: int) -> None:
-    """Until ``source`` ends, which it does with the parent, or more than ``most_bytes`` stayed taken: the next folder is not
-    to pay for this one."""
-    _send(sink, READY)
+@dataclass(slots=True)
+class _Looking:
+    """The child that looks now; 0: none."""
+
+    child: int = 0
+
+    def break_off(self, *_: object) -> None:
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)  # it is ours until it is waited for
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Until ``source`` ends, which it does with the parent. SIGUSR1 breaks off the look under way."""
+    looking = _Looking()
+    signal.signal(signal.SIGUSR1, looking.break_off)
+    _send(sink, READY, b"")
     while len(head := source.read(4)) == 4:
-        for candidate, override in pickle.loads(source.read(int.from_bytes(head))):  # our own: see wire
-            if _taken() > most_bytes:
-                return
-            _allow_time()
-            try:
-                answer = encode(analyze(candidate, override))
-            except MemoryError:
-                _send(sink, SPENT)
-                return
-            _send(sink, answer)
+        requests = source.read(int.from_bytes(head))
+        ours, theirs = os.pipe()
+        us = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        looking.child = os.fork()
+        if not looking.child:
+            os.close(ours)
+            _look_and_end(requests, theirs, parent=us, leave=sink)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        os.close(theirs)
+        _send(sink, CHILD, str(looking.child).encode())
+        with os.fdopen(ours, "rb") as answers:
+            for answer in _whole_messages(answers):
+                _send(sink, ANSWER, answer)
+        looking.break_off()  # it closed its end, or says too much
+        status = os.waitpid(looking.child, 0)[1]
+        looking.child = 0
+        _send(sink, ENDED, str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _send(sink: BinaryIO, message: bytes) -> None:
-    sink.write(len(message).to_bytes(4) + message)
+def _whole_messages(source: BinaryIO) -> Iterator[bytes]:
+    """Until it ends, or sends what is none."""
+    while len(head := source.read(4)) == 4 and (size := int.from_bytes(head)) <= MAX_ANSWER_BYTES:
+        message = source.read(size)
+        if len(message) < size:
+            return
+        yield message
+
+
+def _send(sink: BinaryIO, kind: bytes, message: bytes) -> None:
+    sink.write(kind + len(message).to_bytes(4) + message)
     sink.flush()
+
+
+# -- in the child ------------------------------------------------------------------------------------------------------------
+
+
+def _look_and_end(requests: bytes, answers: int, *, parent: int, leave: BinaryIO) -> None:
+    """Never returns: it ends with 0 when it is through, or when what it took is not to be paid for by the next folder."""
+    code = 1
+    try:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.close(leave.fileno())
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1):  # what some library prints is no answer
+            os.dup2(nothing, stream)
+        at_start = _taken()
+        _limit(at_start)
+        if os.getppid() == parent:
+            _look(pickle.loads(requests), answers, at_start + _KEPT_BYTES)  # our own: see wire
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _look(requests: list[tuple[Candidate, ModelOverride]], answers: int, most_bytes: int) -> None:
+    for candidate, override in requests:
+        if _taken() > most_bytes:
+            return
+        _allow_time()
+        try:
+            answer = encode(analyze(candidate, override))
+            if len(answer) > MAX_ANSWER_BYTES:
+                why = "what it says of itself is too long"
+                answer = encode(Unsupported(name=candidate.name, path=candidate.path, why=why, hint="is it damaged?"))
+        except MemoryError:
+            _answer(answers, SPENT)
+            return
+        _answer(answers, answer)
+
+
+def _answer(answers: int, message: bytes) -> None:
+    left = memoryview(len(message).to_bytes(4) + message)
+    while left:
+        left = left[os.write(answers, left) :]
 
 
 def _allow_time() -> None:
@@ -68,9 +146,6 @@ def _limit(taken: int) -> None:
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_CORE, 0)
-    with contextlib.suppress(OSError):
-        os.nice(_NICER_BY)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's
 
 
 def _lower(which: int, soft: int, hard: int | None = None) -> None:
@@ -79,6 +154,9 @@ def _lower(which: int, soft: int, hard: int | None = None) -> None:
     if highest != resource.RLIM_INFINITY:
         soft, hard = min(soft, highest), highest if hard == resource.RLIM_INFINITY else min(hard, highest)
     resource.setrlimit(which, (soft, hard))
+
+
+# -- at the start ------------------------------------------------------------------------------------------------------------
 
 
 def _shut_in() -> None:
@@ -94,12 +172,14 @@ def _shut_in() -> None:
 
 
 if __name__ == "__main__":
-    parent = os.getppid()
+    started_by = os.getppid()
     _shut_in()
     mappings()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what some library prints is no answer
-    at_start = _taken()
-    _limit(at_start)
-    if os.getppid() == parent:
-        serve(sys.stdin.buffer, answers, at_start + _KEPT_BYTES)
+    with contextlib.suppress(OSError):
+        os.nice(_NICER_BY)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's
+    found = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    gc.freeze()  # a child that goes through it would copy it
+    if os.getppid() == started_by:
+        serve(sys.stdin.buffer, found)

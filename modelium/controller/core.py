@@ -38,6 +38,7 @@ from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import LONGEST_NAME, printable
 from modelium.nearest import nearest
+from modelium.pace import in_pieces
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
@@ -236,23 +237,41 @@ class Controller:
 
     # -- what can be seen --------------------------------------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
-        now = time.monotonic()
+    async def snapshot(self) -> Snapshot:
+        """Everything, made in pieces: each model as it was in one instant, those of thousands in instants that follow."""
         books = self._books
+        models = [
+            self._status(model, time.monotonic())
+            async for model in in_pieces(tuple(books.models.values()))
+            if books.models.get(model.key) is model  # else it went meanwhile
+        ]
+        now = time.monotonic()
         return Snapshot(
             now=now,
-            models=tuple(self._status(m, now) for m in books.models.values()),
+            models=tuple(models),
             fleet=self._desk.fleet(),
             ray_restarts=self._desk.ray.restarts,
-            server=ServerStatus(
-                up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
-            ),
+            server=self.server(),
             scanned=books.scanned,
             directories=books.directories,
             unclaimed=books.unclaimed,
             turn_age_s=now - self._loop.turned_at,
             longest_pause_s=self._loop.pauses.longest_s(),
         )
+
+    def server(self) -> ServerStatus:
+        books = self._books
+        return ServerStatus(
+            up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
+        )
+
+    def scanned(self) -> bool:
+        """``incoming/`` was looked at once."""
+        return self._books.scanned
+
+    def names(self) -> frozenset[str]:
+        """The served names of all models, as they are now."""
+        return frozenset(self._books.models)
 
     async def known_target(self, name: str, *, timeout_s: float) -> Target:
         """``target()``; a name that means nothing is unknown once ``incoming/`` was looked at, not before.

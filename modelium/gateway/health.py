@@ -31,6 +31,6 @@ class Health:
         return json_response({"alive": alive}, status=200 if alive else 503)
 
     async def ready(self, request: web.Request) -> web.Response:
-        ready, snapshot = self._controller.ready(), self._controller.snapshot()
-        body = {"ready": ready, "scanned": snapshot.scanned, "triton": server_view(snapshot.server)}
+        ready = self._controller.ready()
+        body = {"ready": ready, "scanned": self._controller.scanned(), "triton": server_view(self._controller.server())}
         return json_response(body, status=200 if ready else 503)

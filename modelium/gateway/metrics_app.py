@@ -37,9 +37,9 @@ def build_metrics_app(controller: Controller, settings: Settings, recorder: Reco
 
     async def scrape(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        snapshot = controller.snapshot()
-        # In this very turn of the loop, so that a model which appears next keeps its first counts.
-        recorder.keep(frozenset(model.name for model in snapshot.models))
+        snapshot = await controller.snapshot()
+        # In one turn of the loop, so that a model which appears next keeps its first counts.
+        recorder.keep(controller.names())
         # In a thread: the text of 2,000 models takes a tenth of a second and more, in which requests must not stand still.
         body = await asyncio.to_thread(encode, _Scrape(snapshot, recorder))
         return web.Response(body=body, headers={"Content-Type": content_type})

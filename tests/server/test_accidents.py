@@ -289,7 +289,7 @@ async def test_who_waits_when_modelium_stops_is_told_so(tmp_path: Path) -> None:
             url, body = f"{modelium.gateway_url}/predict/m", {"inputs": {"x": [[1.0]]}}
             request = asyncio.create_task(http.post(url, json=body))
             deadline = time.monotonic() + PATIENCE_S
-            while not any(model.waiting for model in modelium.controller.snapshot().models):
+            while not any(model.waiting for model in (await modelium.controller.snapshot()).models):
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
         response = await request

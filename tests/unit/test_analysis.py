@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
 from modelium.analysis import Analysts, Notebook
 from modelium.analysis.notebook import mark_of
+from modelium.analysis.process import Ended, Worker
 from modelium.analysis.wire import BadAnswer, decode, encode
 from modelium.analyzers import analyze
 from modelium.values import Candidate, Incomplete, MissingPart, ModelOverride, ModelProfile, Unsupported
@@ -81,6 +84,7 @@ async def test_a_folder_that_takes_too_long_is_not_looked_at_again_until_it_chan
     """Whatever it does: here the worker is stopped while it looks."""
     other = hostile.lay(tmp_path / "other", hostile.model(hostile.BERT))
     assert isinstance(await analysts.analyze(candidate(other), ModelOverride()), ModelProfile)
+    await until(lambda: bool(analysts._idle))
     os.kill(analysts._idle[0].pid, signal.SIGSTOP)
     analysts._wall_s = 0.1
     found = await analysts.analyze(candidate(good), ModelOverride())
@@ -123,7 +127,7 @@ async def test_a_slow_folder_goes_behind_those_that_wait_for_it(tmp_path: Path) 
     os.kill(stopped.pid, signal.SIGSTOP)
     found = await asyncio.gather(*(analysts.analyze(candidate(folder), ModelOverride()) for folder in folders))
     assert all(isinstance(each, ModelProfile) for each in found)
-    assert stopped.returncode == -signal.SIGKILL
+    assert not stopped.is_alive
     await analysts.close()
 
 
@@ -145,8 +149,30 @@ async def test_an_orderly_end_amid_a_look_says_nothing_about_the_folder(good: Pa
 async def test_a_worker_that_somebody_ended_is_replaced(analysts: Analysts, good: Path) -> None:
     for _ in range(2):
         assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+        await until(lambda: bool(analysts._idle))
         os.kill(analysts._idle[0].pid, signal.SIGKILL)
     assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+
+
+async def test_a_folder_that_took_too_much_costs_no_new_start(analysts: Analysts, greedy: Path, good: Path) -> None:
+    await analysts.analyze(candidate(greedy), ALLOWED)
+    await until(lambda: bool(analysts._idle))
+    [worker] = analysts._idle
+    assert isinstance(await analysts.analyze(candidate(good), ModelOverride()), ModelProfile)
+    await until(lambda: bool(analysts._idle))
+    assert analysts._idle == [worker]
+
+
+async def test_a_look_that_is_broken_off_leaves_the_worker_for_the_next(greedy: Path, good: Path) -> None:
+    worker = await Worker.start()
+    await worker.ask(pickle.dumps([(candidate(greedy), ALLOWED)]))
+    await until(lambda: bool(psutil.Process(worker.pid).children()))
+    assert await worker.break_off(PATIENT_S)
+    await worker.ask(pickle.dumps([(candidate(good), ModelOverride())]))
+    assert decode(await worker.answer()) == analyze(candidate(good))
+    with pytest.raises(Ended, match="exit code 0"):
+        await worker.answer()
+    await worker.end()
 
 
 def test_a_folder_that_modelium_ended_over_comes_last_and_then_not_at_all(good: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ async def test_an_adapter_waits_for_its_base_and_says_for_which(tmp_path: Path) 
     async with world(tmp_path) as here:
         adapter(here.incoming / "poet")
         lay(here.incoming / "poet", {"README.md": "x"})
-        await here.until(lambda: "drop org/llama" in here.status("poet").reason if here.controller.snapshot().models else False)
+        await here.until(lambda: "drop org/llama" in here.status("poet").reason if here.controller.names() else False)
         waiting = here.status("poet")
         assert waiting.state is State.INCOMPLETE and "models: {poet: {base: NAME}}" in waiting.reason
         with pytest.raises(NotServable, match="drop org/llama"):
@@ -191,7 +191,7 @@ async def test_the_user_and_the_folders_name_win_over_the_config(tmp_path: Path)
             llama(here.incoming / name)
         adapter(here.incoming / "poet")
         adapter(here.incoming / "other:singer")
-        await here.until(lambda: len(here.controller.snapshot().models) == 4)
+        await here.until(lambda: len(here.controller.names()) == 4)
         assert (await here.until_state("poet", State.UNLOADED)).base == "other"
         await here.until_state("other:singer", State.UNLOADED)
         assert here.controller.target("other:singer") == Target(model="other", adapter="singer")

@@ -137,7 +137,7 @@ async def test_a_series_that_cannot_be_written_costs_that_series_alone(tmp_path:
         for name in ("good", "odd"):
             hostile.lay(here.incoming / name, hostile.model(hostile.BERT))
             await here.until_state(name, State.UNLOADED)
-        whole = here.controller.snapshot()
+        whole = await here.controller.snapshot()
         size = Footprint(estimated_bytes=bytes_said, measured_bytes=None)
         broken = replace(whole, models=tuple(replace(m, footprint=size) if m.name == "odd" else m for m in whole.models))
         samples = [sample for family in collect(broken, Recorder()) for sample in family.samples]

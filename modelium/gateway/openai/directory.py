@@ -14,6 +14,7 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable
+from modelium.pace import in_pieces
 from modelium.values import ModelProfile, ModelStatus, State, Target, Task
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ class Directory:
 
     async def list_all(self) -> list[Json]:
         """Every model that can be served, and each of its adapters."""
-        statuses = [status for status in self.controller.snapshot().models if _servable(status)]
+        statuses = [status for status in (await self.controller.snapshot()).models if _servable(status)]
         made = await asyncio.to_thread(lambda: [_created(status) for status in statuses])
-        return [view for status, created in zip(statuses, made, strict=True) for view in _shown(status, created)]
+        pairs = in_pieces(zip(statuses, made, strict=True))
+        return [view async for status, created in pairs for view in _shown(status, created)]
 
     async def show(self, name: str, deadline: Deadline) -> Json:
         target, status = await self._look_up(name, deadline)
