@@ -1,4 +1,4 @@
-"""Short collections of Python's cycles: how many lasting values there are enters, what stays is passed over from then on.
+"""Short collections of Python's cycles: how many lasting values there are enters, what lasts is passed over by the collector from then on.
 
 A full collection goes through everything that may be part of a cycle. With thousands of models known that takes tenths of a
 second, in which nobody is answered; almost all of it lives as long as Modelium does.
@@ -15,12 +15,11 @@ _MORE = 100
 
 
 async def keep_collections_short(count: Callable[[], int], *, more: int = _MORE, every_s: float = _EVERY_S) -> None:
-    """Until cancelled. Whenever ``count()`` has grown by ``more``, what is there now is collected for the last time.
+    """Until cancelled. Whenever ``count()`` has grown by ``more``, what is there then is passed over from then on.
 
     What is frozen is still freed when the last reference goes; only cycles among it stay, so it is not done by the clock.
     """
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # nothing is collected first: what imports leave behind are some twenty objects
     known = count()
     while True:
         await asyncio.sleep(every_s)
