@@ -1,4 +1,4 @@
-"""Short collections of Python's cycles: how many lasting values there are enters, what lasts is passed over by the collector from then on.
+"""Short collections of cycles: how many lasting values there are enters, and the collector passes over what lasts.
 
 A full collection goes through everything that may be part of a cycle. With thousands of models known that takes tenths of a
 second, in which nobody is answered; almost all of it lives as long as Modelium does.
