@@ -127,7 +127,7 @@ async def test_a_slow_folder_goes_behind_those_that_wait_for_it(tmp_path: Path) 
     os.kill(stopped.pid, signal.SIGSTOP)
     found = await asyncio.gather(*(analysts.analyze(candidate(folder), ModelOverride()) for folder in folders))
     assert all(isinstance(each, ModelProfile) for each in found)
-    assert not stopped.is_alive
+    await until(lambda: not stopped.is_alive)
     await analysts.close()
 
 
