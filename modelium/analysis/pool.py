@@ -58,12 +58,15 @@ class _Look:
 
 
 class Analysts:
-    """At most two workers, each started when it is first needed. For one event loop; ``close`` ends them."""
+    """At most ``at_once`` workers, each started when it is first needed. For one event loop; ``close`` ends them."""
 
-    def __init__(self, notebook: Notebook | None = None, *, wall_s: float = WALL_S, first_s: float = FIRST_S) -> None:
+    def __init__(
+        self, notebook: Notebook | None = None, *, wall_s: float = WALL_S, first_s: float = FIRST_S, at_once: int = _AT_ONCE
+    ) -> None:
         self._notebook = notebook or Notebook()
         self._wall_s = wall_s
         self._first_s = first_s
+        self._at_once = at_once
         self._waiting: list[_Look] = []  # a heap
         self._came = itertools.count()
         self._tending: set[asyncio.Task[None]] = set()
@@ -97,7 +100,7 @@ class Analysts:
     def _queue(self, *looks: _Look) -> None:
         for look in looks:
             heapq.heappush(self._waiting, look)
-        if len(self._tending) < _AT_ONCE:
+        if len(self._tending) < self._at_once:
             self._spawn(self._tend())
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -113,7 +116,7 @@ class Analysts:
     async def _tend(self) -> None:
         """Have what waits looked at, some at a time: to hand over each alone would take longer than to look at it."""
         while self._waiting:
-            some = min(_MOST_AT_A_TIME, -(-len(self._waiting) // _AT_ONCE))
+            some = min(_MOST_AT_A_TIME, -(-len(self._waiting) // self._at_once))
             batch = deque(heapq.heappop(self._waiting) for _ in range(some))
             while batch:
                 await self._look(batch)
