@@ -27,6 +27,8 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 export UV_LINK_MODE ?= hardlink
+# uv compiles nothing: with this set, as containers like to, each process would compile torch, vLLM and Ray anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 TYPED := modelium tests bench scripts
 SOURCES := $(TYPED) repository_templates triton

@@ -115,6 +115,8 @@ def test_here_replicas_read_the_entry_and_see_the_gpus_that_were_chosen(
         templates_directory() / "ray" / "1"
     )
     assert environment["env_vars"]["CUDA_VISIBLE_DEVICES"] == "1,3"
+    # Bytecode is welcome: a replica without would compile its library at each start.
+    assert "PYTHONDONTWRITEBYTECODE" not in environment["env_vars"]
 
 
 def test_on_a_cluster_the_entry_travels_and_ray_chooses_the_gpus(module: Any, ray: StandInRay) -> None:

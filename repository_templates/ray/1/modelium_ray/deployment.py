@@ -150,13 +150,14 @@ class Deployment:
         """What a replica needs to import this code, and where it runs. On this machine it reads the entry; elsewhere the entry,
         which is small, travels with it."""
         settings, replicas = self.settings, self.settings.replicas
-        variables = {"PYTHONDONTWRITEBYTECODE": "1"}
+        variables: dict[str, str] = {}
         if replicas.visible_devices:
             variables["CUDA_VISIBLE_DEVICES"] = replicas.visible_devices
             variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # it asks Ray for no GPU, and has some all the same
         place = str(settings.directory)
         if settings.way == "app":
             place = variables["MODELIUM_MODEL_PATH"] = settings.given["model_path"]
+            variables["PYTHONDONTWRITEBYTECODE"] = "1"  # the folder is the user's
         if (
             self.connection.here or _size(place) > _UPLOAD_AT_MOST
         ):  # what is too large to travel is seen there under the same path

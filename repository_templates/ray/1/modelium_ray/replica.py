@@ -21,8 +21,6 @@ import numpy as np
 
 from .adapters import TABLES, load_adapter
 
-sys.dont_write_bytecode = True
-
 
 @dataclass(slots=True, eq=False)
 class _Waiting:

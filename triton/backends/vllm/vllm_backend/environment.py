@@ -6,7 +6,6 @@ Import nothing of torch or vLLM before this has run.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,8 +39,6 @@ def prepare(model: str, *, kind: str, device_id: int, gpus: str, engine_args: Ma
     1. ``gpus`` (parameter ``GPU_DEVICE_IDS``: ordinals in PCI order) pins an instance of KIND_MODEL.
     2. KIND_GPU takes the one GPU that Triton assigned; an engine that needs several cannot have that kind.
     """
-    # The stub ignores PYTHONDONTWRITEBYTECODE; bytecode in the backend's directory would look like a change of it.
-    sys.dont_write_bytecode = True
     world = int(str(engine_args.get("tensor_parallel_size", 1))) * int(str(engine_args.get("pipeline_parallel_size", 1)))
     os.environ.update(_ALWAYS)
     os.environ["VLLM_LOGGING_PREFIX"] = f"[{model}] "
