@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelium.repository.config import build_config
 from modelium.resources import templates_directory
 from modelium.values import ModelOverride, ModelProfile
@@ -105,6 +107,17 @@ class TaskProcess:
         if "kind" in reply:
             raise TaskError(reply["error"], reply["kind"])
         return reply
+
+
+def as_tensors(answer: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """A row's outputs as Triton's client has them: text as bytes."""
+    return {name: _tensor(values) for name, values in answer.items()}
+
+
+def _tensor(values: list[Any]) -> np.ndarray[Any, Any]:
+    if any(isinstance(value, str) for value in values):
+        return np.array([value.encode() for value in values], dtype=np.object_)
+    return np.array(values)
 
 
 def _written(value: object) -> object:

@@ -1,4 +1,9 @@
-"""Every task of the python runtime through analysis, entry and the real Triton, compared with transformers' own answers."""
+"""Tasks of the python runtime through analysis, entry and the real Triton, compared with transformers' own answers.
+
+Triton has to load each model, which takes as long as importing torch and transformers does: here are those whose way through
+Triton no other test goes. ``test_predict.py`` asks a dozen more by way of the gateway, ``test_seeing.py`` one of text and
+pictures; what all of them answer is compared without a server (``test_task_answers.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,28 +14,20 @@ import pytest
 from modelium.tasks import signature
 from modelium.values import Task
 from tests.models import ensure_models, reference
-from tests.models.factory import MAKERS
 from tests.server.answers import EMBEDDINGS, as_pipeline, differences
 from tests.server.conftest import Triton
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
+# A table of vectors, weights in a pickle, a graph's weights with a tokenizer, a translator of many languages; the rest have
+# outputs of their own.
+NAMES = ("static", "classifier-pickle", "onnx-classifier", "nllb", "ranker", "dinov2", "whisper")
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if not name.startswith("onnx")])
+
+@pytest.mark.parametrize("name", NAMES)
 async def test_answers_equal_the_references(triton: Triton, name: str) -> None:
     """One after the other, and all at once: a row's answer doesn't depend on who shares its batch."""
-    await compare(triton, name)
-
-
-@pytest.mark.parametrize("name", ["onnx-classifier", "nllb"])
-async def test_so_do_those_that_are_asked_without_a_server_elsewhere(triton: Triton, name: str) -> None:
-    """A graph's weights with its tokenizer, and a translator of many languages (tests/server/test_task_answers.py)."""
     ensure_models(names=[name])
-    await compare(triton, name)
-
-
-async def compare(triton: Triton, name: str) -> None:
-    """Every case of the reference."""
     profile = await triton.load(name)
     said = reference(triton.models, name)
     assert profile.task is Task(said["task"])

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelium.tasks import signature
 from modelium.values import ModelOverride, Task, WeightFormat
 from tests.models import ensure_models, reference
 from tests.models.factory import MAKERS, TASK_MAKERS
+from tests.server.answers import EMBEDDINGS, as_pipeline, differences
 from tests.server.broken_weights import broken
-from tests.server.task_process import Question, TaskError, TaskProcess
+from tests.server.task_process import Question, TaskError, TaskProcess, as_tensors
 
 # The first one may have to make all models.
 pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
@@ -30,6 +32,29 @@ def tasks(models: Path) -> Iterator[TaskProcess]:
     process = TaskProcess(models)
     yield process
     process.close()
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if not name.startswith("onnx")])
+def test_answers_equal_the_references(tasks: TaskProcess, models: Path, name: str) -> None:
+    """One after the other, and all at once: a row's answer doesn't depend on who shares its batch."""
+    profile = tasks.load(name)
+    said = reference(models, name)
+    assert profile.task is Task(said["task"])
+    tolerance = 1e-5 if profile.task in EMBEDDINGS else 1e-4
+    questions = [Question.of(case, models) for case in said["cases"]]
+
+    one_by_one = [tasks.ask_one(question) for question in questions]
+    together = tasks.ask_rows(questions)
+
+    declared = {tensor.name: tensor for tensor in signature(profile).outputs}
+    for case, *answers in zip(said["cases"], one_by_one, together, strict=True):
+        for answer in answers:
+            assert not isinstance(answer, TaskError), answer
+            tensors = as_tensors(answer)
+            assert tensors.keys() == declared.keys()
+            assert all(tensors[key].ndim == len(tensor.dims) for key, tensor in declared.items() if tensors[key].size)
+            found = as_pipeline(profile.task, tensors, case["parameters"])
+            assert differences(found, case["answer"], tolerance) == [], case["inputs"]
 
 
 TRANSLATORS = {"nllb": ("eng_Latn", "fra_Latn"), "m2m": ("en", "fr"), "mbart": ("en_XX", "fr_XX")}
