@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from modelium.config import Settings
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
 PATIENCE_S = 240.0
+# Each check weighs the processes of all models, for which the kernel walks through their memory and holds up who maps more
+# meanwhile: where torch is in them, five checks a second took a third of a core and slowed the loads that were waited for.
+HEAVY = {"check_interval_seconds": 2.0}
 _NEVER = aiohttp.ClientTimeout(total=None)  # a test has its own limit
 
 
@@ -120,7 +124,12 @@ class System:
             if holds(seen):
                 return seen
             assert time.monotonic() < deadline, f"never came true: {what}; last seen: {seen}"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
+
+    def empty(self) -> None:
+        """Take away all that was dropped."""
+        for path in self.incoming.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     async def metrics(self) -> str:
         async with self.http.get(f"{self.running.metrics_url}/metrics") as response:
@@ -143,7 +152,7 @@ def settings_of(directory: Path, **changes: Any) -> Settings:
         "devices": {"host_memory": "4GiB"},
         "orchestration": {
             "model_discovery": {"watch_directories": [directory / "incoming"], "scan_interval_seconds": 5},
-            "policies": {"check_interval_seconds": 0.2, "retry_backoff_seconds": 0.05},
+            "policies": {"check_interval_seconds": 0.5, "retry_backoff_seconds": 0.05},
         },
     }
     for section, values in changes.items():

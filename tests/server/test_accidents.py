@@ -9,10 +9,13 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from modelium.app import running
 from modelium.devices import Devices, find_process
@@ -20,7 +23,21 @@ from modelium.errors import TritonError
 from tests.models import minilm
 from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """One Modelium for all tests that neither need settings of their own nor end its Triton."""
+    async with system(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def modelium(shared: System) -> Iterator[System]:
+    """It; what the test has dropped is taken away again, and is gone some time after the next test has begun."""
+    yield shared
+    shared.empty()
 
 
 def _kill(pid: int) -> None:
@@ -46,69 +63,65 @@ async def _stub_of(modelium: System, name: str, *, other_than: int = 0) -> int:
         await asyncio.sleep(0.02)
 
 
-async def test_a_half_copy_is_shown_with_what_is_missing_and_completes_later(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        whole = write_adder(tmp_path / "whole.onnx", 2.0, weight_floats=100_000).read_bytes()
-        copy = modelium.incoming / "m.onnx"
-        with copy.open("wb") as target:
-            target.write(whole[:150_000])
-            target.flush()
-            seen = await modelium.becomes("m", "INCOMPLETE", lambda m: m["missing"])
-            [part] = seen["missing"]
-            assert part["present_bytes"] == 150_000 and 400_000 < part["expected_bytes"] <= len(whole)
-            status, body = await modelium.add("m", 1.0)
-            assert (status, body["type"]) == (503, "not_servable") and "INCOMPLETE" in body["error"]
-            target.write(whole[150_000:])
-        await modelium.becomes("m", "LOADED")
-        assert await modelium.add("m", 1.0) == (200, 3.0)
+async def test_a_half_copy_is_shown_with_what_is_missing_and_completes_later(modelium: System, tmp_path: Path) -> None:
+    whole = write_adder(tmp_path / "whole.onnx", 2.0, weight_floats=100_000).read_bytes()
+    copy = modelium.incoming / "half.onnx"
+    with copy.open("wb") as target:
+        target.write(whole[:150_000])
+        target.flush()
+        seen = await modelium.becomes("half", "INCOMPLETE", lambda m: m["missing"])
+        [part] = seen["missing"]
+        assert part["present_bytes"] == 150_000 and 400_000 < part["expected_bytes"] <= len(whole)
+        status, body = await modelium.add("half", 1.0)
+        assert (status, body["type"]) == (503, "not_servable") and "INCOMPLETE" in body["error"]
+        target.write(whole[150_000:])
+    await modelium.becomes("half", "LOADED")
+    assert await modelium.add("half", 1.0) == (200, 3.0)
 
 
-async def test_a_broken_model_is_tried_with_pauses_then_quarantined_and_hurts_nobody(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "good.onnx")
-        await modelium.becomes("good", "LOADED")
-        file = write_unloadable(modelium.incoming / "bad.onnx")
-        bad = await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
-        assert bad["failures"] == 4 and "NoSuchOperator" in bad["reason"]
-        status, body = await modelium.add("bad", 1.0)
-        assert (status, body["type"]) == (503, "not_servable") and "quarantine" in body["error"]
-        assert await modelium.add("good", 1.0) == (200, 2.0)
-        # Nobody can see from outside why a load failed; mended rights, for one, change no content.
-        file.chmod(0o600)
-        tried = 'modelium_model_loads_total{model="bad",outcome="failed"} 8.0'
-        async with asyncio.timeout(PATIENCE_S):
-            while tried not in await modelium.metrics():  # noqa: ASYNC110 — asked over HTTP, which tells nobody
-                await asyncio.sleep(0.02)
-        await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
-        write_adder(file, 7.0)
-        await modelium.becomes("bad", "LOADED")
-        assert await modelium.add("bad", 1.0) == (200, 8.0)
+async def test_a_broken_model_is_tried_with_pauses_then_quarantined_and_hurts_nobody(modelium: System) -> None:
+    write_adder(modelium.incoming / "good.onnx")
+    await modelium.becomes("good", "LOADED")
+    file = write_unloadable(modelium.incoming / "bad.onnx")
+    bad = await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
+    assert bad["failures"] == 4 and "NoSuchOperator" in bad["reason"]
+    status, body = await modelium.add("bad", 1.0)
+    assert (status, body["type"]) == (503, "not_servable") and "quarantine" in body["error"]
+    assert await modelium.add("good", 1.0) == (200, 2.0)
+    # Nobody can see from outside why a load failed; mended rights, for one, change no content.
+    file.chmod(0o600)
+    tried = 'modelium_model_loads_total{model="bad",outcome="failed"} 8.0'
+    async with asyncio.timeout(PATIENCE_S):
+        while tried not in await modelium.metrics():  # noqa: ASYNC110 — asked over HTTP, which tells nobody
+            await asyncio.sleep(0.02)
+    await modelium.becomes("bad", "FAILED", lambda m: m["quarantined"])
+    write_adder(file, 7.0)
+    await modelium.becomes("bad", "LOADED")
+    assert await modelium.add("bad", 1.0) == (200, 8.0)
 
 
-async def test_a_revision_that_does_not_load_leaves_the_old_one_serving(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx", 1.0)
-        await modelium.becomes("m", "LOADED")
-        write_unloadable(file)
-        seen = await modelium.becomes("m", "LOADED", lambda m: m["revision_error"])
-        assert "the old one goes on serving" in seen["revision_error"] and "NoSuchOperator" in seen["revision_error"]
-        assert await modelium.add("m", 1.0) == (200, 2.0)
-        write_adder(file, 3.0)
-        await modelium.becomes("m", "LOADED", lambda m: m["loads"] == 2 and not m["revision_error"])
-        assert await modelium.add("m", 1.0) == (200, 4.0)
+async def test_a_revision_that_does_not_load_leaves_the_old_one_serving(modelium: System) -> None:
+    file = write_adder(modelium.incoming / "revised.onnx", 1.0)
+    await modelium.becomes("revised", "LOADED")
+    write_unloadable(file)
+    seen = await modelium.becomes("revised", "LOADED", lambda m: m["revision_error"])
+    assert "the old one goes on serving" in seen["revision_error"] and "NoSuchOperator" in seen["revision_error"]
+    assert await modelium.add("revised", 1.0) == (200, 2.0)
+    write_adder(file, 3.0)
+    await modelium.becomes("revised", "LOADED", lambda m: m["loads"] == 2 and not m["revision_error"])
+    assert await modelium.add("revised", 1.0) == (200, 4.0)
 
 
-async def test_a_half_copied_revision_leaves_the_old_one_serving(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx", 1.0)
-        await modelium.becomes("m", "LOADED")
-        whole = write_adder(tmp_path / "next.onnx", 9.0, weight_floats=50_000).read_bytes()
-        part = tmp_path / "part"
-        part.write_bytes(whole[:90_000])
-        part.replace(file)
-        seen = await modelium.becomes("m", "LOADED", lambda m: m["revision_error"])
-        assert "not complete yet" in seen["revision_error"]
-        assert await modelium.add("m", 1.0) == (200, 2.0)
+async def test_a_half_copied_revision_leaves_the_old_one_serving(modelium: System, tmp_path: Path) -> None:
+    file = write_adder(modelium.incoming / "half-revised.onnx", 1.0)
+    await modelium.becomes("half-revised", "LOADED")
+    whole = write_adder(tmp_path / "next.onnx", 9.0, weight_floats=50_000).read_bytes()
+    part = tmp_path / "part"
+    part.write_bytes(whole[:90_000])
+    part.replace(file)
+    seen = await modelium.becomes("half-revised", "LOADED", lambda m: m["revision_error"])
+    assert "not complete yet" in seen["revision_error"]
+    assert await modelium.add("half-revised", 1.0) == (200, 2.0)
 
 
 async def test_killed_triton_comes_back_with_its_models_and_every_request_is_answered(tmp_path: Path) -> None:
@@ -154,37 +167,34 @@ async def test_triton_killed_during_a_load_loads_again(tmp_path: Path) -> None:
         assert await request == (200, 2.0)
 
 
-async def test_a_dead_stub_is_noticed_without_a_request_and_healed(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
-        _kill(await _stub_of(modelium, "m"))
-        await modelium.becomes("m", "LOADED", lambda m: m["loads"] == 2)
-        assert await modelium.add("m", 1.0) == (200, 2.0)
+async def test_a_dead_stub_is_noticed_without_a_request_and_healed(modelium: System) -> None:
+    write_adder(modelium.incoming / "dead.onnx")
+    await modelium.becomes("dead", "LOADED", lambda m: m["measured_bytes"] is not None)
+    _kill(await _stub_of(modelium, "dead"))
+    await modelium.becomes("dead", "LOADED", lambda m: m["loads"] == 2)
+    assert await modelium.add("dead", 1.0) == (200, 2.0)
 
 
-async def test_requests_of_a_dying_stub_are_answered_after_the_heal(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_counter(modelium.incoming / "slow.onnx")
-        await modelium.becomes("slow", "LOADED", lambda m: m["measured_bytes"] is not None)
-        requests = [asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [200_000]}})) for _ in range(4)]
-        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 4)
-        _kill(await _stub_of(modelium, "slow"))
-        assert await asyncio.gather(*requests) == [(200, {"y": [200_000]})] * 4
+async def test_requests_of_a_dying_stub_are_answered_after_the_heal(modelium: System) -> None:
+    write_counter(modelium.incoming / "dying.onnx")
+    await modelium.becomes("dying", "LOADED", lambda m: m["measured_bytes"] is not None)
+    requests = [asyncio.create_task(modelium.post("/predict/dying", {"inputs": {"x": [200_000]}})) for _ in range(4)]
+    await modelium.becomes("dying", "LOADED", lambda m: m["leases"] == 4)
+    _kill(await _stub_of(modelium, "dying"))
+    assert await asyncio.gather(*requests) == [(200, {"y": [200_000]})] * 4
 
 
-async def test_a_model_that_dies_again_and_again_is_quarantined(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        stub = 0
-        for _ in range(4):
-            stub = await _stub_of(modelium, "m", other_than=stub)
-            await modelium.becomes("m", "LOADED")
-            _kill(stub)
-        seen = await modelium.becomes("m", "FAILED", lambda m: m["quarantined"])
-        assert "the 4th time" in seen["reason"]
-        status, body = await modelium.post("/models/m/load")
-        assert (status, body["state"]) == (200, "LOADED")
+async def test_a_model_that_dies_again_and_again_is_quarantined(modelium: System) -> None:
+    write_adder(modelium.incoming / "mortal.onnx")
+    stub = 0
+    for _ in range(4):
+        stub = await _stub_of(modelium, "mortal", other_than=stub)
+        await modelium.becomes("mortal", "LOADED")
+        _kill(stub)
+    seen = await modelium.becomes("mortal", "FAILED", lambda m: m["quarantined"])
+    assert "the 4th time" in seen["reason"]
+    status, body = await modelium.post("/models/mortal/load")
+    assert (status, body["state"]) == (200, "LOADED")
 
 
 async def test_the_unload_of_a_stub_that_hangs_ends_in_time_and_the_next_request_is_answered(tmp_path: Path) -> None:
@@ -200,21 +210,19 @@ async def test_the_unload_of_a_stub_that_hangs_ends_in_time_and_the_next_request
         assert await modelium.add("m", 1.0) == (200, 2.0)
 
 
-async def test_a_model_unloaded_behind_our_back_is_loaded_for_the_next_request(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED")
-        await modelium.running.client.unload("m")
-        assert await modelium.add("m", 1.0) == (200, 2.0)
+async def test_a_model_unloaded_behind_our_back_is_loaded_for_the_next_request(modelium: System) -> None:
+    write_adder(modelium.incoming / "behind.onnx")
+    await modelium.becomes("behind", "LOADED")
+    await modelium.running.client.unload("behind")
+    assert await modelium.add("behind", 1.0) == (200, 2.0)
 
 
-async def test_a_folder_that_vanishes_while_it_loads_is_forgotten(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx", weight_floats=5_000_000)
-        await modelium.becomes("m", "LOADING")
-        file.unlink()
-        await modelium.until("/models/m", lambda m: m.get("type") == "unknown_model", "m is forgotten")
-        await modelium.until("/models", lambda _: not (modelium.repository / "m").exists(), "its entry is removed")
+async def test_a_folder_that_vanishes_while_it_loads_is_forgotten(modelium: System) -> None:
+    file = write_adder(modelium.incoming / "vanishing.onnx", weight_floats=5_000_000)
+    await modelium.becomes("vanishing", "LOADING")
+    file.unlink()
+    await modelium.until("/models/vanishing", lambda m: m.get("type") == "unknown_model", "it is forgotten")
+    await modelium.until("/models", lambda _: not (modelium.repository / "vanishing").exists(), "its entry is removed")
 
 
 async def test_the_later_of_two_folders_with_one_name_is_shown_as_the_culprit(tmp_path: Path) -> None:
@@ -244,24 +252,28 @@ async def test_somebody_elses_entry_is_never_touched(tmp_path: Path) -> None:
         assert (theirs / "config.pbtxt").read_text() == "# mine\n"
 
 
-async def test_names_with_spaces_and_unicode_are_served_under_a_name_triton_can_take(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "größer als eins.onnx")
-        [seen] = (
-            await modelium.until("/models", lambda listing: [m["state"] for m in listing["models"]] == ["LOADED"], "loaded")
-        )["models"]
-        assert seen["label"] == "größer als eins" and seen["name"].isascii() and " " not in seen["name"]
-        assert await modelium.add(seen["name"], 1.0) == (200, 2.0)
-        assert await modelium.add("größer als eins", 1.0) == (200, 2.0)
+async def test_names_with_spaces_and_unicode_are_served_under_a_name_triton_can_take(modelium: System) -> None:
+    write_adder(modelium.incoming / "größer als eins.onnx")
+    seen = await _loaded_under_its_label(modelium, "größer als eins")
+    assert seen["name"].isascii() and " " not in seen["name"]
+    assert await modelium.add(seen["name"], 1.0) == (200, 2.0)
+    assert await modelium.add("größer als eins", 1.0) == (200, 2.0)
 
 
-async def test_a_transformers_folder_with_umlauts_is_loaded(tmp_path: Path) -> None:
+async def _loaded_under_its_label(modelium: System, label: str) -> Any:
+    def found(listing: Any) -> list[Any]:
+        return [m for m in listing["models"] if (m["label"], m["state"]) == (label, "LOADED")]
+
+    [seen] = found(await modelium.until("/models", lambda listing: bool(found(listing)), f"{label} is loaded"))
+    return seen
+
+
+async def test_a_transformers_folder_with_umlauts_is_loaded(modelium: System) -> None:
     """Triton's stub has ASCII file names for ever, whatever the locale."""
-    async with system(tmp_path) as modelium:
-        shutil.copytree(minilm(), modelium.incoming / "mein größtes Modell")
-        await modelium.until("/models", lambda listing: [m["state"] for m in listing["models"]] == ["LOADED"], "loaded")
-        status, vector = await modelium.post("/predict/mein größtes Modell", {"inputs": "hello"})
-        assert status == 200 and len(vector) == 384
+    shutil.copytree(minilm(), modelium.incoming / "mein größtes Modell")
+    await _loaded_under_its_label(modelium, "mein größtes Modell")
+    status, vector = await modelium.post("/predict/mein größtes Modell", {"inputs": "hello"})
+    assert status == 200 and len(vector) == 384
 
 
 async def test_early_requests_wait_for_the_first_scan(tmp_path: Path) -> None:
@@ -306,42 +318,41 @@ async def test_a_taken_port_ends_the_start_with_who_has_it(tmp_path: Path) -> No
                 pass
 
 
-async def test_every_kind_of_bad_folder_is_shown_with_its_reason_and_a_good_one_answers(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "good.onnx")
-        (modelium.incoming / "empty").mkdir()
-        for name, config in (("broken", '{"architectures": ['), ("wrong", '{"architectures" "BertModel"}'), ("list", "[]")):
-            (modelium.incoming / name).mkdir()
-            (modelium.incoming / name / "config.json").write_text(config)
-        outside = tmp_path / "outside"
-        outside.mkdir()
-        (modelium.incoming / "escape").symlink_to(outside)
-        lying = modelium.incoming / "lying"
-        lying.mkdir()
-        (lying / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
-        (lying / "model.safetensors").write_bytes(b"\xff" * 64)
-        await modelium.becomes("good", "LOADED")
-        seen = await modelium.until(
-            "/models",
-            lambda listing: (
-                len(listing["models"]) == 7
-                and all(m["state"] in ("INCOMPLETE", "UNSUPPORTED", "LOADED") and m["reason"] for m in listing["models"])
-            ),
-            "each is shown with a reason",
-        )
-        assert {m["name"]: m["state"] for m in seen["models"]} == {
-            "good": "LOADED",
-            "empty": "INCOMPLETE",
-            "broken": "INCOMPLETE",
-            "wrong": "UNSUPPORTED",
-            "list": "UNSUPPORTED",
-            "escape": "UNSUPPORTED",
-            "lying": "UNSUPPORTED",
-        }
-        assert await modelium.add("good", 1.0) == (200, 2.0)
-        for name in ("broken", "lying"):
-            shutil.rmtree(modelium.incoming / name)
-        await modelium.until("/models", lambda listing: len(listing["models"]) == 5, "the removed ones are forgotten")
+async def test_every_kind_of_bad_folder_is_shown_with_its_reason(modelium: System, tmp_path: Path) -> None:
+    write_adder(modelium.incoming / "good.onnx")
+    (modelium.incoming / "empty").mkdir()
+    for name, config in (("broken", '{"architectures": ['), ("wrong", '{"architectures" "BertModel"}'), ("list", "[]")):
+        (modelium.incoming / name).mkdir()
+        (modelium.incoming / name / "config.json").write_text(config)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (modelium.incoming / "escape").symlink_to(outside)
+    lying = modelium.incoming / "lying"
+    lying.mkdir()
+    (lying / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    (lying / "model.safetensors").write_bytes(b"\xff" * 64)
+    await modelium.becomes("good", "LOADED")
+    seen = await modelium.until(
+        "/models",
+        lambda listing: (
+            len(listing["models"]) == 7
+            and all(m["state"] in ("INCOMPLETE", "UNSUPPORTED", "LOADED") and m["reason"] for m in listing["models"])
+        ),
+        "each is shown with a reason",
+    )
+    assert {m["name"]: m["state"] for m in seen["models"]} == {
+        "good": "LOADED",
+        "empty": "INCOMPLETE",
+        "broken": "INCOMPLETE",
+        "wrong": "UNSUPPORTED",
+        "list": "UNSUPPORTED",
+        "escape": "UNSUPPORTED",
+        "lying": "UNSUPPORTED",
+    }
+    assert await modelium.add("good", 1.0) == (200, 2.0)
+    for name in ("broken", "lying"):
+        shutil.rmtree(modelium.incoming / name)
+    await modelium.until("/models", lambda listing: len(listing["models"]) == 5, "the removed ones are forgotten")
 
 
 async def test_too_many_waiting_requests_are_told_to_come_back(tmp_path: Path) -> None:

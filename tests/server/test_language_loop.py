@@ -17,7 +17,7 @@ import pytest
 from modelium.devices import Devices, Process
 from tests.models import minilm
 from tests.models.language import GPT2, LLAMA, continuations
-from tests.server.systems import System, system
+from tests.server.systems import HEAVY, System, system
 
 pytestmark = pytest.mark.server
 
@@ -55,7 +55,7 @@ async def test_two_language_models_and_an_embedder_share_the_host(tmp_path: Path
         tmp_path,
         devices={"host_memory": "14GiB"},
         models={LLAMA: float32, GPT2: float32},
-        orchestration={"policies": {"evict_after_idle_seconds": 2, "always_loaded": [GPT2, "minilm"]}},
+        orchestration={"policies": HEAVY | {"evict_after_idle_seconds": 2, "always_loaded": [GPT2, "minilm"]}},
     ) as modelium:
         for name, source in ((LLAMA, language_models / LLAMA), (GPT2, language_models / GPT2), ("minilm", minilm())):
             shutil.copytree(source, modelium.incoming / name)

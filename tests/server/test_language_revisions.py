@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.models.language import ADAPTER, LLAMA, continuations
-from tests.server.systems import System, system
+from tests.server.systems import HEAVY, System, system
 
 pytestmark = pytest.mark.server
 
@@ -31,7 +31,9 @@ async def test_an_adapter_comes_and_goes_under_load(tmp_path: Path, language_mod
     [of_base, *_] = continuations(language_models, LLAMA)
     [of_adapter, *_] = continuations(language_models, ADAPTER)
     folder = language_models / ADAPTER
-    async with system(tmp_path, devices={"host_memory": "14GiB"}, models={LLAMA: FLOAT32}) as modelium:
+    async with system(
+        tmp_path, devices={"host_memory": "14GiB"}, models={LLAMA: FLOAT32}, orchestration={"policies": HEAVY}
+    ) as modelium:
         server_pid = modelium.running.server.pid
         shutil.copytree(language_models / LLAMA, modelium.incoming / LLAMA)
 

@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from modelium.devices import Devices
 from modelium.triton.client import TritonClient
 from tests.server.conftest import started
 from tests.server.systems import System, system, write_adder, write_counter
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_a_dropped_model_answers_at_every_door(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "plus-one.onnx")
-        seen = await modelium.becomes("plus-one", "LOADED")
-        assert seen["profile"]["task"] == "tensors" and seen["placement"]["runtime"] == "onnxruntime"
-        assert await modelium.add("plus-one", 41.0) == (200, 42.0)
-        triton = modelium.running.server.http_url
-        body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.5]}]}
-        async with modelium.http.post(f"http://{triton}/v2/models/plus-one/infer", json=body) as response:
-            assert (await response.json())["outputs"][0]["data"] == [2.5]
-        answer = await modelium.running.client.infer("plus-one", {"x": np.array([[2.0]], dtype=np.float32)})
-        assert answer["y"].tolist() == [[3.0]]
-        text = await modelium.metrics()
-        assert 'modelium_requests_total{code="200",model="plus-one"} 1.0' in text
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """One Modelium for all tests that neither need settings of their own nor end its Triton."""
+    async with system(tmp_path_factory.mktemp("shared")) as running:
+        yield running
 
 
-async def test_use_straight_at_triton_counts(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED")
-        for _ in range(5):
-            await modelium.running.client.infer("m", {"x": np.array([[2.0]], dtype=np.float32)})
-        seen = await modelium.becomes("m", "LOADED", lambda m: m["requests"] >= 5)
-        assert seen["qps"] > 0
+@pytest.fixture
+def modelium(shared: System) -> Iterator[System]:
+    """It; what the test has dropped is taken away again, and is gone some time after the next test has begun."""
+    yield shared
+    shared.empty()
+
+
+async def test_a_dropped_model_answers_at_every_door(modelium: System) -> None:
+    write_adder(modelium.incoming / "plus-one.onnx")
+    seen = await modelium.becomes("plus-one", "LOADED")
+    assert seen["profile"]["task"] == "tensors" and seen["placement"]["runtime"] == "onnxruntime"
+    assert await modelium.add("plus-one", 41.0) == (200, 42.0)
+    triton = modelium.running.server.http_url
+    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.5]}]}
+    async with modelium.http.post(f"http://{triton}/v2/models/plus-one/infer", json=body) as response:
+        assert (await response.json())["outputs"][0]["data"] == [2.5]
+    answer = await modelium.running.client.infer("plus-one", {"x": np.array([[2.0]], dtype=np.float32)})
+    assert answer["y"].tolist() == [[3.0]]
+    text = await modelium.metrics()
+    assert 'modelium_requests_total{code="200",model="plus-one"} 1.0' in text
+
+
+async def test_use_straight_at_triton_counts(modelium: System) -> None:
+    write_adder(modelium.incoming / "straight.onnx")
+    await modelium.becomes("straight", "LOADED")
+    for _ in range(5):
+        await modelium.running.client.infer("straight", {"x": np.array([[2.0]], dtype=np.float32)})
+    seen = await modelium.becomes("straight", "LOADED", lambda m: m["requests"] >= 5)
+    assert seen["qps"] > 0
 
 
 async def test_requests_for_an_unloaded_model_share_one_load(tmp_path: Path) -> None:
@@ -120,91 +133,86 @@ async def test_two_models_that_are_always_in_use_take_turns(tmp_path: Path) -> N
         assert "modelium_swaps_total" in await modelium.metrics()
 
 
-async def test_a_long_request_holds_its_model_while_a_user_unloads_it(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_counter(modelium.incoming / "slow.onnx")
-        await modelium.becomes("slow", "LOADED")
-        request = asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [300_000]}}))
-        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 1)
-        status, seen = await modelium.post("/models/slow/unload")
-        assert (status, seen["state"]) == (200, "UNLOADED")
-        assert await request == (200, {"y": [300_000]})
+async def test_a_long_request_holds_its_model_while_a_user_unloads_it(modelium: System) -> None:
+    write_counter(modelium.incoming / "long.onnx")
+    await modelium.becomes("long", "LOADED")
+    request = asyncio.create_task(modelium.post("/predict/long", {"inputs": {"x": [300_000]}}))
+    await modelium.becomes("long", "LOADED", lambda m: m["leases"] == 1)
+    status, seen = await modelium.post("/models/long/unload")
+    assert (status, seen["state"]) == (200, "UNLOADED")
+    assert await request == (200, {"y": [300_000]})
 
 
-async def test_unload_load_pin_and_unpin(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED")
-        assert (await modelium.post("/models/m/pin"))[0] == 200
-        status, body = await modelium.post("/models/m/unload")
-        assert (status, body["type"]) == (409, "conflict") and "unpin it first" in body["error"]
-        await modelium.post("/models/m/unpin")
-        assert (await modelium.post("/models/m/unload"))[1]["state"] == "UNLOADED"
-        assert (await modelium.post("/models/m/load"))[1]["state"] == "LOADED"
+async def test_unload_load_pin_and_unpin(modelium: System) -> None:
+    write_adder(modelium.incoming / "pinned.onnx")
+    await modelium.becomes("pinned", "LOADED")
+    assert (await modelium.post("/models/pinned/pin"))[0] == 200
+    status, body = await modelium.post("/models/pinned/unload")
+    assert (status, body["type"]) == (409, "conflict") and "unpin it first" in body["error"]
+    await modelium.post("/models/pinned/unpin")
+    assert (await modelium.post("/models/pinned/unload"))[1]["state"] == "UNLOADED"
+    assert (await modelium.post("/models/pinned/load"))[1]["state"] == "LOADED"
 
 
-async def test_a_removed_folder_is_unloaded_and_its_entry_goes(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED")
-        assert (modelium.repository / "m").is_dir()
-        file.unlink()
-        gone = await modelium.until("/models/m", lambda m: m.get("type") == "unknown_model", "m is forgotten")
-        assert "no model is called 'm'" in gone["error"]
-        await modelium.until("/models", lambda _: not (modelium.repository / "m").exists(), "the entry is removed")
-        write_adder(file, 5.0)
-        await modelium.becomes("m", "LOADED")
-        assert await modelium.add("m", 1.0) == (200, 6.0)
+async def test_a_removed_folder_is_unloaded_and_its_entry_goes(modelium: System) -> None:
+    file = write_adder(modelium.incoming / "removed.onnx")
+    await modelium.becomes("removed", "LOADED")
+    assert (modelium.repository / "removed").is_dir()
+    file.unlink()
+    gone = await modelium.until("/models/removed", lambda m: m.get("type") == "unknown_model", "it is forgotten")
+    assert "no model is called 'removed'" in gone["error"]
+    await modelium.until("/models", lambda _: not (modelium.repository / "removed").exists(), "the entry is removed")
+    write_adder(file, 5.0)
+    await modelium.becomes("removed", "LOADED")
+    assert await modelium.add("removed", 1.0) == (200, 6.0)
 
 
-async def test_a_changed_file_is_a_new_revision_without_a_gap(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx", 1.0)
-        await modelium.becomes("m", "LOADED")
-        answers: set[float] = set()
-        write_adder(file, 10.0)
-        while 11.0 not in answers:
-            status, y = await modelium.add("m", 1.0)
-            assert status == 200
-            answers.add(y)
-        assert answers <= {2.0, 11.0}
-        # The old copy's process ends once it is drained: that is no crash, and nothing is loaded again for it.
-        await _until_one_process(modelium, "m")
-        seen = await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
-        assert (seen["loads"], seen["failures"], seen["reason"].count("died")) == (2, 0, 0)
+async def test_a_changed_file_is_a_new_revision_without_a_gap(modelium: System) -> None:
+    file = write_adder(modelium.incoming / "changed.onnx", 1.0)
+    await modelium.becomes("changed", "LOADED")
+    answers: set[float] = set()
+    write_adder(file, 10.0)
+    while 11.0 not in answers:
+        status, y = await modelium.add("changed", 1.0)
+        assert status == 200
+        answers.add(y)
+    assert answers <= {2.0, 11.0}
+    # The old copy's process ends once it is drained: that is no crash, and nothing is loaded again for it.
+    await _until_one_process(modelium, "changed")
+    seen = await modelium.becomes("changed", "LOADED", lambda m: m["measured_bytes"] is not None)
+    assert (seen["loads"], seen["failures"], seen["reason"].count("died")) == (2, 0, 0)
 
 
-async def test_a_revision_that_comes_during_a_reload_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with system(tmp_path) as modelium:
-        file = write_adder(modelium.incoming / "m.onnx", 1.0)
-        first = await modelium.becomes("m", "LOADED")
-        load, gate, called = modelium.running.client.load, asyncio.Event(), asyncio.Event()
-        active: list[str] = []
-        most = 0
+async def test_a_revision_that_comes_during_a_reload_waits(modelium: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_adder(modelium.incoming / "overtaken.onnx", 1.0)
+    first = await modelium.becomes("overtaken", "LOADED")
+    load, gate, called = modelium.running.client.load, asyncio.Event(), asyncio.Event()
+    active: list[str] = []
+    most = 0
 
-        async def counted(name: str, *, timeout_s: float) -> None:
-            nonlocal most
-            active.append(name)
-            most = max(most, len(active))
-            called.set()
-            try:
-                await gate.wait()
-                await load(name, timeout_s=timeout_s)
-            finally:
-                active.remove(name)
+    async def counted(name: str, *, timeout_s: float) -> None:
+        nonlocal most
+        active.append(name)
+        most = max(most, len(active))
+        called.set()
+        try:
+            await gate.wait()
+            await load(name, timeout_s=timeout_s)
+        finally:
+            active.remove(name)
 
-        monkeypatch.setattr(modelium.running.client, "load", counted)
-        write_adder(file, 10.0)
-        await called.wait()
-        model = modelium.running.controller._books.models["m"]
-        loading = model.loading
-        write_adder(file, 20.0)
-        await modelium.until("/models/m", lambda _: model.profile != loading, "the second revision was analyzed")
-        assert (first["loads"], active) == (1, ["m"])
-        gate.set()
-        seen = await modelium.becomes("m", "LOADED", lambda m: m["loads"] >= 3)
-        assert (seen["loads"], most) == (3, 1)
-        assert await modelium.add("m", 1.0) == (200, 21.0)
+    monkeypatch.setattr(modelium.running.client, "load", counted)
+    write_adder(file, 10.0)
+    await called.wait()
+    model = modelium.running.controller._books.models["overtaken"]
+    loading = model.loading
+    write_adder(file, 20.0)
+    await modelium.until("/models/overtaken", lambda _: model.profile != loading, "the second revision was analyzed")
+    assert (first["loads"], active) == (1, ["overtaken"])
+    gate.set()
+    seen = await modelium.becomes("overtaken", "LOADED", lambda m: m["loads"] >= 3)
+    assert (seen["loads"], most) == (3, 1)
+    assert await modelium.add("overtaken", 1.0) == (200, 21.0)
 
 
 async def test_pins_and_what_was_loaded_survive_a_restart(tmp_path: Path) -> None:
@@ -249,20 +257,18 @@ async def _until_one_process(modelium: System, name: str) -> None:
     await modelium.until("/models", lambda _: len(devices.processes(pid).get(name, ())) == 1, "one process is left")
 
 
-async def test_a_client_that_goes_away_gives_its_lease_back(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_counter(modelium.incoming / "slow.onnx")
-        await modelium.becomes("slow", "LOADED")
-        request = asyncio.create_task(modelium.post("/predict/slow", {"inputs": {"x": [100_000_000]}}))
-        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 1)
-        request.cancel()
-        await modelium.becomes("slow", "LOADED", lambda m: m["leases"] == 0)
+async def test_a_client_that_goes_away_gives_its_lease_back(modelium: System) -> None:
+    write_counter(modelium.incoming / "abandoned.onnx")
+    await modelium.becomes("abandoned", "LOADED")
+    request = asyncio.create_task(modelium.post("/predict/abandoned", {"inputs": {"x": [100_000_000]}}))
+    await modelium.becomes("abandoned", "LOADED", lambda m: m["leases"] == 1)
+    request.cancel()
+    await modelium.becomes("abandoned", "LOADED", lambda m: m["leases"] == 0)
 
 
-async def test_triton_has_no_model_left_after_an_unload(tmp_path: Path) -> None:
-    async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "m.onnx")
-        await modelium.becomes("m", "LOADED", lambda m: m["measured_bytes"] is not None)
-        await modelium.post("/models/m/unload")
-        client: TritonClient = modelium.running.client
-        assert (await client.index())["m"].state == "UNAVAILABLE"
+async def test_triton_has_no_model_left_after_an_unload(modelium: System) -> None:
+    write_adder(modelium.incoming / "unloaded.onnx")
+    await modelium.becomes("unloaded", "LOADED", lambda m: m["measured_bytes"] is not None)
+    await modelium.post("/models/unloaded/unload")
+    client: TritonClient = modelium.running.client
+    assert (await client.index())["unloaded"].state == "UNAVAILABLE"

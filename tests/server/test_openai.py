@@ -33,7 +33,7 @@ from tests.models.language.corpus import (
     PIRATE_CHATS,
 )
 from tests.server import language_predicting
-from tests.server.systems import ROOT, System, system
+from tests.server.systems import HEAVY, ROOT, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -45,7 +45,7 @@ CAPITAL: Any = [{"role": "user", "content": FRANCE}]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def modelium(tmp_path_factory: pytest.TempPathFactory, language_models: Path) -> AsyncIterator[System]:
     directory = tmp_path_factory.mktemp("openai")
-    settings = {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 3600}}
+    settings = {"load_on_discovery": False, "policies": HEAVY | {"evict_after_idle_seconds": 3600}}
     async with system(directory, devices={"host_memory": "12GiB"}, orchestration=settings) as running:
         for folder, name in ((language_models / LLAMA, LLAMA), (language_models / ADAPTER, ADAPTER), (minilm(), "minilm")):
             beside = directory / name

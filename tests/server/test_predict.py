@@ -25,7 +25,7 @@ from huggingface_hub import InferenceClient
 from tests.malformed import KINDS, Models, Port, malformed
 from tests.models import ensure_models, reference
 from tests.raw_http import send
-from tests.server.systems import RUNTIME, System, system
+from tests.server.systems import HEAVY, RUNTIME, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -74,7 +74,7 @@ async def modelium(models: Path, tmp_path_factory: pytest.TempPathFactory) -> As
     # Nothing in a folder says that a classifier of entailment is meant for labels that come with the request.
     overrides = {"zero-shot": {"task": "zero-shot-classification"}}
     patience = {"header_timeout_seconds": 5, "stall_timeout_seconds": 5}  # with what never comes
-    sections = {"gateway": patience, "orchestration": {"load_on_discovery": False}, "models": overrides}
+    sections = {"gateway": patience, "orchestration": {"load_on_discovery": False, "policies": HEAVY}, "models": overrides}
     async with system(directory, **sections) as running:
         for name in NAMES:
             await running.becomes(name, "UNLOADED")

@@ -24,7 +24,7 @@ from PIL import Image
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LANGUAGE_CACHE, LLAMA, continuations
 from tests.server.ray_apps import GREETER
-from tests.server.systems import System, system
+from tests.server.systems import HEAVY, System, system
 from tests.server.test_readme import commands
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -54,7 +54,7 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, l
     directory = tmp_path_factory.mktemp("ray")
     folders = {name: ray_models / name for name in (*TABLES, *RIVALS, "reranker", "painter")}
     folders |= {"mini": minilm(), LLAMA: language_models / LLAMA, "twins": ray_models / "boosted"}
-    settings = {"load_on_discovery": False, "policies": {"min_residence_seconds": 0}}
+    settings = {"load_on_discovery": False, "policies": HEAVY | {"min_residence_seconds": 0}}
     async with system(
         directory, ray={"enabled": True}, devices={"host_memory": "12GiB"}, orchestration=settings, models=MODELS
     ) as running:
@@ -298,7 +298,7 @@ async def test_one_is_evicted_for_another_and_comes_back(modelium: System, ray_m
 
 async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, held: Any) -> None:
     await held("twins")
-    seen = await modelium.becomes("twins", "LOADED", lambda model: model["replicas"] == 2)
+    seen = await modelium.becomes("twins", "LOADED", lambda model: model["replicas"] == 2 and model["measured_bytes"])
     assert seen["placement"]["replicas"]["min"] == 2 and seen["measured_bytes"] > 2**27
     answers = await asyncio.gather(*(modelium.post("/predict/twins", {"inputs": [[1, 2, 3, 4]]}) for _ in range(50)))
     assert {status for status, _ in answers} == {200}

@@ -30,7 +30,7 @@ from modelium.ray.launch import HeadLaunch, head_command, ray_environment
 from modelium.runtime_env import inspect
 from tests.models import ensure_models
 from tests.server.ray_apps import GREETER
-from tests.server.systems import PATIENCE_S, RUNTIME, System, system
+from tests.server.systems import HEAVY, PATIENCE_S, RUNTIME, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -39,7 +39,7 @@ ROW = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
 SETOSA = (200, ["setosa"])
 SETTINGS: Any = {
     "devices": {"host_memory": "12GiB"},
-    "orchestration": {"load_on_discovery": False, "policies": {"evict_after_idle_seconds": 3600}},
+    "orchestration": {"load_on_discovery": False, "policies": HEAVY | {"evict_after_idle_seconds": 3600}},
     "models": {"greeter": {"allow_custom_code": True}, "broken": {"allow_custom_code": True}},
 }
 
@@ -240,7 +240,7 @@ async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_en
     large: Any = {"ray": {"cpus_per_replica": 3}}
     settings: Any = SETTINGS | {
         "models": {"iris": large, "other": large, "greeter": {"allow_custom_code": True}},
-        "orchestration": {"load_on_discovery": False, "policies": {"min_residence_seconds": 0}},
+        "orchestration": {"load_on_discovery": False, "policies": HEAVY | {"min_residence_seconds": 0}},
     }
     async with system(directory, ray=chosen, **settings) as modelium:
         await modelium.until("/models", lambda all: all["ray"]["state"] == "up", "the cluster was found")

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.models.language import PICTURES, Written, continuations
-from tests.server.systems import System, system
+from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +25,7 @@ async def modelium(language_models: Path, tmp_path_factory: pytest.TempPathFacto
     directory = tmp_path_factory.mktemp("seeing")
     (directory / "incoming").mkdir()
     shutil.copytree(language_models / PICTURES, directory / "incoming" / PICTURES)
-    async with system(directory, models={PICTURES: {"runtime": "python"}}) as running:
+    async with system(directory, models={PICTURES: {"runtime": "python"}}, orchestration={"policies": HEAVY}) as running:
         yield running
 
 
