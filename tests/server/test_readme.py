@@ -85,7 +85,7 @@ class Place:
     def here(self, text: str) -> str:
         return re.sub(r"(127\.0\.0\.1:)(\d+)", lambda seen: seen[1] + str(self.ports[int(seen[2])]), text)
 
-    def run(self, *command: str, timeout_s: float = 120) -> str:
+    def run(self, *command: str, timeout_s: float = 600) -> str:
         done = subprocess.run(
             [self.here(part) for part in command],
             cwd=self.directory,
@@ -122,7 +122,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         server = subprocess.Popen(["modelium", "serve"], cwd=made.directory, env=made.environment(), stdout=out, stderr=out)
     try:
         url = f"http://127.0.0.1:{made.ports[8080]}/models/{NAME}"
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 600
         while state_of(url) != "LOADED":
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()
             try:
