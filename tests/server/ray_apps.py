@@ -1,4 +1,12 @@
-"""Applications of Ray Serve for the tests: their sources, as a user would write them."""
+"""What tests of Ray share: the source of an application as a user would write it, a question to a table, dropping, loading."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.server.systems import HEAVY, System
 
 GREETER = """
 import asyncio
@@ -54,3 +62,30 @@ class Greeter:
 
 app = Greeter.bind()
 """
+
+PATIENT = {"X-Request-Timeout": "900"}
+ROW = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
+SETOSA = (200, ["setosa"])
+SETTINGS: Any = {
+    "devices": {"host_memory": "12GiB"},
+    "orchestration": {"load_on_discovery": False, "policies": HEAVY | {"evict_after_idle_seconds": 3600}},
+    "models": {"greeter": {"allow_custom_code": True}, "broken": {"allow_custom_code": True}},
+}
+
+
+async def drop(modelium: System, iris: Path, *names: str) -> None:
+    for name in names:
+        beside = modelium.incoming.parent / name
+        if name == "greeter":
+            beside.mkdir()
+            (beside / "serve_app.py").write_text(GREETER, encoding="utf-8")
+        else:
+            shutil.copytree(iris, beside)
+        beside.rename(modelium.incoming / name)
+        await modelium.becomes(name, "UNLOADED")
+
+
+async def load(modelium: System, name: str) -> Any:
+    status, seen = await modelium.post(f"/models/{name}/load", headers=PATIENT)
+    assert status == 200, seen
+    return seen
