@@ -12,8 +12,8 @@ from modelium.analyzers.foreign import describe_ending
 from modelium.analyzers.safetensors_header import read_header
 from modelium.analyzers.verdict import Refused, describe_bytes
 from modelium.analyzers.weights import summarize
+from modelium.file_names import is_archive
 
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz", ".zst")
 _WHOLE = "drop the whole folder of the model (config.json, tokenizer and weights), or an .onnx or .gguf file"
 
 
@@ -21,7 +21,7 @@ def refuse_file(path: Path, root: Path) -> Refused:
     """Why the file is no model."""
     file = file_of(path, root)
     name = path.name.lower()
-    if name.endswith(_ARCHIVES):
+    if is_archive(path.name):
         return Refused(f"{path.name} is an archive, which is not looked into", "unpack it and drop the folder that is in it")
     if name.endswith(".safetensors"):
         tally = read_header(file)

@@ -8,9 +8,7 @@ Synchronous and from the standard library: a verb makes one or two requests, and
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import ipaddress
 import json
 import os
 import urllib.error
@@ -20,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from modelium.api_keys import is_key, read_keys
 from modelium.errors import ConfigError, ModeliumError
+from modelium.hosts import is_loopback
 
 
 class Unreachable(ModeliumError):
@@ -79,10 +78,7 @@ class Remote:
 
 def is_local(url: str) -> bool:
     """Does it name this machine?"""
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def find_key(file: Path | None, *, gateways_own: Path | None = None) -> str | None:

@@ -14,21 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelium.errors import ConfigError
+from modelium.file_names import is_weights
 
 NAME = "modelium.yaml"
 VARIABLE = "MODELIUM_CONFIG"
 
-# What only models' folders have, and what their weights are called.
+# What only models' folders have, beside weights.
 _MODELS_FILES = frozenset(
     {
         *("config.json", "model_index.json", "modules.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"),
         *("generation_config.json", "preprocessor_config.json", "config.pbtxt", "serve_app.py"),
-    }
-)
-_WEIGHTS = frozenset(
-    {
-        *(".safetensors", ".gguf", ".onnx", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".tflite"),
-        *(".pkl", ".joblib", ".skops", ".ubj", ".npz"),
     }
 )
 
@@ -74,7 +69,7 @@ def sign_of_a_model(directory: Path) -> str:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return ""
-    return next((name for name in names if name in _MODELS_FILES or Path(name).suffix.lower() in _WEIGHTS), "")
+    return next((name for name in names if name in _MODELS_FILES or is_weights(name)), "")
 
 
 def _fault_of(path: Path) -> str:

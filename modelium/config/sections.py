@@ -20,6 +20,7 @@ from modelium.config.fields import (
     WebOrigin,
 )
 from modelium.config.secrets import read_secret
+from modelium.hosts import is_loopback
 from modelium.values import EvictForRequests, RayOptions, Runtime, Task
 
 
@@ -52,7 +53,7 @@ class GatewaySettings(_Section):
     @property
     def open_to_all(self) -> bool:
         """Whether somebody on another machine may ask without a key."""
-        return self.api_keys_file is None and self.host not in ("127.0.0.1", "::1", "localhost")
+        return self.api_keys_file is None and not is_loopback(self.host)
 
 
 class TritonSettings(_Section):

@@ -6,13 +6,13 @@ when they were configured, and any IP address counts, since a page at an address
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from modelium.hosts import LOOPBACK_NAMES, is_address, is_loopback
+
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?")
-_LOOPBACK_NAMES = frozenset({"localhost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class KnownHosts:
     def of(cls, allowed: Iterable[str], *, bound: str, machine: str) -> KnownHosts:
         """``allowed`` as configured, the host that the server is bound to and, where others reach it, the machine's name."""
         said = {name.lower() for name in allowed}
-        ours = {bound.lower(), *_LOOPBACK_NAMES} | (set() if is_loopback(bound) else {machine.lower()})
+        ours = {bound.lower(), *LOOPBACK_NAMES} | (set() if is_loopback(bound) else {machine.lower()})
         return cls(
             names=frozenset({name for name in said if not name.startswith("*")} | ours),
             suffixes=tuple(sorted(name[1:] for name in said if name.startswith("*."))),
@@ -48,15 +48,3 @@ class KnownHosts:
         return (
             is_address(name) or self.all_names or name in self.names or (match["v6"] is None and name.endswith(self.suffixes))
         )
-
-
-def is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(name: str) -> bool:
-    return name.lower() in _LOOPBACK_NAMES or (is_address(name) and ipaddress.ip_address(name).is_loopback)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -19,6 +18,7 @@ from modelium.config import TritonSettings
 from modelium.errors import RuntimeMissing, TritonError
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.addresses import Address, claim_addresses
+from modelium.guarded.claims import Held, claim
 from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
 from modelium.resources import triton_directory
@@ -214,19 +214,12 @@ class EmbeddedServer:
         """Held as long as this server is ours to start: two Modeliums with one state directory would end each other's."""
         if self._lock is not None:
             return
-        path = self._state / "server.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode() or "?"
-            os.close(descriptor)
+            self._lock = claim(self._state / "server.lock")
+        except Held as holder:
             raise TritonError(
-                f"another Modelium (process {holder}) uses {self._state}: end it, or choose another `triton.state_directory`"
+                f"another Modelium ({holder}) uses {self._state}: end it, or choose another `triton.state_directory`"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        self._lock = descriptor
 
     def _unlock(self) -> None:
         if self._lock is not None:

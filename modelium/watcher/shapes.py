@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 
+from modelium.file_names import is_weights, is_whole_model
 from modelium.watcher.listing import Listing, list_directory
 
 DOCUMENT = re.compile(r"(readme|licen[cs]e|notice|version)\b.*", re.IGNORECASE)
@@ -23,9 +24,6 @@ _LISTS_PARTS = frozenset({"model_index.json", "modules.json"})  # its directorie
 _IDENTITY = frozenset(
     {"config.json", "params.json", "adapter_config.json", "modelium.yaml", "config_sentence_transformers.json"}
 )
-_BARE_WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth|ckpt|msgpack|h5|npz)", re.IGNORECASE)
-_SELF_DESCRIBED = re.compile(r".*\.(onnx|gguf|pt2|joblib|skops|pkl|pickle|nemo|keras|tflite)", re.IGNORECASE)
-_TRAINERS = re.compile(r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|pth)")
 VOCABULARY = re.compile(r"tokenizer\.(json|model)|vocab\.(txt|json)|spiece\.model|sentencepiece.*\.model|tekken\.json")
 _TOKENIZER = re.compile(r"(tokenizer.*|vocab.*|merges|special_tokens_map|(preprocessor|generation)_config)\.(json|txt|model)")
 
@@ -61,7 +59,7 @@ def evidence_of(path: str, listing: Listing, size_of: Callable[[str], int]) -> E
     filled = [name for name in weights if size_of(name) > 0]
     if identity and filled:
         return Evidence.WHOLE
-    if any(map(_SELF_DESCRIBED.fullmatch, filled)):
+    if any(map(is_whole_model, filled)):
         return Evidence.FILE
     started = any(is_weights(os.path.splitext(name)[0]) for name in listing.partials)
     return Evidence.SOME if identity or weights or started or any(map(_TOKENIZER.fullmatch, names)) else Evidence.NONE
@@ -83,10 +81,3 @@ def shape_of(top: Evidence, best: Evidence, *, documents_only: bool, was: Shape 
     if top or best:
         return Shape.MODEL if top else Shape.ORG
     return Shape.ORG if documents_only and was is not Shape.MODEL else Shape.MODEL
-
-
-def is_weights(name: str) -> bool:
-    """By its name; what a trainer leaves beside them is none."""
-    if _TRAINERS.fullmatch(name):
-        return False
-    return _BARE_WEIGHTS.fullmatch(name) is not None or _SELF_DESCRIBED.fullmatch(name) is not None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from modelium.file_names import is_archive, is_weights
 from modelium.values import Unclaimed
 from modelium.watcher.listing import Listing, list_directory, size_of
-from modelium.watcher.shapes import MODEL_PART, Evidence, evidence_of, is_weights
+from modelium.watcher.shapes import MODEL_PART, Evidence, evidence_of
 
 MOST = 100
-_ARCHIVE = re.compile(r".*\.(zip|7z|rar|tar|tgz|tbz2|txz|tzst|tar\.(gz|bz2|xz|zst))", re.IGNORECASE)
 _PLACES = "models may lie in NAME/ or ORG/NAME/ of the watched directory"
 
 
@@ -19,7 +18,7 @@ def loose_files(directory: str, names: Iterable[str]) -> tuple[Unclaimed, ...]:
     """Of the files that lie in no model's folder those that look like one."""
     found = []
     for name in names:
-        if _ARCHIVE.fullmatch(name):
+        if is_archive(name):
             advice = f"an archive: unpack it into a folder of its own; {_PLACES}"
         elif is_weights(name):
             advice = f"weights without a folder: put them into NAME/ together with the config.json they came with; {_PLACES}"

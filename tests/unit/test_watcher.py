@@ -546,6 +546,7 @@ def test_an_empty_directory_of_another_mount_takes_no_model_away(tmp_path: Path)
 def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, "bert.zip", "gpt.tar.gz", "model.safetensors", "notes.txt", "half.zip.part")
     fill(tmp_path / "acme", "old.7z", "judge/config.json", "judge/model.safetensors")
+    fill(tmp_path, "bert.onnx.zst", "gpt.tar.xz", "forest.ubj", "serve.log.gz", "optimizer.pt")
     fill(tmp_path / "team" / "nlp" / "deep")
     fill(tmp_path / "plain")
     watcher = Watcher([tmp_path])
@@ -553,15 +554,16 @@ def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog
         watcher.scan()
         watcher.scan()
     found = {str(one.path.relative_to(tmp_path)): one.advice for one in watcher.unclaimed}
-    assert set(found) == {"bert.zip", "gpt.tar.gz", "model.safetensors", "acme/old.7z", "team/nlp/deep"}
-    assert len(caplog.records) == 5
+    more = {"bert.onnx.zst", "gpt.tar.xz", "forest.ubj"}
+    assert set(found) == {"bert.zip", "gpt.tar.gz", "model.safetensors", "acme/old.7z", "team/nlp/deep"} | more
+    assert len(caplog.records) == 8
     assert found["bert.zip"].startswith("an archive: unpack it")
     assert found["team/nlp/deep"].startswith("a model three levels deep: move it up; models may lie in NAME/ or ORG/NAME/")
     assert "config.json" in found["model.safetensors"]
     (tmp_path / "bert.zip").unlink()
     shutil.rmtree(tmp_path / "team")
     watcher.scan()
-    assert len(watcher.unclaimed) == 3
+    assert len(watcher.unclaimed) == 6
 
 
 def test_a_watch_directory_inside_another_is_surveyed_once(tmp_path: Path) -> None:

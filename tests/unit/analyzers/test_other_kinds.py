@@ -71,6 +71,8 @@ def test_a_state_that_is_broken_changes_nothing(tmp_path: Path) -> None:
     [
         ("m.zip", b"PK\3\4", "an archive", "unpack it"),
         ("m.tar.gz", b"\x1f\x8b", "an archive", "unpack it"),
+        ("m.txz", b"\xfd7zXZ", "an archive", "unpack it"),
+        ("m.gguf.gz", b"\x1f\x8b", "an archive", "unpack it"),
         ("model.safetensors", safetensors(), "weights alone (32 parameters in float32", "config.json, tokenizer and this file"),
         ("pytorch_model.pth", torch_zip(), "a training checkpoint", "save_pretrained()"),
         ("model.engine", b"x", "a TensorRT engine", "the ONNX file"),

@@ -1,0 +1,24 @@
+"""What a host's name says by itself: a name or an address enters, whether it is an address, or this machine, leaves."""
+
+from __future__ import annotations
+
+import ipaddress
+
+LOOPBACK_NAMES = frozenset({"localhost"})
+
+
+def is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine reaches it, and it names no other.
+
+    >>> [is_loopback(name) for name in ("LOCALHOST", "127.0.0.2", "::1", "0.0.0.0", "", "localhost.evil.example")]
+    [True, True, True, False, False, False]
+    """
+    return name.lower() in LOOPBACK_NAMES or (is_address(name) and ipaddress.ip_address(name).is_loopback)
