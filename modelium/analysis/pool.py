@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import logging
 import pickle
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from modelium.analysis.line import Line
 from modelium.analysis.notebook import Notebook, mark_of
 from modelium.analysis.process import Ended, Worker
 from modelium.analysis.wire import SPENT, BadAnswer, decode
@@ -25,6 +25,7 @@ FIRST_S = 1.0  # where others wait, a folder that takes longer goes behind them:
 _MOST_WAITS = 6  # so often WALL_S, while it is the machine that keeps the worker waiting
 _AT_ONCE = 2
 _MOST_AT_A_TIME = 16
+_MOST_READ_AT_A_TIME = 2**20  # bytes: heavy folders are handed over alone, so that others get their turns between them
 _LARGE_BYTES = 256 * 1024  # such an answer is parsed beside the loop
 _HINT = "no model needs so much: copy it again from its source, or take it out"
 
@@ -43,18 +44,18 @@ class _Killed(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class _Look:
-    """One folder to look at, and who waits for what is found. The smallest ``rank`` first, those known to be slow last."""
+    """One folder to look at, and who waits for what is found. ``rank`` is its class in the line, those known to be slow come
+    last; ``came`` is its number.
+    """
 
     candidate: Candidate
     override: ModelOverride
     mark: str
     found: asyncio.Future[Analysis]
-    rank: tuple[bool, bool, int]
+    rank: tuple[bool, bool]
+    came: int
     was_cut_short: bool = False
     is_slow: bool = False
-
-    def __lt__(self, other: _Look) -> bool:
-        return (self.is_slow, self.rank) < (other.is_slow, other.rank)
 
 
 class Analysts:
@@ -67,7 +68,7 @@ class Analysts:
         self._wall_s = wall_s
         self._first_s = first_s
         self._at_once = at_once
-        self._waiting: list[_Look] = []  # a heap
+        self._waiting = Line[_Look]()
         self._came = itertools.count()
         self._tending: set[asyncio.Task[None]] = set()
         self._alive: set[Worker] = set()
@@ -81,8 +82,8 @@ class Analysts:
         if (why := self._notebook.why_not(mark)) is not None:
             return _unsupported(candidate, why)
         found: asyncio.Future[Analysis] = asyncio.get_running_loop().create_future()
-        rank = (self._notebook.is_suspect(mark), not soon, next(self._came))
-        self._queue(_Look(candidate=candidate, override=override, mark=mark, found=found, rank=rank))
+        rank, came = (self._notebook.is_suspect(mark), not soon), next(self._came)
+        self._queue(_Look(candidate=candidate, override=override, mark=mark, found=found, rank=rank, came=came))
         return await found
 
     def warm(self) -> None:
@@ -99,7 +100,8 @@ class Analysts:
 
     def _queue(self, *looks: _Look) -> None:
         for look in looks:
-            heapq.heappush(self._waiting, look)
+            weight = look.candidate.reading_bytes
+            self._waiting.push(look, (look.is_slow, *look.rank), came=look.came, reading_bytes=weight)
         if len(self._tending) < self._at_once:
             self._spawn(self._tend())
 
@@ -117,7 +119,9 @@ class Analysts:
         """Have what waits looked at, some at a time: to hand over each alone would take longer than to look at it."""
         while self._waiting:
             some = min(_MOST_AT_A_TIME, -(-len(self._waiting) // self._at_once))
-            batch = deque(heapq.heappop(self._waiting) for _ in range(some))
+            batch, read = deque([self._waiting.pop()]), 0
+            while len(batch) < some and (read := read + batch[-1].candidate.reading_bytes) < _MOST_READ_AT_A_TIME:
+                batch.append(self._waiting.pop())
             while batch:
                 await self._look(batch)
 
@@ -159,7 +163,7 @@ class Analysts:
                 await self._give_back(worker)
 
     def _others_wait(self, batch: deque[_Look]) -> bool:
-        return len(batch) > 1 or any(not look.is_slow for look in self._waiting)
+        return len(batch) > 1 or ((best := self._waiting.best()) is not None and not best[0])
 
     def _finish(self, look: _Look, found: Analysis, over: str | None = None) -> None:
         self.answered += 1

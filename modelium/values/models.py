@@ -214,7 +214,7 @@ class Candidate:
     ``name`` is the served name (``[A-Za-z0-9._-]+``); ``label`` is what the user sees (``org/name``). ``signature`` is a
     cheap digest of the file names, sizes and mtimes: equal signatures mean that nothing has to be read again.
     ``conflict`` is set on the later of two candidates with one name. ``newest_mtime`` is wall-clock seconds.
-    ``note``: why another revision than the newest is meant.
+    ``note``: why another revision than the newest is meant. ``reading_bytes``: about as much has to be read to know what it is.
     """
 
     name: str
@@ -225,3 +225,4 @@ class Candidate:
     newest_mtime: float
     conflict: str | None = None
     note: str = ""
+    reading_bytes: int = 0

@@ -25,6 +25,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from modelium.analyzers.fingerprint import matters
+from modelium.file_names import is_weights
 from modelium.names import cache_label, served_name, stand_in_name
 from modelium.values import Candidate, Unclaimed
 from modelium.watcher.cache import choose_snapshot
@@ -38,7 +39,7 @@ from modelium.watcher.listing import (
     marks_of,
     size_of,
 )
-from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, shape_of
+from modelium.watcher.shapes import DOCUMENT, MODEL_PART, VOCABULARY, Evidence, Shape, evidence_of, shape_of
 from modelium.watcher.unclaimed import MOST, buried_models, loose_files
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
@@ -46,6 +47,7 @@ _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
 _QUIET_NS = 60_000_000_000
 _TURNS = 4
 _DEEPEST = 3  # levels of a model's folder that are looked at
+_HEADER_BYTES = 2**18  # of weights: what analyzers read of them, mostly
 
 
 @dataclass(slots=True)
@@ -306,7 +308,7 @@ class Surveyor:
             files,
             hash(tuple(marks)),
             volatile=unsure or is_fresh(max(changed_ns for _, changed_ns in directories), self._now_ns),
-            model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9, note),
+            model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9, note, _reading_bytes(files, marks[::3])),
             newest_ns=max(newest_ns, *marks[2::3]) if marks else newest_ns,
             turn=len(self._folders) % _TURNS,  # so that each survey has its share
         )
@@ -319,12 +321,15 @@ class Surveyor:
         if folder is None or folder.model is None or folder.marks != seal:
             digest = blake2b(f"{size} {changed_ns} {status_ns} {beside}".encode(), digest_size=16).hexdigest()
             label = os.path.basename(path)[: -len(".onnx")]  # .gguf is as long
-            folder = _Folder([], [], seal, model=self._candidate(label, path, digest, min(changed_ns, status_ns) / 1e9))
+            newest, weight = min(changed_ns, status_ns) / 1e9, _reading_bytes([path], [size])
+            folder = _Folder([], [], seal, model=self._candidate(label, path, digest, newest, reading_bytes=weight))
         self._folders[path] = folder
         assert folder.model is not None
         return folder.model
 
-    def _candidate(self, label: str, path: str, signature: str, newest_mtime: float, note: str = "") -> Candidate:
+    def _candidate(
+        self, label: str, path: str, signature: str, newest_mtime: float, note: str = "", reading_bytes: int = 0
+    ) -> Candidate:
         try:
             name, conflict = served_name(label), None
         except ValueError as error:
@@ -339,11 +344,18 @@ class Surveyor:
             newest_mtime=newest_mtime,
             conflict=conflict,
             note=note,
+            reading_bytes=reading_bytes,
         )
 
     def _is_inside(self, path: str) -> bool:
         root = os.path.realpath(self.root)
         return os.path.realpath(path).startswith(root + os.sep) and os.path.isdir(path)
+
+
+def _reading_bytes(files: list[str], sizes: list[int]) -> int:
+    """What analyzers may have to read of them; a vocabulary is only known to be there."""
+    named = ((path.rpartition("/")[2], size) for path, size in zip(files, sizes, strict=True) if size > 0)
+    return sum(min(size, _HEADER_BYTES) if is_weights(name) or VOCABULARY.fullmatch(name) else size for name, size in named)
 
 
 def _passed_over(name: str) -> bool:

@@ -14,13 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelium.analysis import Analysts, Notebook
+from modelium.analysis.line import Line
 from modelium.analysis.notebook import mark_of
 from modelium.analysis.process import Ended, Worker
 from modelium.analysis.wire import BadAnswer, decode, encode
 from modelium.analyzers import analyze
 from modelium.values import Candidate, Incomplete, MissingPart, ModelOverride, ModelProfile, Unsupported
+from modelium.watcher.survey import Surveyor
 from tests import hostile
 
 ALLOWED = ModelOverride(allow_custom_code=True)
@@ -112,7 +116,65 @@ async def test_what_served_before_is_looked_at_first_and_what_modelium_ended_ove
         order.append(folder)
 
     await asyncio.gather(*map(look, folders))
-    assert order == [folders[-1], *folders[2:-1], *folders[:2]]
+    assert order[0] == folders[-1] and {*order[-2:]} == {*folders[:2]} and len(order) == len(folders)
+    await analysts.close()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
+def test_whoever_is_among_the_first_in_any_order_is_soon_next(sizes: list[int]) -> None:
+    line = Line[int]()
+    for came, size in enumerate(sizes):
+        line.push(came, (False,), came=came, reading_bytes=size)
+    places = [line.pop() for _ in sizes]
+    assert sorted(places) == list(range(len(sizes))) and not len(line) and line.best() is None
+    by_size = sorted(range(len(sizes)), key=lambda came: (sizes[came], came))
+    for one in range(len(sizes)):
+        best = min(one, len(sizes) - 1 - one, by_size.index(one))
+        assert places.index(one) < 3 * (best + 1)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 9)), min_size=1, max_size=60))
+def test_a_better_class_goes_first_whatever_its_size(looks: list[tuple[bool, bool, int]]) -> None:
+    line = Line[tuple[bool, bool]]()
+    for came, (slow, later, size) in enumerate(looks):
+        line.push((slow, later), (slow, later), came=came, reading_bytes=size)
+    assert line.best() == min((slow, later) for slow, later, _ in looks)
+    assert [line.pop() for _ in looks] == sorted((slow, later) for slow, later, _ in looks)
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.lists(st.booleans(), max_size=60))
+def test_whoever_comes_back_keeps_its_number(sizes: list[int], back: list[bool]) -> None:
+    line, left = Line[int](), set(range(len(sizes)))
+    for came, size in enumerate(sizes):
+        line.push(came, (False,), came=came, reading_bytes=size)
+    for comes_back in back:
+        if not left:
+            break
+        one = line.pop()
+        assert one in left
+        if comes_back:
+            line.push(one, (False,), came=one, reading_bytes=sizes[one])
+        else:
+            left.remove(one)
+        assert len(line) == len(left)
+
+
+async def test_a_small_folder_does_not_wait_for_a_crowd_of_heavy_ones(tmp_path: Path) -> None:
+    """Whether it came first, last or between them."""
+    analysts = Analysts(wall_s=PATIENT_S, first_s=PATIENT_S, at_once=1)
+    heavy = {"config.json": b'{"a": [' + b"0," * 200_000 + b"0]}"}
+    folders = [hostile.lay(tmp_path / f"heavy{number}", heavy) for number in range(40)]
+    good = [hostile.lay(tmp_path / f"good{number}", hostile.model(hostile.BERT)) for number in range(3)]
+    dropped = [good[0], *folders[:20], good[1], *folders[20:], good[2]]
+    order: list[Path] = []
+
+    async def look(found: Candidate) -> None:
+        await analysts.analyze(found, ModelOverride())
+        order.append(found.path)
+
+    found = {one.path: one for one in Surveyor(tmp_path).survey(time.time_ns())}
+    await asyncio.gather(*(look(found[folder]) for folder in dropped))
+    assert {*good} < {*order[:12]}
     await analysts.close()
 
 

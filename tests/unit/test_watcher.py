@@ -543,6 +543,23 @@ def test_an_empty_directory_of_another_mount_takes_no_model_away(tmp_path: Path)
     assert watcher.scan() == ()
 
 
+def test_it_is_known_about_how_much_has_to_be_read(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1_Pooling").mkdir(parents=True)
+    for name, size in (
+        ("config.json", 700),
+        ("1_Pooling/config.json", 300),
+        ("tokenizer.json", 2**24),
+        ("model.safetensors", 2**30),
+    ):
+        with (tmp_path / "m" / name).open("wb") as file:
+            file.truncate(size)
+    (tmp_path / "m" / "gone.json").symlink_to("nowhere")
+    with (tmp_path / "one.gguf").open("wb") as file:
+        file.truncate(2**30)
+    found = {one.label: one.reading_bytes for one in Watcher([tmp_path]).scan()}
+    assert found == {"m": 1000 + 2 * 2**18, "one": 2**18}
+
+
 def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, "bert.zip", "gpt.tar.gz", "model.safetensors", "notes.txt", "half.zip.part")
     fill(tmp_path / "acme", "old.7z", "judge/config.json", "judge/model.safetensors")
