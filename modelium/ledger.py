@@ -33,13 +33,15 @@ class Facts:
     """What was learned about one revision of a model.
 
     ``loaded``: it was when this was last heard of, so a restart brings it back. ``quarantine``: why it is not tried again
-    until its folder changes.
+    until its folder changes; ``quarantine_seal``: as that was then, its rights and times
+    included ("" where that is not known).
     """
 
     measured_bytes: int | None = None
     load_seconds: float | None = None
     loaded: bool = False
     quarantine: str | None = None
+    quarantine_seal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,7 @@ class Ledger:
         for other in [r for r in self._revisions.values() if r.name == name and r.fingerprint != fingerprint]:
             self.remember_unload(name, other.fingerprint)
         facts = self._known(name, fingerprint)
-        self._learn(name, fingerprint, replace(facts, load_seconds=load_seconds, loaded=True, quarantine=None))
+        self._learn(name, fingerprint, replace(_free(facts), load_seconds=load_seconds, loaded=True))
 
     def remember_unload(self, name: str, fingerprint: str) -> None:
         self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False))
@@ -146,11 +148,12 @@ class Ledger:
         """What the model was measured to hold on its device."""
         self._learn(name, fingerprint, replace(self._known(name, fingerprint), measured_bytes=measured_bytes))
 
-    def remember_quarantine(self, name: str, fingerprint: str, reason: str) -> None:
-        self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False, quarantine=reason))
+    def remember_quarantine(self, name: str, fingerprint: str, reason: str, *, seal: str = "") -> None:
+        facts = replace(self._known(name, fingerprint), loaded=False, quarantine=reason, quarantine_seal=seal)
+        self._learn(name, fingerprint, facts)
 
     def lift_quarantine(self, name: str, fingerprint: str) -> None:
-        self._learn(name, fingerprint, replace(self._known(name, fingerprint), quarantine=None))
+        self._learn(name, fingerprint, _free(self._known(name, fingerprint)))
 
     def save(self) -> bool:
         """Write if anything changed; False when that failed: it stays in memory and the next ``save`` tries again."""
@@ -188,6 +191,10 @@ class Ledger:
         recent = [revision for revision in self._revisions.values() if now - revision.seen_at < _FORGET_AFTER_S]
         recent.sort(key=lambda revision: revision.seen_at, reverse=True)
         self._revisions = {(r.name, r.fingerprint): r for r in recent[:_MOST_REVISIONS]}
+
+
+def _free(facts: Facts) -> Facts:
+    return replace(facts, quarantine=None, quarantine_seal="")
 
 
 def _write(path: Path, text: str) -> None:

@@ -229,8 +229,11 @@ class Folders:
             if model.key in self._desk.books.ready_in_triton:
                 self._outages.take_over(model)
             elif facts.quarantine and known is None:
-                model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
-                model.retry_at = None
+                if facts.quarantine_seal in ("", model.profile_seal):
+                    model.become(State.FAILED, f"in quarantine until its folder changes: {facts.quarantine}")
+                    model.retry_at = None
+                else:
+                    self._pardon(model)  # while Modelium was off
         else:
             self._loads.catch_up(model)
 

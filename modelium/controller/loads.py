@@ -336,7 +336,8 @@ class Loads:
             state = State.FAILED
             model.want = Demand.NONE
             if model.profile is not None:
-                self._desk.ledger.remember_quarantine(model.key, model.profile.fingerprint, reason)
+                fingerprint, seal = model.profile.fingerprint, model.profile_seal
+                self._desk.ledger.remember_quarantine(model.key, fingerprint, reason, seal=seal)
         model.become(state, reason)
         log.warning("%s: failed %d times: %s", model.key, model.failures, reason)
         if state is State.FAILED:

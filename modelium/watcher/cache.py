@@ -6,6 +6,7 @@ end: while that snapshot lacks what another has, the newest whole one is meant, 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -69,8 +70,9 @@ def _is_whole(path: str, listing: Listing) -> bool:
 
 def _read_revision(reference: str) -> str:
     try:
-        with open(reference, encoding="utf-8", errors="replace") as file:
-            revision = file.read(200).strip()
+        descriptor = os.open(reference, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for without end
+        with os.fdopen(descriptor, "rb") as file:
+            revision = (file.read(200) or b"").decode(errors="replace").strip()
     except OSError:
         return ""
     return revision if _REVISION.fullmatch(revision) else ""

@@ -130,7 +130,7 @@ class Surveyor:
         if onnx:
             beside = _beside(loose)
             found += [self._look_at_file(path, beside, before) for path in onnx]
-        found += [self._look_at_file(path, 0, before) for path in gguf]
+        found += [self._look_at_file(path, "", before) for path in gguf]
         unclaimed = [one for folder in self._folders.values() for one in folder.unclaimed]
         if not onnx:  # else they may hold its tensors
             unclaimed += loose_files(str(self.root), map(os.path.basename, loose))
@@ -261,7 +261,7 @@ class Surveyor:
                     )
                 found = self._look_at_file(path, _beside(loose), {})
             else:
-                found = self._look_at_file(path, 0, {})
+                found = self._look_at_file(path, "", {})
         except OSError:
             return None
         return found
@@ -313,7 +313,7 @@ class Surveyor:
             turn=len(self._folders) % _TURNS,  # so that each survey has its share
         )
 
-    def _look_at_file(self, path: str, beside: int, before: dict[str, _Folder]) -> Candidate:
+    def _look_at_file(self, path: str, beside: str, before: dict[str, _Folder]) -> Candidate:
         """A single file. Any loose file beside an ONNX file may hold its tensors, so all of them are in its signature."""
         size, changed_ns, status_ns = marks_of([path])
         seal = hash((beside, size, changed_ns, status_ns))
@@ -373,8 +373,10 @@ def _sort(files: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str], list
     return onnx, gguf, sorted(loose)
 
 
-def _beside(loose: list[str]) -> int:
-    return hash((tuple(loose), *marks_of(loose)))
+def _beside(loose: list[str]) -> str:
+    """The same in each process, as every signature: what is known of a folder outlives Modelium."""
+    text = "\0".join((*loose, repr(marks_of(loose)))).encode("utf-8", "surrogateescape")
+    return blake2b(text, digest_size=16).hexdigest() if loose else ""
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

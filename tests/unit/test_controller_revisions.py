@@ -439,6 +439,20 @@ async def test_a_revision_that_failed_is_tried_again_when_its_files_are_touched_
         assert not model.revision_error and triton.made.count("load llama") == 3
 
 
+async def test_a_quarantine_ends_with_rights_that_were_mended_while_modelium_was_off(tmp_path: Path) -> None:
+    quick = {**EAGER, "policies": {"load_retries": 1, "retry_backoff_seconds": 0.001}}
+    async with served(tmp_path, triton=Scarce(["RuntimeError: permission denied"] * 2), orchestration=quick) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        await here.until_state("llama", State.FAILED)
+        await here.until(lambda: here.status("llama").quarantined)
+    async with served(tmp_path, orchestration=quick) as (here, triton):
+        assert "in quarantine until its folder changes: " in (await here.until_state("llama", State.FAILED)).reason
+        assert not triton.made
+    weights.chmod(0o600)
+    async with served(tmp_path, orchestration=quick) as (here, triton):
+        await here.until_state("llama", State.LOADED)
+
+
 def broken() -> None:
     raise LoadFailure("size mismatch")
 

@@ -41,13 +41,13 @@ def test_what_was_learned_survives_a_restart(path: Path) -> None:
     ledger.remember_pin("vit", False)
     ledger.remember_load("bert", "f1", load_seconds=4.5)
     ledger.remember_measurement("bert", "f1", 420)
-    ledger.remember_quarantine("broken", "f2", "no such layer: größe")
+    ledger.remember_quarantine("broken", "f2", "no such layer: größe", seal="s")
     assert ledger.save()
     again = Ledger.load(path)
     assert again.pinned("bert")
     assert not again.pinned("vit")
     assert again.facts("bert", "f1") == Facts(measured_bytes=420, load_seconds=4.5, loaded=True)
-    assert again.facts("broken", "f2") == Facts(quarantine="no such layer: größe")
+    assert again.facts("broken", "f2") == Facts(quarantine="no such layer: größe", quarantine_seal="s")
     assert again.facts("broken", "f3") == Facts()
 
 
@@ -62,9 +62,9 @@ def test_one_revision_of_a_model_is_loaded_at_a_time(path: Path) -> None:
 
 def test_a_load_that_works_ends_a_quarantine(path: Path) -> None:
     ledger = Ledger(path)
-    ledger.remember_quarantine("bert", "f1", "boom")
+    ledger.remember_quarantine("bert", "f1", "boom", seal="s")
     ledger.remember_load("bert", "f1", load_seconds=1)
-    assert ledger.facts("bert", "f1").quarantine is None
+    assert (ledger.facts("bert", "f1").quarantine, ledger.facts("bert", "f1").quarantine_seal) == (None, "")
 
 
 def test_saving_writes_only_what_changed(path: Path) -> None:

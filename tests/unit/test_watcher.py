@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +242,29 @@ def test_while_the_snapshot_of_main_is_not_whole_the_older_one_is_served(tmp_pat
     shutil.rmtree(first)
     (second / "config.json").unlink()
     assert one(watcher).path == second
+
+
+def test_a_pipe_in_the_place_of_a_reference_is_not_waited_for(tmp_path: Path) -> None:
+    snapshot = fill_cache(tmp_path, "aaa")
+    reference = tmp_path / "models--org--name" / "refs" / "main"
+    reference.unlink()
+    os.mkfifo(reference)
+    assert one(Watcher([tmp_path])).path == snapshot
+
+
+def test_what_is_found_is_signed_alike_by_each_process(tmp_path: Path) -> None:
+    fill(tmp_path / "bert")
+    fill(tmp_path, "net.onnx", "net.onnx.data", "tiny.gguf")
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom modelium.watcher.survey import Surveyor\n"
+        "print(sorted((c.label, c.signature) for c in Surveyor(Path(sys.argv[1])).survey(time.time_ns())))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    said = {
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1 and b"net" in said.pop()
 
 
 def test_a_look_at_one_model_sees_what_changes_it_and_nothing_else(tmp_path: Path) -> None:
