@@ -16,6 +16,7 @@ from modelium.brain.placement import rooms_of
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Checked, Measured, ProcessDied, RayDown, ServerDown, ServerUp
+from modelium.controller.failures import Failures
 from modelium.controller.loads import RAY_DOWN, Loads
 from modelium.controller.record import Model
 from modelium.devices import Process
@@ -32,10 +33,11 @@ _ONE_BY_ONE_S = 5.0
 class Outages:
     """Keeps the records true when Triton and its processes do what nobody asked for."""
 
-    def __init__(self, desk: Desk, admission: Admission, loads: Loads) -> None:
+    def __init__(self, desk: Desk, admission: Admission, loads: Loads, failures: Failures) -> None:
         self._desk = desk
         self._admission = admission
         self._loads = loads
+        self._failures = failures
 
     def measure(self) -> None:
         """Ask for a reading of Triton and of the processes."""
@@ -62,7 +64,7 @@ class Outages:
             self._loads.let_go(model)
             model.become(State.FAILED, detail)
             self._desk.work.discard(model.key)
-            self._loads.count_failure(model, State.FAILED, f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s")
+            self._failures.count(model, State.FAILED, f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s")
             return
         log.warning("%s: %s; loading it again", model.key, detail)
         place = model.placement
@@ -265,7 +267,7 @@ class Outages:
             self._loads.let_go(model)
             model.serving = model.loading = None
             if loading == [model]:
-                self._loads.count_failure(model, State.UNLOADED, f"Triton died while it loaded: {event.detail}")
+                self._failures.count(model, State.UNLOADED, f"Triton died while it loaded: {event.detail}")
             else:
                 model.become(State.UNLOADED, f"Triton is down: {event.detail}")
                 model.retry_at = now + _ONE_BY_ONE_S * loading.index(model) if model in loading else 0.0

@@ -22,6 +22,7 @@ from modelium.controller.events import (
     UnloadFailed,
     Wake,
 )
+from modelium.controller.failures import Failures
 from modelium.controller.folders import Folders
 from modelium.controller.loads import Loads
 from modelium.controller.outages import Outages
@@ -34,8 +35,9 @@ class Reactions:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.admission = Admission(desk)
-        self.loads = Loads(desk, self.admission)
-        self.outages = Outages(desk, self.admission, self.loads)
+        self.failures = Failures(desk, self.admission)
+        self.loads = Loads(desk, self.admission, self.failures)
+        self.outages = Outages(desk, self.admission, self.loads, self.failures)
         self.adapters = Adapters(desk)
         self.folders = Folders(desk, self.admission, self.loads, self.outages, self.adapters)
 
@@ -79,7 +81,7 @@ class Reactions:
             case Unloaded():
                 self.loads.unloaded(model, event.seconds)
             case UnloadFailed():
-                self.loads.unload_failed(model, event)
+                self.failures.of_unload(model, event)
             case ProcessDied():
                 self.outages.process_died(model, event.pid)
             case Checked():

@@ -22,6 +22,7 @@ from modelium.controller.events import (
     Unloaded,
     UnloadFailed,
 )
+from modelium.controller.seals import CHANGED, blame, has_changed, seal_of, see_unchanged, settle
 from modelium.devices import Devices, Process, processes_of
 from modelium.errors import DeadlineExceeded, FolderChanged, ModeliumError, TritonError, TritonUnavailable
 from modelium.errors import LoadFailed as LoadFailure
@@ -29,7 +30,6 @@ from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, Placement, Runtime
-from modelium.watcher.survey import Surveyor
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,7 @@ _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at 
 _ANALYZE_AT_ONCE = 64
 _TELL_EVERY_S = 1.0
 _UNSET = ModelOverride()
-_CHANGED = "its folder is being written to: it is looked at again, and loaded when it is whole"
 _DOWN = ("", "UNAVAILABLE")
-_SETTLED_AFTER_S = 1.0
 
 
 class Work:
@@ -149,7 +147,7 @@ class Work:
     async def _analyze(self, batch: Sequence[tuple[str, Candidate]], *, soon: bool) -> None:
         """What is known is told at least once a second: a folder that takes its ten seconds keeps no other waiting."""
         # The seals first: a change during the analysis breaks one.
-        seals = await asyncio.to_thread(lambda: [_seal(candidate) for _, candidate in batch])
+        seals = await asyncio.to_thread(lambda: [seal_of(candidate) for _, candidate in batch])
         looks = [self._look(key, candidate, seal, soon=soon) for (key, candidate), seal in zip(batch, seals, strict=True)]
         pending = {asyncio.create_task(look) for look in looks}
         try:
@@ -184,7 +182,7 @@ class Work:
         older: Sequence[Process] = ()
         try:
             if not bury:
-                await self._see_unchanged(source)
+                await see_unchanged(source)
             if write:
                 override = self._overrides.get(profile.name)
                 await asyncio.to_thread(self._repository.write, profile, placement, override=override)
@@ -194,19 +192,19 @@ class Work:
             if bury:
                 await end_processes(self._devices, older)
                 older = ()
-                await self._see_unchanged(source)
+                await see_unchanged(source)
             elif older or beside:
-                await self._settle(source)
+                await settle(source)
             if placement.runtime is Runtime.RAY:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
-            if not (older or beside) and await self._has_changed(source):
+            if not (older or beside) and await has_changed(source):
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
                 # back; the folder's new state is loaded after it.
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
                 await self._verify_unloaded(key, ())
-                raise FolderChanged(_CHANGED)
+                raise FolderChanged(CHANGED)
         except FolderChanged as error:
             if fresh:
                 await self._discard(key)  # the corpse
@@ -219,7 +217,7 @@ class Work:
             )
             self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=late))
         except ModeliumError as error:
-            seconds, cause = time.monotonic() - started, await self._blame(source, error)
+            seconds, cause = time.monotonic() - started, await blame(source, error)
             self._post(LoadFailed(key=key, generation=generation, seconds=seconds, error=cause))
         except Exception as error:  # a defect of ours must not leave the model LOADING for ever
             log.exception("the load of %s broke", key)
@@ -228,32 +226,6 @@ class Work:
         else:
             seconds = time.monotonic() - started
             self._post(Loaded(key=key, generation=generation, seconds=seconds, older=frozenset(older)))
-
-    async def _has_changed(self, source: Candidate | None) -> bool:
-        """Whether anything was written to the folder since it was looked at; sizes, times and names say so, not contents."""
-        return source is not None and await asyncio.to_thread(_seal, source) != source.signature
-
-    async def _settle(self, source: Candidate | None) -> None:
-        """A revision that goes beside the one that serves cannot be taken back: who still writes to it has to pause first.
-
-        Contents of the same length that are written over the old ones (``rsync --inplace``) look whole at every moment.
-        """
-        if source is not None:
-            found = await asyncio.to_thread(Surveyor(source.root).look_again, str(source.path))
-            age_s = time.time() - (found.newest_mtime if found is not None else 0.0)
-            if 0.0 <= age_s < _SETTLED_AFTER_S:
-                await asyncio.sleep(_SETTLED_AFTER_S - age_s)
-            await self._see_unchanged(source)
-
-    async def _see_unchanged(self, source: Candidate | None) -> None:
-        if await self._has_changed(source):
-            raise FolderChanged(_CHANGED)
-
-    async def _blame(self, source: Candidate | None, error: ModeliumError) -> ModeliumError:
-        """What made a load fail: a folder that changed meanwhile, whatever the model said."""
-        if isinstance(error, LoadFailure) and await self._has_changed(source):
-            return FolderChanged(f"{_CHANGED} ({error})")
-        return error
 
     async def _break_off(self, key: str, older: Sequence[Process], *, beside: bool) -> None:
         """End a load that Triton goes on with: until that is over its memory is not free.
@@ -342,9 +314,3 @@ class Work:
             await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
             log.warning("%s: its entry was not removed: %s", key, error)
-
-
-def _seal(candidate: Candidate) -> str:
-    """The signature of its folder at this moment; "" when nothing is there."""
-    found = Surveyor(candidate.root).look_again(str(candidate.path))
-    return found.signature if found is not None else ""

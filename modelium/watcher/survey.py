@@ -19,18 +19,17 @@ this instant; a rewrite in place that sent no event is seen up to four surveys l
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from modelium.analyzers.fingerprint import matters
-from modelium.file_names import is_weights
-from modelium.names import cache_label, served_name, stand_in_name
+from modelium.names import cache_label
 from modelium.values import Candidate, Unclaimed
 from modelium.watcher.cache import choose_snapshot
+from modelium.watcher.contents import Contents, Folder
 from modelium.watcher.listing import (
-    MOST_ENTRIES,
     Listing,
     is_fresh,
     is_ignored,
@@ -39,46 +38,10 @@ from modelium.watcher.listing import (
     marks_of,
     size_of,
 )
-from modelium.watcher.shapes import DOCUMENT, MODEL_PART, VOCABULARY, Evidence, Shape, evidence_of, shape_of
+from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, shape_of
 from modelium.watcher.unclaimed import MOST, buried_models, loose_files
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
-
-_QUIET_NS = 60_000_000_000
-_TURNS = 4
-_DEEPEST = 3  # levels of a model's folder that are looked at
-_HEADER_BYTES = 2**18  # of weights: what analyzers read of them, mostly
-
-
-@dataclass(slots=True)
-class _Folder:
-    """What was found in one entry of the watch directory, and what must be unchanged for it to hold still."""
-
-    directories: list[tuple[str, int]]  # path, mtime before it was listed
-    files: list[str]
-    marks: int  # hash over size, mtime, ctime of ``files``
-    volatile: bool = False  # to be opened anew each time
-    model: Candidate | None = None
-    members: tuple[str, ...] = ()  # of an ORG
-    unclaimed: tuple[Unclaimed, ...] = ()
-    newest_ns: int = 0
-    turn: int = 0  # surveys until the files are looked at again
-
-    def unchanged(self, *, thorough: bool, now_ns: int) -> bool:
-        if self.volatile:
-            return False
-        stat = os.stat
-        try:
-            for path, listed_ns in self.directories:
-                if stat(path).st_mtime_ns != listed_ns:
-                    return False
-        except OSError:
-            return False
-        if not thorough and self.turn > 0 and now_ns - self.newest_ns > _QUIET_NS:
-            self.turn -= 1
-            return True
-        self.turn = _TURNS - 1
-        return hash(tuple(marks_of(self.files))) == self.marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +60,9 @@ class Surveyor:
 
     def __init__(self, root: Path, others: Iterable[Path] = ()) -> None:
         self.root = root
+        self._contents = Contents(root)
         self._others = frozenset(os.path.realpath(path) for path in others)
-        self._folders: dict[str, _Folder] = {}
+        self._folders: dict[str, Folder] = {}
         self.taken: dict[str, Taken] = {}
         self.unclaimed: tuple[Unclaimed, ...] = ()
         self._touched: frozenset[str] | None = None
@@ -139,7 +103,7 @@ class Surveyor:
             del self.taken[path]
         return found
 
-    def _look(self, path: str, label: str, before: dict[str, _Folder], *, in_org: bool = False) -> Iterator[Candidate]:
+    def _look(self, path: str, label: str, before: dict[str, Folder], *, in_org: bool = False) -> Iterator[Candidate]:
         folder = before.get(path)
         thorough = self._touched is None or path in self._touched
         if folder is None or not folder.unchanged(thorough=thorough, now_ns=self._now_ns):
@@ -149,7 +113,8 @@ class Surveyor:
                 if not os.path.lexists(path):
                     return  # went away meanwhile
                 # Not readable now (rights, a network disk with a hiccup): what was known still holds, else show it as it is.
-                folder = folder or _Folder([], [], 0, model=self._candidate(label, path, f"unreadable: {error.strerror}", 0.0))
+                shown = self._contents.candidate(label, path, f"unreadable: {error.strerror}", 0.0)
+                folder = folder or Folder([], [], 0, model=shown)
                 folder.volatile = True
             if folder is None:
                 return
@@ -162,13 +127,13 @@ class Surveyor:
         for member in folder.members:
             yield from self._look(f"{path}/{member}", f"{label}/{member}", before, in_org=True)
 
-    def _open(self, path: str, label: str, *, in_org: bool) -> _Folder | None:
+    def _open(self, path: str, label: str, *, in_org: bool) -> Folder | None:
         if self._others and os.path.realpath(path) in self._others:
             return None  # a watch directory inside this one: it is surveyed by itself
         if os.path.islink(path) and not self._is_inside(path):
             # Not looked into at all; the analyzers refuse it with the reason.
-            link = self._candidate(label, path, f"link: {os.readlink(path)}", os.lstat(path).st_mtime)
-            return _Folder([], [], 0, volatile=True, model=link)
+            link = self._contents.candidate(label, path, f"link: {os.readlink(path)}", os.lstat(path).st_mtime)
+            return Folder([], [], 0, volatile=True, model=link)
         top = list_directory(path)
         cached = cache_label(os.path.basename(path))
         if cached is not None and ("snapshots" in top.directories or not top.files):
@@ -180,7 +145,7 @@ class Surveyor:
             return folder
         return self._open_mixed(label, path, top, members)
 
-    def _open_mixed(self, label: str, path: str, top: Listing, members: tuple[str, ...]) -> _Folder:
+    def _open_mixed(self, label: str, path: str, top: Listing, members: tuple[str, ...]) -> Folder:
         """A directory with directories in it: a model, an organisation, or what was the one and became the other too."""
         documents_only = not top.partials and all(map(DOCUMENT.fullmatch, top.files))
         was = self.taken.get(path)
@@ -216,7 +181,7 @@ class Surveyor:
             # What a link leads to may come and go, and no directory that is watched here says so.
             volatile = unsure or mine is not Evidence.NONE or is_fresh(max(at for _, at in directories), self._now_ns)
             unclaimed = loose_files(path, top.files)
-            return _Folder(directories, [], hash(()), volatile=volatile, members=members, unclaimed=unclaimed)
+            return Folder(directories, [], hash(()), volatile=volatile, members=members, unclaimed=unclaimed)
         folder = self._read(label, path, top)
         if mine or kept or before is Shape.MODEL:
             self.taken[path] = Taken(shape=shape, proven=frozenset(kept))
@@ -224,7 +189,7 @@ class Surveyor:
         folder.volatile |= unsure
         return folder
 
-    def _open_cache(self, path: str, label: str, top: Listing) -> _Folder:
+    def _open_cache(self, path: str, label: str, top: Listing) -> Folder:
         """``refs/main`` → ``snapshots/REV``; blobs that are still coming down are ``blobs/*.incomplete``."""
         aside = [(path, top.mtime_ns)]
         hints: list[str] = []
@@ -237,8 +202,16 @@ class Surveyor:
         chosen = f"{path}/snapshots/{found.revision}" if found.revision else path
         references = [f"{path}/refs/main"]
         aside += found.looked_at
-        return self._read(
-            label, chosen, list_directory(chosen), aside=aside, references=references, hints=hints, note=found.note
+        return self._contents.folder(
+            label,
+            chosen,
+            list_directory(chosen),
+            now_ns=self._now_ns,
+            turn=self._turn(),
+            aside=aside,
+            references=references,
+            hints=hints,
+            note=found.note,
         )
 
     def cached(self, path: str) -> Candidate | None:
@@ -252,7 +225,7 @@ class Surveyor:
         """
         try:
             if os.path.isdir(path):
-                found = self._read("", path, list_directory(path), only=matters).model
+                found = self._contents.folder("", path, list_directory(path), now_ns=self._now_ns, only=matters).model
             elif path.lower().endswith(".onnx"):
                 stem = os.path.basename(path)[: -len(".onnx")]
                 with os.scandir(self.root) as entries:
@@ -266,96 +239,21 @@ class Surveyor:
             return None
         return found
 
-    def _read(
-        self,
-        label: str,
-        path: str,
-        top: Listing,
-        *,
-        aside: Iterable[tuple[str, int]] = (),
-        references: Iterable[str] = (),
-        hints: Iterable[str] = (),
-        note: str = "",
-        only: Callable[[str], bool] = lambda name: True,
-    ) -> _Folder:
-        """A model's folder: every file's mark, down to a bounded depth and number."""
-        directories, names, digest = [*aside], [*hints], blake2b(digest_size=16)
-        files: list[str] = list(references)
-        level: list[tuple[str, Listing]] = [(path, top)]
-        unsure = False
-        for depth in range(_DEEPEST):
-            deeper: list[tuple[str, Listing]] = []
-            for at, listing in level:
-                directories.append((at, listing.mtime_ns))
-                files += [f"{at}/{name}" for name in sorted(filter(only, listing.files))]
-                names += sorted(listing.links + listing.partials)
-                unsure |= bool(listing.links)  # what they lead to may come and go unseen
-                if depth + 1 == _DEEPEST or len(files) + len(directories) + len(deeper) > MOST_ENTRIES:
-                    continue
-                for name in sorted(listing.directories):
-                    try:
-                        deeper.append((f"{at}/{name}", list_directory(f"{at}/{name}")))
-                    except OSError:  # a part that just went or may not be read does not make the model vanish
-                        unsure = True
-            level = deeper
-        del files[MOST_ENTRIES:]
-        marks = list(marks_of(files))
-        digest.update("\0".join((path, *names, "", *files)).encode("utf-8", "surrogateescape"))
-        digest.update(repr(marks).encode())
-        newest_ns = max((min(mark) for mark in zip(marks[1::3], marks[2::3], strict=True)), default=0) or top.mtime_ns
-        return _Folder(
-            directories,
-            files,
-            hash(tuple(marks)),
-            volatile=unsure or is_fresh(max(changed_ns for _, changed_ns in directories), self._now_ns),
-            model=self._candidate(label, path, digest.hexdigest(), newest_ns / 1e9, note, _reading_bytes(files, marks[::3])),
-            newest_ns=max(newest_ns, *marks[2::3]) if marks else newest_ns,
-            turn=len(self._folders) % _TURNS,  # so that each survey has its share
-        )
-
-    def _look_at_file(self, path: str, beside: str, before: dict[str, _Folder]) -> Candidate:
-        """A single file. Any loose file beside an ONNX file may hold its tensors, so all of them are in its signature."""
-        size, changed_ns, status_ns = marks_of([path])
-        seal = hash((beside, size, changed_ns, status_ns))
-        folder = before.get(path)
-        if folder is None or folder.model is None or folder.marks != seal:
-            digest = blake2b(f"{size} {changed_ns} {status_ns} {beside}".encode(), digest_size=16).hexdigest()
-            label = os.path.basename(path)[: -len(".onnx")]  # .gguf is as long
-            newest, weight = min(changed_ns, status_ns) / 1e9, _reading_bytes([path], [size])
-            folder = _Folder([], [], seal, model=self._candidate(label, path, digest, newest, reading_bytes=weight))
-        self._folders[path] = folder
+    def _look_at_file(self, path: str, beside: str, before: dict[str, Folder]) -> Candidate:
+        folder = self._folders[path] = self._contents.file(path, beside, before.get(path))
         assert folder.model is not None
         return folder.model
 
-    def _candidate(
-        self, label: str, path: str, signature: str, newest_mtime: float, note: str = "", reading_bytes: int = 0
-    ) -> Candidate:
-        try:
-            name, conflict = served_name(label), None
-        except ValueError as error:
-            name, conflict = stand_in_name(label), f"{path}: {error}"
-        shown = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return Candidate(
-            name=name,
-            label=shown,
-            path=Path(path),
-            root=self.root,
-            signature=signature,
-            newest_mtime=newest_mtime,
-            conflict=conflict,
-            note=note,
-            reading_bytes=reading_bytes,
-        )
+    def _read(self, label: str, path: str, top: Listing) -> Folder:
+        return self._contents.folder(label, path, top, now_ns=self._now_ns, turn=self._turn())
+
+    def _turn(self) -> int:
+        """Of one more folder; so that each survey has its share."""
+        return len(self._folders)
 
     def _is_inside(self, path: str) -> bool:
         root = os.path.realpath(self.root)
         return os.path.realpath(path).startswith(root + os.sep) and os.path.isdir(path)
-
-
-def _reading_bytes(files: list[str], sizes: list[int]) -> int:
-    """What analyzers may have to read of them; a vocabulary is only known to be there."""
-    named = ((path.rpartition("/")[2], size) for path, size in zip(files, sizes, strict=True) if size > 0)
-    return sum(min(size, _HEADER_BYTES) if is_weights(name) or VOCABULARY.fullmatch(name) else size for name, size in named)
 
 
 def _passed_over(name: str) -> bool:

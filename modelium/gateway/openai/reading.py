@@ -9,7 +9,8 @@ from aiohttp import web
 
 from modelium.gateway.bodies import read_body, work_on
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
+from modelium.gateway.openai.parsing import parse
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 
 HEADER = "X-Modelium-Ignored"
 _IGNORED: web.RequestKey[tuple[str, ...]] = web.RequestKey("ignored", tuple)

@@ -1,57 +1,17 @@
-"""Bodies of ``/v1`` requests: JSON enters, checked requests leave; what does not fit is refused with the field's name.
-
-Five kinds of fields. Those that are honoured are declared here; some have another server's name (``ALSO``). Those that OpenAI's
-clients send and that change nothing about the answer of a local model are ignored (``IGNORED``). Those that would change it and
-cannot be honoured are refused in words of their own (``UNAVAILABLE``). A name that is nearly a right one is a typing error and
-refused with that, as OpenAI does. Any other is some server's own and left out; the answer's header says so.
+"""The fields of ``/v1`` requests that are honoured, with their kinds and bounds. ``parsing`` makes them of a body, and knows
+those that are not.
 """
 
 from __future__ import annotations
 
-import difflib
-import reprlib
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, field_validator
 
 from modelium.errors import InvalidBody
-from modelium.gateway.codecs.fields import decoded, nearest, plain_base64, shown
-from modelium.gateway.codecs.json_text import load_json
+from modelium.gateway.codecs.fields import decoded, plain_base64
 from modelium.gateway.generation.seeds import LAST_SEED
-from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
-
-IGNORED = frozenset(
-    {
-        "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
-    }
-)  # fmt: skip
-
-# What other servers call it: llama.cpp, Ollama, text-generation-inference.
-ALSO = {
-    "repeat_penalty": "repetition_penalty",
-    "max_new_tokens": "max_tokens",
-    "n_predict": "max_tokens",
-    "num_predict": "max_tokens",
-}
-_UNLIMITED = frozenset({"n_predict", "num_predict"})  # below 0 they ask for no limit: that is to leave the field out
-_NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
-_MOST_NAMED = 20
-_MOST_FIELDS = 128
-
-UNAVAILABLE = {
-    "functions": "the older form of `tools`; send those",
-    "function_call": "the older form of `tool_choice`; send that",
-    "audio": "no model here speaks",
-    "web_search_options": "there is no web search here",
-    "suffix": "text cannot be inserted before a suffix here; put the model's own fill-in-the-middle tokens into the prompt",
-    "chat_template": "a request cannot bring its own template; put it into the model's folder as chat_template.jinja",
-    "best_of": "sampling several answers and keeping the best is not offered; send `n` and choose",
-    "use_beam_search": "beam search is not offered",
-    "prompt_logprobs": "log probabilities of the prompt are not offered",
-    "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
-}
 
 MOST_NAME_CHARACTERS = 512
 
@@ -175,7 +135,7 @@ class StructuredOutputs(BaseModel):
     disable_any_whitespace: bool | None = None
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
     model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
     _ignored: tuple[str, ...] = PrivateAttr(())
@@ -189,7 +149,7 @@ class _Request(BaseModel):
         self._ignored = names
 
 
-class Generating(_Request):
+class Generating(Request):
     """What chats and completions have in common: sampling and streaming. None: not sent."""
 
     temperature: Annotated[float, Field(ge=0)] | None = None
@@ -254,79 +214,8 @@ class CompletionRequest(Generating):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
-class EmbeddingRequest(_Request):
+class EmbeddingRequest(Request):
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
     encoding: Literal["model"] | None = None  # token ids are of the model's own tokenizer
-
-
-R = TypeVar("R", bound=_Request)
-
-
-def parse(kind: type[R], data: bytes) -> R:
-    """Raises ``Refused`` with the first field that does not fit."""
-    body = load_json(data)
-    if not isinstance(body, dict):
-        raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
-    for theirs, ours in ALSO.items():
-        if theirs in _UNLIMITED and isinstance(body.get(theirs), int) and body[theirs] < 0:
-            continue
-        if theirs in body and ours in kind.model_fields and body.get(ours) is None:
-            body[ours] = body.pop(theirs)
-    if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
-        raise Refused(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
-    known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
-    ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
-    try:
-        request = kind.model_validate(known)
-    except ValidationError as error:
-        raise _first(error) from None
-    request.leave_out(ignored[:_MOST_NAMED])
-    return request
-
-
-def _means_something(kind: type[_Request], name: str, value: object) -> bool:
-    """False for a field that is ignored; raises for one that cannot be honoured, unless it asks for nothing."""
-    if name in kind.model_fields:
-        return value is not None
-    if name in IGNORED or value is None or value is False or value in ([], "", {}):
-        return False
-    if name == "best_of" and value == 1:
-        return False
-    if name in UNAVAILABLE:
-        raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
-        near = nearest(name, sorted(kind.model_fields))
-        raise Refused(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
-    return False
-
-
-def _first(error: ValidationError) -> Refused:
-    """The deepest fault of the first field that has one: of a union's branches that is the one which fitted best."""
-    faults = error.errors(include_url=False, include_context=False)
-    head = faults[0]["loc"][0] if faults[0]["loc"] else ""
-    fault = max((f for f in faults if f["loc"][:1] == (head,)), key=lambda f: len(f["loc"]))
-    where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
-    place = shown(".".join(where))
-    if fault["type"] == "extra_forbidden":
-        return Refused(f"{place}: unknown parameter", param=place, code="unknown_parameter")
-    if fault["type"] == "missing":
-        return Refused(f"{place}: is missing", param=place, code="missing_required_parameter")
-    return Refused(f"{place}: {fault['msg']} (found {_short(fault['input'])})", param=place, code="invalid_value")
-
-
-def _is_field(part: str) -> bool:
-    """pydantic puts the names of a union's branches (``list[Part]``) into the place; users do not know them."""
-    return part.replace("_", "").isalnum() and part.islower() and part not in ("str", "int", "float", "bool", "dict", "list")
-
-
-_SHORTENED = reprlib.Repr()  # looks at the beginning only
-_SHORTENED.maxstring = _SHORTENED.maxother = 80
-
-
-def _short(value: object) -> str:
-    if isinstance(value, dict | list) and len(value) > 20:
-        return f"{len(value)} of them"
-    text = _SHORTENED.repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"

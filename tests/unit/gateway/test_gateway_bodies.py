@@ -33,7 +33,8 @@ from modelium.gateway.decompression import PIECE_BYTES
 from modelium.gateway.errors import MAX_BODY_BYTES
 from modelium.gateway.generation.huggingface import options_of, read_call
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
+from modelium.gateway.openai.parsing import parse
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.values import Task
 
 from .stand_in import Served, profile_of, repeated, served, texts

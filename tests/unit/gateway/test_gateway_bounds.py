@@ -22,7 +22,8 @@ from modelium.gateway.generation.values import AT_ONCE, MOST_GENERATIONS
 from modelium.gateway.generation.vllm_runtime import PieceReader, tensors_of
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.interleave import interleave
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
+from modelium.gateway.openai.parsing import parse
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.gateway.openai.tool_calls import FAMILIES, Scanner
 from modelium.values import Task
 

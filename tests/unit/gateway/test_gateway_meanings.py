@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from modelium.gateway.openai.errors import Refused
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, parse
+from modelium.gateway.openai.parsing import parse
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest
 from modelium.values import Task
 
 from .openai_models import chat_model, saying, write_folder
