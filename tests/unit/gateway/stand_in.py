@@ -127,7 +127,7 @@ class StandInController:
     is_ready: bool = True
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         device = Device(
             id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=100, used_bytes=50, budget_bytes=75
         )
@@ -135,10 +135,16 @@ class StandInController:
             now=100.0,
             models=tuple(self.models.values()),
             fleet=Fleet(devices=(device,), ray=self.ray),
-            server=ServerStatus(up=True, version="2.51.0"),
-            scanned=True,
+            server=self.server(),
+            scanned=self.scanned(),
             ray_restarts=self.ray_restarts,
         )
+
+    def server(self) -> ServerStatus:
+        return ServerStatus(up=True, version="2.51.0")
+
+    def scanned(self) -> bool:
+        return True
 
     def status(self, name: str) -> ModelStatus:
         if name not in self.models:
