@@ -11,7 +11,7 @@ from modelium.config import Settings
 from modelium.gateway.apps import Apps
 from modelium.gateway.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
-from modelium.gateway.connections import LIMITS, BoundedRunner, Limits
+from modelium.gateway.connections import LIMITS, Limits
 from modelium.gateway.counting import RECORDER, count_predictions
 from modelium.gateway.deadline import MAX_TIMEOUT_S
 from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
@@ -23,6 +23,7 @@ from modelium.gateway.models import Models
 from modelium.gateway.openai import OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.page import show_page
 from modelium.gateway.predict import Predict
+from modelium.gateway.runner import BoundedRunner
 from modelium.metrics import Recorder
 
 if TYPE_CHECKING:
