@@ -146,6 +146,9 @@ class StandInController:
     def scanned(self) -> bool:
         return True
 
+    def names(self) -> frozenset[str]:
+        return frozenset(self.models)
+
     def status(self, name: str) -> ModelStatus:
         if name not in self.models:
             raise UnknownModel(f"no model {name!r}; the nearest names are {', '.join(self.models)}")
