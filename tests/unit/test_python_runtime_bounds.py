@@ -197,6 +197,40 @@ def test_a_picture_stands_upright(template: Template) -> None:
     assert broken.size == (40, 20)
 
 
+LOSSLESS: dict[str, dict[str, object]] = {
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {"compression": "tiff_lzw"},
+    "PPM": {},
+}
+
+
+@pytest.mark.parametrize("form", LOSSLESS)
+def test_every_lossless_format_gives_the_same_pixels(template: Template, form: str) -> None:
+    picture = Image.new("RGB", (24, 16), "blue")
+    picture.paste("red", (3, 2, 12, 9))
+    found = template.pictures.read_image(encoded(picture, form, **LOSSLESS[form]))
+    assert (found.mode, found.tobytes()) == ("RGB", picture.tobytes())
+
+
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "WEBP", "AVIF"])
+def test_every_lossy_format_is_read(template: Template, form: str) -> None:
+    """MPO: a JPEG with a second view behind it, as telephones make them."""
+    picture = Image.new("RGB", (32, 32), (30, 120, 200))
+    more: dict[str, object] = {"save_all": True, "append_images": [picture]} if form == "MPO" else {}
+    found = template.pictures.read_image(encoded(picture, form, **more))
+    assert found.size == (32, 32)
+    assert np.abs(np.asarray(found, dtype=int) - np.asarray(picture, dtype=int)).max() <= 6
+
+
+def test_what_is_no_documented_picture_is_refused_with_that(template: Template) -> None:
+    for data in (b"no picture at all", encoded(Image.new("RGB", (4, 4)), "ICO"), encoded(Image.new("RGB", (4, 4)), "EPS")):
+        with pytest.raises(template.contract.BadInput, match="cannot identify image file"):
+            template.pictures.read_image(data)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_shows_through_is_white(template: Template, mode: str) -> None:
     """As people see it and as vLLM has it: whatever colour lies under full transparency is not looked at."""

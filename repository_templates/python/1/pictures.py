@@ -14,7 +14,10 @@ from PIL import Image, ImageOps
 
 from .contract import BadInput, shown
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # MPO: a JPEG with a second view behind it
+Image.init()  # all that this Pillow has: ``Image.open`` raises for a format that is not registered, whatever the picture is
+# What JPEG opens may turn out as MPO, a JPEG with a second view behind it, which has no name of its own here. AVIF is not in
+# every build.
+FORMATS = tuple(name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM") if name in Image.OPEN)
 MOST_PIXELS = 2**26  # 67 million, more than a telephone's camera makes; 200 MB
 MOST_PIXELS_TOGETHER = 2**27  # of all pictures of a row
 MOST_PICTURES = 64
