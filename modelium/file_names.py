@@ -15,6 +15,9 @@ WHOLE_MODELS = (
 )  # fmt: skip
 """One file that is a model by itself."""
 
+SERVED_ALONE = (".onnx", ".gguf")
+"""Of those, what may lie in a watch directory without a folder."""
+
 _WEIGHTS = BARE_WEIGHTS + WHOLE_MODELS
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".tzst")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")

@@ -65,15 +65,34 @@ def evidence_of(path: str, listing: Listing, size_of: Callable[[str], int]) -> E
     return Evidence.SOME if identity or weights or started or any(map(_TOKENIZER.fullmatch, names)) else Evidence.NONE
 
 
-def shape_of(top: Evidence, best: Evidence, *, documents_only: bool, was: Shape | None) -> Shape:
+def may_be_stray(path: str, listing: Listing) -> bool:
+    """Nothing beside its model files says that they are this directory's model: no ``config.json``, no part with weights."""
+    if {*listing.files} & (_IDENTITY | _LISTS_PARTS):
+        return False
+    for part in filter(MODEL_PART.fullmatch, listing.directories):
+        try:
+            if any(map(is_weights, list_directory(f"{path}/{part}").files)):
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def shape_of(top: Evidence, best: Evidence, *, stray: bool, documents_only: bool, was: Shape | None) -> Shape:
     """A directory with directories in it that are not known parts of a model; ``best``: of those. The first rule that holds:
 
-    1. A whole model, or a file that is one, stands in it: a model.
-    2. What was taken for a model stays one as long as any of its files is there.
-    3. A model stands in one of its directories: an organisation.
-    4. A model's file stands in it: a model that is being copied. In one of its directories: an organisation.
-    5. What has documents only is an organisation; what was taken for a model is one still, emptied.
+    1. Whole models stand in its directories, and of its own it has stray files at most: an organisation. What it was
+       taken for before does not matter, so a restart changes nothing.
+    2. A whole model, or a file that is one, stands in it: a model.
+    3. What was taken for a model stays one as long as any of its files is there.
+    4. A model stands in one of its directories: an organisation.
+    5. A model's file stands in it: a model that is being copied. In one of its directories: an organisation.
+    6. What has documents only is an organisation; what was taken for a model is one still, emptied.
+
+    ``stray``: its own files may be stray ones (``may_be_stray``), and it was never a whole model.
     """
+    if stray and top < Evidence.WHOLE and best is Evidence.WHOLE:
+        return Shape.ORG
     if top >= Evidence.FILE or (was is Shape.MODEL and top):
         return Shape.MODEL
     if best >= Evidence.FILE:

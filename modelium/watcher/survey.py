@@ -4,8 +4,9 @@ What counts as a model:
 
 1. ``NAME/``: a directory with a model's file of its own, or an empty one (a model to be).
 2. ``ORG/NAME/``: a directory in whose directories models stand is an ORG and each of them is a model, unless they are known
-   parts of a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those. What else lies in it does not matter, and what
-   was a model stays one until its files are gone (``shapes``).
+   parts of a model (``onnx/``, ``1_Pooling/`` …): a copy may begin with those. What else lies in it does not matter, not even a
+   stray file that could be a model (it is named as ``unclaimed``), and what was a whole model stays one until its files are
+   gone (``shapes``).
 3. ``models--ORG--NAME/``: a Hugging Face cache folder. ``refs/main`` names the snapshot (``cache``).
 4. ``NAME.onnx``: a single file; files beside it (``NAME.onnx.data``) are its external data, not models. ``NAME.gguf``: too.
 
@@ -38,7 +39,7 @@ from modelium.watcher.listing import (
     marks_of,
     size_of,
 )
-from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, shape_of
+from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, may_be_stray, shape_of
 from modelium.watcher.unclaimed import MOST, buried_models, loose_files
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
@@ -46,10 +47,11 @@ _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What a directory was taken for, and those of its directories in which a model once stood."""
+    """What a directory was taken for, those of its directories in which a model once stood, and whether it was a whole one."""
 
     shape: Shape
     proven: frozenset[str]
+    whole: bool = False
 
 
 class Surveyor:
@@ -172,9 +174,11 @@ class Surveyor:
             best = max(best, evidence)
         mine = evidence_of(path, top, size_of)
         before = was.shape if was is not None else None
+        whole = mine is Evidence.WHOLE or (before is Shape.MODEL and was is not None and was.whole)
         shape = Shape.MODEL
         if not all(map(MODEL_PART.fullmatch, members)):
-            shape = shape_of(mine, best, documents_only=documents_only, was=before)
+            stray = not whole and may_be_stray(path, top)
+            shape = shape_of(mine, best, stray=stray, documents_only=documents_only, was=before)
         kept = tuple(sorted(proven & was.proven)) if was is not None else ()
         if shape is Shape.ORG:
             self.taken[path] = Taken(shape=shape, proven=frozenset(proven))
@@ -184,7 +188,7 @@ class Surveyor:
             return Folder(directories, [], hash(()), volatile=volatile, members=members, unclaimed=unclaimed)
         folder = self._read(label, path, top)
         if mine or kept or before is Shape.MODEL:
-            self.taken[path] = Taken(shape=shape, proven=frozenset(kept))
+            self.taken[path] = Taken(shape=shape, proven=frozenset(kept), whole=whole)
         folder.members = kept
         folder.volatile |= unsure
         return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from modelium.file_names import is_archive, is_weights
+from modelium.file_names import SERVED_ALONE, is_archive, is_weights, is_whole_model
 from modelium.values import Unclaimed
 from modelium.watcher.listing import Listing, list_directory, size_of
 from modelium.watcher.shapes import MODEL_PART, Evidence, evidence_of
@@ -20,6 +20,10 @@ def loose_files(directory: str, names: Iterable[str]) -> tuple[Unclaimed, ...]:
     for name in names:
         if is_archive(name):
             advice = f"an archive: unpack it into a folder of its own; {_PLACES}"
+        elif is_whole_model(name):
+            advice = f"a model of one file, outside a folder of its own: put it into NAME/ or ORG/NAME/; {_PLACES}"
+            if name.lower().endswith(SERVED_ALONE):
+                advice += ", this kind of file also in the watched directory itself"
         elif is_weights(name):
             advice = f"weights without a folder: put them into NAME/ together with the config.json they came with; {_PLACES}"
         else:

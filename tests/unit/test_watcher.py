@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelium.file_names import WHOLE_MODELS
 from modelium.values import Candidate, WatchDirectory
 from modelium.watcher import Watcher
 from modelium.watcher.survey import Surveyor
@@ -167,6 +168,68 @@ def test_a_model_that_is_replaced_file_by_file_stays_a_model(tmp_path: Path) -> 
     (folder / "config.json").unlink()
     (folder / "model.safetensors").unlink()  # gone, and another's files stand in it
     assert set(by_label(watcher.scan())) == {"acme/variants"}
+
+
+@pytest.mark.parametrize("ending", WHOLE_MODELS)
+def test_a_stray_file_that_could_be_a_model_takes_no_organisation_away(tmp_path: Path, ending: str) -> None:
+    """Neither now, nor after a restart, nor where it was there first: it gets a line of its own."""
+    acme, stray = tmp_path / "acme", tmp_path / "acme" / f"embeddings{ending}"
+    fill(acme / "judge")
+    fill(acme / "writer", f"model{ending}")
+    watcher = Watcher([tmp_path])
+    before = by_label(watcher.scan())
+    fill(acme, stray.name)
+    fill(tmp_path / "neworg", f"scorer{ending}")
+    watcher.scan()
+    fill(tmp_path / "neworg" / "a", "config.json")
+    watcher.scan()
+    fill(tmp_path / "neworg" / "a")
+    for looked in (watcher, Watcher([tmp_path])):
+        found = by_label(looked.scan())
+        assert set(found) == {"acme/judge", "acme/writer", "neworg/a"}
+        assert all(found[label] == candidate for label, candidate in before.items())
+        said = {one.path: one.advice for one in looked.unclaimed}
+        assert set(said) == {stray, tmp_path / "neworg" / f"scorer{ending}"}
+        assert said[stray].startswith("a model of one file, outside a folder of its own: put it into NAME/ or ORG/NAME/")
+        assert ("in the watched directory itself" in said[stray]) is (ending in (".onnx", ".gguf"))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("model.onnx", "model.onnx.data", "fp16/model.onnx", "data/weights.bin"),
+        ("model.onnx", "1_Pooling/config.json", "1_Pooling/model.safetensors"),
+        ("model.gguf", "original/config.json", "original/model.safetensors"),
+        ("config.json", "model.safetensors", "pytorch/config.json", "pytorch/model.safetensors"),
+        ("config.json", "onnx/model.onnx", "pytorch/config.json", "pytorch/model.safetensors"),
+        ("config.json", "model.safetensors", "checkpoint-5/config.json", "checkpoint-5/model.safetensors"),
+        ("model_index.json", "unet/config.json", "unet/model.safetensors", "prior/config.json", "prior/model.safetensors"),
+        ("modules.json", "encoder/config.json", "encoder/model.safetensors", "head/config.json", "head/model.safetensors"),
+        ("forest.pkl", "images/plot.png", "data/config.json"),
+    ],
+)
+def test_a_model_with_directories_of_its_own_is_one_model(tmp_path: Path, files: tuple[str, ...]) -> None:
+    fill(tmp_path / "acme", *files)
+    watcher = Watcher([tmp_path])
+    assert one(watcher).label == "acme" and watcher.unclaimed == ()
+
+
+def test_a_copy_that_begins_with_parts_stays_one_model(tmp_path: Path) -> None:
+    watcher = Watcher([tmp_path])
+    for part in ("unet/config.json", "unet/model.safetensors", "prior/config.json", "prior/model.safetensors"):
+        fill(tmp_path / "diffuser", part)
+        assert one(watcher).label == "diffuser"
+
+
+def test_a_whole_model_stays_while_its_files_are_replaced_one_by_one(tmp_path: Path) -> None:
+    fill(tmp_path / "acme")
+    fill(tmp_path / "acme" / "variants")
+    watcher = Watcher([tmp_path])
+    assert set(by_label(watcher.scan())) == {"acme"}
+    (tmp_path / "acme" / "config.json").unlink()
+    assert set(by_label(watcher.scan())) == {"acme"}
+    fill(tmp_path / "acme")
+    assert set(by_label(watcher.scan())) == {"acme"}
 
 
 def test_a_stray_file_in_a_cache_folder_does_not_take_its_model_away(tmp_path: Path) -> None:
