@@ -230,6 +230,15 @@ async def test_embeddings_agree_by_every_door_and_with_sentence_transformers(mod
     similar = await by_client(url, lambda client: client.sentence_similarity(texts[0], texts[1:4]))
     assert similar == pytest.approx((expected[1:4] @ expected[0]).tolist(), abs=1e-5)
 
+    prompted = {"model": "minilm", "input": [texts[1]], "prompt": "a quick "}
+    (_, answered), (_, spelled) = [
+        await modelium.post("/v1/embeddings", prompted),
+        await modelium.post("/predict/minilm", {"inputs": f"a quick {texts[1]}"}),
+    ]
+    assert answered["data"][0]["embedding"] == pytest.approx(spelled, abs=1e-5)
+    status, refused = await modelium.post("/v1/embeddings", {"model": "minilm", "input": "a", "prompt_name": "query"})
+    assert (status, "no prompt 'query'" in refused["error"]["message"]) == (400, True)
+
 
 async def test_a_request_whose_stub_is_killed_is_answered_all_the_same(modelium: System) -> None:
     await modelium.post("/models/minilm/load")

@@ -1,9 +1,12 @@
 """Codecs: the body of a request enters, a ``Call`` in Triton's terms leaves."""
 
+from collections.abc import Mapping
+
 from modelium.gateway.codecs.answers import Raw, answer_of
 from modelium.gateway.codecs.body import Body, read_body
 from modelium.gateway.codecs.call import Call, Tensors
 from modelium.gateway.codecs.inputs import rows_of
+from modelium.gateway.codecs.parameters import check
 from modelium.gateway.codecs.tables import TABLES, encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
 from modelium.values import ModelProfile, Task
@@ -30,7 +33,8 @@ def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
     )
 
 
-def encode_texts(task: Task, texts: list[str]) -> Call:
-    """The call for texts that were read already."""
+def encode_texts(task: Task, texts: list[str], parameters: Mapping[str, object]) -> Call:
+    """The call for texts that were read already, with ``parameters`` for each. Raises ``InvalidBody``."""
     rows = rows_of(task, Body(inputs=texts))
-    return Call(inputs=rows.tensors({}), rows=rows.count, splits=True, answer=answer_of(task, rows, {}))
+    checked = check(task, parameters, "")
+    return Call(inputs=rows.tensors(checked), rows=rows.count, splits=True, answer=answer_of(task, rows, checked))

@@ -46,7 +46,7 @@ TEXT = Rule(kind=Kind.TEXT)
 UNIT = Rule(kind=Kind.REAL, low=0, high=1)
 NON_NEGATIVE = Rule(kind=Kind.REAL, low=0, high=1e6)
 _BEAMS = Rule(kind=Kind.WHOLE, low=1, high=64)  # each keeps its own keys and values
-_LONGEST_TEXT = 10_000  # characters of a parameter
+LONGEST_TEXT = 10_000  # characters of a parameter
 _LONGEST_WORD = 1_000  # characters of one of a list
 _MOST_WORDS = 1_000
 
@@ -198,7 +198,7 @@ def check_value(rule: Rule, value: object, field: str) -> object:
                 raise wrong(field, "a number", value)
             _within(rule, value, field)
         case Kind.TEXT:
-            word = _short(string(value, field), field, _LONGEST_TEXT)
+            word = _short(string(value, field), field, LONGEST_TEXT)
             if rule.choices and word not in rule.choices:
                 raise InvalidBody(f"{field}: {shown(word)!r} is not one of {', '.join(rule.choices)}")
         case Kind.WORDS:

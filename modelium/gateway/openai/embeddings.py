@@ -55,11 +55,12 @@ class Embeddings:
             raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
 
         async def make(lease: Lease) -> Call:
-            return encode_texts(lease.profile.task, texts)
+            return encode_texts(lease.profile.task, texts, {"prompt_name": asked.prompt_name, "prompt": asked.prompt})
 
         answered = await self._inference.infer(served.name, make, deadline)
         vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.outputs]).astype(np.float32, copy=False)
-        tokens = await self._tokenizing.count(served.profile, texts, within_s=deadline.timeout_s - deadline.elapsed_s())
+        read = [f"{asked.prompt or ''}{text}" for text in texts]
+        tokens = await self._tokenizing.count(served.profile, read, within_s=deadline.timeout_s - deadline.elapsed_s())
         if asked.dimensions is not None:
             vectors = shortened(vectors, asked.dimensions)
         return json_response(

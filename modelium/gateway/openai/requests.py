@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, field
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.fields import decoded, plain_base64
+from modelium.gateway.codecs.parameters import LONGEST_TEXT
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
 
@@ -19,6 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), le=LAST_SEED)]
+Sentence = Annotated[str, Field(max_length=LONGEST_TEXT)]  # of a parameter, as in /predict
 Object = dict[str, JsonValue]
 
 
@@ -219,3 +221,6 @@ class EmbeddingRequest(Request):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
     encoding: Literal["model"] | None = None  # token ids are of the model's own tokenizer
+    # what stands before each text, in sentence-transformers' words: of the folder's prompts one by its name, or this very one
+    prompt_name: Sentence | None = None
+    prompt: Sentence | None = None

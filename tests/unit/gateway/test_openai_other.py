@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -133,6 +134,26 @@ async def test_embeddings_in_both_formats(gateway: Served, client: AsyncOpenAI, 
     assert np.frombuffer(base64.b64decode(item["embedding"]), "<f4").tolist() == [1, 3, 4]
     with pytest.raises(openai.BadRequestError, match="dimensions"):
         await client.embeddings.create(model="e", input="a", dimensions=4)
+
+
+async def test_a_prompt_goes_before_the_texts_as_in_predict(gateway: Served, client: AsyncOpenAI, folder: Path) -> None:
+    def embed(inputs: Tensors) -> Tensors:
+        return {"EMBEDDING": numbers(*([1, 2] for _ in inputs["TEXT"]))}
+
+    gateway.serve(profile_of(Task.SENTENCE_SIMILARITY, "e", path=folder, fingerprint="1"), embed)
+    for sent in ({"prompt_name": "query"}, {"prompt": "a "}, {"prompt": "", "prompt_name": "query"}):
+        raw = await client.embeddings.with_raw_response.create(model="e", input=["a", "b"], extra_body=sent)
+        assert "x-modelium-ignored" not in raw.headers
+        (seen,) = gateway.triton.seen
+        assert [json.loads(one) for one in seen["PARAMETERS"].ravel()] == [sent, sent]
+        gateway.triton.seen.clear()
+        assert raw.parse().usage.prompt_tokens == (4 if sent.get("prompt") else 2)
+    await client.embeddings.create(model="e", input="a")
+    assert "PARAMETERS" not in gateway.triton.seen.pop()
+    with pytest.raises(openai.BadRequestError, match="prompt_name: ") as caught:
+        await client.embeddings.create(model="e", input="a", extra_body={"prompt_name": "x" * 20_000})
+    assert caught.value.param == "prompt_name"
+    assert gateway.triton.seen == []
 
 
 # -- models --------------------------------------------------------------------------------------------------------
