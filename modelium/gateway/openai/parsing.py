@@ -38,6 +38,7 @@ _NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
 _MOST_NAMED = 20
 _MOST_FIELDS = 128
 
+_SCHEMA = 'send `response_format: {"type": "json_schema", "json_schema": {"schema": …}}` or `guided_json`'
 UNAVAILABLE = {
     "functions": "the older form of `tools`; send those",
     "function_call": "the older form of `tool_choice`; send that",
@@ -48,6 +49,12 @@ UNAVAILABLE = {
     "best_of": "sampling several answers and keeping the best is not offered; send `n` and choose",
     "use_beam_search": "beam search is not offered",
     "prompt_logprobs": "log probabilities of the prompt are not offered",
+    # What llama.cpp, text-generation-inference, SGLang and Ollama call the form of an answer; who sends it relies on it.
+    "json_schema": _SCHEMA,
+    "format": _SCHEMA,
+    "grammar": "send `guided_grammar`, `guided_regex` or `response_format`",
+    "ebnf": "send `guided_grammar`",
+    "regex": "send `guided_regex`",
     "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
 }
 

@@ -74,11 +74,31 @@ def test_no_limit_in_other_servers_words_is_none_here(name: str, value: int) -> 
         {"response_format": {"type": "xml"}},
         {"tools": [{"type": "computer", "computer": {}}]},
         {"functions": [{"name": "f"}]},
+        {"json_schema": {"type": "object"}},
+        {"grammar": 'root ::= "yes"'},
+        {"grammar": {"type": "regex", "value": "a"}},
+        {"ebnf": 'root ::= "yes"'},
+        {"regex": "a"},
+        {"format": "json"},
     ],
 )
 def test_what_would_change_the_answer_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(Refused):
         parse(ChatRequest, json.dumps({"model": "m", "messages": HI, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "instead"),
+    [
+        ({"json_schema": {"type": "object"}}, "response_format"),
+        ({"grammar": 'root ::= "yes"'}, "guided_grammar"),
+        ({"regex": "a"}, "guided_regex"),
+    ],
+)
+def test_another_servers_word_for_the_form_of_an_answer_is_told_by_ours(fields: dict[str, object], instead: str) -> None:
+    with pytest.raises(Refused, match=instead) as caught:
+        parse(ChatRequest, json.dumps({"model": "m", "messages": HI, **fields}).encode())
+    assert (caught.value.param, caught.value.code) == (next(iter(fields)), "unsupported_parameter")
 
 
 @pytest.mark.parametrize("sent", [[1, 2], [[1, 2], [3]]])
