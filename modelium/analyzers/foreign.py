@@ -46,7 +46,7 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})/[^/]+\.(?:safetensors|bin)")
-_VERSION = re.compile(r"\d{1,9}/.+")
+_VERSION = re.compile(r"\d{1,9}/.+")  # of a Triton entry
 _MAX_STATE_BYTES = 64 * 2**20
 _SETFIT_FILES = ("model_head.pkl", "config_setfit.json")
 _MAX_SETFIT_BYTES = 2**20
@@ -87,9 +87,10 @@ def _best_checkpoint(folder: Folder, numbers: list[int]) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) < 13 and int(number) in numbers else None
 
 
-def refuse_triton_entry(folder: Folder) -> None:
-    """A model-repository entry: Triton's own form, which names its model only where it was made."""
-    if "config.pbtxt" not in folder:
+def refuse_triton_entry(folder: Folder, graph: str | None = None) -> None:
+    """A model-repository entry: Triton's own form, which names its model only where it was made. A ``graph`` beside a stray
+    config.pbtxt, outside of its versions, is a model of its own."""
+    if "config.pbtxt" not in folder or (graph is not None and not _VERSION.fullmatch(graph)):
         return
     versions = sorted(name for name in folder.names() if _VERSION.fullmatch(name))
     shown = f" and {versions[0]}" if versions else ""

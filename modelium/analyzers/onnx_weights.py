@@ -2,7 +2,7 @@
 
 What enters: a listed folder. What leaves: the graph as ``Weights`` with what it can be used for, or None where it is no text
 encoder's: then it is served as tensors. Which of several graphs: the one that the user names, else ``model.onnx``, else the
-most precise one.
+most precise one, else the only one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from modelium.analyzers.verdict import Refused
 from modelium.analyzers.weights import Weights, summarize
 from modelium.values import ModelOverride, OnnxGraph, Task, WeightFormat
 
-# What optimum and Transformers.js call them, the most precise first.
-_VARIANTS = ("", "_fp32", "_fp16", "_bf16", "_int8", "_uint8", "_quantized", "_q4f16", "_q4", "_bnb4")
+# What optimum, sentence-transformers and Transformers.js call them, the most precise first: as exported, optimized for a
+# runtime (O4 also halves the floats), halved, in integers. "_quantized" and "_qint8_…" come after any of the first.
+_VARIANTS = (
+    *("", "_fp32", "_O1", "_O2", "_O3", "_optimized", "_fp16", "_O4", "_bf16", "_int8", "_uint8", "_quantized"),
+    *("_optimized_quantized", "_qint8_avx512_vnni", "_qint8_avx512", "_quint8_avx2", "_qint8_arm64", "_q4f16", "_q4", "_bnb4"),
+)
 _DIRECTORIES = ("onnx/", "")
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 # Outputs with so many dimensions → the tasks that are made from them.
@@ -77,7 +81,11 @@ def _choose(folder: Folder, override: ModelOverride) -> str | None:
         there = ", ".join(sorted(shown(name) for name in folder.names() if name.endswith(".onnx"))[:10]) or "none"
         raise Refused(f"onnx_file {shown(override.onnx_file)!r} is not in the folder", f"its ONNX files: {there}")
     names = (f"{directory}model{variant}.onnx" for variant in _VARIANTS for directory in _DIRECTORIES)
-    return next((name for name in names if name in folder), None)
+    found = next((name for name in names if name in folder), None)
+    if found is None:
+        graphs = [name for name in folder.names() if name.endswith(".onnx") and name.rpartition("/")[0] in ("onnx", "")]
+        found = graphs[0] if len(graphs) == 1 else None
+    return found
 
 
 def _tasks_of(graph: OnnxGraph) -> frozenset[Task]:

@@ -150,6 +150,7 @@ def _read_language(folder: Folder, source: JsonObject, weights: Weights, tokeniz
 def _without_config(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile:
     graph = find_graph(folder)
     if graph is not None:
+        refuse_triton_entry(folder, graph)
         return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
     weights = find_weights(folder)
     if weights is None:
@@ -171,6 +172,7 @@ def _without_config(candidate: Candidate, override: ModelOverride, folder: Folde
 def _without_weights(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile:
     graph = find_graph(folder)
     if graph is not None:
+        refuse_triton_entry(folder, graph)
         return profile_onnx_folder(candidate, override, folder, graph, fingerprint_folder(folder, ""))
     if (gguf := profile_gguf_folder(candidate, override, folder)) is not None:
         return gguf

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from modelium.file_names import is_weights, is_whole_model
 from modelium.watcher.listing import Listing, list_directory
@@ -26,6 +26,8 @@ _IDENTITY = frozenset(
 )
 VOCABULARY = re.compile(r"tokenizer\.(json|model)|vocab\.(txt|json)|spiece\.model|sentencepiece.*\.model|tekken\.json")
 _TOKENIZER = re.compile(r"(tokenizer.*|vocab.*|merges|special_tokens_map|(preprocessor|generation)_config)\.(json|txt|model)")
+
+_VERSION = re.compile(r"[1-9]\d{0,8}")  # of an entry of a Triton model repository
 
 
 class Evidence(enum.IntEnum):
@@ -44,6 +46,11 @@ class Shape(enum.Enum):
     ORG = "organisation"
 
 
+def is_part(name: str, files: Collection[str]) -> bool:
+    """Is the directory ``name`` beside ``files`` a known part of a model? A version is one, beside Triton's config.pbtxt."""
+    return bool(MODEL_PART.fullmatch(name)) or ("config.pbtxt" in files and bool(_VERSION.fullmatch(name)))
+
+
 def evidence_of(path: str, listing: Listing, size_of: Callable[[str], int]) -> Evidence:
     """By its own files and those of its parts; a file of no bytes is no weights."""
     names = set(listing.files)
@@ -51,7 +58,7 @@ def evidence_of(path: str, listing: Listing, size_of: Callable[[str], int]) -> E
         return Evidence.WHOLE
     identity = bool(names & _IDENTITY)
     weights = [f"{path}/{name}" for name in names if is_weights(name)]
-    for part in filter(MODEL_PART.fullmatch, listing.directories):
+    for part in [name for name in listing.directories if is_part(name, names)]:
         try:
             weights += [f"{path}/{part}/{name}" for name in list_directory(f"{path}/{part}").files if is_weights(name)]
         except OSError:
@@ -69,7 +76,7 @@ def may_be_stray(path: str, listing: Listing) -> bool:
     """Nothing beside its model files says that they are this directory's model: no ``config.json``, no part with weights."""
     if {*listing.files} & (_IDENTITY | _LISTS_PARTS):
         return False
-    for part in filter(MODEL_PART.fullmatch, listing.directories):
+    for part in [name for name in listing.directories if is_part(name, listing.files)]:
         try:
             if any(map(is_weights, list_directory(f"{path}/{part}").files)):
                 return False

@@ -39,7 +39,7 @@ from modelium.watcher.listing import (
     marks_of,
     size_of,
 )
-from modelium.watcher.shapes import DOCUMENT, MODEL_PART, Evidence, Shape, evidence_of, may_be_stray, shape_of
+from modelium.watcher.shapes import DOCUMENT, Evidence, Shape, evidence_of, is_part, may_be_stray, shape_of
 from modelium.watcher.unclaimed import MOST, buried_models, loose_files
 
 _OTHER_CACHES = ("datasets--", "spaces--", "kernels--")
@@ -154,7 +154,7 @@ class Surveyor:
         directories, proven, best, unsure = [(path, top.mtime_ns)], set[str](), Evidence.NONE, bool(top.links)
         for name in members:
             at = f"{path}/{name}"
-            if MODEL_PART.fullmatch(name) or name in top.links:
+            if is_part(name, top.files) or name in top.links:
                 continue
             try:
                 listing = list_directory(at)
@@ -176,7 +176,7 @@ class Surveyor:
         before = was.shape if was is not None else None
         whole = mine is Evidence.WHOLE or (before is Shape.MODEL and was is not None and was.whole)
         shape = Shape.MODEL
-        if not all(map(MODEL_PART.fullmatch, members)):
+        if not all(is_part(name, top.files) for name in members):
             stray = not whole and may_be_stray(path, top)
             shape = shape_of(mine, best, stray=stray, documents_only=documents_only, was=before)
         kept = tuple(sorted(proven & was.proven)) if was is not None else ()

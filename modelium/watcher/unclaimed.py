@@ -8,7 +8,7 @@ from pathlib import Path
 from modelium.file_names import SERVED_ALONE, is_archive, is_weights, is_whole_model
 from modelium.values import Unclaimed
 from modelium.watcher.listing import Listing, list_directory, size_of
-from modelium.watcher.shapes import MODEL_PART, Evidence, evidence_of
+from modelium.watcher.shapes import Evidence, evidence_of, is_part
 
 MOST = 100
 _PLACES = "models may lie in NAME/ or ORG/NAME/ of the watched directory"
@@ -39,7 +39,7 @@ def buried_models(path: str, top: Listing) -> tuple[Unclaimed, ...]:
     if evidence_of(path, top, size_of) is not Evidence.NONE:
         return ()
     found = []
-    for name in [name for name in top.directories if not MODEL_PART.fullmatch(name)][:MOST]:
+    for name in [name for name in top.directories if not is_part(name, top.files)][:MOST]:
         at = f"{path}/{name}"
         try:
             evidence = evidence_of(at, list_directory(at), size_of)

@@ -110,10 +110,22 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
     assert candidate.name == "caf_0xe9_"
 
 
+@pytest.mark.parametrize("first", ["config.pbtxt", "1/model.onnx"])
+def test_an_entry_of_a_triton_repository_is_one_folder(tmp_path: Path, first: str) -> None:
+    """What it is and what to do is told of the folder that was dropped, not of ``1``; whatever of it is copied first."""
+    watcher = Watcher([tmp_path])
+    fill(tmp_path / "entry", first)
+    watcher.scan()
+    fill(tmp_path / "entry", "config.pbtxt", "1/model.onnx", "2/model.onnx")
+    fill(tmp_path / "repository" / "inner", "config.pbtxt", "1/model.onnx")
+    assert {"entry", "repository/inner"} == set(by_label(Watcher([tmp_path]).scan()))
+    assert {"entry", "repository/inner"} <= set(by_label(watcher.scan()))
+
+
 STRAYS = [
     "download.log", "desktop.ini", "checksums.txt", "CACHEDIR.TAG", "x.tmp", "model.safetensors.part", "Thumbs.db",
     "index.json", "config.json", "training_args.bin", ".gitignore", ".git/HEAD", ".cache/huggingface/x", "__pycache__/x.pyc",
-    "empty/", "logs/a.txt",
+    "empty/", "logs/a.txt", "config.pbtxt",
     "model.safetensors", "notes.md", "onnx/readme.txt", "tokenizer.json", "sha256sum", "other.zip",
 ]  # fmt: skip
 

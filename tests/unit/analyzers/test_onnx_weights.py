@@ -72,6 +72,34 @@ def test_of_several_the_most_precise_is_taken_or_the_one_that_is_named(tmp_path:
     assert "'model_q8.onnx' is not in the folder" in told.why and "onnx/model_q4.onnx" in told.hint
 
 
+@pytest.mark.parametrize("directory", ["", "onnx/"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_optimized",
+        "model_O1",
+        "model_O2",
+        "model_O3",
+        "model_O4",
+        "model_optimized_quantized",
+        "model_qint8_avx512",
+        "mine",
+    ],
+)
+def test_an_optimized_graph_is_one_as_any_other(tmp_path: Path, directory: str, name: str) -> None:
+    file = f"{directory}{name}.onnx"
+    found = profile(exported(tmp_path / "m", {file: graph(), **SENTENCES}))
+    assert (found.task, found.onnx_file) == (Task.SENTENCE_SIMILARITY, file)
+
+
+def test_of_the_optimized_the_one_with_whole_floats_is_taken(tmp_path: Path) -> None:
+    variants = ("model_O4.onnx", "model_O2.onnx", "model_qint8_arm64.onnx", "model_fp16.onnx", "model_optimized.onnx")
+    folder = exported(tmp_path / "m", dict.fromkeys(variants, graph()))
+    assert profile(folder).onnx_file == "model_O2.onnx"
+    lay(folder, {"model.onnx": graph()})
+    assert profile(folder).onnx_file == "model.onnx"
+
+
 @pytest.mark.parametrize(
     ("data", "config"),
     [
@@ -115,3 +143,16 @@ def test_it_lies_in_host_memory_unless_the_user_says_otherwise(tmp_path: Path) -
 
     assert devices(ModelOverride()) == ["host"]
     assert devices(ModelOverride(device="cuda:0")) == ["cuda:0"]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"config.json": json.dumps(BERT), "tokenizer.json": TOKENIZER}, {"2/model.onnx": graph()}], ids=len
+)
+def test_an_entry_of_triton_that_holds_a_graph_is_no_model(tmp_path: Path, more: dict[str, str | bytes]) -> None:
+    folder = lay(tmp_path / "m", {"config.pbtxt": 'platform: "onnxruntime_onnx"', "1/model.onnx": graph(), **more})
+    told = unsupported(folder)
+    assert "Triton model repository (config.pbtxt and 1/model.onnx)" in told.why and "triton.model_repository" in told.hint
+
+
+def test_a_graph_beside_a_stray_config_of_triton_is_a_model(tmp_path: Path) -> None:
+    assert profile(lay(tmp_path / "m", {"config.pbtxt": "", "model.onnx": graph()})).task is Task.TENSORS
