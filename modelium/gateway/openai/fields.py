@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag
 
 from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, SHAPE_DEPTH, SHAPE_SIZE, excess
 
@@ -20,7 +20,8 @@ _ARGUMENTS_SIZE = 2**20  # of tools, and of what a template is given besides mes
 T = TypeVar("T")
 # The first element that does not fit is enough: there may be 100,000 of them.
 Many = Annotated[list[T], Field(fail_fast=True, max_length=MOST_ITEMS)]
-Ids = Annotated[list[int], Field(fail_fast=True, max_length=MOST_TOKEN_IDS)]
+# Strict: true is no token id, though Python takes it for 1.
+Ids = Annotated[list[Annotated[int, Strict()]], Field(fail_fast=True, max_length=MOST_TOKEN_IDS)]
 Text = Annotated[str, Field(max_length=MOST_TEXT_CHARACTERS)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -34,6 +35,9 @@ ALSO = {
     "num_predict": "max_tokens",
 }
 _UNLIMITED = frozenset({"n_predict", "num_predict"})  # below 0 they ask for no limit: that is to leave the field out
+# Other servers' own fields whose names are near one of ours, beside it: OpenRouter's ``models`` are what to ask when ``model``
+# fails. Alone they are typing errors.
+_OTHERS_BESIDE = {"models": "model"}
 _NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
 _MOST_NAMED = 20
 _MOST_FIELDS = 128
@@ -73,7 +77,7 @@ def parse(kind: type[R], data: bytes) -> R:
             body[ours] = body.pop(theirs)
     if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
         raise Refused(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
-    known = {name: value for name, value in body.items() if _means_something(kind, name, value)}
+    known = {name: value for name, value in body.items() if _means_something(kind, name, value, body)}
     ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
     try:
         request = kind.model_validate(known)
@@ -83,8 +87,8 @@ def parse(kind: type[R], data: bytes) -> R:
     return request
 
 
-def _means_something(kind: type[Request], name: str, value: object) -> bool:
-    """False for a field that is ignored; raises for one that cannot be honoured, unless it asks for nothing."""
+def _means_something(kind: type[Request], name: str, value: object, body: Mapping[str, object]) -> bool:
+    """False for a field of ``body`` that is ignored; raises for one that cannot be honoured, unless it asks for nothing."""
     if name in kind.model_fields:
         return value is not None
     if name in IGNORED or value is None or value is False or value in ([], "", {}):
@@ -93,6 +97,8 @@ def _means_something(kind: type[Request], name: str, value: object) -> bool:
         return False
     if name in UNAVAILABLE:
         raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
+    if body.get(_OTHERS_BESIDE.get(name, "")) is not None:
+        return False
     if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
         near = nearest(name, sorted(kind.model_fields))
         raise Refused(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")

@@ -11,7 +11,7 @@ import pytest
 
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.parsing import parse
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.values import Task
 
 from .openai_models import chat_model, saying, write_folder
@@ -28,6 +28,7 @@ OTHERS: dict[str, Any] = {
     "reasoning": {"effort": "high"},
     "thinking": {"type": "enabled"},
     "typical_p": 0.9,
+    "models": ["m", "another"],
 }
 
 
@@ -71,6 +72,7 @@ def test_no_limit_in_other_servers_words_is_none_here(name: str, value: int) -> 
     "fields",
     [
         {"temprature": 0.5},
+        {"model": None, "models": ["m"]},
         {"response_format": {"type": "xml"}},
         {"tools": [{"type": "computer", "computer": {}}]},
         {"functions": [{"name": "f"}]},
@@ -108,6 +110,14 @@ async def test_token_ids_of_who_knows_which_tokenizer_are_refused(gateway: Serve
         error = (await answer.json())["error"]
     assert (answer.status, error["param"], error["code"]) == (400, "input", "token_ids")
     assert "check_embedding_ctx_length=False" in error["message"]
+
+
+@pytest.mark.parametrize("sent", [[True, False], [[1, True]]])
+def test_true_is_no_token_id(sent: list[Any]) -> None:
+    with pytest.raises(Refused, match=r"input.*integer"):
+        parse(EmbeddingRequest, json.dumps({"model": "m", "input": sent, "encoding": "model"}).encode())
+    with pytest.raises(Refused, match=r"prompt.*integer"):
+        parse(CompletionRequest, json.dumps({"model": "m", "prompt": sent}).encode())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
