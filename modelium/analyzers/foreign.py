@@ -75,16 +75,18 @@ def refuse_checkpoints(folder: Folder) -> None:
 
 
 def _best_checkpoint(folder: Folder, numbers: list[int]) -> int | None:
-    """The number that the last checkpoint's state names, if that checkpoint is still there."""
-    state = f"checkpoint-{numbers[-1]}/trainer_state.json"
-    if state not in folder:
-        return None
-    try:
-        named = text(read_object(folder, state, _MAX_STATE_BYTES), "best_model_checkpoint")
-    except (NotYet, Refused):
-        return None
-    number = named.replace("\\", "/").rstrip("/").rpartition("/")[2].removeprefix("checkpoint-")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 13 and int(number) in numbers else None
+    """The number that a state names, if that checkpoint is still there: the training's own (save_state()), or the last."""
+    for state in ("trainer_state.json", f"checkpoint-{numbers[-1]}/trainer_state.json"):
+        if state not in folder:
+            continue
+        try:
+            named = text(read_object(folder, state, _MAX_STATE_BYTES), "best_model_checkpoint")
+        except (NotYet, Refused):
+            continue
+        number = named.replace("\\", "/").rstrip("/").rpartition("/")[2].removeprefix("checkpoint-")
+        if number.isascii() and number.isdigit() and len(number) < 13 and int(number) in numbers:
+            return int(number)
+    return None
 
 
 def refuse_triton_entry(folder: Folder, graph: str | None = None) -> None:

@@ -55,6 +55,14 @@ def test_of_a_trainers_output_it_is_said_which_checkpoint_to_take(
     assert words in told.why and "mv checkpoint-" in told.hint and "trainer.save_model()" in told.hint
 
 
+def test_the_state_beside_the_checkpoints_names_the_best_too(tmp_path: Path) -> None:
+    folder = training(tmp_path / "run", 500, 1000, 1500)
+    lay(folder, {"trainer_state.json": json.dumps({"best_model_checkpoint": "out/checkpoint-500"})})
+    assert "take checkpoint-500, the best by its trainer_state.json" in incomplete(folder).why
+    lay(folder, {"trainer_state.json": b"[]"})
+    assert "take checkpoint-1500, the last" in incomplete(folder).why
+
+
 def test_a_model_with_checkpoints_beside_is_a_model_and_a_checkpoint_is_one_too(tmp_path: Path) -> None:
     folder = drop(training(tmp_path / "run", 5))
     assert profile(folder).task is profile(folder / "checkpoint-5").task is Task.FEATURE_EXTRACTION
