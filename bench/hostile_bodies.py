@@ -4,8 +4,8 @@ For each attack: p50 and p99 of a good model's requests when nothing else happen
 the longest pause of the server's loop, as a health route that is asked every 10 ms sees it; and by how much the process grows.
 Asked: p99 at most three times the quiet one, no pause over 200 ms. What is right but large is measured too.
 
-The attackers are processes of their own. On a machine with few cores, they and the good model take from each other what CPU
-there is, which no server can help: read the pauses first.
+The attackers are processes of their own, of the lowest priority: from elsewhere they would take no processor of this machine.
+``--nice 0`` has them compete for it as anybody else's work would.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import gzip
 import json
 import multiprocessing
+import os
 import shutil
 import socket
 import statistics
@@ -68,37 +69,90 @@ class Seen:
         return statistics.quantiles(self.good_ms, n=100)[percent - 1] if len(self.good_ms) > 1 else float("nan")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one attack did to the good model."""
+
+    name: str
+    answers: Sent
+    quiet: Seen
+    meanwhile: Seen
+    grown_bytes: int
+
+    @property
+    def times(self) -> float:
+        return self.meanwhile.at(99) / self.quiet.at(99)
+
+    @property
+    def pause_ms(self) -> float:
+        return max(self.meanwhile.probe_ms)
+
+    @property
+    def failed(self) -> int:
+        return self.meanwhile.wrong
+
+    def cells(self) -> list[str]:
+        return [
+            self.name,
+            ", ".join(f"{word} {count}" for word, count in sorted(self.answers.items())),
+            f"{self.quiet.at(50):.0f}",
+            f"{self.quiet.at(99):.0f}",
+            f"{self.meanwhile.at(50):.0f}",
+            f"{self.meanwhile.at(99):.0f}",
+            f"{self.times:.1f}" + (f", {self.failed} failed" if self.failed else ""),
+            f"{max(self.quiet.probe_ms):.0f}",
+            f"{self.pause_ms:.0f}",
+            f"{self.grown_bytes / 2**20:+.0f} MiB",
+        ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=6.0, help="of each of the two parts")
     parser.add_argument("--attackers", type=int, default=2)
+    parser.add_argument("--nice", type=int, default=19, help="of the attackers")
     parser.add_argument("--only", default="", help="a word of the attacks' names")
     arguments = parser.parse_args()
     table = Table(
         "attack", "answers", "p50", "p99", "p50 meanwhile", "p99 meanwhile", "times", "quiet pause", "longest pause", "RSS"
     )
+    rows: list[Row] = []
     with serve(SETTINGS, prepare=put_models) as served:
         served.wait("the models are loaded", lambda: served.are_loaded(MODELS), within_s=600)
         process = psutil.Process(served.pid)
         for attack in attacks():
             if arguments.only in attack.name:
-                table.add_row(*measure(served, process, attack, seconds=arguments.seconds, attackers=arguments.attackers))
                 print(f"{attack.name} …", flush=True)
+                row = measure(
+                    served,
+                    process,
+                    attack,
+                    seconds=arguments.seconds,
+                    attackers=arguments.attackers,
+                    nicer_by=arguments.nice,
+                )
+                rows.append(row)
+                table.add_row(*row.cells())
         log_bytes = served.log.stat().st_size
     Console(width=200).print(table)
     print(f"times in ms; log {log_bytes / MB:.2f} MB")
+    print(f"p99 within three times the quiet one: {sum(row.times <= 3 for row in rows)} of {len(rows)} attacks")
+    print(f"longest pause: {max(row.pause_ms for row in rows):.0f} ms")
+    print(f"good requests that failed: {sum(row.failed for row in rows)} of {sum(len(row.meanwhile.good_ms) for row in rows)}")
 
 
-def measure(served: Served, process: psutil.Process, attack: Attack, *, seconds: float, attackers: int) -> list[str]:
+def measure(served: Served, process: psutil.Process, attack: Attack, *, seconds: float, attackers: int, nicer_by: int) -> Row:
     asyncio.run(watch(served.port, seconds=1))
     quiet = asyncio.run(watch(served.port, seconds=seconds))
     rss = process.memory_info().rss
     until = time.monotonic() + seconds + 0.5
     results: multiprocessing.SimpleQueue[Sent] = multiprocessing.SimpleQueue()
-    processes = [
-        multiprocessing.Process(target=lambda: results.put(attack.run(served.port, until)), daemon=True)
-        for _ in range(attackers)
-    ]
+
+    def work() -> None:
+        os.nice(nicer_by)
+        results.put(attack.run(served.port, until))
+
+    processes = [multiprocessing.Process(target=work, daemon=True) for _ in range(attackers)]
     for each in processes:
         each.start()
     time.sleep(0.5)
@@ -107,19 +161,7 @@ def measure(served: Served, process: psutil.Process, attack: Attack, *, seconds:
     for each in processes:
         answers += results.get()
         each.join()
-    grown = meanwhile.most_rss - rss
-    return [
-        attack.name,
-        ", ".join(f"{word} {count}" for word, count in sorted(answers.items())),
-        f"{quiet.at(50):.0f}",
-        f"{quiet.at(99):.0f}",
-        f"{meanwhile.at(50):.0f}",
-        f"{meanwhile.at(99):.0f}",
-        f"{meanwhile.at(99) / quiet.at(99):.1f}" + (f", {meanwhile.wrong} failed" if meanwhile.wrong else ""),
-        f"{max(quiet.probe_ms):.0f}",
-        f"{max(meanwhile.probe_ms):.0f}",
-        f"{grown / 2**20:+.0f} MiB",
-    ]
+    return Row(name=attack.name, answers=answers, quiet=quiet, meanwhile=meanwhile, grown_bytes=meanwhile.most_rss - rss)
 
 
 async def watch(port: int, *, seconds: float, process: psutil.Process | None = None) -> Seen:
