@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 PIECE_BYTES = 2**18  # some milliseconds' work
 _SPACE = b" \t\r\n"
+_STEP_BYTES = 2**12
 # A text can be cut behind any of these: never within an escape, or between the halves of a surrogate pair.
 _UNITS = re.compile(
     rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\[^u])*+",
@@ -65,10 +66,7 @@ class _Cutter:
 
     def value(self, start: int, end: int, depth: int) -> object:
         """The one value between ``start`` and ``end``, which lies ``depth`` deep."""
-        while start < end and self._data[start] in _SPACE:
-            start += 1
-        while start < end and self._data[end - 1] in _SPACE:
-            end -= 1
+        start, end = self._trimmed(start, end)
         if end - start <= self._most:
             return orjson.loads(self._data[start:end])
         match self._data[start : start + 1] + self._data[end - 1 : end]:
@@ -78,8 +76,17 @@ class _Cutter:
                 return self._object(start + 1, end - 1, depth + 1)
             case b'""':
                 return self._text(start + 1, end - 1)
-            case _:
+            case both if both[:1] in b'[{"':
                 raise orjson.JSONDecodeError("a list, an object or a text has no end", "", 0)
+            case _:
+                raise orjson.JSONDecodeError("a number or a word is longer than any", "", 0)
+
+    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+        """Without the blanks around it, some of which at a time: a body may be nothing else."""
+        start = behind_blanks(self._data, start, end)
+        while start < end and (blanks := _blanks_behind(self._data[max(start, end - _STEP_BYTES) : end])):
+            end -= blanks
+        return start, end
 
     def _list(self, start: int, end: int, depth: int) -> list[object]:
         made: list[object] = []
@@ -98,14 +105,15 @@ class _Cutter:
                 continue
             colons = self._seams.between(first, last, depth, commas=False)
             colon = int(colons[0]) if len(colons) else first
-            names = orjson.loads(b"{" + self._data[first:colon] + b":0}")
+            named, to = self._trimmed(first, colon)
+            names = orjson.loads(b"{" + self._data[named:to] + b":0}")
             made |= dict.fromkeys(names, self.value(colon + 1, last, depth))
         return made
 
     def _items(self, start: int, end: int, depth: int) -> Iterator[tuple[int, int, bool]]:
         """From where to where: as many items together as are a piece (then True), or one that is more than that."""
         commas = self._seams.between(start, end, depth, commas=True)
-        if not len(commas) and not self._data[start:end].strip(_SPACE):
+        if not len(commas) and len(set(self._trimmed(start, end))) == 1:
             return
         ends, at = np.append(commas, end), 0
         while at < len(ends):
@@ -127,6 +135,21 @@ class _Cutter:
             parts.append(orjson.loads(b'"' + self._data[start:stop] + b'"'))
             start = stop
         return "".join(parts)
+
+
+def behind_blanks(data: bytes, at: int, end: int) -> int:
+    """The first place from ``at`` on that is no blank, or ``end``: some at a time, so that others have their turn."""
+    while at < end and (blanks := _blanks_before(data[at : min(end, at + _STEP_BYTES)])):
+        at += blanks
+    return at
+
+
+def _blanks_before(piece: bytes) -> int:
+    return len(piece) - len(piece.lstrip(_SPACE))
+
+
+def _blanks_behind(piece: bytes) -> int:
+    return len(piece) - len(piece.rstrip(_SPACE))
 
 
 def _whole_units(text: bytes) -> int:
