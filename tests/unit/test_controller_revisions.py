@@ -24,7 +24,7 @@ from modelium.controller.events import Event, Loaded, LoadFailed, ServerUp
 from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
-from modelium.errors import DeadlineExceeded, FolderChanged, MachineTrouble
+from modelium.errors import DeadlineExceeded, FolderChanged, MachineTrouble, NotServable
 from modelium.errors import LoadFailed as LoadFailure
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
@@ -451,6 +451,21 @@ async def test_a_quarantine_ends_with_rights_that_were_mended_while_modelium_was
     weights.chmod(0o600)
     async with served(tmp_path, orchestration=quick) as (here, triton):
         await here.until_state("llama", State.LOADED)
+
+
+async def test_who_waits_for_a_folder_that_is_cut_is_told_as_who_comes_then(tmp_path: Path) -> None:
+    """One waited until its time was over, while the next was refused at once."""
+    async with served(tmp_path, up=False) as (here, _):
+        weights = llama(here.incoming / "llama") / "model.safetensors"
+        await here.until_state("llama", State.UNLOADED)
+        waiting = asyncio.create_task(here.controller.lease("llama", timeout_s=3600))
+        await here.until(lambda: here.status("llama").waiting == 1)
+        weights.write_bytes(weights.read_bytes()[:-10])
+        await here.until(waiting.done)
+        told = waiting.exception()
+        with pytest.raises(NotServable, match="is INCOMPLETE: ") as refused:
+            await here.controller.lease("llama", timeout_s=3600)
+        assert repr(told) == repr(refused.value)
 
 
 def broken() -> None:
