@@ -66,7 +66,7 @@ def who_holds(observed: Observed, waiter: ModelView, placement: Placement) -> st
     words = [f"{v.name} {stays(v)}" if v.state is State.LOADED else f"{v.name} is {v.state}" for v in held[:4]]
     if len(held) > 4:
         words.append(f"and {len(held) - 4} more")
-    return "; ".join(words) or "the rest is used by other programs"
+    return "; ".join(words) or "the rest is used by other programs, or not given back yet"
 
 
 def together(view: ModelView, victim: ModelView, placement: Placement, rooms: Iterable[Room]) -> str:
