@@ -107,6 +107,8 @@ class Folders:
                 if model.state in _SETTLED and not (model.adapter is not None and model.state is State.UNLOADED):
                     self._forget_revision(model)
                     model.become(State.INCOMPLETE, why)
+                    if (obstacle := self._admission.obstacle(model)) is not None:
+                        self._admission.reject_waiters(model, obstacle)
                 else:
                     model.revision_error = f"a new revision is not complete yet: {why}"
             case Unsupported(why=why, hint=hint):
