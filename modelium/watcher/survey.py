@@ -98,8 +98,7 @@ class Surveyor:
             found += [self._look_at_file(path, beside, before) for path in onnx]
         found += [self._look_at_file(path, "", before) for path in gguf]
         unclaimed = [one for folder in self._folders.values() for one in folder.unclaimed]
-        if not onnx:  # else they may hold its tensors
-            unclaimed += loose_files(str(self.root), map(os.path.basename, loose))
+        unclaimed += loose_files(str(self.root), map(os.path.basename, loose), beside_onnx=bool(onnx))
         self.unclaimed = tuple(sorted(unclaimed)[:MOST])
         for path in [path for path in self.taken if path not in self._folders]:
             del self.taken[path]

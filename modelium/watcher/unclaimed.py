@@ -11,13 +11,19 @@ from modelium.watcher.listing import Listing, list_directory, size_of
 from modelium.watcher.shapes import Evidence, evidence_of, is_part
 
 MOST = 100
+_PLAIN_BYTES = ".bin"
 _PLACES = "models may lie in NAME/ or ORG/NAME/ of the watched directory"
 
 
-def loose_files(directory: str, names: Iterable[str]) -> tuple[Unclaimed, ...]:
-    """Of the files that lie in no model's folder those that look like one."""
+def loose_files(directory: str, names: Iterable[str], *, beside_onnx: bool = False) -> tuple[Unclaimed, ...]:
+    """Of the files that lie in no model's folder those that look like one.
+
+    ``beside_onnx``: an ONNX file lies there and is a model; its tensors may be in plain bytes beside it, in no other format.
+    """
     found = []
     for name in names:
+        if beside_onnx and name.lower().endswith(_PLAIN_BYTES):
+            continue
         if is_archive(name):
             advice = f"an archive: unpack it into a folder of its own; {_PLACES}"
         elif is_whole_model(name):

@@ -683,6 +683,18 @@ def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog
     assert len(watcher.unclaimed) == 6
 
 
+def test_beside_an_onnx_file_what_cannot_hold_its_tensors_is_named_all_the_same(tmp_path: Path) -> None:
+    fill(tmp_path, "net.onnx", "net.onnx.data", "net.bin", "notes.txt")
+    watcher = Watcher([tmp_path])
+    assert one(watcher).label == "net" and watcher.unclaimed == ()
+    fill(tmp_path, "bert.zip", "gpt.tar.gz", "model.safetensors", "forest.pkl")
+    assert one(watcher).label == "net"
+    assert [found.path.name for found in watcher.unclaimed] == ["bert.zip", "forest.pkl", "gpt.tar.gz", "model.safetensors"]
+    (tmp_path / "net.onnx").unlink()
+    watcher.scan()
+    assert len(watcher.unclaimed) == 5
+
+
 def test_a_watch_directory_inside_another_is_surveyed_once(tmp_path: Path) -> None:
     fill(tmp_path / "inner" / "model")
     fill(tmp_path / "outer-model")
