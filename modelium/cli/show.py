@@ -12,7 +12,7 @@ from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.ray import ray_line, replica_rows
-from modelium.cli.terminal import columns, duration, facts, state
+from modelium.cli.terminal import Name, columns, duration, facts, state
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
 
@@ -24,7 +24,7 @@ def models(found: replies.Models) -> RenderableType:
     table.add_column("", overflow="fold")
     for model in sorted(found.models, key=lambda model: model.name):
         table.add_row(
-            Text(model.name if model.label == model.name else f"{model.name}\n{model.label}"),
+            Name(model.name) if model.label == model.name else Name(model.name, model.label),
             state(model.state),
             model.profile.task if model.profile else f"LoRA for {model.base}" if model.base else "",
             _runtime(model),
@@ -185,8 +185,11 @@ def _decision_table(decisions: Iterable[replies.Decision], *, with_model: bool) 
     table = columns(*(("model",) if with_model else ("when",)), "decision", "rule")
     table.add_column("reason", overflow="fold")
     for decision in decisions:
-        first = decision.model if with_model else (f"{duration(decision.age_s)} ago" if decision.age_s is not None else "")
+        ago = f"{duration(decision.age_s)} ago" if decision.age_s is not None else ""
         table.add_row(
-            Text(first), Text(decision.verb, style=_STEPS.get(decision.verb, "")), decision.rule, Text(decision.reason)
+            Name(decision.model) if with_model else Text(ago),
+            Text(decision.verb, style=_STEPS.get(decision.verb, "")),
+            decision.rule,
+            Text(decision.reason),
         )
     return table

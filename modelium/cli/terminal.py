@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,8 @@ _COLOURS = {
     "UNLOADING": "magenta",
     "FAILED": "red",
 }
+
+_LONGEST_NAME = 40  # cells, in a narrow terminal
 
 
 def emit(content: RenderableType | bytes) -> None:
@@ -73,9 +77,44 @@ def facts(rows: dict[str, str]) -> Table:
     return grid
 
 
+class Name:
+    """Names in a table, one a line: at most 40 cells, or two fifths of a wide terminal; longer ones are cut in the middle.
+
+    So one long name leaves room for the state of all the others. Whole names are in ``--json``.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        self._lines = lines
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        widest = min(max(map(cell_len, self._lines)), max(_LONGEST_NAME, console.width * 2 // 5))
+        return Measurement(widest, widest)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            yield Text(cut_in_the_middle(line, options.max_width), no_wrap=True)
+
+
+def cut_in_the_middle(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells.
+
+    >>> cut_in_the_middle("sentence-transformers--all-MiniLM-L6-v2", 21), cut_in_the_middle("bert", 21)
+    ('sentence-t…iniLM-L6-v2', 'bert')
+    """
+    if cell_len(text) <= width:
+        return text
+    begin, end = 0, len(text)
+    while begin < end and cell_len(text[: begin + 1]) <= (width - 1) // 2:
+        begin += 1
+    while end > begin and cell_len(text[end - 1 :]) <= width - 1 - (width - 1) // 2:
+        end -= 1
+    return f"{text[:begin]}…{text[end:]}"
+
+
 def columns(*names: str) -> Table:
-    """An empty table without lines; the words that one searches for are never wrapped."""
+    """An empty table without lines; the words that one searches for are never wrapped, a state is never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
     for name in names:
-        table.add_column(name, no_wrap=name in ("model", "state", "rule"))
+        widest = max(map(len, _COLOURS)) if name == "state" else None
+        table.add_column(name, no_wrap=name in ("model", "state", "rule"), min_width=widest)
     return table

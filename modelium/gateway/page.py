@@ -19,6 +19,7 @@ table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 500; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.name { min-width: 10rem; max-width: 24rem; overflow-wrap: anywhere; }
 td.reason { color: var(--dim); max-width: 30rem; overflow-wrap: anywhere; }
 .state { font-weight: 600; }
 .LOADED { color: #2a9d4a; } .LOADING, .DRAINING, .UNLOADING { color: #c77d00; }
@@ -81,7 +82,7 @@ async function refresh() {
       const row = document.createElement("tr");
       const memory = size(model.measured_bytes ?? model.estimated_bytes);
       const runtime = (model.runtime ?? "") + (model.replicas > 1 ? " × " + model.replicas : "");
-      row.append(cell(model.label + (model.pinned ? " (pinned)" : "")), cell(model.state, "state " + model.state),
+      row.append(cell(model.label + (model.pinned ? " (pinned)" : ""), "name"), cell(model.state, "state " + model.state),
         cell(model.profile?.task), cell(runtime), cell((model.devices ?? []).join(", ") || model.device),
         cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
         cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"), cell(model.reason, "reason"));

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,8 @@ SNAPSHOT = Snapshot(
 )
 
 
-def text_of(content: RenderableType) -> str:
-    console = Console(width=200, color_system=None)
+def text_of(content: RenderableType, width: int = 200) -> str:
+    console = Console(width=width, color_system=None)
     with console.capture() as capture:
         console.print(content)
     return capture.get()
@@ -313,3 +314,20 @@ def test_a_reply_of_another_version_is_an_error_with_its_place() -> None:
         replies.models(b'{"models": [{"name": "x"}]}')
     with pytest.raises(replies.NotUnderstood, match="at its start"):
         replies.models(b"not json")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_long_name_leaves_everybody_elses_state_readable(width: int) -> None:
+    """Of the longest name there is (and of a label of wide letters) the middle is left out; a usual name is whole."""
+    usual = replace(LOADED, name="sentence-transformers--all-MiniLM-L6-v2", label="sentence-transformers/all-MiniLM-L6-v2")
+    longest = replace(LOADED, name="begin" + "n" * 190 + "ended", label="模" * 120, state=State.UNSUPPORTED)
+    found = snapshot_view(replace(SNAPSHOT, models=(usual, longest)))
+    said = text_of(show.models(replies.models(reply_of(found))), width)
+    states = {"LOADED": usual.name, "UNSUPPORTED": "begin"}
+    for word, name in states.items():
+        (line,) = [line for line in said.splitlines() if word in line.split()]
+        assert name in line
+    assert usual.label in said and "…" in said and "nended" in said
+    kept = Decision(at=40.0, model=longest.name, verb=Verb.KEEP, rule="evict.3", reason="kept: it is asked")
+    planned = text_of(show.plan(replies.plan(reply_of(plan_view(Plan(decisions=(kept,)), 50.0)))), width)
+    assert "nended  keep" in planned and "kept: it is asked" in " ".join(planned.split())
