@@ -32,6 +32,12 @@ def prepare_directories(settings: Settings) -> None:
             with os.scandir(watched) as entries:
                 next(entries, None)
         except (FileExistsError, NotADirectoryError):
+            if link := next((each for each in (watched, *watched.parents) if each.is_symlink() and not each.exists()), None):
+                how = "is" if link == watched else f"lies in {link},"
+                raise ConfigError(
+                    f"{_KEY}: {watched} {how} a link that leads nowhere (to {link.readlink()}): "
+                    "make what it leads to, or mount it, or choose another directory"
+                ) from None
             raise ConfigError(f"{_KEY}: {watched} is, or lies in, a file: choose a directory") from None
         except OSError as error:
             what = "be read" if watched.exists() else "be made"

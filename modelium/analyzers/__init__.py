@@ -37,7 +37,7 @@ def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analys
 def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
     name, path = candidate.name, candidate.path
     if candidate.conflict:
-        return Unsupported(name=name, path=path, why=candidate.conflict, hint="rename one of the two")
+        return Unsupported(name=name, path=path, why=candidate.conflict, hint="rename the folder")
     try:
         if path.suffix == ".onnx" and not path.is_dir():
             return profile_onnx_file(candidate, override)

@@ -124,7 +124,9 @@ class Contents:
             name, conflict = served_name(label), None
         except ValueError as error:
             name, conflict = stand_in_name(label), f"{path}: {error}"
-        shown = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        shown = _shown(label)
+        if conflict is None and not _is_utf8(path):
+            conflict = f"{_shown(path)}: the name is not UTF-8, so no runtime can be told of it: rename it"
         return Candidate(
             name=name,
             label=shown,
@@ -136,6 +138,19 @@ class Contents:
             note=note,
             reading_bytes=reading_bytes,
         )
+
+
+def _is_utf8(path: str) -> bool:
+    """Of a path's bytes: Triton's configuration and its answers are text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _reading_bytes(files: list[str], sizes: list[int]) -> int:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 _PARTIAL_SUFFIXES = (".incomplete", ".part", ".partial", ".tmp", ".crdownload", ".aria2")
 _IGNORED_SUFFIXES = (*_PARTIAL_SUFFIXES, ".lock", "~")
+# What other tools leave: macOS' archives, python, file systems, Windows, Synology.
+_LITTER = frozenset(
+    {"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle"}
+)
 
 MOST_ENTRIES = 5_000
 # A directory changed this lately may change again within one tick of its clock, so its mtime proves nothing yet.
@@ -15,8 +19,8 @@ _FRESH_NS = 2_000_000_000
 
 
 def is_ignored(name: str) -> bool:
-    """Names that are never a model nor a part of one: hidden, lock files, downloads under way."""
-    return name.startswith(".") or name.endswith(_IGNORED_SUFFIXES)
+    """Names that are never a model nor a part of one: hidden, lock files, downloads under way, other tools' litter."""
+    return name.startswith(".") or name.endswith(_IGNORED_SUFFIXES) or name in _LITTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,16 @@ def settings_in(directory: Path, watched: Path, **gateway: object) -> Settings:
         ("file", "is, or lies in, a file"),
         ("file/below", "is, or lies in, a file"),
         ("link", "is .*triton.state_directory"),
+        ("nowhere", "nowhere is a link that leads nowhere .to .*unmounted.: make what it leads to, or mount it"),
+        ("nowhere/below", "below lies in .*nowhere, a link that leads nowhere .to .*unmounted.: make what it leads to"),
+        ("round", "round is a link that leads nowhere"),
     ],
 )
 def test_a_watch_directory_that_cannot_be_one_is_refused(tmp_path: Path, place: str, words: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "state")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "round").symlink_to("round")
     with pytest.raises(ConfigError, match=words):
         prepare_directories(settings_in(tmp_path, tmp_path / place))
 

@@ -81,7 +81,23 @@ def test_a_single_gguf_file_is_a_model_and_what_lies_beside_it_is_nothing_to_it(
 
 @pytest.mark.parametrize(
     "name",
-    [".cache", ".locks", "x.incomplete", "x.part", "x.tmp", "x.crdownload", "x.lock", ".hidden", ".onnx", "datasets--a--b"],
+    [
+        "__MACOSX",
+        "__pycache__",
+        "lost+found",
+        "$RECYCLE.BIN",
+        "@eaDir",
+        ".cache",
+        ".locks",
+        "x.incomplete",
+        "x.part",
+        "x.tmp",
+        "x.crdownload",
+        "x.lock",
+        ".hidden",
+        ".onnx",
+        "datasets--a--b",
+    ],
 )
 def test_ignored_names_are_no_models(tmp_path: Path, name: str) -> None:
     fill(tmp_path / name)
@@ -120,6 +136,25 @@ def test_an_entry_of_a_triton_repository_is_one_folder(tmp_path: Path, first: st
     fill(tmp_path / "repository" / "inner", "config.pbtxt", "1/model.onnx")
     assert {"entry", "repository/inner"} == set(by_label(Watcher([tmp_path]).scan()))
     assert {"entry", "repository/inner"} <= set(by_label(watcher.scan()))
+
+
+def test_a_path_that_is_not_utf8_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """No runtime can be told of it: nothing is tried."""
+    for name in (b"caf\xe9", b"caf\xe9-org/bert", b"net\xe9.onnx"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        path.write_text("x") if path.suffix else fill(path)
+    found = Watcher([tmp_path]).scan()
+    assert len(found) == 3
+    for candidate in found:
+        assert candidate.conflict is not None
+        candidate.conflict.encode()
+        assert "\\xe9" in candidate.conflict and candidate.conflict.endswith("so no runtime can be told of it: rename it")
+
+
+def test_an_archives_litter_in_an_organisation_is_no_model(tmp_path: Path) -> None:
+    fill(tmp_path / "acme" / "judge")
+    fill(tmp_path / "acme" / "__MACOSX" / "judge", "._config.json")
+    assert set(by_label(Watcher([tmp_path]).scan())) == {"acme/judge"}
 
 
 STRAYS = [
@@ -686,7 +721,7 @@ def test_what_looks_like_a_model_and_is_none_is_said_once(tmp_path: Path, caplog
 def test_beside_an_onnx_file_what_cannot_hold_its_tensors_is_named_all_the_same(tmp_path: Path) -> None:
     fill(tmp_path, "net.onnx", "net.onnx.data", "net.bin", "notes.txt")
     watcher = Watcher([tmp_path])
-    assert one(watcher).label == "net" and watcher.unclaimed == ()
+    assert one(watcher).label == "net" and [*watcher.unclaimed] == []
     fill(tmp_path, "bert.zip", "gpt.tar.gz", "model.safetensors", "forest.pkl")
     assert one(watcher).label == "net"
     assert [found.path.name for found in watcher.unclaimed] == ["bert.zip", "forest.pkl", "gpt.tar.gz", "model.safetensors"]
