@@ -150,6 +150,15 @@ class UnknownModel(RequestError):
     status = 404
 
 
+class NoModelCalled(UnknownModel):
+    """Nothing at all has the name ``called``, of which a hundred characters are quoted; ``hint``: what to do."""
+
+    def __init__(self, called: str, hint: str) -> None:
+        quoted = called if len(called) <= 100 else f"{called[:100]} …"
+        super().__init__(f"no model is called {quoted!r}; {hint}")
+        self.hint = hint
+
+
 class InvalidBody(RequestError):
     """The body does not fit the task; the message names the field."""
 

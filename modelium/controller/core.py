@@ -31,12 +31,13 @@ from modelium.devices import Devices
 from modelium.errors import (
     Conflict,
     DeadlineExceeded,
+    NoModelCalled,
     NotServable,
     UnknownModel,
 )
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.names import LONGEST_NAME, printable
+from modelium.names import printable
 from modelium.nearest import nearest
 from modelium.pace import in_pieces
 from modelium.ray import RayService
@@ -343,5 +344,5 @@ class Controller:
         if model is None:
             near = nearest(name, self._books.models)
             known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"
-            raise UnknownModel(f"no model is called {printable(name, longest=LONGEST_NAME)!r}; {known}")
+            raise NoModelCalled(printable(name, longest=None), known)
         return model

@@ -15,10 +15,11 @@ from uuid import uuid4
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from modelium.errors import BodyTooLarge, ModeliumError, QueueFull, Unauthorized
+from modelium.errors import BodyTooLarge, ModeliumError, NoModelCalled, QueueFull, Unauthorized
 from modelium.gateway.answer import json_response
 from modelium.gateway.keys import CHALLENGE
 from modelium.gateway.paths import nearest_path, shown_path
+from modelium.names import printable
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
             return _response(str(error), error.type, error.status, {"Retry-After": str(math.ceil(error.retry_after_s))})
         case Unauthorized():
             return _response(str(error), error.type, error.status, CHALLENGE)
+        case NoModelCalled() if sent := request.match_info.get("model"):  # in the words that the client used
+            typed = NoModelCalled(printable(sent, longest=None), error.hint)
+            return _response(str(typed), typed.type, typed.status)
         case _:
             shown = presentable(error, request)
             return _response(str(shown), shown.type, shown.status)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from modelium.config import GatewaySettings, Settings
 from modelium.controller import Controller, Lease
-from modelium.errors import UnknownModel
+from modelium.errors import NoModelCalled, UnknownModel
 from modelium.gateway import build_app, build_metrics_app, build_runner
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
@@ -151,7 +151,7 @@ class StandInController:
 
     def status(self, name: str) -> ModelStatus:
         if name not in self.models:
-            raise UnknownModel(f"no model {name!r}; the nearest names are {', '.join(self.models)}")
+            raise NoModelCalled(name, f"the nearest names are {', '.join(self.models)}")
         return self.models[name]
 
     async def known_target(self, name: str, *, timeout_s: float) -> Target:
@@ -160,6 +160,8 @@ class StandInController:
     def target(self, name: str) -> Target:
         """``BASE:ADAPTER`` for the adapters that the model's profile has."""
         base, _, adapter = name.partition(":")
+        if adapter and base not in self.models:
+            raise UnknownModel(f"{base!r} is not here")
         status = self.status(base)
         language = status.profile.language if status.profile is not None else None
         if adapter and adapter not in [one.name for one in (language.adapters if language is not None else ())]:

@@ -23,6 +23,15 @@ async def post(gateway: Served, path: str, **options: Any) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
+@pytest.mark.parametrize("path", ["/models/NAME", "/predict/NAME", "/models/NAME/load"])
+async def test_a_model_that_is_not_there_is_named_as_it_was_typed(gateway: Served, path: str) -> None:
+    for sent, quoted in {"my+model@v2": "'my+model@v2'", "org/x": "'org/x'", "n" * 5000: f"'{'n' * 100} …'"}.items():
+        ask = gateway.http.get if path == "/models/NAME" else gateway.http.post
+        async with ask(gateway.url + path.replace("NAME", sent), json={"inputs": "x"}) as answer:
+            assert answer.status == 404
+            assert f"no model is called {quoted}; " in (await answer.json())["error"]
+
+
 async def test_the_list_shows_models_devices_and_triton(gateway: Served) -> None:
     gateway.serve(profile_of(Task.FILL_MASK, name="a"))
     gateway.serve(profile_of(Task.FEATURE_EXTRACTION, name="b"))
