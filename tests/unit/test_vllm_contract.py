@@ -228,6 +228,19 @@ def test_a_picture_that_cannot_be_read_is_the_clients_fault(backend: Any, value:
         backend("tensors").decode((good, value))
 
 
+def test_a_picture_is_read_as_people_see_it(backend: Any) -> None:
+    """Upright, and on white where it is transparent; a GIF's transparent colour too."""
+    turned, clear, gif = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    Image.new("RGB", (3, 2)).save(turned, "JPEG", exif=exif)
+    Image.new("RGBA", (1, 1), (255, 0, 0, 0)).save(clear, "PNG")
+    Image.new("P", (1, 1), 0).save(gif, "GIF", transparency=0)
+    read = backend("tensors").decode(tuple(base64.b64encode(file.getvalue()) for file in (turned, clear, gif)))
+    assert read[0].size == (2, 3)
+    assert [image.getpixel((0, 0)) for image in read[1:]] == [(255, 255, 255), (255, 255, 255)]
+
+
 def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
     """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find and its shared memory."""
     told = tmp_path / "told"

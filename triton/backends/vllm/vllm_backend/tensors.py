@@ -20,6 +20,7 @@ unless ``logprobs`` was asked for); ``num_input_tokens`` one number; ``num_outpu
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -127,6 +128,7 @@ def decode(images: tuple[bytes, ...]) -> list[Any]:
 
 
 def _image(value: bytes, number: int) -> Any:
+    """As people see it and as vLLM's own server has it: upright, on white where it is transparent, in RGB."""
     from PIL import Image
 
     try:
@@ -134,6 +136,27 @@ def _image(value: bytes, number: int) -> Any:
             width, height = image.size  # stated by the file; nothing is decoded yet
             if width * height > _MOST_PIXELS:
                 raise ValueError(f"it has {width} × {height} pixels, more than {_MOST_PIXELS}")
-            return image.convert("RGB")
+            return _on_white(_upright(image))
     except Exception as error:  # decoders raise whatever they like, SyntaxError among it
         raise BadRequest(f"image {number} cannot be read (it has to be a picture file in base64): {error}") from None
+
+
+def _upright(image: Any) -> Any:
+    """Turned as its EXIF data say; as it lies where they are broken."""
+    from PIL import ImageOps
+
+    image.load()  # what is wrong with the pixels is said, not passed over
+    with contextlib.suppress(Exception):
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _on_white(image: Any) -> Any:
+    from PIL import Image
+
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    page = Image.new("RGB", layer.size, (255, 255, 255))
+    page.paste(layer, mask=layer.getchannel("A"))
+    return page
