@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from modelium.triton.embedded import EmbeddedServer
 from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, ModelProfile, Placement, Runtime
 from tests.models import RUNTIME, ensure_models
 from tests.models.language import ensure_language_models
+from tests.server.systems import System, system
 
 LOAD_S = 900.0
 ASK_S = 120.0
@@ -120,6 +121,20 @@ async def triton(tmp_path_factory: pytest.TempPathFactory, test_models: Path) ->
     """A started server on free ports with a repository of its own; one a module."""
     async with started(tmp_path_factory.mktemp("triton"), test_models) as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """One Modelium a module, for all its tests that neither need settings of their own nor end its Triton."""
+    async with system(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def modelium(shared: System) -> Iterator[System]:
+    """It; what the test has dropped is taken away again, and is gone some time after the next test has begun."""
+    yield shared
+    shared.empty()
 
 
 @contextlib.asynccontextmanager

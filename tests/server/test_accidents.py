@@ -9,13 +9,11 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from modelium.app import running
 from modelium.devices import Devices, find_process
@@ -24,20 +22,6 @@ from tests.models import minilm
 from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """One Modelium for all tests that neither need settings of their own nor end its Triton."""
-    async with system(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-def modelium(shared: System) -> Iterator[System]:
-    """It; what the test has dropped is taken away again, and is gone some time after the next test has begun."""
-    yield shared
-    shared.empty()
 
 
 def _kill(pid: int) -> None:
@@ -337,6 +321,7 @@ async def test_every_kind_of_bad_folder_is_shown_with_its_reason(modelium: Syste
         lambda listing: (
             len(listing["models"]) == 7
             and all(m["state"] in ("INCOMPLETE", "UNSUPPORTED", "LOADED") and m["reason"] for m in listing["models"])
+            and not any(m["reason"] == "found, not looked at yet" for m in listing["models"])
         ),
         "each is shown with a reason",
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from modelium.devices import Devices
 from modelium.triton.client import TritonClient
@@ -17,20 +16,6 @@ from tests.server.conftest import started
 from tests.server.systems import System, system, write_adder, write_counter
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """One Modelium for all tests that neither need settings of their own nor end its Triton."""
-    async with system(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-def modelium(shared: System) -> Iterator[System]:
-    """It; what the test has dropped is taken away again, and is gone some time after the next test has begun."""
-    yield shared
-    shared.empty()
 
 
 async def test_a_dropped_model_answers_at_every_door(modelium: System) -> None:
