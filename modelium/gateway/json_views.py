@@ -35,18 +35,10 @@ Json = dict[str, object]
 _LONGEST_REASON = 2_000
 
 
-def snapshot_view(snapshot: Snapshot) -> Json:
-    """``GET /models``: a summary of each model, the devices, Triton and Ray."""
-    return {"models": [_row(status) for status in snapshot.models], **_surroundings(snapshot)}
-
-
-async def snapshot_view_in_pieces(snapshot: Snapshot) -> Json:
-    """``snapshot_view`` of thousands of models that lets others have their turn meanwhile."""
-    return {"models": [_row(status) async for status in in_pieces(snapshot.models)], **_surroundings(snapshot)}
-
-
-def _surroundings(snapshot: Snapshot) -> Json:
+async def snapshot_view(snapshot: Snapshot) -> Json:
+    """``GET /models``: a summary of each model, the devices, Triton and Ray. Others have their turn between two models."""
     return {
+        "models": [_row(status) async for status in in_pieces(snapshot.models)],
         "devices": [device_view(device) for device in snapshot.fleet.devices],
         "triton": server_view(snapshot.server),
         "ray": ray_view(snapshot),

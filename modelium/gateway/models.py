@@ -13,7 +13,7 @@ from aiohttp import web
 from modelium.errors import UnknownModel
 from modelium.gateway.answer import json_response
 from modelium.gateway.deadline import deadline_of
-from modelium.gateway.json_views import plan_view, snapshot_view_in_pieces, status_view
+from modelium.gateway.json_views import plan_view, snapshot_view, status_view
 from modelium.gateway.names import model_of
 from modelium.values import ModelStatus
 
@@ -42,7 +42,7 @@ class Models:
         ]
 
     async def list_all(self, request: web.Request) -> web.Response:
-        return json_response(await snapshot_view_in_pieces(await self._controller.snapshot()))
+        return json_response(await snapshot_view(await self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
         try:

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from modelium.cli import main, replies, show
 from modelium.cli.engine import language_rows
-from modelium.gateway.json_views import snapshot_view, status_view
+from modelium.gateway.json_views import status_view
 from modelium.gateway.language_views import engine_view, language_view
 from modelium.repository.config import parse_config
 from modelium.values import (
@@ -34,6 +34,7 @@ from modelium.values import (
     Task,
 )
 from tests.unit.llama_folder import llama_8b
+from tests.unit.views import snapshot_view
 
 VLLM = "triton: {mode: external, backends: [python, vllm]}\n"
 

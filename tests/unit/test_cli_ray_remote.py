@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 
 from modelium.cli import main, replies, show
 from modelium.cli.ray import ray_line
-from modelium.gateway.json_views import snapshot_view, status_view
+from modelium.gateway.json_views import status_view
 from modelium.values import (
     Bundle,
     DeviceKind,
@@ -36,6 +36,7 @@ from modelium.values import (
     State,
     Task,
 )
+from tests.unit.views import snapshot_view
 
 GIB = 2**30
 IRIS = ModelStatus(

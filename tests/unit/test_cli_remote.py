@@ -18,7 +18,7 @@ from modelium.cli import replies, show
 from modelium.cli.remote import Refused, Remote, Unreachable, find_key, model_path
 from modelium.cli.terminal import duration
 from modelium.errors import ConfigError
-from modelium.gateway.json_views import plan_view, snapshot_view, status_view
+from modelium.gateway.json_views import plan_view, status_view
 from modelium.values import (
     Decision,
     Device,
@@ -37,6 +37,7 @@ from modelium.values import (
     Task,
     Verb,
 )
+from tests.unit.views import snapshot_view
 
 HOST = Device(id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=2**34, used_bytes=2**30, budget_bytes=2**33)
 KEPT = Decision(at=40.0, model="minilm", verb=Verb.KEEP, rule="evict.3", reason="kept: 0.300 requests/s is over 0.01")

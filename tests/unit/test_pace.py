@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,27 +19,15 @@ def test_every_item_comes_once_and_in_order(items: list[int], piece_s: float) ->
     assert asyncio.run(gather()) == items
 
 
-async def test_others_have_their_turn_between_two_pieces() -> None:
-    order: list[str] = []
+@pytest.mark.parametrize(("piece_s", "order"), [(0.0, ["a", "other", "b"]), (3600.0, ["a", "b", "other"])])
+async def test_others_have_their_turn_between_two_pieces_and_only_there(piece_s: float, order: list[str]) -> None:
+    seen: list[str] = []
 
     async def other() -> None:
-        order.append("other")
+        seen.append("other")
 
     waiting = asyncio.create_task(other())
-    async for item in in_pieces("ab", piece_s=0.0):
-        order += item
+    async for item in in_pieces("ab", piece_s=piece_s):
+        seen += item
     await waiting
-    assert order == ["a", "other", "b"]
-
-
-async def test_what_takes_no_time_is_one_piece() -> None:
-    order: list[str] = []
-
-    async def other() -> None:
-        order.append("other")
-
-    waiting = asyncio.create_task(other())
-    async for item in in_pieces("ab", piece_s=3600.0):
-        order += item
-    await waiting
-    assert order == ["a", "b", "other"]
+    assert seen == order

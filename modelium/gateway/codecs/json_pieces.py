@@ -113,7 +113,7 @@ class _Cutter:
     def _items(self, start: int, end: int, depth: int) -> Iterator[tuple[int, int, bool]]:
         """From where to where: as many items together as are a piece (then True), or one that is more than that."""
         commas = self._seams.between(start, end, depth, commas=True)
-        if not len(commas) and len(set(self._trimmed(start, end))) == 1:
+        if not len(commas) and behind_blanks(self._data, start, end) == end:
             return
         ends, at = np.append(commas, end), 0
         while at < len(ends):

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from modelium.gateway.answer import json_response
-from modelium.gateway.json_views import snapshot_view
 from modelium.values import Fleet, ModelProfile, ModelStatus, ServerStatus, Snapshot, State, Task
+from tests.unit.views import snapshot_view
 
 
 def sent(value: object) -> object:

@@ -1,0 +1,13 @@
+"""Values as JSON where no event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelium.gateway import json_views
+from modelium.values import Snapshot
+
+
+def snapshot_view(snapshot: Snapshot) -> dict[str, object]:
+    """``GET /models``."""
+    return asyncio.run(json_views.snapshot_view(snapshot))
