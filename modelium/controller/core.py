@@ -199,11 +199,11 @@ class Controller:
             model.put_off, model.put_off_until = 0, 0.0
             model.crashes.clear()
             model.forgive()
-        model.want = max(model.want, Demand.USER)
+        model.user_loads += 1
         try:
             (await self.lease(model.key, timeout_s=timeout_s)).release()
         finally:
-            model.want = Demand.NONE
+            model.user_loads -= 1
         return self.status(name)
 
     async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:

@@ -55,6 +55,7 @@ class Model:
     window: UsageWindow = field(default_factory=UsageWindow)
     want: Demand = Demand.NONE
     want_since: float = 0.0
+    user_loads: int = 0  # users' loads that wait for it
     pinned: bool = False
     always_loaded: bool = False
     removing: bool = False
@@ -98,9 +99,12 @@ class Model:
         """Who wants it loaded, strongest."""
         if self.waiters:
             return Demand.REQUEST
+        wishes = [self.want]
         if self.pinned or self.always_loaded:
-            return max(self.want, Demand.POLICY)
-        return self.want
+            wishes.append(Demand.POLICY)
+        if self.user_loads:
+            wishes.append(Demand.USER)
+        return max(wishes)
 
     @property
     def serves(self) -> bool:

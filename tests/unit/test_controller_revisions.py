@@ -20,7 +20,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
 from modelium.controller.background import Background
-from modelium.controller.events import Event, Loaded, LoadFailed, ServerUp
+from modelium.controller.events import Event, Loaded, LoadFailed, ServerDown, ServerUp
 from modelium.controller.record import Model
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
@@ -531,3 +531,34 @@ async def test_beside_the_copy_that_serves_only_what_is_left_alone_is_loaded(tmp
             each.communicate()
         await background.close()
         await triton.close()
+
+
+async def test_a_users_load_that_times_out_while_triton_is_down_leaves_the_model_to_be_restored(tmp_path: Path) -> None:
+    async with served(tmp_path) as (here, triton):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.LOADED)
+        triton.ready.clear()
+        here.controller.post(ServerDown(detail="killed"))
+        await here.until_state("llama", State.UNLOADED)
+        with pytest.raises(DeadlineExceeded):
+            await here.controller.load("llama", timeout_s=0.01)
+        model = record(here, "llama")
+        assert model.demand is Demand.RESTORE
+        here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
+        await here.until_state("llama", State.LOADED)
+        assert model.demand is Demand.NONE
+
+
+async def test_a_users_load_is_a_wish_for_as_long_as_the_user_waits(tmp_path: Path) -> None:
+    async with served(tmp_path, up=False, orchestration={"load_on_discovery": False}) as (here, _):
+        llama(here.incoming / "llama")
+        await here.until_state("llama", State.UNLOADED)
+        model = record(here, "llama")
+        short, long = (asyncio.create_task(here.controller.load("llama", timeout_s=s)) for s in (0.01, 600.0))
+        with pytest.raises(DeadlineExceeded):
+            await short
+        model.waiters.clear()  # of the two wishes, the users' own is left
+        assert model.demand is Demand.USER
+        long.cancel()
+        await asyncio.gather(long, return_exceptions=True)
+        assert model.demand is Demand.NONE
