@@ -24,8 +24,8 @@ from modelium.controller.scanner import Scanner
 from modelium.devices import Devices
 from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
-from modelium.gateway.connections import raise_descriptor_limit
-from modelium.gateway.metrics_app import build_metrics_app
+from modelium.gateway.http.connections import raise_descriptor_limit
+from modelium.gateway.status.metrics_app import build_metrics_app
 from modelium.guarded.addresses import claim_addresses
 from modelium.guarded.supervisor import Supervisor
 from modelium.ledger import Ledger

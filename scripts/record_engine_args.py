@@ -1,4 +1,4 @@
-"""Record the engine arguments of a vLLM: environments that hold one enter, modelium/brain/engine_arg_fields.py leaves.
+"""Record the engine arguments of a vLLM: environments that hold one enter, modelium/brain/engine/arg_fields.py leaves.
 
 Read from the source of ``AsyncEngineArgs``, without an import: vLLM's takes a minute and wants a machine that it runs on.
 Other versions that were recorded stay: they are those of Triton's own containers, which serve the same entries.
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "modelium" / "brain" / "engine_arg_fields.py"
+RECORD = ROOT / "modelium" / "brain" / "engine" / "arg_fields.py"
 _CLASSES = ("EngineArgs", "AsyncEngineArgs")
 _KINDS = {"int", "float", "bool", "str", "None", "list", "dict"}
 _HEAD = '''"""Every engine argument of every vLLM that was looked at: name, what it takes, the versions that have it.

@@ -1,4 +1,4 @@
-"""Record what a vLLM serves: an environment that holds one enters, modelium/brain/vllm_architectures.py leaves.
+"""Record what a vLLM serves: an environment that holds one enters, modelium/brain/runtimes/vllm_architectures.py leaves.
 
 Read from vLLM's own registry, without an import: that takes a minute and wants a machine that it runs on.
 
@@ -18,7 +18,7 @@ from modelium.runtime_env import inspect
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "modelium" / "brain" / "vllm_architectures.py"
+RECORD = ROOT / "modelium" / "brain" / "runtimes" / "vllm_architectures.py"
 _HEAD = '''"""What vLLM {version} serves: its own registry, as facts.
 
 Written by scripts/record_vllm_architectures.py (``make generate``); don't edit. TEXT and MULTIMODAL generate with code of

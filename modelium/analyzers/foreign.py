@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.json_text import read_object, text, texts
+from modelium.analyzers.formats.json_text import read_object, text, texts
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import MissingPart, ModelOverride, Task
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from modelium.analyzers.fingerprint import fingerprint_files, fingerprint_folder
 from modelium.analyzers.folder import File, Folder, file_of
-from modelium.analyzers.gguf_header import GgufHeader, read_gguf
-from modelium.analyzers.json_text import JsonObject
+from modelium.analyzers.formats.gguf_header import GgufHeader, read_gguf
+from modelium.analyzers.formats.json_text import JsonObject
 from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_config import ModelConfig, read_config
 from modelium.analyzers.required_files import read_optional

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelium.analyzers.folder import file_of
 from modelium.analyzers.foreign import describe_ending
-from modelium.analyzers.safetensors_header import read_header
+from modelium.analyzers.formats.safetensors_header import read_header
 from modelium.analyzers.verdict import Refused, describe_bytes
 from modelium.analyzers.weights import summarize
 from modelium.file_names import is_archive

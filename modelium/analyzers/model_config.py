@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelium.analyzers.json_text import JsonObject, integer, nested, text, texts
+from modelium.analyzers.formats.json_text import JsonObject, integer, nested, text, texts
 from modelium.analyzers.verdict import Refused, short_number
 
 _SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelium.analyzers.fingerprint import fingerprint_files
 from modelium.analyzers.folder import File, Folder, file_of
-from modelium.analyzers.onnx_graph import OnnxFacts, read_onnx
+from modelium.analyzers.formats.onnx_graph import OnnxFacts, read_onnx
 from modelium.analyzers.verdict import Refused
 from modelium.analyzers.weights import summarize
 from modelium.values import Candidate, ModelOverride, ModelProfile, Task, WeightFormat

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.onnx_graph import read_onnx
+from modelium.analyzers.formats.onnx_graph import read_onnx
 from modelium.analyzers.verdict import Refused
 from modelium.analyzers.weights import Weights, summarize
 from modelium.values import ModelOverride, OnnxGraph, Task, WeightFormat

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.json_text import JsonObject, integer, nested, read_object, text, texts
-from modelium.analyzers.safetensors_header import TensorTally, read_header
-from modelium.analyzers.torch_zip import read_torch_file
+from modelium.analyzers.formats.json_text import JsonObject, integer, nested, read_object, text, texts
+from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.names import served_name
 from modelium.values import Adapter, AdapterProfile, Candidate, MissingPart

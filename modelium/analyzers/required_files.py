@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from modelium.analyzers.folder import File, Folder, refuse_lfs_pointer
-from modelium.analyzers.json_text import JsonObject, prove_whole, read_object, text
+from modelium.analyzers.formats.json_text import JsonObject, prove_whole, read_object, text
 from modelium.analyzers.model_card import ModelCard
 from modelium.analyzers.model_config import ModelConfig
 from modelium.analyzers.tasks_of import CROSS_ENCODER_FILE, Clues, TaskFinding

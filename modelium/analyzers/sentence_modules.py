@@ -8,7 +8,7 @@ wrongly.
 from __future__ import annotations
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.json_text import JsonObject, integer, parse, read_object, text
+from modelium.analyzers.formats.json_text import JsonObject, integer, parse, read_object, text
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import MissingPart, Pooling, PoolingMode
 

@@ -10,10 +10,10 @@ import json
 
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import File, Folder
-from modelium.analyzers.json_text import JsonObject, integer, parse, prove_whole, read_object, text
+from modelium.analyzers.formats.json_text import JsonObject, integer, parse, prove_whole, read_object, text
+from modelium.analyzers.formats.safetensors_header import read_header
+from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.model_card import read_card
-from modelium.analyzers.safetensors_header import read_header
-from modelium.analyzers.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.analyzers.weights import summarize
 from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Pooling, PoolingMode, Task, WeightFormat

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from modelium.analyzers.architectures import Mappings
 from modelium.analyzers.model_config import ModelConfig, labels_for
 from modelium.analyzers.verdict import Refused
-from modelium.brain import vllm_architectures as vllm
+from modelium.brain.runtimes import vllm_architectures as vllm
 from modelium.values import Task
 
 # transformers' mapping → task, in the order of asking: BART is listed under MASKED_LM as well, XLM under CAUSAL_LM.

@@ -10,8 +10,8 @@ from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
 from modelium.analyzers.foreign import refuse_checkpoints, refuse_other_weights, refuse_setfit, refuse_triton_entry
+from modelium.analyzers.formats.json_text import JsonObject, nested, read_object
 from modelium.analyzers.gguf import profile_gguf_folder
-from modelium.analyzers.json_text import JsonObject, nested, read_object
 from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_card import ModelCard, read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.json_text import nested, read_object
-from modelium.analyzers.safetensors_header import TensorTally, read_header
-from modelium.analyzers.torch_zip import read_torch_file
+from modelium.analyzers.formats.json_text import nested, read_object
+from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import MissingPart, WeightFormat
 

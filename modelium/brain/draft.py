@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelium.brain import eviction, turns
-from modelium.brain.cluster import ClusterRoom
-from modelium.brain.placement import Room, rooms_of
+from modelium.brain.placement.cluster import ClusterRoom
+from modelium.brain.placement.rooms import Room, rooms_of
 from modelium.brain.words import WANTED_BY, human_bytes
 from modelium.values import Decision, ModelView, Observed, Placement, Plan, State, Verb
 

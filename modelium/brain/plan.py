@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelium.brain import eviction, starts, turns
+from modelium.brain import eviction, turns
 from modelium.brain.draft import Draft, where
-from modelium.brain.engine_placement import shrink, smallest
-from modelium.brain.options import choose
+from modelium.brain.engine.devices import shrink, smallest
+from modelium.brain.placement import load_order
+from modelium.brain.placement.candidates import choose
 from modelium.brain.plan_words import together, too_big, who_holds
 from modelium.brain.words import human_bytes
 from modelium.values import (
@@ -169,7 +170,7 @@ class _Planner:
 
     def _load(self, view: ModelView, placement: Placement, why_runtime: str) -> None:
         rooms = self.draft.rooms_for(placement)
-        obstacle = starts.obstacle(placement, rooms, self.observed.policies.loads_per_device)
+        obstacle = load_order.obstacle(placement, rooms, self.observed.policies.loads_per_device)
         if not obstacle:
             self.draft.load(view, placement, why_runtime)
             return
@@ -241,7 +242,7 @@ class _Planner:
         draft, rooms, need = self.draft, self.draft.rooms_for(placement), placement.footprint.bytes
         free = human_bytes(self._free(placement))
         why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
-        starting = next((room for room in rooms if victims and starts.measures(room)), None)
+        starting = next((room for room in rooms if victims and load_order.measures(room)), None)
         if starting is None:
             for victim in victims:
                 draft.evict(victim, f"{why}{together(view, victim, placement, rooms)}" if swap else why, view if swap else None)
@@ -261,7 +262,7 @@ class _Planner:
     def _relieve(self) -> None:
         now, policies = self.observed.now, self.observed.policies
         for room in self.draft.rooms.values():
-            if starts.measures(room):
+            if load_order.measures(room):
                 continue
             device = room.device
             held = room.committed - room.returning

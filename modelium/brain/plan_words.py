@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from modelium.brain import eviction, turns
-from modelium.brain.engine_placement import why_too_big
-from modelium.brain.options import options
-from modelium.brain.placement import Room
-from modelium.brain.ray_support import RayWay, way_of
-from modelium.brain.runtime import RuntimeChoice
+from modelium.brain.engine.devices import why_too_big
+from modelium.brain.placement.candidates import options
+from modelium.brain.placement.rooms import Room
+from modelium.brain.runtimes.choice import RuntimeChoice
+from modelium.brain.runtimes.ray import RayWay, way_of
 from modelium.brain.words import human_bytes
 from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from modelium import runtime_env
-from modelium.brain.cluster import cluster_devices
+from modelium.brain.placement.cluster import cluster_devices
 from modelium.brain.words import human_bytes
 from modelium.config import RaySettings, Settings
 from modelium.devices import Devices

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from modelium import repository
 from modelium.analysis import analyze_apart
-from modelium.brain.engine_placement import why_too_big
-from modelium.brain.memory import Estimate, estimate
-from modelium.brain.options import choose
-from modelium.brain.placement import Room, rooms_of
-from modelium.brain.runtime import RuntimeChoice
+from modelium.brain.engine.devices import why_too_big
+from modelium.brain.placement.candidates import choose
+from modelium.brain.placement.memory import Estimate, estimate
+from modelium.brain.placement.rooms import Room, rooms_of
+from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.abilities import likely_capabilities
@@ -22,8 +22,8 @@ from modelium.cli.engine import language_rows
 from modelium.cli.machine import fleet_of, with_cluster
 from modelium.config import Settings
 from modelium.errors import ModeliumError
-from modelium.gateway.json_views import profile_view, replicas_view
-from modelium.gateway.language_views import engine_view, language_view, plan_view
+from modelium.gateway.status.json_views import profile_view, replicas_view
+from modelium.gateway.status.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
 from modelium.tasks import signature
 from modelium.values import (

@@ -18,8 +18,8 @@ from modelium.cli.offline import Inspection, Rendering
 from modelium.cli.ray import replica_rows
 from modelium.cli.terminal import columns, facts
 from modelium.config import Settings
-from modelium.gateway.json_views import replicas_view
-from modelium.gateway.language_views import plan_view
+from modelium.gateway.status.json_views import replicas_view
+from modelium.gateway.status.language_views import plan_view
 from modelium.runtime_env import RuntimeReport
 from modelium.values import Tensor
 

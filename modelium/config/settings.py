@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from modelium.brain.engine_args import RUNTIME_VLLM, VLLM_VERSIONS, find_fault
+from modelium.brain.engine.args import RUNTIME_VLLM, VLLM_VERSIONS, find_fault
 from modelium.config.sections import (
     BrainSettings,
     DeviceSettings,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from modelium.brain import lifecycle
 from modelium.brain.adapters import Bases, Dropped, Match, first_of_each_name, name_adapters, with_adapters
-from modelium.brain.runtime import choose_runtime
-from modelium.brain.vllm_support import name_vllm, takes_adapters
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.runtimes.vllm import name_vllm, takes_adapters
 from modelium.controller.desk import Desk
 from modelium.controller.record import Model
 from modelium.errors import NotServable, UnknownModel

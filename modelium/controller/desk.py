@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from modelium.brain.cluster import cluster_devices
+from modelium.brain.placement.cluster import cluster_devices
 from modelium.brain.usage import WINDOW_S
 from modelium.config import PolicySettings, Settings
 from modelium.controller.background import Background

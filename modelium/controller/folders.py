@@ -9,8 +9,8 @@ import hashlib
 import logging
 import time
 
-from modelium.brain.memory import estimate_footprint
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.placement.memory import estimate_footprint
+from modelium.brain.runtimes.choice import choose_runtime
 from modelium.controller.adapters import Adapters
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from modelium.brain import bounds
 from modelium.brain import usage as use
-from modelium.brain.cluster import ClusterRoom
-from modelium.brain.engine_placement import shrink
-from modelium.brain.options import choose
-from modelium.brain.placement import Room, rooms_of
-from modelium.brain.runtime import RuntimeChoice
+from modelium.brain.engine.devices import shrink
+from modelium.brain.placement.candidates import choose
+from modelium.brain.placement.cluster import ClusterRoom
+from modelium.brain.placement.rooms import Room, rooms_of
+from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Loaded, LoadFailed, Wake
@@ -111,7 +111,7 @@ class Loads:
     def _place_beside(self, model: Model, profile: ModelProfile, place: Placement) -> tuple[RuntimeChoice, Placement | None]:
         """What would serve a new revision, and where beside the old one: on the same device, if it has room for both.
 
-        Never a vllm engine on an accelerator: it starts alone there (``brain.starts``), and that is for the plan to see to.
+        Never a vllm engine on an accelerator: it starts alone there (``load_order``), and that is for the plan to see to.
         """
         now, window, fleet = time.monotonic(), self._desk.usage_window_s, self._desk.fleet()
         views = [m.view(now, window) for m in self._desk.books.models.values()]
@@ -171,7 +171,7 @@ class Loads:
         )
 
     def _disturbs_an_engine(self, model: Model) -> bool:
-        """Whether a vllm engine starts on an accelerator that this model would give memory back to (``brain.starts``)."""
+        """Whether a vllm engine starts on an accelerator that this model would give memory back to (``load_order``)."""
         place = model.placement
         return place is not None and any(
             other.state is State.LOADING

@@ -12,7 +12,7 @@ from functools import partial
 from modelium.brain import lifecycle
 from modelium.brain import usage as use
 from modelium.brain.bounds import Held, who_outgrew
-from modelium.brain.placement import rooms_of
+from modelium.brain.placement.rooms import rooms_of
 from modelium.controller.admission import Admission
 from modelium.controller.desk import Desk
 from modelium.controller.events import Checked, Measured, ProcessDied, RayDown, ServerDown, ServerUp
@@ -69,7 +69,7 @@ class Outages:
         log.warning("%s: %s; loading it again", model.key, detail)
         place = model.placement
         if place is not None and place.engine is not None and place.device_kind is not DeviceKind.HOST:
-            # It starts alone there (``brain.starts``), and that is for the plan to see to.
+            # It starts alone there (``load_order``), and that is for the plan to see to.
             model.want = max(model.want, Demand.RESTORE)
             model.entry = None  # written anew, its load is a real one: Triton still calls the corpse READY
             self._loads.begin_unload(model, "crash", f"{detail}; it is loaded again in its turn")

@@ -8,22 +8,22 @@ from aiohttp import web
 
 from modelium.api_keys import ApiKeys
 from modelium.config import Settings
-from modelium.gateway.apps import Apps
-from modelium.gateway.bodies import BODIES, Bodies, give_back_bodies
-from modelium.gateway.browsers import GUARD, Guard, add_headers, guard_from_pages
-from modelium.gateway.connections import LIMITS, Limits
-from modelium.gateway.counting import RECORDER, count_predictions
-from modelium.gateway.deadline import MAX_TIMEOUT_S
-from modelium.gateway.errors import MAX_BODY_BYTES, answer_errors
 from modelium.gateway.generation import Generator
-from modelium.gateway.health import Health
+from modelium.gateway.http.bodies import BODIES, Bodies, give_back_bodies
+from modelium.gateway.http.browsers import GUARD, Guard, add_headers, guard_from_pages
+from modelium.gateway.http.connections import LIMITS, Limits
+from modelium.gateway.http.counting import RECORDER, count_predictions
+from modelium.gateway.http.deadline import MAX_TIMEOUT_S
+from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
+from modelium.gateway.http.keys import API_KEYS, require_key
+from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.inference import Inference
-from modelium.gateway.keys import API_KEYS, require_key
-from modelium.gateway.models import Models
-from modelium.gateway.openai import OpenAI, answer_openai_errors, name_ignored
-from modelium.gateway.page import show_page
-from modelium.gateway.predict import Predict
-from modelium.gateway.runner import BoundedRunner
+from modelium.gateway.openai import OpenAI, answer_in_shape, answer_openai_errors, name_ignored
+from modelium.gateway.predict.apps import Apps
+from modelium.gateway.predict.endpoint import Predict
+from modelium.gateway.status.health import Health
+from modelium.gateway.status.models import Models
+from modelium.gateway.status.page import show_page
 from modelium.metrics import Recorder
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     gateway = settings.gateway
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
+    app[ANSWER_REFUSAL] = answer_in_shape
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)

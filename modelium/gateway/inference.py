@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from modelium.errors import ModelGone, TritonUnavailable
 from modelium.gateway.codecs import Call, Tensors
 from modelium.gateway.codecs.finite import check_finite
-from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation.watching import unless_lost
+from modelium.gateway.http.deadline import Deadline
 from modelium.metrics import Recorder
 from modelium.values import Runtime
 

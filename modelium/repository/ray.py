@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelium.brain.ray_support import RayWay, way_of
+from modelium.brain.runtimes.ray import RayWay, way_of
 from modelium.config import RaySettings
 from modelium.errors import EntryError
 from modelium.repository.engine import MODEL_JSON, engine_files

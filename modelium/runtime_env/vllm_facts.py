@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelium.brain import vllm_architectures as recorded
-from modelium.brain.vllm_torchvision import WITH_TORCHVISION
+from modelium.brain.runtimes import vllm_architectures as recorded
+from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
 from modelium.runtime_env.inspection import RuntimeReport
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 from modelium.values import VllmFacts

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from modelium.brain.engine import plan_engine
-from modelium.brain.memory import kv_bytes_per_token
+from modelium.brain.engine.plan import plan_engine
+from modelium.brain.placement.memory import kv_bytes_per_token
 from modelium.values import (
     Adapter,
     Device,

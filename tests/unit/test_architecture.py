@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BRAIN = sorted((ROOT / "modelium" / "brain").glob("*.py"))
+BRAIN = sorted((ROOT / "modelium" / "brain").rglob("*.py"))
 SOURCES = sorted(
     path
     for folder in ("modelium", "repository_templates", "triton", "bench", "scripts")

@@ -23,8 +23,8 @@ from modelium.gateway import build_app, build_metrics_app
 from modelium.metrics import Recorder, collect
 from modelium.values import Analysis, Candidate, Footprint, ModelOverride, ModelProfile, State
 from tests import hostile
-from tests.unit.test_controller_adapters import Here, World, world
-from tests.unit.test_controller_revisions import Calls
+from tests.unit.controller.test_controller_adapters import Here, World, world
+from tests.unit.controller.test_controller_revisions import Calls
 
 SAID = (
     "json-surrogates",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from modelium.gateway import json_views
+from modelium.gateway.status import json_views
 from modelium.values import Snapshot
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelium.analyzers.json_text import JsonObject, nested, text
+from modelium.analyzers.formats.json_text import JsonObject, nested, text
 from modelium.analyzers.language.config_classes import UNKNOWN, class_of_part, class_of_type
 from modelium.analyzers.language.facts import Facts
 

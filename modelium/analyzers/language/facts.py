@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from modelium.analyzers.json_text import JsonObject, nested, text
+from modelium.analyzers.formats.json_text import JsonObject, nested, text
 from modelium.analyzers.language.config_classes import UNKNOWN, ConfigClass, class_of_part, class_of_type
 
 _MOST = 2**40  # no width, count or length of any model comes near

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modelium.analyzers.json_text import JsonObject
+from modelium.analyzers.formats.json_text import JsonObject
 from modelium.analyzers.language.attention import attention_word, layer_groups
 from modelium.analyzers.language.context import read_context
 from modelium.analyzers.language.decoder import Parts, find_decoder

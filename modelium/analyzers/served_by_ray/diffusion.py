@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import File, Folder
-from modelium.analyzers.json_text import read_object, text
-from modelium.analyzers.safetensors_header import TensorTally, read_header
-from modelium.analyzers.torch_zip import read_torch_file
+from modelium.analyzers.formats.json_text import read_object, text
+from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.analyzers.weights import join_missing, summarize
-from modelium.brain.ray_support import TEXT_TO_IMAGE
+from modelium.brain.runtimes.ray import TEXT_TO_IMAGE
 from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Task, WeightFormat
 
 INDEX = "model_index.json"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer
-from modelium.analyzers.json_text import refuse_crowded
+from modelium.analyzers.formats.json_text import refuse_crowded
 from modelium.analyzers.verdict import Refused, not_whole
 
 _EDGE = 256 * 1024  # of a file, at its beginning or end: the trees lie between

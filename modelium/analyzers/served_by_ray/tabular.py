@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import File, Folder
-from modelium.analyzers.json_text import JsonObject, nested, text, texts
+from modelium.analyzers.formats.json_text import JsonObject, nested, text, texts
 from modelium.analyzers.model_card import read_card
 from modelium.analyzers.required_files import is_settling
 from modelium.analyzers.served_by_ray.tables import TableFacts, read_joblib, read_lightgbm, read_skops, read_xgboost

@@ -11,10 +11,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from modelium.errors import InvalidBody, ModelGone, TritonUnavailable, UnknownModel
-from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import python_runtime, vllm_runtime
 from modelium.gateway.generation.values import GenerationRequest, Piece
 from modelium.gateway.generation.watching import while_serving
+from modelium.gateway.http.deadline import Deadline
 from modelium.metrics import Recorder
 from modelium.values import State, Task
 

@@ -17,10 +17,10 @@ from types import TracebackType
 from aiohttp import web
 
 from modelium.errors import DeadlineExceeded, ModeliumError
-from modelium.gateway.counting import BROKEN_OFF, CLIENT_GONE
-from modelium.gateway.deadline import Deadline
-from modelium.gateway.errors import REQUEST_ID, presentable
-from modelium.gateway.writing import GRACE_S, write_within
+from modelium.gateway.http.answers import GRACE_S, write_within
+from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE
+from modelium.gateway.http.deadline import Deadline
+from modelium.gateway.http.errors import REQUEST_ID, presentable
 
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
 KEEP_ALIVE_S = 5.0  # between comments

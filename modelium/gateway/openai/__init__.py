@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.answer import json_response
-from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import Generator
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.inference import Inference
 from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
 from modelium.gateway.openai.embeddings import Embeddings
-from modelium.gateway.openai.errors import answer_openai_errors
+from modelium.gateway.openai.errors import answer_in_shape, answer_openai_errors
 from modelium.gateway.openai.reading import name_ignored
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.tokenizing import Tokenizing
@@ -23,7 +23,7 @@ from modelium.gateway.openai.tokenizing import Tokenizing
 if TYPE_CHECKING:
     from modelium.controller import Controller
 
-__all__ = ["OpenAI", "answer_openai_errors", "name_ignored"]
+__all__ = ["OpenAI", "answer_in_shape", "answer_openai_errors", "name_ignored"]
 
 
 class OpenAI:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.counting import MODEL
-from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import GenerationRequest, Generator, Piece
+from modelium.gateway.http.counting import MODEL
+from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_head
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat

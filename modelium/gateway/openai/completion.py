@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.counting import MODEL
-from modelium.gateway.deadline import deadline_of
 from modelium.gateway.generation import GenerationRequest, Generator, Piece, TokenLogprob
 from modelium.gateway.generation.values import MOST_GENERATIONS
+from modelium.gateway.http.counting import MODEL
+from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason

@@ -9,10 +9,10 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from modelium.gateway.answer import json_response
 from modelium.gateway.codecs import Call, encode_texts
-from modelium.gateway.counting import MODEL
-from modelium.gateway.deadline import deadline_of
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.counting import MODEL
+from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.inference import Inference
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import EMBEDDERS, Directory, require

@@ -28,10 +28,10 @@ from modelium.errors import (
     Unauthorized,
     UnknownModel,
 )
-from modelium.gateway.answer import json_response
-from modelium.gateway.errors import MAX_BODY_BYTES, error_response, presentable
-from modelium.gateway.keys import CHALLENGE
-from modelium.gateway.paths import nearest_path, shown_path
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.errors import MAX_BODY_BYTES, error_response, presentable
+from modelium.gateway.http.keys import CHALLENGE
+from modelium.gateway.http.paths import nearest_path, shown_path
 
 _TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
 _FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.analyzers.folder import file_of
-from modelium.analyzers.gguf_header import read_gguf
+from modelium.analyzers.formats.gguf_header import read_gguf
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import AttentionKind, ModelOverride, Task, WeightFormat
 from tests.unit.analyzers.folders import TOKENIZER, incomplete, lay, profile, unsupported

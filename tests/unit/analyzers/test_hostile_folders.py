@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from modelium.analyzers import analyze
-from modelium.gateway.json_views import profile_view
+from modelium.gateway.status.json_views import profile_view
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, ModelProfile, Unsupported
 from tests import hostile
 

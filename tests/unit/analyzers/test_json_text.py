@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelium.analyzers.folder import file_of
-from modelium.analyzers.json_text import parse_object, prove_whole
+from modelium.analyzers.formats.json_text import parse_object, prove_whole
 from modelium.analyzers.verdict import NotYet
 from tests.unit.analyzers.folders import drop, incomplete, profile, unsupported
 

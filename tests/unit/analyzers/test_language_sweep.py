@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from modelium.analyzers.language import read_language_model
-from modelium.brain.engine import TooBig, plan_engine
-from modelium.brain.python_support import NEEDS_TORCHVISION, OTHERWISE
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.engine.plan import TooBig, plan_engine
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.runtimes.python import NEEDS_TORCHVISION, OTHERWISE
 from modelium.values import (
     AttentionKind,
     Capabilities,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, ValueInfoProto, helper
 
 from modelium.analyzers.folder import file_of
-from modelium.analyzers.onnx_graph import read_onnx
-from modelium.analyzers.onnx_types import ITEM_BITS, KSERVE_WORDS, TORCH_WORDS
+from modelium.analyzers.formats.onnx_graph import read_onnx
+from modelium.analyzers.formats.onnx_types import ITEM_BITS, KSERVE_WORDS, TORCH_WORDS
 from modelium.analyzers.verdict import NotYet
 from modelium.values import Incomplete, ModelOverride, ModelProfile, OnnxGraph, Task, WeightFormat
 from tests.unit.analyzers.folders import BERT, HOUR_S, incomplete, lay, look, profile, unsupported

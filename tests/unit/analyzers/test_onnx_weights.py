@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
-from modelium.brain.placement import places_here, rooms_of
-from modelium.brain.python_support import find_obstacle
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.placement.rooms import places_here, rooms_of
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.runtimes.python import find_obstacle
 from modelium.tasks import signature
 from modelium.values import Capabilities, ModelOverride, PoolingMode, Runtime, Task, WeightFormat
 from tests.unit.analyzers.folders import BERT, TOKENIZER, drop, incomplete, lay, profile, unsupported

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelium.brain.python_support import find_obstacle
+from modelium.brain.runtimes.python import find_obstacle
 from modelium.values import ModelOverride, Task
 from tests.unit.analyzers.folders import BERT, drop, profile
 

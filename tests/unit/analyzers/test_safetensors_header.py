@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelium.analyzers.safetensors_header import tally_header
+from modelium.analyzers.formats.safetensors_header import tally_header
 from modelium.analyzers.verdict import Refused
 from modelium.values import Incomplete, ModelProfile, Unsupported, WeightFormat
 from tests.unit.analyzers.folders import drop, incomplete, look, minilm, profile, safetensors, unsupported, with_header

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelium.analyzers.torch_pickle import PickleEnds, read_pickle
+from modelium.analyzers.formats.torch_pickle import PickleEnds, read_pickle
 from modelium.analyzers.verdict import Refused
 from modelium.values import Incomplete, ModelProfile, WeightFormat
 from tests.unit.analyzers.folders import BERT, TOKENIZER, incomplete, lay, look, profile, torch_legacy, torch_zip, unsupported

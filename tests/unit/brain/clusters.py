@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from modelium.brain.cluster import cluster_devices
+from modelium.brain.placement.cluster import cluster_devices
 from modelium.values import (
     Bundle,
     Capabilities,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.cluster import ClusterRoom, cluster_devices
+from modelium.brain.placement.cluster import ClusterRoom, cluster_devices
 from modelium.values import Bundle, DeviceKind, ModelView, Placement, Ray, RayState, Replicas, Runtime, State
 from tests.unit.brain.clusters import HERE, cluster, node
 from tests.unit.brain.worlds import GIB, host, loaded, placed

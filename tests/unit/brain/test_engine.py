@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.engine import TooBig, fit_engine, plan_engine
-from modelium.brain.engine_memory import CUDA_CONTEXT_BYTES, activations, lora_rank, weights
-from modelium.brain.engine_settings import BY_HAND, divides
+from modelium.brain.engine.memory import CUDA_CONTEXT_BYTES, activations, lora_rank, weights
+from modelium.brain.engine.plan import TooBig, fit_engine, plan_engine
+from modelium.brain.engine.settings import BY_HAND, divides
 from modelium.values import (
     Adapter,
     AttentionKind,

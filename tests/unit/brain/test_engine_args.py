@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.engine import plan_engine
-from modelium.brain.engine_args import ENGINE_ARGS, RUNTIME_VLLM, VLLM_VERSIONS, find_fault
+from modelium.brain.engine.args import ENGINE_ARGS, RUNTIME_VLLM, VLLM_VERSIONS, find_fault
+from modelium.brain.engine.plan import plan_engine
 from modelium.values import Adapter, EnginePlan, JsonValue, ModelOverride, ModelProfile
 from tests.unit.brain import languages
 from tests.unit.brain.worlds import host
@@ -60,7 +60,7 @@ def keys_in(node: ast.AST) -> set[str]:
 
 def written_in_the_source() -> set[str]:
     """Keys of the function that writes an engine's arguments, wherever in the brain it is."""
-    sources = (ROOT / "modelium" / "brain").glob("engine*.py")
+    sources = (ROOT / "modelium" / "brain" / "engine").glob("*.py")
     functions = (
         node
         for source in sources

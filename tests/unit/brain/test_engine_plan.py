@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from modelium.brain.options import options
-from modelium.brain.placement import choose_batch_size, rooms_of
+from modelium.brain.placement.candidates import options
+from modelium.brain.placement.rooms import choose_batch_size, rooms_of
 from modelium.brain.plan import explain, plan
-from modelium.brain.runtime import RuntimeChoice
+from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.values import (
     Capabilities,
     Decision,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.kv_cache import KvSettings, default_block_size, pool_of
-from modelium.brain.memory import kv_bytes, kv_bytes_per_token, kv_tokens
+from modelium.brain.engine.kv_cache import KvSettings, default_block_size, pool_of
+from modelium.brain.placement.memory import kv_bytes, kv_bytes_per_token, kv_tokens
 from modelium.values import AttentionKind, DeviceKind, LanguageModel
 from tests.unit.brain.languages import (
     DEEPSEEK_V3,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.cluster import GPUS, HOSTS
+from modelium.brain.placement.cluster import GPUS, HOSTS
 from modelium.brain.plan import plan
-from modelium.brain.ray_support import ENABLE
+from modelium.brain.runtimes.ray import ENABLE
 from modelium.values import (
     Bundle,
     Decision,

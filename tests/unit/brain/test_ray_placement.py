@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.cluster import GPUS, HOSTS, cluster_devices
-from modelium.brain.placement import Room
-from modelium.brain.ray_placement import places_on_ray, stage_of
+from modelium.brain.placement.cluster import GPUS, HOSTS, cluster_devices
+from modelium.brain.placement.on_ray import places_on_ray, stage_of
+from modelium.brain.placement.rooms import Room
 from modelium.values import (
     Device,
     Footprint,

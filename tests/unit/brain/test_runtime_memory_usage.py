@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain import usage as use
-from modelium.brain.memory import estimate, estimate_footprint
-from modelium.brain.runtime import choose_runtime
+from modelium.brain.placement.memory import estimate, estimate_footprint
+from modelium.brain.runtimes.choice import choose_runtime
 from modelium.values import (
     Capabilities,
     DeviceKind,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modelium.brain.ray_support import ENABLE, RayWay, find_obstacle, way_of
-from modelium.brain.runtime import choose_ray, choose_runtime
+from modelium.brain.runtimes.choice import choose_ray, choose_runtime
+from modelium.brain.runtimes.ray import ENABLE, RayWay, find_obstacle, way_of
 from modelium.values import Capabilities, ModelOverride, ModelProfile, OnnxGraph, Runtime, Task, Tensor, WeightFormat
 from tests.unit.brain.clusters import APP, IRIS, PACKAGES, WITH_RAY
 from tests.unit.brain.languages import FULL, group, language, llm

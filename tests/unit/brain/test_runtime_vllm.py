@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from modelium.brain import vllm_architectures as recorded
-from modelium.brain.runtime import choose_runtime
-from modelium.brain.vllm_support import takes_adapters
+from modelium.brain.runtimes import vllm_architectures as recorded
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.runtimes.vllm import takes_adapters
 from modelium.values import Capabilities, ModelOverride, ModelProfile, Runtime, Task, WeightFormat
 from tests.unit.brain.languages import FULL, group, language, llm
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modelium.config import GatewaySettings
-from modelium.gateway.hosts import KnownHosts
+from modelium.gateway.http.hosts import KnownHosts
 from modelium.values import Task
 
 from .stand_in import Served, numbers, profile_of, repeated, response, served

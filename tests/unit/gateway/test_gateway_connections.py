@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from modelium.gateway.connections import raise_descriptor_limit
+from modelium.gateway.http.connections import raise_descriptor_limit
 from modelium.values import ModelStatus, Task
 
 from .stand_in import Served, numbers, profile_of, repeated, response, served

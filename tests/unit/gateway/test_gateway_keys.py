@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from modelium.config import GatewaySettings
 from modelium.errors import ConfigError
-from modelium.gateway.keys import OPEN_ROUTES
+from modelium.gateway.http.keys import OPEN_ROUTES
 from modelium.values import Task
 
 from .stand_in import Served, numbers, profile_of, repeated, served

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from modelium.gateway.answer import json_response
+from modelium.gateway.http.answers import json_response
 from modelium.values import Fleet, ModelProfile, ModelStatus, ServerStatus, Snapshot, State, Task
 from tests.unit.views import snapshot_view
 

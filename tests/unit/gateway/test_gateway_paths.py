@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from modelium.gateway.paths import meant_path
+from modelium.gateway.http.paths import meant_path
 from modelium.values import Task
 
 from .stand_in import Served, numbers, profile_of, repeated

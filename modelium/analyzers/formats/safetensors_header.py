@@ -1,0 +1,134 @@
+"""The header of a safetensors file: exact tensor sizes, and the proof that the file is whole.
+
+What enters: a file. What leaves: its ``TensorTally``, or ``NotYet`` (shorter than the header says) / ``Refused`` (a
+header that contradicts itself). The checks are those of the safetensors library, which would refuse the file only at
+load.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
+from modelium.analyzers.formats.json_text import refuse_crowded
+from modelium.analyzers.verdict import Refused, describe_bytes, not_whole
+
+MAX_HEADER_BYTES = 100_000_000  # the library's own limit
+MAX_TENSORS = 250_000  # of one file; the largest models have 100,000 in all their files together
+_MAX_DATA_BYTES = 2**50
+_HINT = "copy the file again from its source"
+
+# safetensors' word → torch's word, bits of one element
+_DTYPES = {
+    "F64": ("float64", 64),
+    "F32": ("float32", 32),
+    "F16": ("float16", 16),
+    "BF16": ("bfloat16", 16),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F6_E2M3": ("float6_e2m3", 6),
+    "F6_E3M2": ("float6_e3m2", 6),
+    "F4": ("float4_e2m1fn", 4),
+    "C64": ("complex64", 64),
+    "I64": ("int64", 64),
+    "I32": ("int32", 32),
+    "I16": ("int16", 16),
+    "I8": ("int8", 8),
+    "U64": ("uint64", 64),
+    "U32": ("uint32", 32),
+    "U16": ("uint16", 16),
+    "U8": ("uint8", 8),
+    "BOOL": ("bool", 8),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorTally:
+    """The tensors of one weights file: their names, elements by dtype (torch's words), and bytes of data."""
+
+    names: frozenset[str]
+    elements: Mapping[str, int]
+    data_bytes: int
+
+
+def read_header(file: File) -> TensorTally:
+    """Read the header of ``file`` and hold it against the file's size."""
+    with file.open() as stream:
+        head = stream.read(8)
+        if file.size < 1024:
+            refuse_lfs_pointer(file, head + stream.read(1024 - len(head)))
+            stream.seek(len(head))
+        if len(head) < 8:
+            raise not_whole(file.name, file.size)
+        refuse_preallocated(file, head)
+        length = int.from_bytes(head, "little")
+        if length > MAX_HEADER_BYTES:
+            claim = describe_bytes(length)
+            raise Refused(f"{file.name} claims a header of {claim}: not a safetensors file, or a damaged one", _HINT)
+        header = stream.read(length)
+    if len(header) < length:
+        raise not_whole(
+            file.name,
+            file.size,
+            detail=f"{describe_bytes(file.size)} so far, its header alone has {describe_bytes(8 + length)}",
+        )
+    refuse_preallocated(file, header)
+    tally = tally_header(header, file.name)
+    expected = 8 + length + tally.data_bytes
+    if file.size < expected:
+        raise not_whole(file.name, file.size, expected)
+    if file.size > expected:
+        extra = describe_bytes(file.size - expected)
+        raise Refused(f"{file.name} is {extra} longer than its header says", _HINT)
+    return tally
+
+
+def tally_header(header: bytes, name: str) -> TensorTally:
+    """Check a header's JSON against itself: shapes against offsets, offsets against each other."""
+    if (count := header.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise Refused(f"{name}: its header lists {count:,} tensors; at most {MAX_TENSORS:,} are read", _HINT)
+    refuse_crowded(header, f"{name}: its header")
+    try:
+        tensors = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{name}: its header is not valid JSON ({type(error).__name__})", _HINT) from None
+    if not isinstance(tensors, dict):
+        raise Refused(f"{name}: its header is not a JSON object", _HINT)
+    tensors.pop("__metadata__", None)
+    elements: dict[str, int] = {}
+    spans: list[tuple[int, int]] = []
+    for tensor, entry in tensors.items():
+        dtype, count, begin, end = _read_entry(entry, tensor, name)
+        spans.append((begin, end))
+        elements[dtype] = elements.get(dtype, 0) + count
+    position = 0
+    for begin, end in sorted(spans):
+        if begin != position:
+            what = "overlap" if begin < position else "leave a hole"
+            raise Refused(f"{name}: its header lies: tensors {what} at byte {begin}", _HINT)
+        position = end
+    return TensorTally(names=frozenset(tensors), elements=elements, data_bytes=position)
+
+
+def _read_entry(entry: object, tensor: str, name: str) -> tuple[str, int, int, int]:
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} has no dtype, shape or offsets", _HINT)
+    if not 0 <= begin <= end <= _MAX_DATA_BYTES:
+        raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} is at bytes {begin} to {end}", _HINT)
+    word, bits = _DTYPES.get(dtype, (dtype.lower(), 0))
+    count = 1
+    for dimension in shape:
+        if not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 0:
+            raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} has the shape {str(shape)[:80]}", _HINT)
+        count = min(count * dimension, 2**62)  # a product of lies stays small enough to compute with
+    if bits and (count * bits + 7) // 8 != end - begin:
+        raise Refused(
+            f"{name}: its header lies: tensor {tensor[:80]!r} of {count} {dtype} cannot have {end - begin} bytes", _HINT
+        )
+    return word, count, begin, end

@@ -1,0 +1,113 @@
+"""How much memory a model will take, before it was ever loaded. Replaced by the measurement after the first load.
+
+What enters: a profile and how it will be served. What leaves: bytes, with the parts they are made of. A vLLM engine is planned
+in ``brain.engine``; here is only what the smallest one takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelium.brain.engine import memory as engine_memory
+from modelium.brain.engine.kv_cache import KvSettings, default_block_size, kv_bytes, kv_bytes_per_token, kv_tokens, pool_of
+from modelium.values import DeviceKind, LanguageModel, ModelProfile, Runtime
+
+__all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_per_token", "kv_tokens"]
+
+MIB = 2**20
+
+# Measured on a 2-core x86-64 machine, torch 2.13 / transformers 5.23 / onnxruntime 1.32, one stub process, PSS: an imported
+# torch + transformers with a model of no size to speak of, and onnxruntime with an empty graph.
+_PROCESS_BYTES = {
+    Runtime.PYTHON: 240 * MIB,
+    Runtime.ONNXRUNTIME: 60 * MIB,
+    Runtime.VLLM: 3000 * MIB,
+    Runtime.RAY: 600 * MIB,
+}
+_IN_FLOAT32 = (Runtime.PYTHON, Runtime.RAY)
+_CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
+_ACTIVATION_FLOOR_BYTES = 48 * MIB
+_LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
+_BYTES_PER_ELEMENT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes on the device, by part."""
+
+    weights: int
+    activations: int
+    process: int
+    cache: int = 0  # of keys and values, for one request
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.activations + self.process + self.cache
+
+    def explain(self) -> str:
+        parts = [("weights", self.weights), ("activations", self.activations), ("process", self.process)]
+        if self.cache:
+            parts.insert(1, ("KV cache", self.cache))
+        return " + ".join(f"{name} {size / MIB:.0f} MiB" for name, size in parts)
+
+
+def estimate(
+    profile: ModelProfile,
+    runtime: Runtime,
+    *,
+    device: DeviceKind = DeviceKind.HOST,
+    max_batch_size: int = 1,
+    instances: int = 1,
+) -> Estimate:
+    """Footprint of ``profile`` on a device, all instances together.
+
+    1. Weights: on a GPU as they are; on the host the python runtime computes in float32, so 4 bytes a parameter, and so does
+       Ray (which runs the same code; a table's file unfolds to some three times its size). onnxruntime keeps the
+       initializers and a prepacked copy of the large ones: 1.3 times.
+    2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
+       never more than 1 GiB (the runtimes cap a forward pass by a token budget).
+    3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
+
+    With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
+    """
+    if runtime is Runtime.VLLM and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
+        return _smallest_engine(profile, profile.language, device)
+    weights = profile.weight_bytes
+    if profile.tabular is not None:
+        weights = 3 * weights
+    elif runtime in _IN_FLOAT32 and device is DeviceKind.HOST and profile.quantization is None:  # 1
+        weights = max(profile.parameters * 4, 0) or weights
+    elif runtime is Runtime.ONNXRUNTIME:
+        weights = int(weights * 1.3)
+    width = profile.embedding_width or 0
+    tokens = min(profile.max_length or 512, 512)
+    element = _BYTES_PER_ELEMENT.get(profile.dtype, 4) if device is DeviceKind.CUDA else 4
+    activations = max_batch_size * tokens * width * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
+    activations = min(max(activations, _ACTIVATION_FLOOR_BYTES), 1024 * MIB)
+    process = _PROCESS_BYTES[runtime] if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
+    return Estimate(weights=weights * instances, activations=activations * instances, process=process * instances)
+
+
+def estimate_footprint(
+    profile: ModelProfile,
+    runtime: Runtime,
+    *,
+    device: DeviceKind = DeviceKind.HOST,
+    max_batch_size: int = 1,
+    instances: int = 1,
+) -> int:
+    """Total of :func:`estimate`, in bytes."""
+    return estimate(profile, runtime, device=device, max_batch_size=max_batch_size, instances=instances).total
+
+
+def _smallest_engine(profile: ModelProfile, language: LanguageModel, device: DeviceKind) -> Estimate:
+    length, dtype = language.context_length or profile.max_length or 8192, language.dtype
+    element = engine_memory.DTYPE_BYTES.get(dtype, 2)
+    pool = pool_of(language, KvSettings(dtype_bytes=element, block_size=default_block_size(language, device)))
+    process = engine_memory.overhead(device).bytes
+    return Estimate(
+        weights=engine_memory.weights(profile, language, dtype=dtype).bytes,
+        activations=engine_memory.activations(language, tokens=512, sequences=4, max_model_len=length, dtype=dtype).bytes,
+        process=process if device is DeviceKind.HOST else process + engine_memory.CUDA_CONTEXT_BYTES,
+        cache=pool.bytes(length),
+    )

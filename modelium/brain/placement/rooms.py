@@ -1,0 +1,161 @@
+"""Where a model goes: rooms (devices with what is committed on them) enter, the devices worth trying leave, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelium.brain.engine.devices import place_engine
+from modelium.brain.placement.memory import estimate_footprint
+from modelium.values import (
+    Device,
+    DeviceKind,
+    Footprint,
+    ModelOverride,
+    ModelProfile,
+    ModelView,
+    Placement,
+    Policies,
+    Runtime,
+    State,
+    Task,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """A device and what is committed on it; the planner's working copy, changed while it plans.
+
+    ``promised``: committed to models that are loading, so not (wholly) in ``device.used_bytes`` yet. ``returning``: held by
+    models that are on their way out. ``reserved``: kept for a model that waits for room here. ``engines``: of ``loads``, those
+    of vLLM engines. ``awaited``: an engine waits to start alone here.
+    """
+
+    device: Device
+    committed: int = 0
+    promised: int = 0
+    returning: int = 0
+    reserved: int = 0
+    loads: int = 0
+    engines: int = 0
+    awaited: bool = False
+
+    @property
+    def free(self) -> int:
+        """Bytes that may be promised now: inside the budget, really there, and nobody else's."""
+        device = self.device
+        return min(device.budget_bytes - self.committed, device.total_bytes - device.used_bytes - self.promised) - self.reserved
+
+
+def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str, Room]:
+    """What is committed where. A tensor-parallel engine takes its bytes on each of its devices."""
+    rooms = {device.id: Room(device=device) for device in devices}
+    for view in models:
+        placement = view.placement
+        if not view.bytes_held or placement is None:
+            continue
+        for room in (rooms[device] for device in placement.devices if device in rooms):
+            room.committed += view.bytes_held
+            if view.state is State.LOADING:
+                room.promised += view.bytes_held
+                room.loads += 1
+                room.engines += placement.by_vllm
+            elif view.state in (State.DRAINING, State.UNLOADING):
+                room.returning += view.bytes_held
+    return rooms
+
+
+_BATCH = {
+    Task.IMAGE_CLASSIFICATION: 8,
+    Task.OBJECT_DETECTION: 4,
+    Task.IMAGE_FEATURE_EXTRACTION: 8,
+    Task.AUTOMATIC_SPEECH_RECOGNITION: 4,
+    Task.AUDIO_CLASSIFICATION: 8,
+    Task.TEXT_GENERATION: 8,
+    Task.IMAGE_TEXT_TO_TEXT: 4,
+    Task.TRANSLATION: 8,
+    Task.SUMMARIZATION: 4,
+    Task.TEXT2TEXT_GENERATION: 8,
+    Task.QUESTION_ANSWERING: 8,
+    Task.ZERO_SHOT_CLASSIFICATION: 4,
+    Task.TEXT_RANKING: 4,
+    Task.TEXT_TO_IMAGE: 1,
+    Task.TABULAR_CLASSIFICATION: 1024,
+    Task.TABULAR_REGRESSION: 1024,
+    Task.TENSORS: 16,
+}
+
+
+def choose_batch_size(profile: ModelProfile, override: ModelOverride, *, engine: bool = False) -> int:
+    """``max_batch_size`` of the entry: 0 for vLLM, which batches by itself, for applications, and where the graph cannot batch;
+    else the user's, else by the size of the task's inputs."""
+    if engine or profile.app is not None or (profile.onnx is not None and not profile.onnx.dynamic_batch):
+        return 0
+    return override.max_batch_size or _BATCH.get(profile.task, 32)
+
+
+def places_here(
+    view: ModelView,
+    profile: ModelProfile,
+    runtime: Runtime,
+    rooms: Iterable[Room],
+    override: ModelOverride,
+    policies: Policies | None = None,
+    *,
+    engine: bool = False,
+) -> list[tuple[Room, Placement]]:
+    """Devices of this machine that could hold the model when empty, best first; of several the first.
+
+    1. The device the user chose, and no other.
+    2. Accelerators, the one with the most free memory first.
+    3. Host memory: for vLLM only where there is no accelerator.
+    4. For vLLM (``engine``), where no single one is large enough: equal accelerators together.
+    5. An ONNX graph that the python runtime runs, which is the CPU's there: host memory.
+    """
+    candidates = _candidates(rooms, override, engine=engine)
+    if profile.onnx_file and override.device is None:  # 5
+        candidates = [room for room in candidates if room.device.kind is DeviceKind.HOST]
+    if engine and profile.language is not None:  # 4
+        by_id = {room.device.id: room for room in candidates}
+        devices = [room.device for room in candidates]
+        placements = place_engine(profile, devices, override, policies or Policies())
+        return [(by_id[placement.device_id], placement) for placement in placements]
+    result = []
+    for room in candidates:
+        placement = place(view, profile, runtime, room.device, override)
+        if placement.footprint.bytes <= room.device.budget_bytes:
+            result.append((room, placement))
+    return result
+
+
+def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
+    """The model on this very device, whether there is room or not."""
+    batch = choose_batch_size(profile, override)
+    # Of what Ray serves there are replicas, and one process of Triton's in front of them.
+    instances = 1 if runtime is Runtime.RAY else override.instance_count or 1
+    estimated = override.memory_bytes or estimate_footprint(
+        profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
+    )
+    return Placement(
+        runtime=runtime,
+        device_id=device.id,
+        device_kind=device.kind,
+        device_index=device.index,
+        footprint=Footprint(
+            estimated_bytes=estimated, measured_bytes=None if override.memory_bytes else view.footprint.measured_bytes
+        ),
+        max_batch_size=batch,
+        instance_count=instances,
+    )
+
+
+def _candidates(rooms: Iterable[Room], override: ModelOverride, *, engine: bool) -> list[Room]:
+    """Rules 1 to 3."""
+    candidates = [room for room in rooms if not room.device.cluster]
+    if override.device is not None:  # 1
+        candidates = [room for room in candidates if room.device.id == override.device]
+    accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
+    if engine and accelerators:  # 3
+        candidates = accelerators
+    candidates.sort(key=lambda room: (room.device.kind is DeviceKind.HOST, -room.free, room.device.id))  # 2, 3
+    return candidates

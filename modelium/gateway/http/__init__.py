@@ -1,0 +1,1 @@
+"""HTTP itself: connections, bodies, keys, time limits, errors and paths. Nothing here knows a model."""

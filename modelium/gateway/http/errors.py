@@ -1,0 +1,85 @@
+"""Errors as answers: exceptions enter, ``{"error": …, "type": …}`` with the right status leaves.
+
+One middleware is the only place that does this, so aiohttp's own 404 and 405 have the same form, and nothing unexpected
+shows its insides: it leaves an id that is in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from modelium.errors import BodyTooLarge, ModeliumError, NoModelCalled, QueueFull, Unauthorized
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.keys import CHALLENGE
+from modelium.gateway.http.paths import nearest_path, shown_path
+from modelium.names import printable
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
+# How an application answers what is refused before any route is asked; by default ``error_response``.
+ANSWER_REFUSAL: web.AppKey[Callable[[ModeliumError, web.Request], web.Response]] = web.AppKey("answer_refusal")
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give each request an id (the client's, if it sent a sane one) and each exception its answer."""
+    sent = request.headers.get("X-Request-Id", "")
+    request_id = request[REQUEST_ID] = sent if _SANE_ID.fullmatch(sent) else uuid4().hex[:16]
+    try:
+        response = await handler(request)
+    except ConnectionError:
+        raise  # a write to a client that went away; there is nobody to answer
+    except Exception as error:
+        response = error_response(error, request)
+    response.headers["X-Request-Id"] = request_id
+    return response
+
+
+def error_response(error: Exception, request: web.Request) -> web.Response:
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            limit = request.app[MAX_BODY_BYTES]
+            too_large = BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more")
+            return _response(str(too_large), too_large.type, too_large.status)
+        case web.HTTPNotFound():
+            meant = nearest_path(request.path) or "/predict/NAME or /models"
+            return _response(f"nothing is served at {shown_path(request.path)}; try {meant}", "not_found", 404)
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            message = f"{shown_path(request.path)} takes {allowed}, not {request.method}"
+            return _response(message, "method_not_allowed", 405, {"Allow": allowed})
+        case web.HTTPException():
+            return _response(error.reason, "bad_request", error.status)
+        case QueueFull():
+            return _response(str(error), error.type, error.status, {"Retry-After": str(math.ceil(error.retry_after_s))})
+        case Unauthorized():
+            return _response(str(error), error.type, error.status, CHALLENGE)
+        case NoModelCalled() if sent := request.match_info.get("model"):  # in the words that the client used
+            typed = NoModelCalled(printable(sent, longest=None), error.hint)
+            return _response(str(typed), typed.type, typed.status)
+        case _:
+            shown = presentable(error, request)
+            return _response(str(shown), shown.type, shown.status)
+
+
+def presentable(error: Exception, request: web.Request) -> ModeliumError:
+    """What may be said of ``error``: itself, or for what nobody expected an id that is in the log."""
+    if isinstance(error, ModeliumError) and error.status != 500:
+        return error
+    request_id = request[REQUEST_ID]
+    logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
+    return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
+
+
+def _response(message: str, kind: str, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+    return json_response({"error": message, "type": kind}, status=status, headers=headers)

@@ -1,0 +1,136 @@
+"""Applications of the user's on Ray Serve: an HTTP request enters, the application's own answer leaves, as it comes.
+
+``POST /predict/NAME`` asks the application at "/"; ``/apps/NAME/…`` asks it at any path, by any method. What it answers is
+passed on with its status, its content type and where it redirects to, whatever they are. Nothing is sent twice: what an
+application does with a request is its own affair, so one that went away under it is told to the client.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+import numpy as np
+from aiohttp import web
+
+from modelium.errors import InvalidBody, ModelGone, TritonUnavailable, UnknownModel
+from modelium.gateway.codecs import Tensors
+from modelium.gateway.codecs.call import byte_rows
+from modelium.gateway.generation.watching import while_serving
+from modelium.gateway.http.answers import GRACE_S, write_within
+from modelium.gateway.http.bodies import read_body
+from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
+from modelium.gateway.http.deadline import Deadline, deadline_of
+from modelium.gateway.http.errors import REQUEST_ID, presentable
+from modelium.gateway.http.paths import model_of
+from modelium.gateway.inference import waited_headers
+from modelium.metrics import Recorder
+from modelium.values import ModelProfile, State
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller, Lease
+    from modelium.triton.client import TritonClient
+
+_SERVING = (State.LOADED, State.DRAINING, State.UNLOADING)
+
+
+class Apps:
+    """The handler of ``/apps/{model}/{path}``."""
+
+    def __init__(self, controller: Controller, client: TritonClient, recorder: Recorder, *, timeout_s: float) -> None:
+        self._controller = controller
+        self._client = client
+        self._recorder = recorder
+        self._timeout_s = timeout_s
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        deadline = deadline_of(request, self._timeout_s)
+        target = await self._controller.known_target(model_of(request), timeout_s=deadline.remaining_s())
+        name = request[MODEL] = target.model
+        profile = self._controller.status(name).profile
+        if profile is not None:  # before the lease: what is no application must not be loaded to say so
+            _check_it_is_one(profile)
+        data = await read_body(request, deadline)
+        return await self.forward(request, name, data, deadline, path=_path_behind(request))
+
+    async def forward(
+        self, request: web.Request, name: str, data: bytes, deadline: Deadline, *, path: str = ""
+    ) -> web.StreamResponse:
+        """Ask ``name`` with this request's method, content type and body, at ``path`` (else at "/", with the request's query),
+        and pass its answer on."""
+        inputs = _tensors(request, data, path or f"/?{request.rel_url.raw_query_string}".removesuffix("?"))
+        with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
+            _check_it_is_one(lease.profile)
+            if lease.cold:
+                self._recorder.cold_start(name, lease.waited_s)
+            try:
+                return await self._pass_on(request, lease, inputs, deadline)
+            except (ModelGone, TritonUnavailable) as error:
+                self._controller.report_gone(name, str(error))
+                raise ModelGone(f"{error}; it may have acted on the request, which is why it was not sent again") from None
+
+    async def _pass_on(self, request: web.Request, lease: Lease, inputs: Tensors, deadline: Deadline) -> web.StreamResponse:
+        name = lease.profile.name
+        response: web.StreamResponse | None = None
+        async with aclosing(self._client.stream(name, inputs, timeout_s=deadline.remaining_s())) as answers:
+            try:
+                async for outputs in while_serving(answers, lambda: self._serves(name), name):
+                    if response is None:
+                        response = _head(request, outputs, waited_headers(lease.waited_s, cold=lease.cold))
+                        await response.prepare(request)
+                    await write_within(request, deadline.remaining_s(), response.write(outputs["RESPONSE"].item(0)))
+            except Exception as error:
+                if response is None:
+                    raise
+                self._break_off(request, name, error)
+                return response
+        if response is None:
+            raise ModelGone(f"{name!r} answered nothing")
+        with suppress(ConnectionError):  # it has all that it wanted
+            await write_within(request, GRACE_S, response.write_eof())
+        return response
+
+    def _break_off(self, request: web.Request, name: str, error: Exception) -> None:
+        """What has begun cannot become an error, and a whole body would look like a whole answer."""
+        if isinstance(error, (ModelGone, TritonUnavailable)):
+            self._controller.report_gone(name, str(error))
+        request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else presentable(error, request).status
+        if request.transport is not None:
+            request.transport.close()
+
+    def _serves(self, name: str) -> bool:
+        try:
+            return self._controller.status(name).state in _SERVING
+        except UnknownModel:
+            return True  # its folder was taken away; Triton answers to the end what it has begun
+
+
+def _check_it_is_one(profile: ModelProfile) -> None:
+    if profile.app is None:
+        raise InvalidBody(f"{profile.name!r} is no application, it does {profile.task}: ask POST /predict/{profile.name}")
+
+
+def _path_behind(request: web.Request) -> str:
+    """What stands behind ``/apps/NAME``, as it was sent: decoded, a ``%2F`` or a ``+`` would mean something else."""
+    path, question, query = request.raw_path.partition("?")
+    behind = "/" + "".join(path.split("/", 3)[3:])
+    if any(unquote(segment) in (".", "..") for segment in behind.split("/")):
+        raise InvalidBody(f"the path {behind!r} has a segment of dots, which could lead out of the application")
+    return behind + question + query
+
+
+def _head(request: web.Request, outputs: Tensors, headers: dict[str, str]) -> web.StreamResponse:
+    response = web.StreamResponse(status=int(outputs["STATUS"].item(0)), headers=headers)
+    response.headers["Content-Type"] = outputs["CONTENT_TYPE"].item(0).decode("latin-1")
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    if location := outputs["LOCATION"].item(0).decode("latin-1"):
+        inside = f"/apps/{quote(request[MODEL], safe='')}" if location.startswith("/") else ""
+        response.headers["Location"] = inside + location
+    return response
+
+
+def _tensors(request: web.Request, data: bytes, path: str) -> Tensors:
+    content_type = request.headers.get("Content-Type", "application/json").encode("utf-8", "surrogateescape")
+    columns = {"REQUEST": data, "METHOD": request.method.encode(), "PATH": path.encode(), "CONTENT_TYPE": content_type}
+    return {name: np.asarray(byte_rows([(value,)])[0]) for name, value in columns.items()}

@@ -1,0 +1,36 @@
+"""``/health``: what enters is the controller's own account, what leaves is 200 or 503 and the reason.
+
+Liveness means that the controller's loop turns, not that this port answers (a deadlocked scheduler kept Ollama "healthy"
+for hours). Readiness is Modelium's own: Triton's turns false while any one model loads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.status.json_views import server_view
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+
+
+class Health:
+    """The handlers of the probes."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
+
+    async def live(self, request: web.Request) -> web.Response:
+        alive = self._controller.alive()
+        return json_response({"alive": alive}, status=200 if alive else 503)
+
+    async def ready(self, request: web.Request) -> web.Response:
+        ready = self._controller.ready()
+        body = {"ready": ready, "scanned": self._controller.scanned(), "triton": server_view(self._controller.server())}
+        return json_response(body, status=200 if ready else 503)

@@ -1,0 +1,75 @@
+"""``/models``, ``/plan``: requests enter, the state of the models leaves, and a user's wishes go to the controller.
+
+Reading never counts as use and never loads anything.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.errors import UnknownModel
+from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.paths import model_of
+from modelium.gateway.status.json_views import plan_view, snapshot_view, status_view
+from modelium.values import ModelStatus
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+
+_VERBS = ("load", "unload", "pin", "unpin")
+
+
+class Models:
+    """The handlers of the models' state."""
+
+    def __init__(self, controller: Controller, *, timeout_s: float) -> None:
+        self._controller = controller
+        self._timeout_s = timeout_s
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/models", self.list_all),
+            web.get("/models/{model:.+}", self.show),
+            web.post("/models/{model:.+}/load", self.load),
+            web.post("/models/{model:.+}/unload", self.unload),
+            web.post("/models/{model:.+}/pin", self.pin),
+            web.post("/models/{model:.+}/unpin", self.unpin),
+            web.get("/plan", self.plan),
+        ]
+
+    async def list_all(self, request: web.Request) -> web.Response:
+        return json_response(await snapshot_view(await self._controller.snapshot()))
+
+    async def show(self, request: web.Request) -> web.Response:
+        try:
+            return _answer(self._controller.explained(model_of(request)))
+        except UnknownModel:
+            # No model has that label: it is what one can do with one.
+            if request.match_info["model"].rpartition("/")[2] in _VERBS:
+                raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
+            raise
+
+    async def load(self, request: web.Request) -> web.Response:
+        timeout_s = deadline_of(request, self._timeout_s).remaining_s()
+        return _answer(await self._controller.load(model_of(request), timeout_s=timeout_s))
+
+    async def unload(self, request: web.Request) -> web.Response:
+        timeout_s = deadline_of(request, self._timeout_s).remaining_s()
+        return _answer(await self._controller.unload(model_of(request), timeout_s=timeout_s))
+
+    async def pin(self, request: web.Request) -> web.Response:
+        return _answer(self._controller.pin(model_of(request), True))
+
+    async def unpin(self, request: web.Request) -> web.Response:
+        return _answer(self._controller.pin(model_of(request), False))
+
+    async def plan(self, request: web.Request) -> web.Response:
+        return json_response(plan_view(self._controller.plan(), monotonic()))
+
+
+def _answer(status: ModelStatus) -> web.Response:
+    return json_response(status_view(status, monotonic()))  # the clock that the controller stamps its decisions with

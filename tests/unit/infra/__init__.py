@@ -1,0 +1,1 @@
+"""Tests of compose.yaml, infra/ and the images."""
