@@ -38,6 +38,8 @@ import psutil
 from onnx import TensorProto, helper
 from served import Place, Served, lay_out
 
+from modelium.values import State
+
 _STEADY = ("steady-0", "steady-1")
 _SHM = Path("/dev/shm")
 _CLEAN_WITHIN_S = 20.0  # a guardian gives Triton 8 s, and what hangs 5 s more
@@ -185,7 +187,7 @@ def state_of(served: Served) -> str:
     """What goes on at this moment, by Modelium's own words."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
         states = Counter(model["state"] for model in served.ask("GET", "/models", timeout_s=2).body["models"])
-        busy = {state: count for state, count in states.items() if state in ("LOADING", "UNLOADING", "DRAINING")}
+        busy = {state: count for state, count in states.items() if State(state).is_moving}
         return ", ".join(f"{count} {state}" for state, count in sorted(busy.items())) or f"{states['LOADED']} LOADED"
     return "start, nobody listens"
 

@@ -117,7 +117,7 @@ def simply(order: Order) -> Callable[[Observed], Plan]:
         waiting = [v for v in observed.models if v.waiting and v.state is State.UNLOADED]
         actions: list[Decision] = []
         free = DEVICE.budget_bytes - sum(v.bytes_held for v in observed.models)
-        returning = sum(v.bytes_held for v in observed.models if v.state in (State.DRAINING, State.UNLOADING))
+        returning = sum(v.bytes_held for v in observed.models if v.state.leaves)
         idle = [v for v in observed.models if v.state is State.LOADED and not v.usage.in_flight]
         idle.sort(key=lambda v: -order(v, observed.now))
         starting = sum(v.state is State.LOADING for v in observed.models)

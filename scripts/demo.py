@@ -180,7 +180,7 @@ def drop(source: Path, target: Path, remote: Remote, server: Server, progress: P
             progress.console.print(
                 f"  {time.strftime('%H:%M:%S')}  {state(seen).markup}  {escape(model.reason)}", soft_wrap=True
             )
-        if seen in ("FAILED", "UNSUPPORTED") or time.monotonic() > deadline:
+        if (model is not None and model.is_broken) or time.monotonic() > deadline:
             raise DemoFailed(f"{NAME} is {seen or 'not seen'}: {model.reason if model else 'see the log'}")
         time.sleep(_POLL_S)
     progress.update(waiting, total=1, completed=1)

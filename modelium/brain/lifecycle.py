@@ -23,11 +23,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.FAILED: _UNSERVED | {State.LOADING, State.LOADED},
 }
 
-SERVING = frozenset({State.LOADED, State.DRAINING})
-"""States in which Triton answers for the model."""
-
-OCCUPYING = frozenset({State.LOADING, State.LOADED, State.DRAINING, State.UNLOADING})
-"""States in which the model's memory is taken or promised."""
+SERVING = frozenset(state for state in State if state.serves)
+OCCUPYING = frozenset(state for state in State if state.occupies)
 
 
 def advance(model: str, current: State, following: State) -> State:

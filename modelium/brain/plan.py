@@ -31,7 +31,6 @@ from modelium.values import (
 )
 
 _NO_OVERRIDE = ModelOverride()
-_LOADABLE = (State.UNLOADED, State.FAILED)
 _ENOUGH_WITHOUT_ROOM = 16
 _FAR_TOO_MANY = 64
 _FREE = frozenset({turns.Hold.NOTHING})
@@ -96,7 +95,7 @@ class _Planner:
         wanted = [
             view
             for view in self.observed.models
-            if view.demand and view.state in _LOADABLE and view.retry_at is not None and view.retry_at <= now
+            if view.demand and view.state.may_load and view.retry_at is not None and view.retry_at <= now
         ]
         wanted.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
         for view in wanted:

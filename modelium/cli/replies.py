@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from modelium.errors import ModeliumError
+from modelium.values import State
 
 
 class NotUnderstood(ModeliumError):
@@ -150,6 +151,18 @@ class Model(_Reply):
     adapters: tuple[str, ...] = ()
     base: str | None = None
     replicas: int = 0
+
+    @property
+    def is_hindered(self) -> bool:
+        """Something keeps it from being served: its reason says what. Of a state that this version does not know, no."""
+        known = State.__members__.get(self.state)
+        return known is not None and known.is_hindered
+
+    @property
+    def is_broken(self) -> bool:
+        """It will not serve by itself."""
+        known = State.__members__.get(self.state)
+        return known is not None and known.is_broken
 
     @property
     def where(self) -> str:

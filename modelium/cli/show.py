@@ -135,7 +135,7 @@ def _failures(found: replies.Model) -> str:
 
 
 def _remark(found: replies.Model) -> str:
-    if found.state in ("INCOMPLETE", "UNSUPPORTED", "FAILED"):
+    if found.is_hindered:
         return found.reason
     remarks = ["pinned"] if found.pinned else []
     if found.adapters:

@@ -12,15 +12,16 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from modelium.values import State, Tone
+
 _COLOURS = {
-    "INCOMPLETE": "yellow",
-    "UNSUPPORTED": "bright_black",
-    "UNLOADED": "blue",
-    "LOADING": "cyan",
-    "LOADED": "green",
-    "DRAINING": "magenta",
-    "UNLOADING": "magenta",
-    "FAILED": "red",
+    Tone.INCOMING: "yellow",
+    Tone.REFUSED: "bright_black",
+    Tone.RESTING: "blue",
+    Tone.COMING: "cyan",
+    Tone.GOOD: "green",
+    Tone.GOING: "magenta",
+    Tone.BROKEN: "red",
 }
 
 _LONGEST_NAME = 40  # cells, in a narrow terminal
@@ -46,7 +47,8 @@ def spinner(message: str) -> AbstractContextManager[object]:
 
 
 def state(word: str) -> Text:
-    return Text(word, style=_COLOURS.get(word, ""))
+    known = State.__members__.get(word)  # the gateway may be newer
+    return Text(word, style=_COLOURS[known.tone] if known is not None else "")
 
 
 def duration(seconds: float | None) -> str:
@@ -115,6 +117,6 @@ def columns(*names: str) -> Table:
     """An empty table without lines; the words that one searches for are never wrapped, a state is never cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
     for name in names:
-        widest = max(map(len, _COLOURS)) if name == "state" else None
+        widest = max(map(len, State)) if name == "state" else None
         table.add_column(name, no_wrap=name in ("model", "state", "rule"), min_width=widest)
     return table

@@ -138,10 +138,8 @@ def _text(path: Path) -> str:
 
 
 def _at_rest(model: ModelStatus) -> bool:
-    return model.state in _RESTING and not model.leases and not model.waiting
+    return not model.state.occupies and not model.leases and not model.waiting
 
-
-_RESTING = frozenset({State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED, State.FAILED})
 
 _OF_A_MODEL: dict[Family, Callable[[ModelStatus], Iterable[tuple[Labels, float]]]] = {
     STATE: lambda m: _one((m.name, m.state.value), 1),

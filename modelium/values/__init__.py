@@ -14,7 +14,6 @@ from modelium.values.decisions import (
     Observed,
     Plan,
     Policies,
-    State,
     Usage,
     Verb,
     VllmFacts,
@@ -47,6 +46,7 @@ from modelium.values.models import (
 )
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
+from modelium.values.states import State, Tone
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
 from modelium.values.watched import Unclaimed, WatchDirectory
 
@@ -98,6 +98,7 @@ __all__ = [
     "Target",
     "Task",
     "Tensor",
+    "Tone",
     "Unclaimed",
     "Unsupported",
     "Usage",

@@ -10,19 +10,7 @@ from modelium.values.language import JsonValue
 from modelium.values.models import ModelProfile, Task
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
 from modelium.values.ray import RayOptions
-
-
-class State(StrEnum):
-    """Where a model is in its life. ``brain.lifecycle`` holds the one table of legal transitions."""
-
-    INCOMPLETE = "INCOMPLETE"
-    UNSUPPORTED = "UNSUPPORTED"
-    UNLOADED = "UNLOADED"
-    LOADING = "LOADING"
-    LOADED = "LOADED"
-    DRAINING = "DRAINING"
-    UNLOADING = "UNLOADING"
-    FAILED = "FAILED"
+from modelium.values.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

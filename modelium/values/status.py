@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelium.values.decisions import Decision, State
+from modelium.values.decisions import Decision
 from modelium.values.models import MissingPart, ModelProfile
 from modelium.values.places import Fleet, Footprint, Placement
+from modelium.values.states import State
 from modelium.values.watched import Unclaimed, WatchDirectory
 
 

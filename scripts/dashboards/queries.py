@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 from dashboards.grafana import Color, Query
-from modelium.values import State
+from modelium.values import State, Tone
 
 _QUANTILES = ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))
 
 # The states of a model as the numbers that a timeline of Grafana needs, each with its colour.
 _COLORS = {
-    State.INCOMPLETE: Color.GREY,
-    State.UNSUPPORTED: Color.ORANGE,
-    State.UNLOADED: Color.BLUE,
-    State.LOADING: Color.YELLOW,
-    State.LOADED: Color.GREEN,
-    State.DRAINING: Color.YELLOW,
-    State.UNLOADING: Color.YELLOW,
-    State.FAILED: Color.RED,
+    Tone.INCOMING: Color.GREY,
+    Tone.REFUSED: Color.ORANGE,
+    Tone.RESTING: Color.BLUE,
+    Tone.COMING: Color.YELLOW,
+    Tone.GOOD: Color.GREEN,
+    Tone.GOING: Color.YELLOW,
+    Tone.BROKEN: Color.RED,
 }
-STATES = {number: (state.value, _COLORS[state]) for number, state in enumerate(State, start=1)}
+STATES = {number: (state.value, _COLORS[state.tone]) for number, state in enumerate(State, start=1)}
 KNOWN = 'model=~".+"'  # without the requests whose name no model has
 YES_NO = {1: ("up", Color.GREEN), 0: ("DOWN", Color.RED)}
 YES_NO_UNUSED = YES_NO | {2: ("not used", Color.GREY)}

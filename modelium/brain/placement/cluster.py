@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from modelium.values import Bundle, Device, DeviceKind, ModelView, Ray, RayNode, RayState, Replicas, State
+from modelium.values import Bundle, Device, DeviceKind, ModelView, Ray, RayNode, RayState, Replicas
 
 HOSTS, GPUS = "ray", "ray:cuda"
-_STAYS = (State.LOADING, State.LOADED)
 _EPSILON = 1e-6  # shares of a GPU are rounded
 
 
@@ -97,7 +96,7 @@ class ClusterRoom:
     def __init__(self, ray: Ray, models: Collection[ModelView] = ()) -> None:
         self._nodes = ray.nodes
         self._left = [_Left.of(node.free) for node in ray.nodes]
-        staying = [view for view in models if view.state in _STAYS]
+        staying = [view for view in models if view.state.stays]
         held = {name for node in ray.nodes for name in node.held}
         self._returning = held.difference(view.name for view in staying)  # 2
         for view in staying:

@@ -60,7 +60,7 @@ def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str
                 room.promised += view.bytes_held
                 room.loads += 1
                 room.engines += placement.by_vllm
-            elif view.state in (State.DRAINING, State.UNLOADING):
+            elif view.state.leaves:
                 room.returning += view.bytes_held
     return rooms
 

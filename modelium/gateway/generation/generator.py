@@ -16,7 +16,7 @@ from modelium.gateway.generation.values import GenerationRequest, Piece
 from modelium.gateway.generation.watching import while_serving
 from modelium.gateway.http.deadline import Deadline
 from modelium.metrics import Recorder
-from modelium.values import State, Task
+from modelium.values import Task
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # As for other predictions: tried again when the model went away under it, but not for ever. A generation of which somebody has
 # seen a word is not repeated: the words would be others.
 ATTEMPTS = 3
-_SERVING = (State.LOADED, State.DRAINING, State.UNLOADING)  # Triton ends what it has begun before it unloads
 
 
 class Generator:
@@ -94,6 +93,6 @@ class Generator:
 
     def _serves(self, name: str) -> bool:
         try:
-            return self._controller.status(name).state in _SERVING
+            return self._controller.status(name).state.still_answers
         except UnknownModel:
             return True  # its folder was taken away; Triton answers to the end what it has begun

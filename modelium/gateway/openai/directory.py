@@ -15,7 +15,7 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable
 from modelium.pace import in_pieces
-from modelium.values import ModelProfile, ModelStatus, State, Target, Task
+from modelium.values import ModelProfile, ModelStatus, Target, Task
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -26,7 +26,6 @@ GENERATORS = frozenset(
     {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT, Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION}
 )
 EMBEDDERS = frozenset({Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY})
-_HIDDEN = frozenset({State.INCOMPLETE, State.UNSUPPORTED})
 _KEPT_FORMATS = 256
 
 Json = dict[str, object]
@@ -110,7 +109,7 @@ def require(served: Served, tasks: frozenset[Task], asked: str) -> None:
 
 
 def _servable(status: ModelStatus) -> bool:
-    return status.profile is not None and status.state not in _HIDDEN
+    return status.profile is not None and status.state.is_listed
 
 
 def _shown(status: ModelStatus, created: int) -> list[Json]:

@@ -26,13 +26,11 @@ from modelium.gateway.http.errors import REQUEST_ID, presentable
 from modelium.gateway.http.paths import model_of
 from modelium.gateway.inference import waited_headers
 from modelium.metrics import Recorder
-from modelium.values import ModelProfile, State
+from modelium.values import ModelProfile
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
     from modelium.triton.client import TritonClient
-
-_SERVING = (State.LOADED, State.DRAINING, State.UNLOADING)
 
 
 class Apps:
@@ -101,7 +99,7 @@ class Apps:
 
     def _serves(self, name: str) -> bool:
         try:
-            return self._controller.status(name).state in _SERVING
+            return self._controller.status(name).state.still_answers
         except UnknownModel:
             return True  # its folder was taken away; Triton answers to the end what it has begun
 

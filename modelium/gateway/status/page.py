@@ -10,6 +10,17 @@ import hashlib
 
 from aiohttp import web
 
+from modelium.values import State, Tone
+
+_COLOURS = {
+    Tone.INCOMING: "var(--dim)",
+    Tone.REFUSED: "#d33",
+    Tone.RESTING: "var(--dim)",
+    Tone.COMING: "#c77d00",
+    Tone.GOOD: "#2a9d4a",
+    Tone.GOING: "#c77d00",
+    Tone.BROKEN: "#d33",
+}
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #888; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
@@ -22,11 +33,10 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 td.name { min-width: 10rem; max-width: 24rem; overflow-wrap: anywhere; }
 td.reason { color: var(--dim); max-width: 30rem; overflow-wrap: anywhere; }
 .state { font-weight: 600; }
-.LOADED { color: #2a9d4a; } .LOADING, .DRAINING, .UNLOADING { color: #c77d00; }
-.FAILED, .UNSUPPORTED { color: #d33; } .UNLOADED, .INCOMPLETE { color: var(--dim); }
+STATES
 progress { width: 12rem; vertical-align: middle; }
 form { margin: 1rem 0; } input { font: inherit; width: 24rem; }
-"""
+""".replace("STATES", "\n".join(f".{state} {{ color: {_COLOURS[state.tone]}; }}" for state in State))
 
 _SCRIPT = """
 const size = bytes => {

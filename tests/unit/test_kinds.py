@@ -1,0 +1,99 @@
+"""Who may list the members of an enum: its table asks, and everybody else asks the table.
+
+Two members of one enum in a tuple, a set, a list, a dict or one comparison after another are a private table of it: the next
+member would have to be found there as well.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for folder in ("modelium", "bench", "scripts") for path in (ROOT / folder).rglob("*.py"))
+
+# Enum → files that may list its members, with the reason.
+MAY_LIST = {
+    "State": {
+        "modelium/values/states.py": "the table",
+        "modelium/brain/lifecycle.py": "the table of transitions",
+        "modelium/controller/": "its transitions are being made a table",
+    },
+}
+
+
+def members(node: ast.AST, enum: str) -> set[str]:
+    """Those that are named in it, not counting what stands in functions and calls within."""
+    found = set()
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        match each:
+            case ast.Attribute(value=ast.Name(id=name), attr=member) if name == enum and member.isupper():
+                found.add(member)
+            case ast.Call() if each is not node:
+                pass
+            case _:
+                waiting.extend(ast.iter_child_nodes(each))
+    return found
+
+
+def lists(tree: ast.AST, enum: str) -> Iterator[tuple[int, set[str]]]:
+    """Where several of its members stand together."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Tuple() | ast.Set() | ast.List():
+                found = members(node, enum)
+            case ast.BoolOp(values=parts):
+                found = {member for part in parts if isinstance(part, ast.Compare) for member in members(part, enum)}
+            case ast.Match(cases=cases):
+                found = {member for each in cases for member in members(each.pattern, enum)}
+            case ast.Dict(keys=keys):
+                found = {member for key in keys if key is not None for member in members(key, enum)}
+            case ast.BinOp(op=ast.BitOr()):
+                found = members(node, enum)
+            case _:
+                continue
+        if len(found) > 1:
+            yield node.lineno, found
+
+
+@pytest.mark.parametrize("enum", MAY_LIST)
+def test_only_its_table_lists_the_members_of_an_enum(enum: str) -> None:
+    offences = []
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT))
+        if any(name.startswith(allowed) for allowed in MAY_LIST[enum]):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        offences += [f"{name}:{line}: {', '.join(sorted(found))}" for line, found in lists(tree, enum)]
+    assert not offences, f"ask the table of {enum} instead of listing its members:\n" + "\n".join(offences)
+
+
+@pytest.mark.parametrize(("enum", "allowed"), [(enum, name) for enum, names in MAY_LIST.items() for name in names])
+def test_who_may_list_them_does(enum: str, allowed: str) -> None:
+    paths = [path for path in SOURCES if str(path.relative_to(ROOT)).startswith(allowed)]
+    assert any(True for path in paths for _ in lists(ast.parse(path.read_text(encoding="utf-8")), enum))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = (State.LOADED, State.FAILED)",
+        "x = frozenset({State.LOADED, State.FAILED})",
+        "x = s is State.LOADED or s is State.FAILED",
+        "x = {State.LOADED: 1, State.FAILED: 2}",
+        "match s:\n    case State.LOADED:\n        pass\n    case State.FAILED:\n        pass",
+        "x = s in [State.LOADED, State.FAILED]",
+    ],
+)
+def test_a_private_list_is_found(code: str) -> None:
+    assert list(lists(ast.parse(code), "State"))
+
+
+def test_one_member_is_no_list() -> None:
+    code = "x = (s is State.LOADED, f(State.FAILED))\ny = (s is State.LOADED and a) or (s is State.LOADING and b)"
+    assert not list(lists(ast.parse(code), "State"))
