@@ -1,7 +1,8 @@
 """``python -m tests.models.answering TEMPLATE``: the python runtime's tasks without a Triton. Runs in the model runtime.
 
-What enters: a line of JSON each: ``{"load": parameters of config.pbtxt}``, or ``{"ask": [{"inputs": …, "parameters": …}]}``.
-What leaves: a line each: ``{}``, or ``{"rows": [outputs, or {"error": …, "kind": …}]}``. Loading anew drops what was loaded.
+What enters: a line of JSON each: ``{"load": parameters of config.pbtxt}``, ``{"ask": [{"inputs": …, "parameters": …}]}``, or
+``{"imported": names}``. What leaves: a line each: ``{}``, ``{"rows": [outputs, or {"error": …, "kind": …}]}``, or the modules
+of those names that there are. Loading anew drops what was loaded.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main(template: str) -> None:
                 task = None
                 task = tasks.load_task(tasks.read_settings(said["load"], "cpu"))
                 reply: dict[str, Any] = {}
+            elif "imported" in said:
+                reply = {"imported": [name for name in said["imported"] if name in sys.modules]}
             else:
                 rows = [_row(contract, one) for one in said["ask"]]
                 with torch.inference_mode():

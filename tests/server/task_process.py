@@ -89,6 +89,10 @@ class TaskProcess:
         rows = self._call({"ask": [question.written() for question in questions]})["rows"]
         return [TaskError(row["error"], row["kind"]) if "kind" in row else row for row in rows]
 
+    def imported(self, *names: str) -> list[str]:
+        """Those modules that it has imported."""
+        return list(self._call({"imported": names})["imported"])
+
     def close(self) -> None:
         """End it and wait for its end."""
         self._process.kill()

@@ -43,6 +43,14 @@ def refused(tasks: TaskProcess, inputs: dict[str, object], **parameters: object)
     return str(error.value)
 
 
+@pytest.mark.parametrize("name", ["minilm", "gpt2"])
+def test_nothing_is_imported_that_only_training_and_compiling_want(tasks: TaskProcess, name: str) -> None:
+    """They would double the time of a load."""
+    tasks.load(name)
+    heavy = ("torch._inductor", "sklearn", "pandas", "scipy.optimize")
+    assert tasks.imported("torch", "transformers.generation.utils", *heavy) == ["torch", "transformers.generation.utils"]
+
+
 def test_embeddings_refuse_what_they_would_have_to_cut(tasks: TaskProcess) -> None:
     tasks.load("minilm")
     long = "word " * 400
