@@ -91,6 +91,10 @@ class InferenceFailed(TritonError):
     status = 422
 
 
+class ContextExceeded(InferenceFailed):
+    """What was sent is longer than the model's context."""
+
+
 class ModelGone(TritonError):
     """Triton does not serve the model now (not loaded, or its stub process died): the request may be tried again."""
 
@@ -109,10 +113,11 @@ class RayUnavailable(ModeliumError):
 
 
 class RequestError(ModeliumError):
-    """A request that cannot be answered as it stands."""
+    """A request that cannot be answered as it stands. ``param``: the field that is to blame, where it is one."""
 
     type = "bad_request"
     status = 400
+    param: str | None = None
 
 
 class Unauthorized(RequestError):
@@ -160,10 +165,14 @@ class NoModelCalled(UnknownModel):
 
 
 class InvalidBody(RequestError):
-    """The body does not fit the task; the message names the field."""
+    """The body does not fit the task. The message begins with the ``field``, as its sender writes it (``inputs[3].text``)."""
 
     type = "invalid_body"
     status = 422
+
+    def __init__(self, said: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {said}" if field else said)
+        self.param = field or None
 
 
 class BodyTooLarge(RequestError):

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 
 from modelium.errors import (
+    ContextExceeded,
     DeadlineExceeded,
     InferenceFailed,
     LoadFailed,
@@ -36,6 +37,13 @@ _GONE = re.compile(
 )
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
+# Our own backends mark it (``TooLong``), the stock vLLM backend passes on vLLM's own words.
+_TOO_LONG_MARK = "[context_length_exceeded] "
+_TOO_LONG = re.compile(
+    r"This model's maximum context length is \d+ tokens\. "
+    r"|The (?:encoder|decoder) prompt \(length \d+\) (?:plus the number of requested output tokens \(at least 1\) )?"
+    r"is longer than the maximum model length of \d+\. "
+)
 # The C library's words for its error numbers (through Triton, Python and C++), and the languages' own for want of memory.
 _SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EAGAIN)
 _MACHINES = re.compile(
@@ -120,14 +128,14 @@ def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:
         return NotFinite(f"{name!r}: {unwrap_model_error(details)}")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return _unavailable(details)
-    return InferenceFailed(unwrap_model_error(details))
+    return _failed(details)
 
 
 def stream_error(name: str, message: str) -> ModeliumError:
     """What an error in the middle of a stream means: there, Triton passes on the words and drops the code."""
     if _GONE.search(message) or _STREAM_GONE.search(message):
         return ModelGone(f"Triton does not serve {name!r} now: {message}")
-    return InferenceFailed(unwrap_model_error(message))
+    return _failed(message)
 
 
 def call_error(what: str, error: grpc.RpcError) -> ModeliumError:
@@ -168,6 +176,13 @@ def find_poll_cause(log_path: Path, name: str, *, tail_bytes: int = 65_536) -> s
     pattern = re.compile(rf"Poll failed for model directory '{quoted}': (.+)|failed to poll model '{quoted}': (.+)")
     found = [match[1] or match[2] for match in pattern.finditer(text)]
     return found[-1].strip().strip('"') if found else None
+
+
+def _failed(message: str) -> InferenceFailed:
+    said = unwrap_model_error(message)
+    if said.startswith(_TOO_LONG_MARK):
+        return ContextExceeded(said.removeprefix(_TOO_LONG_MARK))
+    return ContextExceeded(said) if _TOO_LONG.match(said) else InferenceFailed(said)
 
 
 def _refused(details: str) -> str:

@@ -73,14 +73,14 @@ def _from_json(task: Task, data: bytes) -> Body:
         if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
             root_parameters[name] = value
         elif name not in _FIELDS:
-            raise InvalidBody(f"{shown(name)}: unknown field{nearest(name, _FIELDS[:2])}")
+            raise InvalidBody(f"unknown field{nearest(name, _FIELDS[:2])}", field=shown(name))
     if body.get("stream"):
-        raise InvalidBody("stream: answers are not streamed here; leave it out")
+        raise InvalidBody("answers are not streamed here; leave it out", field="stream")
     if "inputs" not in body:
-        raise InvalidBody("inputs: is missing")
+        raise InvalidBody("is missing", field="inputs")
     parameters = body.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise InvalidBody(f"parameters: expected an object, found {kind(parameters)}")
+        raise InvalidBody(f"expected an object, found {kind(parameters)}", field="parameters")
     sent = dict(parameters or {})
     labels = sent.pop("candidate_labels", None) if task is Task.ZERO_SHOT_CLASSIFICATION else None
     return Body(inputs=body["inputs"], parameters=check(task, sent) | check(task, root_parameters, ""), labels=labels)

@@ -37,7 +37,7 @@ def kind(value: object) -> str:
 
 def wrong(field: str, expected: str, found: object) -> InvalidBody:
     said = shown(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else kind(found)
-    return InvalidBody(f"{field}: expected {expected}, found {said}")
+    return InvalidBody(f"expected {expected}, found {said}", field=field)
 
 
 MOST_SHOWN = 100  # characters of what was sent, in a message
@@ -61,7 +61,7 @@ def text_of(value: object, field: str) -> str:
     """A string that a model shall read."""
     words = string(value, field)
     if len(words) > MOST_TEXT_CHARACTERS:
-        raise InvalidBody(f"{field}: a text has at most {MOST_TEXT_CHARACTERS:,} characters, found {len(words):,}")
+        raise InvalidBody(f"a text has at most {MOST_TEXT_CHARACTERS:,} characters, found {len(words):,}", field=field)
     return words
 
 
@@ -69,7 +69,7 @@ def items_of(value: list[object], field: str) -> list[object]:
     """``value``, if it is not longer than any request needs."""
     if len(value) > MOST_ITEMS:
         raise InvalidBody(
-            f"{field}: one request takes at most {MOST_ITEMS:,} of them, found {len(value):,}; send several requests"
+            f"one request takes at most {MOST_ITEMS:,} of them, found {len(value):,}; send several requests", field=field
         )
     return value
 
@@ -77,7 +77,9 @@ def items_of(value: list[object], field: str) -> list[object]:
 def check_cells(rows: int, columns: int, field: str) -> None:
     """A row is as long as the longest one."""
     if rows * columns > MOST_CELLS:
-        raise InvalidBody(f"{field}: {rows:,} of them with up to {columns:,} each are too many at once; send several requests")
+        raise InvalidBody(
+            f"{rows:,} of them with up to {columns:,} each are too many at once; send several requests", field=field
+        )
 
 
 def excess(value: object, *, size: int, depth: int) -> str:
@@ -116,7 +118,7 @@ def strings(value: object, field: str) -> list[str]:
     if not isinstance(value, list):
         raise wrong(field, "a list of strings", value)
     if not value:
-        raise InvalidBody(f"{field}: the list is empty; send at least one string")
+        raise InvalidBody("the list is empty; send at least one string", field=field)
     return [text_of(item, f"{field}[{index}]") for index, item in enumerate(items_of(value, field))]
 
 
@@ -127,10 +129,10 @@ def mapping(value: object, field: str, required: Collection[str], optional: Coll
     known = [*required, *optional]
     for key in value:
         if key not in known:
-            raise InvalidBody(f"{field}.{shown(key)}: unknown field{nearest(key, known)}")
+            raise InvalidBody(f"unknown field{nearest(key, known)}", field=f"{field}.{shown(key)}")
     for key in required:
         if key not in value:
-            raise InvalidBody(f"{field}.{key}: is missing")
+            raise InvalidBody("is missing", field=f"{field}.{key}")
     return value
 
 
@@ -186,14 +188,14 @@ def decoded(value: object, field: str) -> bytes:
     """The bytes of an image or a recording that came as base64, bare or as a ``data:`` URL."""
     text = string(value, field)
     if text.startswith(("http://", "https://")):
-        raise InvalidBody(f"{field}: is a URL, and Modelium fetches nothing; send the bytes, raw or as base64")
+        raise InvalidBody("is a URL, and Modelium fetches nothing; send the bytes, raw or as base64", field=field)
     head = _DATA_URL.match(text)
     try:
         data = _from_base64(plain_base64(text[head.end() :] if head else text))
     except (binascii.Error, ValueError) as error:
-        raise InvalidBody(f"{field}: is not base64: {error}") from error
+        raise InvalidBody(f"is not base64: {error}", field=field) from error
     if not data:
-        raise InvalidBody(f"{field}: holds no bytes")
+        raise InvalidBody("holds no bytes", field=field)
     return data
 
 
@@ -202,12 +204,12 @@ def text_with_images(value: object, field: str) -> tuple[str, list[str]]:
     base64. One of the two may be missing."""
     sent = mapping(value, field, (), ("text", "image", "images"))
     if sent.get("image") is not None and sent.get("images") is not None:
-        raise InvalidBody(f"{field}.images: is another word for image; send one of them")
+        raise InvalidBody("is another word for image; send one of them", field=f"{field}.images")
     name = "images" if sent.get("images") is not None else "image"
     images = sent.get(name)
     several = [] if images is None else items_of(images, f"{field}.{name}") if isinstance(images, list) else [images]
     if sent.get("text") is None and not several:
-        raise InvalidBody(f"{field}.text: is missing")
+        raise InvalidBody("is missing", field=f"{field}.text")
     prompt = text_of(sent.get("text") or "", f"{field}.text")
     for index, image in enumerate(several):
         decoded(image, f"{field}.{name}[{index}]" if isinstance(images, list) else f"{field}.{name}")

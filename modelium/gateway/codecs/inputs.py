@@ -37,7 +37,7 @@ class Rows:
         if parameters:
             written = orjson.dumps(parameters)
             if len(written) * self.count > _MOST_PARAMETERS_BYTES:
-                raise InvalidBody("parameters: are too large to be sent with so many inputs; send several requests")
+                raise InvalidBody("are too large to be sent with so many inputs; send several requests", field="parameters")
             columns["PARAMETERS"] = [(written,)] * self.count
         return {name: byte_rows(rows) for name, rows in columns.items()}
 
@@ -95,7 +95,7 @@ def _texts_or_pairs(inputs: object) -> Rows:
         if pair.get("text_pair") is not None:
             pairs.append((text_of(pair["text_pair"], f"{field}.text_pair").encode(),))
         if len(pairs) not in (0, len(texts)):
-            raise InvalidBody(f"{field}: either all inputs have a text_pair or none")
+            raise InvalidBody("either all inputs have a text_pair or none", field=field)
     return Rows(columns={"TEXT": texts} | ({"TEXT_PAIR": pairs} if pairs else {}), listed=isinstance(inputs, list))
 
 
@@ -137,7 +137,7 @@ def _rankings(inputs: object) -> Rows:
         queries.append((text_of(pair["query"], f"{field}.query").encode(),))
         texts = strings(pair[word], f"{field}.{word}")
         if "" in texts:
-            raise InvalidBody(f"{field}.{word}[{texts.index('')}]: is empty, which nothing can be ranked by")
+            raise InvalidBody("is empty, which nothing can be ranked by", field=f"{field}.{word}[{texts.index('')}]")
         documents.append([text.encode() for text in texts])
     most = max(len(texts) for texts in documents)
     check_cells(len(documents), most, "inputs")
@@ -150,7 +150,7 @@ def _items(inputs: object) -> list[tuple[str, object]]:
     if not isinstance(inputs, list):
         return [("inputs", inputs)]
     if not inputs:
-        raise InvalidBody("inputs: the list is empty")
+        raise InvalidBody("the list is empty", field="inputs")
     return [(f"inputs[{index}]", item) for index, item in enumerate(items_of(inputs, "inputs"))]
 
 
@@ -158,7 +158,7 @@ def _candidate_labels(labels: object) -> list[str]:
     """A list, or a string with commas, as transformers' pipeline takes them."""
     field = "parameters.candidate_labels"
     if labels is None:
-        raise InvalidBody(f"{field}: is missing; send the labels to choose from")
+        raise InvalidBody("is missing; send the labels to choose from", field=field)
     if isinstance(labels, str):
         labels = [label.strip() for label in labels.split(",") if label.strip()]
     return strings(labels, field)

@@ -159,7 +159,7 @@ def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") ->
     """The parameters that go to the model. Raises ``InvalidBody`` that names the first wrong one."""
     known = KNOWN[task]
     if said := excess(sent, size=_MOST, depth=3):
-        raise InvalidBody(f"{prefix or 'the body'}: {said}")
+        raise InvalidBody(said, field=prefix) if prefix else InvalidBody(f"the body: {said}")
     checked: dict[str, object] = {}
     for name, value in sent.items():
         field = f"{prefix}.{shown(name)}" if prefix else shown(name)
@@ -172,9 +172,9 @@ def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") ->
         elif name in known:
             checked[name] = check_value(known[name], value, field)
         elif name not in _ELSEWHERE:
-            raise InvalidBody(f"{field}: unknown parameter of {task.value}{nearest(name, sorted(known))}")
+            raise InvalidBody(f"unknown parameter of {task.value}{nearest(name, sorted(known))}", field=field)
         elif value not in (False, "float"):
-            raise InvalidBody(f"{field}: is not supported for {task.value}; leave it out")
+            raise InvalidBody(f"is not supported for {task.value}; leave it out", field=field)
     return checked
 
 
@@ -200,7 +200,7 @@ def check_value(rule: Rule, value: object, field: str) -> object:
         case Kind.TEXT:
             word = _short(string(value, field), field, LONGEST_TEXT)
             if rule.choices and word not in rule.choices:
-                raise InvalidBody(f"{field}: {shown(word)!r} is not one of {', '.join(rule.choices)}")
+                raise InvalidBody(f"{shown(word)!r} is not one of {', '.join(rule.choices)}", field=field)
         case Kind.WORDS:
             return [] if value == [] else _words(value, field)
         case Kind.STOP:
@@ -210,18 +210,18 @@ def check_value(rule: Rule, value: object, field: str) -> object:
 
 def _words(value: object, field: str) -> list[str]:
     if isinstance(value, list) and len(value) > _MOST_WORDS:
-        raise InvalidBody(f"{field}: has {len(value):,} texts, it may have {_MOST_WORDS:,}")
+        raise InvalidBody(f"has {len(value):,} texts, it may have {_MOST_WORDS:,}", field=field)
     return [_short(word, f"{field}[{index}]", _LONGEST_WORD) for index, word in enumerate(strings(value, field))]
 
 
 def _short(text: str, field: str, longest: int) -> str:
     if len(text) > longest:
-        raise InvalidBody(f"{field}: is {len(text):,} characters long, it may have {longest:,}")
+        raise InvalidBody(f"is {len(text):,} characters long, it may have {longest:,}", field=field)
     return text
 
 
 def _within(rule: Rule, value: float, field: str) -> None:
     if not value >= rule.low:  # NaN is not
-        raise InvalidBody(f"{field}: must be at least {rule.low:g}, found {shown(value)}")
+        raise InvalidBody(f"must be at least {rule.low:g}, found {shown(value)}", field=field)
     if not value <= rule.high:
-        raise InvalidBody(f"{field}: must be at most {rule.high:g}, found {shown(value)}")
+        raise InvalidBody(f"must be at most {rule.high:g}, found {shown(value)}", field=field)

@@ -48,7 +48,7 @@ def _rows_of(inputs: object) -> tuple[list[object], bool]:
     if not isinstance(inputs, list):
         raise wrong("inputs", "rows, or an object with columns", inputs)
     if not inputs:
-        raise InvalidBody("inputs: the list is empty")
+        raise InvalidBody("the list is empty", field="inputs")
     if any(isinstance(item, list | dict) for item in inputs):
         for index, item in enumerate(inputs):
             if not isinstance(item, list | dict):
@@ -64,7 +64,7 @@ def _turned(table: object, field: str) -> list[object]:
         return rows
     if not isinstance(table, dict) or not table:
         if table == {}:
-            raise InvalidBody(f"{field}: a table has at least one column")
+            raise InvalidBody("a table has at least one column", field=field)
         raise wrong(field, "an object with a list for each column", table)
     lengths = set()
     for name, column in table.items():
@@ -72,7 +72,7 @@ def _turned(table: object, field: str) -> list[object]:
             raise wrong(f"{field}.{shown(name)}", "a list with a value for each row", column)
         lengths.add(len(column))
     if len(lengths) != 1 or 0 in lengths:
-        raise InvalidBody(f"{field}: all columns need equally many values, at least one; found {sorted(lengths)[:5]}")
+        raise InvalidBody(f"all columns need equally many values, at least one; found {sorted(lengths)[:5]}", field=field)
     return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
@@ -84,15 +84,15 @@ def _check_columns(profile: ModelProfile, rows: Sequence[object]) -> None:
     for index, row in enumerate(rows):
         field = f"inputs[{index}]" if len(rows) > 1 else "inputs"
         if isinstance(row, list) and wanted.features is not None and len(row) != wanted.features:
-            raise InvalidBody(f"{field}: the model takes {wanted.features} columns, found {len(row)}")
+            raise InvalidBody(f"the model takes {wanted.features} columns, found {len(row)}", field=field)
         if isinstance(row, dict) and wanted.columns:
             for name in row:
                 if name not in wanted.columns:
                     raise InvalidBody(
-                        f"{field}.{shown(name)}: the model has no such column{nearest(name, list(wanted.columns))}"
+                        f"the model has no such column{nearest(name, list(wanted.columns))}", field=f"{field}.{shown(name)}"
                     )
             if missing := [name for name in wanted.columns if name not in row]:
-                raise InvalidBody(f"{field}.{missing[0]}: is missing")
+                raise InvalidBody("is missing", field=f"{field}.{missing[0]}")
 
 
 def _tensors(rows: Sequence[object]) -> Tensors:
@@ -107,11 +107,11 @@ def _tensors(rows: Sequence[object]) -> Tensors:
         cells = row.items() if isinstance(row, dict) else enumerate(row) if isinstance(row, list) else ()
         field = f"inputs[{index}]" if len(rows) > 1 else "inputs"
         if isinstance(row, list) and not row:
-            raise InvalidBody(f"{field}: a row has at least one value")
+            raise InvalidBody("a row has at least one value", field=field)
         for name, value in cells:
             if isinstance(value, list | dict):
                 cell = f"{field}[{name if isinstance(name, int) else shown(name)!r}]"
-                raise InvalidBody(f"{cell}: a cell holds a number, a text or nothing, found {kind(value)}")
+                raise InvalidBody(f"a cell holds a number, a text or nothing, found {kind(value)}", field=cell)
     return {"ROW": byte_rows([(orjson.dumps(row),) for row in rows])}
 
 

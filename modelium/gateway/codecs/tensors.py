@@ -39,19 +39,19 @@ def encode_tensors(graph: OnnxGraph, inputs: object) -> Call:
     if isinstance(inputs, dict):
         for name in inputs:
             if name not in names:
-                raise InvalidBody(f"inputs.{shown(name)}: the model has no such input{nearest(name, names)}")
+                raise InvalidBody(f"the model has no such input{nearest(name, names)}", field=f"inputs.{shown(name)}")
         for tensor in graph.inputs:
             if inputs.get(tensor.name) is not None:
                 arrays[tensor.name] = _array(tensor, inputs[tensor.name], f"inputs.{tensor.name}")
             elif not tensor.optional:
-                raise InvalidBody(f"inputs.{tensor.name}: is missing")
+                raise InvalidBody("is missing", field=f"inputs.{tensor.name}")
     elif len(names) == 1:
         arrays[names[0]] = _array(graph.inputs[0], inputs, "inputs")
     else:
         raise wrong("inputs", f"an object with {', '.join(names)}", inputs)
     rows = {len(array) for array in arrays.values()} if graph.dynamic_batch else {1}
     if len(rows) != 1:
-        raise InvalidBody(f"inputs: all need the same first dimension, found {', '.join(map(str, sorted(rows)[:5]))}")
+        raise InvalidBody(f"all need the same first dimension, found {', '.join(map(str, sorted(rows)[:5]))}", field="inputs")
     scalars = _scalars(graph, graph.inputs)
     return Call(
         inputs={name: array[..., np.newaxis] if name in scalars else array for name, array in arrays.items()},
@@ -89,15 +89,15 @@ def _array(tensor: Tensor, value: object, field: str) -> NDArray[Any]:
         # As objects, strings keep their length: numpy's own string type drops trailing NULs.
         array = np.asarray(value, dtype=np.object_ if tensor.datatype == "BYTES" else None)
     except ValueError as error:  # ragged
-        raise InvalidBody(f"{field}: the lists are not all of one length; expected {_shape(tensor.dims)}") from error
+        raise InvalidBody(f"the lists are not all of one length; expected {_shape(tensor.dims)}", field=field) from error
     converted = _strings(array, field) if tensor.datatype == "BYTES" else _numbers(array, tensor.datatype, field)
     fits = array.ndim == len(tensor.dims) and all(
         want in (-1, have) for want, have in zip(tensor.dims, array.shape, strict=True)
     )
     if not fits:
-        raise InvalidBody(f"{field}: expected the shape {_shape(tensor.dims)}, found {_shape(array.shape)}")
+        raise InvalidBody(f"expected the shape {_shape(tensor.dims)}, found {_shape(array.shape)}", field=field)
     if array.size == 0:
-        raise InvalidBody(f"{field}: holds no values")
+        raise InvalidBody("holds no values", field=field)
     return converted
 
 
@@ -115,17 +115,17 @@ def _strings(array: NDArray[Any], field: str) -> NDArray[Any]:
 def _numbers(array: NDArray[Any], datatype: str, field: str) -> NDArray[Any]:
     dtype = _DTYPES.get(datatype)
     if dtype is None:
-        raise InvalidBody(f"{field}: {datatype} has no form in JSON; use Triton's own port for this model")
+        raise InvalidBody(f"{datatype} has no form in JSON; use Triton's own port for this model", field=field)
     if array.dtype.kind not in "biuf":
-        raise InvalidBody(f"{field}: expected numbers only")
+        raise InvalidBody("expected numbers only", field=field)
     if array.dtype.kind == "f" and np.issubdtype(dtype, np.integer):
-        raise InvalidBody(f"{field}: expected whole numbers ({datatype}), found fractions")
+        raise InvalidBody(f"expected whole numbers ({datatype}), found fractions", field=field)
     if datatype == "BOOL" and array.dtype.kind != "b":
-        raise InvalidBody(f"{field}: expected true or false")
+        raise InvalidBody("expected true or false", field=field)
     if array.size and datatype != "BOOL":
         low, high = _limits(dtype)
         if array.min() < low or array.max() > high:
-            raise InvalidBody(f"{field}: does not fit into {datatype} ({low:g} … {high:g})")
+            raise InvalidBody(f"does not fit into {datatype} ({low:g} … {high:g})", field=field)
     return array.astype(dtype)
 
 

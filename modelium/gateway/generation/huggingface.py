@@ -114,21 +114,21 @@ def read_call(data: bytes) -> TextCall:
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
     for name in body:
         if name not in _FIELDS:
-            raise InvalidBody(f"{shown(name)}: unknown field{nearest(name, _FIELDS[:3])}")
+            raise InvalidBody(f"unknown field{nearest(name, _FIELDS[:3])}", field=shown(name))
     if "inputs" in body and "prompt" in body:
-        raise InvalidBody("prompt: is another word for inputs; send one of them")
+        raise InvalidBody("is another word for inputs; send one of them", field="prompt")
     name = "prompt" if "prompt" in body else "inputs"
     if name not in body:
-        raise InvalidBody("inputs: is missing")
+        raise InvalidBody("is missing", field="inputs")
     parameters = body.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise InvalidBody(f"parameters: expected an object, found {kind(parameters)}")
+        raise InvalidBody(f"expected an object, found {kind(parameters)}", field="parameters")
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise wrong("stream", "true or false", stream)
     inputs = body[name]
     if isinstance(inputs, list) and not inputs:
-        raise InvalidBody(f"{name}: the list is empty; send at least one string")
+        raise InvalidBody("the list is empty; send at least one string", field=name)
     items = (
         [(f"{name}[{i}]", item) for i, item in enumerate(items_of(inputs, name))]
         if isinstance(inputs, list)
@@ -141,7 +141,7 @@ def read_call(data: bytes) -> TextCall:
         parameters=parameters or {},
     )
     if call.stream and len(call.inputs) > 1:
-        raise InvalidBody(f"{name}: a stream takes one text, found {len(call.inputs)}")
+        raise InvalidBody(f"a stream takes one text, found {len(call.inputs)}", field=name)
     return call
 
 
@@ -158,7 +158,7 @@ def options_for(call: TextCall) -> Options:
     wanted = len(call.inputs) * options.count
     if wanted > MOST_GENERATIONS:
         name = "inputs" if options.count == 1 else "parameters.num_return_sequences"
-        raise InvalidBody(f"{name}: one request makes at most {MOST_GENERATIONS} generations, found {wanted}; send several")
+        raise InvalidBody(f"one request makes at most {MOST_GENERATIONS} generations, found {wanted}; send several", field=name)
     return options
 
 
@@ -175,9 +175,9 @@ def options_of(parameters: Mapping[str, object]) -> Options:
         elif name in _RULES:
             sent[name] = check_value(_RULES[name], value, path)  # type: ignore[assignment]  # what JSON held stays JSON
         elif name not in _ELSEWHERE:
-            raise InvalidBody(f"{path}: unknown parameter of text-generation{nearest(name, sorted(_RULES))}")
+            raise InvalidBody(f"unknown parameter of text-generation{nearest(name, sorted(_RULES))}", field=path)
         elif value is not False and (isinstance(value, bool) or value != 1):
-            raise InvalidBody(f"{path}: is supported neither by vLLM nor in a stream; leave it out")
+            raise InvalidBody("is supported neither by vLLM nor in a stream; leave it out", field=path)
     samples = _samples(sent)
     sampling: dict[str, JsonValue] = {} if samples else {"temperature": 0}
     for name in _SAMPLING_ONLY if samples else ():
@@ -193,7 +193,9 @@ def options_of(parameters: Mapping[str, object]) -> Options:
         sampling["structured_outputs"] = grammar
     count, seed, top_tokens, stop = (sent.get(name) for name in ("num_return_sequences", "seed", "top_n_tokens", "stop"))
     if isinstance(count, int) and count > 1 and not samples:
-        raise InvalidBody("parameters.num_return_sequences: above 1 needs do_sample, for greedy answers are all the same")
+        raise InvalidBody(
+            "above 1 needs do_sample, for greedy answers are all the same", field="parameters.num_return_sequences"
+        )
     return Options(
         sampling=sampling,
         samples=samples,
@@ -217,7 +219,7 @@ def _samples(sent: Mapping[str, JsonValue]) -> bool:
 def _grammar(value: object, path: str) -> dict[str, JsonValue]:
     sent = mapping(value, path, ("type", "value"))
     if said := excess(value, size=SHAPE_SIZE, depth=SHAPE_DEPTH):
-        raise InvalidBody(f"{path}: {said}")
+        raise InvalidBody(said, field=path)
     match sent["type"]:
         case "json":
             return {"json": sent["value"]}  # type: ignore[dict-item]  # a JSON schema, vLLM's to judge
@@ -226,7 +228,7 @@ def _grammar(value: object, path: str) -> dict[str, JsonValue]:
         case "regex":
             return {"regex": string(sent["value"], f"{path}.value")}
         case other:
-            raise InvalidBody(f"{path}.type: {shown(other)!r} is not one of json, json_schema, regex")
+            raise InvalidBody(f"{shown(other)!r} is not one of json, json_schema, regex", field=f"{path}.type")
 
 
 def request_of(

@@ -37,17 +37,17 @@ _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
 def tensors_of(request: GenerationRequest, profile: ModelProfile) -> Tensors:
     """The inputs of one generation. Raises ``InvalidBody`` that names what this runtime cannot do."""
     if request.adapter:
-        raise InvalidBody(f"model: {profile.name!r} is served by the python runtime, which has no LoRA adapters")
+        raise InvalidBody(f"{profile.name!r} is served by the python runtime, which has no LoRA adapters", field="model")
     if request.logprobs:
         raise _unsupported("logprobs", profile)
     columns = {"TEXT": [request.prompt.encode()], "PARAMETERS": [orjson.dumps(_parameters(request.sampling, profile))]}
     if request.images:
         if profile.task is not Task.IMAGE_TEXT_TO_TEXT:
-            raise InvalidBody(f"image: {profile.name!r} takes no images, found {len(request.images)}")
+            raise InvalidBody(f"{profile.name!r} takes no images, found {len(request.images)}", field="image")
         try:
             columns["IMAGE"] = [base64.b64decode(image) for image in request.images]
         except binascii.Error as error:
-            raise InvalidBody(f"image: is not base64: {error}") from error
+            raise InvalidBody(f"is not base64: {error}", field="image") from error
     return {name: byte_rows([values]) for name, values in columns.items()}
 
 
@@ -85,4 +85,4 @@ def _parameters(sampling: Mapping[str, JsonValue], profile: ModelProfile) -> dic
 
 
 def _unsupported(name: str, profile: ModelProfile) -> InvalidBody:
-    return InvalidBody(f"{name}: is not supported by {profile.name!r}, which the python runtime serves; leave it out")
+    return InvalidBody(f"is not supported by {profile.name!r}, which the python runtime serves; leave it out", field=name)

@@ -7,7 +7,6 @@ The statuses are chosen by what OpenAI's clients do with them: they try again on
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from modelium.errors import (
     BodyTooLarge,
+    ContextExceeded,
     DeadlineExceeded,
     InferenceFailed,
     LoadFailed,
@@ -33,8 +33,6 @@ from modelium.gateway.http.errors import MAX_BODY_BYTES, error_response, present
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 
-_TOO_LONG = re.compile(r"maximum (model|context) length|context (length|window)|longer than the max", re.IGNORECASE)
-_FIELD = re.compile(r"([a-z_]+(?:[.\[][\w.\]]*)?): ")
 _AGAIN_IS_NO_USE = {"x-should-retry": "false"}
 
 
@@ -71,7 +69,6 @@ def described(error: ModeliumError) -> Description:
     """``error`` in OpenAI's words."""
     kind, status, code, param = "invalid_request_error", error.status, error.type, None
     headers: Mapping[str, str] = {}
-    named = _FIELD.match(str(error))
     match error:
         case Refused():
             return Description(status=status, kind=kind, message=str(error), code=error.code, param=error.param)
@@ -87,12 +84,14 @@ def described(error: ModeliumError) -> Description:
             kind, status, headers = "rate_limit_error", 429, {"Retry-After": str(math.ceil(error.retry_after_s))}
         case NotServable() | DeadlineExceeded() | LoadFailed():
             kind, headers = "server_error", _AGAIN_IS_NO_USE
+        case ContextExceeded():
+            status, code = 400, "context_length_exceeded"
         case InferenceFailed():
-            status, code = 400, "context_length_exceeded" if _TOO_LONG.search(str(error)) else code
+            status = 400
         case BodyTooLarge():
             pass
         case RequestError():
-            status, param = 400 if status == 422 else status, named[1] if named is not None else None
+            status, param = 400 if status == 422 else status, error.param
         case _:
             kind = "server_error"
             headers = _AGAIN_IS_NO_USE if status == 500 else {}

@@ -65,7 +65,7 @@ class PredictText:
         """Server-sent events, one a token."""
         options = options_for(call)
         if options.count > 1:
-            raise InvalidBody(f"parameters.num_return_sequences: a stream has one sequence, found {options.count}")
+            raise InvalidBody(f"a stream has one sequence, found {options.count}", field="parameters.num_return_sequences")
         source = call.inputs[0]
         answer = Answer(options, source.prompt)
         build = _builder(target, source, options, tokens=True)
@@ -88,7 +88,7 @@ def _builder(
         known = [adapter.name for adapter in engine.adapters] if engine is not None else []
         if vllm and request.adapter and request.adapter not in known:
             there = f"it has {', '.join(known)}" if known else "it has none"
-            raise InvalidBody(f"parameters.adapter_id: {target.model!r} has no adapter {request.adapter!r}; {there}")
+            raise InvalidBody(f"{target.model!r} has no adapter {request.adapter!r}; {there}", field="parameters.adapter_id")
         return request
 
     return build

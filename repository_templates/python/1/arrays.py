@@ -27,7 +27,8 @@ def arrays_of(answers: Sequence[Answer | BadInput]) -> Arrays:
     good: list[Answer] = []
     for number, answer in enumerate(answers):
         if isinstance(answer, BadInput):
-            raise type(answer)(f"row {number}: {answer}" if len(answers) > 1 else str(answer))
+            (said,) = answer.args
+            raise type(answer)(f"row {number}: {said}" if len(answers) > 1 else said)
         good.append(answer)
     return {name: stack([answer[name] for answer in good]) for name in good[0]}
 

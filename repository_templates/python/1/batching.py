@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .contract import LONGEST_TEXT, BadInput, Settings
+from .contract import LONGEST_TEXT, BadInput, Settings, TooLong
 
 Encoding = dict[str, list[int]]
 K = TypeVar("K", bound=Hashable)
@@ -68,7 +68,7 @@ class Text:
         encoding = self.tokenizer(text, pair, **options).data
         length = len(encoding["input_ids"])
         if not truncate and self.max_length is not None and length > self.max_length:
-            raise BadInput(f"the input is {length} tokens long, this model takes at most {self.max_length}")
+            raise TooLong(f"the input is {length} tokens long, this model takes at most {self.max_length}")
         return encoding
 
     def encode_with_each(self, text: str, pairs: Sequence[str]) -> list[Encoding]:

@@ -28,6 +28,13 @@ class BadInput(Exception):
     """A row that cannot be answered as it stands; the message is for its sender and names the field."""
 
 
+class TooLong(BadInput):
+    """A row that does not fit into the model's context. Triton passes on words alone, so these begin with a mark."""
+
+    def __str__(self) -> str:
+        return f"[context_length_exceeded] {super().__str__()}"
+
+
 class BadOutput(BadInput):
     """A row to which the model has no answer (its numbers are not finite): the model's fault, said in the same place."""
 

@@ -14,7 +14,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from .batching import Encoding, Text, buckets, group
-from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, ints, parse_parameters
+from .contract import Answer, BadInput, Row, Settings, TooLong, as_bytes, attempt, ints, parse_parameters
 from .finite import FiniteScores
 from .languages import Languages
 from .loading import load_model, load_processor, move
@@ -135,7 +135,7 @@ class TextGeneration:
         if length == 0:
             raise BadInput("TEXT is empty: there is nothing to continue")
         if length >= self._context:
-            raise BadInput(f"TEXT is {length} tokens long, this model's context is {self._context} (parameter 'truncate' cuts)")
+            raise TooLong(f"TEXT is {length} tokens long, this model's context is {self._context} (parameter 'truncate' cuts)")
         check_places(parameters, length + self._new_tokens(parameters, length))
         return _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
 
@@ -192,7 +192,7 @@ class TextToText:
             raise BadInput("TEXT is empty")
         prompt = _Prompt(encoding=encoding, text=text, parameters=parameters, row=row)
         if prompt.length > self._longest_input:
-            raise BadInput(f"TEXT is {prompt.length} tokens long, this model takes at most {self._longest_input}")
+            raise TooLong(f"TEXT is {prompt.length} tokens long, this model takes at most {self._longest_input}")
         options, length = self._options(prompt)
         if parameters.min_length is not None and parameters.min_length > length:
             raise BadInput(f"parameter 'min_length' is {parameters.min_length}, but the answer has at most {length} tokens")

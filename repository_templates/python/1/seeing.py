@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
-from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
+from .contract import Answer, BadInput, Row, Settings, TooLong, attempt, parse_parameters
 from .finite import FiniteScores
 from .generation import NEW_TOKENS, Cancelled, answer_of
 from .loading import load_model
@@ -83,7 +83,7 @@ class ImageTextToText:
         ids = inputs.get("input_ids", inputs.get("decoder_input_ids"))
         length = int(ids.shape[1]) if ids is not None else 0
         if not self._apart and length >= self._context:
-            raise BadInput(f"TEXT and IMAGE are {length} tokens, this model's context is {self._context}")
+            raise TooLong(f"TEXT and IMAGE are {length} tokens, this model's context is {self._context}")
         check_places(parameters, length + self._new_tokens(parameters, length))
         return _Prompt(inputs=inputs, text=text, length=length, parameters=parameters, row=row)
 

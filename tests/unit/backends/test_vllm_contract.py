@@ -27,8 +27,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
+from modelium.errors import ContextExceeded
 from modelium.resources import templates_directory
 from modelium.tasks import VLLM
+from modelium.triton.faults import stream_error
 from modelium.values import Tensor
 
 BACKEND = Path(__file__).parents[3] / "triton" / "backends" / "vllm"
@@ -103,6 +105,12 @@ def test_the_template_is_a_whole_example_with_the_stock_tensors() -> None:
 def test_only_one_module_of_the_backend_knows_vllm() -> None:
     knows = {path.name for path in BACKEND.rglob("*.py") if imports_of(path, "vllm")}
     assert knows == {"compat.py"}
+
+
+def test_a_prompt_that_is_too_long_is_marked_as_the_gateway_knows_it(backend: Any) -> None:
+    error = backend("errors").TooLong("too long")
+    read = stream_error("m", str(error))
+    assert (type(read), str(read)) == (ContextExceeded, "too long")
 
 
 def test_the_backend_imports_nothing_of_modelium() -> None:

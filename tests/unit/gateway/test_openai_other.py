@@ -17,7 +17,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from modelium.errors import DeadlineExceeded, InferenceFailed, NotServable, QueueFull, TritonUnavailable
+from modelium.errors import ContextExceeded, DeadlineExceeded, InferenceFailed, NotServable, QueueFull, TritonUnavailable
 from modelium.metrics.families import REQUESTS
 from modelium.values import State, Task
 
@@ -201,10 +201,15 @@ async def test_errors_before_the_model(
 
 
 async def test_errors_of_the_model(gateway: Served, client: AsyncOpenAI, folder: Path) -> None:
-    gateway.serve_vllm(chat_model(folder), lambda inputs: [InferenceFailed("longer than the maximum model length of 512")])
+    gateway.serve_vllm(chat_model(folder), lambda inputs: [ContextExceeded("too much")])
     with pytest.raises(openai.BadRequestError) as caught:
         await client.chat.completions.create(model="m", messages=HI)
-    assert caught.value.code == "context_length_exceeded"
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", None)
+    words = "temperature: the context length died, evicted: out of memory, longer than the maximum model length"
+    gateway.serve_vllm(chat_model(folder), lambda inputs: [InferenceFailed(words)])
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.chat.completions.create(model="m", messages=HI)
+    assert (caught.value.code, caught.value.param) == ("inference_failed", None)
     gateway.serve_vllm(chat_model(folder), lambda inputs: [TritonUnavailable("gone")])
     with pytest.raises(openai.InternalServerError) as broken:
         await client.chat.completions.create(model="m", messages=HI)

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain.runtimes.python import RAYS
+from modelium.errors import ContextExceeded
 from modelium.resources import templates_directory
+from modelium.triton.faults import stream_error
 from modelium.values import Task
 
 TEMPLATE = templates_directory() / "python"
@@ -51,6 +53,15 @@ def table_of_tasks(path: Path) -> dict[str, tuple[str, str]]:
             table: dict[str, tuple[str, str]] = ast.literal_eval(node.value)
             return table
     raise AssertionError("tasks.py has no table TASKS")
+
+
+def test_a_row_that_is_too_long_is_marked_as_the_gateway_knows_it(contract: ModuleType) -> None:
+    arrays_of = importlib.import_module("1.arrays").arrays_of
+    for before, answers in (("", [contract.TooLong("too long")]), ("row 1: ", [{}, contract.TooLong("too long")])):
+        with pytest.raises(contract.TooLong) as raised:
+            arrays_of(answers)
+        read = stream_error("m", str(raised.value))
+        assert (type(read), str(read)) == (ContextExceeded, f"{before}too long")
 
 
 def test_the_template_imports_nothing_of_modelium() -> None:

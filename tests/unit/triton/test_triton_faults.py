@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.errors import (
+    ContextExceeded,
     DeadlineExceeded,
     InferenceFailed,
     LoadFailed,
@@ -21,7 +22,7 @@ from modelium.errors import (
     TritonError,
     TritonUnavailable,
 )
-from modelium.triton.faults import call_error, find_poll_cause, infer_error, load_error, unwrap_load_error
+from modelium.triton.faults import call_error, find_poll_cause, infer_error, load_error, stream_error, unwrap_load_error
 
 BACKEND = "unable to find backend library for backend 'vllm', try specifying runtime on the model configuration."
 WRAPPED = {
@@ -74,6 +75,43 @@ def test_cause_is_unwrapped(message: str, cause: str) -> None:
 )
 def test_failed_inference(code: grpc.StatusCode, details: str, kind: type[Exception]) -> None:
     assert type(infer_error("x", rpc_error(code, details))) is kind
+
+
+MODEL_SAYS = (
+    "the context length of the evicted engine died: CUDA out of memory, maximum model length, longer than the maximum, "
+    "Stub process 'x_0_0' was healthy, unknown model: none, server is stopping, not at ready state, restricted"
+)
+
+
+@pytest.mark.parametrize(
+    "said", [MODEL_SAYS, f"ValueError: {MODEL_SAYS}", f"the text '[context_length_exceeded] {MODEL_SAYS}'"]
+)
+def test_words_of_a_model_decide_nothing(said: str) -> None:
+    for error in (infer_error("x", rpc_error(grpc.StatusCode.INVALID_ARGUMENT, said)), stream_error("x", said)):
+        assert (type(error), str(error)) == (InferenceFailed, said)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("[context_length_exceeded] TEXT is 9 tokens long", "TEXT is 9 tokens long"),
+        (
+            "Error generating stream: This model's maximum context length is 64 tokens. However, your prompt contains 70.",
+            "This model's maximum context length is 64 tokens. However, your prompt contains 70.",
+        ),
+        *(
+            (f"Error generating stream: {vllms}", vllms)
+            for vllms in (
+                "The decoder prompt (length 600) is longer than the maximum model length of 512. Make sure",
+                "The decoder prompt (length 512) plus the number of requested output tokens (at least 1) is longer than the "
+                "maximum model length of 512. Make sure",
+            )
+        ),
+    ],
+)
+def test_a_prompt_beyond_the_context_is_told_from_other_faults(message: str, said: str) -> None:
+    for error in (infer_error("x", rpc_error(grpc.StatusCode.INVALID_ARGUMENT, message)), stream_error("x", message)):
+        assert (type(error), str(error)) == (ContextExceeded, said)
 
 
 def test_traceback_of_a_model_is_not_shown_to_its_users() -> None:

@@ -36,7 +36,7 @@ from vllm_backend import entry, environment, processes, tensors  # noqa: E402
 from vllm_backend.engine import Engine  # noqa: E402
 from vllm_backend.errors import BadRequest, EngineDead  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
-from vllm_backend.logs import Log  # noqa: E402
+from vllm_backend.logs import Log, says_elsewhere  # noqa: E402
 from vllm_backend.metrics import Metrics  # noqa: E402
 from vllm_backend.parameters import read_parameters  # noqa: E402
 from vllm_backend.responses import Responses, embedding_tensors  # noqa: E402
@@ -106,7 +106,7 @@ class TritonPythonModel:
             processes.end_group(self._group)
             self._log.release()
             _leave_within(_EXIT_AFTER_ERROR_S)
-            if (isinstance(error, EngineDead) or "root cause" in str(error)) and (cause := self._log.cause()):
+            if (isinstance(error, EngineDead) or says_elsewhere(str(error))) and (cause := self._log.cause()):
                 raise RuntimeError(f"the vLLM engine did not start: {cause}") from error
             raise
         self._was_ready = not self._config.get("model_warmup")  # whose requests come before the model is ready

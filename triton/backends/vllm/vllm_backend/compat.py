@@ -31,7 +31,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from .errors import BadRequest, EngineDead
+from .errors import BadRequest, EngineDead, TooLong
 from .parameters import suggest
 
 # Fields of SamplingParams that are not the client's: how answers are delivered, and what vLLM computes itself.
@@ -173,8 +173,9 @@ async def generate(
     engine: AsyncLLM, prompt: Any, params: SamplingParams, request_id: str, lora: LoRARequest | None
 ) -> AsyncIterator[Any]:
     """The engine's outputs. Ends the request in the engine when it is closed early."""
-    async with _spoken(engine):
+    async with _spoken(engine) as spoken:
         rendered = await _render(engine, prompt)
+        spoken.prompt_tokens = len(rendered.get("prompt_token_ids") or ())
         outputs = engine.generate(rendered, params, request_id, lora_request=lora)
         try:
             async for output in outputs:
@@ -240,16 +241,24 @@ class _spoken:
 
     def __init__(self, engine: AsyncLLM) -> None:
         self._engine = engine
+        self.prompt_tokens = 0  # once they are known
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> _spoken:
         if self._engine.errored:
             raise EngineDead("it gave up")
+        return self
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         cause = error.__cause__ if isinstance(error, EngineGenerateError) and error.__cause__ is not None else error
         if isinstance(cause, EngineDeadError) or (cause is not None and self._engine.errored and isinstance(cause, Exception)):
             raise EngineDead(str(cause)) from error
         if isinstance(cause, (VLLMClientError, ValueError)):
-            raise BadRequest(_sentence(cause)) from error
+            raise (TooLong if self._is_too_long(cause) else BadRequest)(_sentence(cause)) from error
         if cause is not error and cause is not None:
             raise cause from error
+
+    def _is_too_long(self, cause: Exception) -> bool:
+        """Its renderer names what is too long, its engine doesn't."""
+        parameter = getattr(cause, "parameter", None)
+        too_many = parameter is None and self.prompt_tokens >= max_model_len(self._engine)
+        return too_many or parameter in ("input_tokens", "input_text")

@@ -17,6 +17,11 @@ _ELSEWHERE = re.compile(r"root cause|background process")
 _KEPT = 50
 
 
+def says_elsewhere(message: str) -> bool:
+    """vLLM's way of saying that the cause was printed by another process; there is no class of error for it."""
+    return _ELSEWHERE.search(message) is not None
+
+
 class Log:
     """From ``capture`` to ``release``."""
 
@@ -51,7 +56,7 @@ class Log:
             for line in lines:
                 text = line.decode("utf-8", "replace").rstrip()
                 found = _ERROR.search(text)
-                if found and not _ELSEWHERE.search(text):
+                if found and not says_elsewhere(text):
                     self._errors = [*self._errors[-_KEPT:], f"{found['error'].rpartition('.')[2]}: {found['text']}"]
                 with contextlib.suppress(OSError):
                     os.write(self._server, line if self._prefix in line else self._prefix + line)
