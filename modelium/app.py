@@ -169,7 +169,7 @@ def _look_for_ray(settings: Settings) -> RayFacts:
     """What Ray the model runtime has; blocking. A Triton elsewhere cannot be asked, and cannot have a Ray of ours."""
     if settings.triton.mode == "embedded":
         return read_ray(inspect(settings.triton.runtime_directory.absolute()))
-    return RayFacts(missing=ELSEWHERE if settings.ray.own else "")
+    return RayFacts(missing=ELSEWHERE if settings.ray.own else None)
 
 
 class _FirstFailureEnds:

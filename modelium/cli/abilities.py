@@ -21,7 +21,7 @@ def likely_capabilities(settings: Settings, fleet: Fleet) -> Capabilities:
         brought = usable_backends(_EMBEDDED, vllm)
     else:
         vllm, brought = VllmFacts(), frozenset(settings.triton.backends) or _EXTERNAL
-        ray = RayFacts(missing=ELSEWHERE if settings.ray.own else "")
+        ray = RayFacts(missing=ELSEWHERE if settings.ray.own else None)
     if not ray.missing:
         brought |= {Runtime.RAY.value}
     gpu = any(device.kind is DeviceKind.CUDA for device in fleet.devices)

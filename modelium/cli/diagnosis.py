@@ -59,8 +59,7 @@ def _triton(settings: Settings) -> Iterator[Check]:
         return
     report = runtime_env.inspect(settings.triton.runtime_directory)
     for problem in report.problems:
-        what, _, remedy = problem.partition(": ")
-        yield Check(name="model runtime", outcome=Outcome.FAIL, found=what, remedy=remedy)
+        yield Check(name="model runtime", outcome=Outcome.FAIL, found=problem.what, remedy=problem.remedy)
     if not report.problems:
         named = (f"{name} {report.packages[name]}" for name in ("torch", "transformers", "numpy") if name in report.packages)
         yield Check(name="model runtime", outcome=Outcome.OK, found=f"{report.directory}: {', '.join(named)}")
@@ -84,8 +83,7 @@ def _vllm(settings: Settings, report: runtime_env.RuntimeReport) -> Check:
     if not settings.vllm.enabled:
         return Check(name="vllm", outcome=Outcome.OK, found="vllm.enabled is false in the configuration")
     if facts.missing:
-        what, _, remedy = facts.missing.partition(": ")
-        return Check(name="vllm", outcome=Outcome.WARN, found=what, remedy=remedy)
+        return Check(name="vllm", outcome=Outcome.WARN, found=facts.missing.what, remedy=facts.missing.remedy)
     known = f"{len(facts.architectures)} architectures" if facts.architectures else "its registry could not be read"
     return Check(name="vllm", outcome=Outcome.OK, found=f"{facts.version or 'of an unknown version'}: {known}")
 

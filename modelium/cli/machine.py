@@ -46,7 +46,10 @@ def with_cluster(fleet: Fleet, settings: Settings) -> Fleet:
     """``fleet`` and what the Ray cluster at ``ray.address`` has now; as it is where there is none."""
     if not settings.ray.enabled or settings.ray.own:
         return fleet
-    ray = ask_cluster(settings.ray)
+    try:
+        ray = ask_cluster(settings.ray)
+    except RayUnavailable as error:
+        ray = Ray(state=RayState.DOWN, here=bool(settings.ray.on_this_machine), detail=str(error))
     if ray.state is RayState.UP and settings.triton.mode == "embedded":
         runtime = runtime_env.read_ray(runtime_env.inspect(settings.triton.runtime_directory))
         if differs := other_version(settings.ray.address, ray.version, runtime.version):
@@ -56,19 +59,15 @@ def with_cluster(fleet: Fleet, settings: Settings) -> Fleet:
 
 
 def ask_cluster(settings: RaySettings) -> Ray:
-    """The cluster at ``settings.address`` by its dashboard's account; DOWN with the reason where that gives none."""
+    """The cluster at ``settings.address`` by its dashboard's account. Raises ``RayUnavailable`` where that gives none."""
     return asyncio.run(_ask(settings))
 
 
 async def _ask(settings: RaySettings) -> Ray:
     dashboard = Dashboard(settings.dashboard, os.environ.get("RAY_AUTH_TOKEN", ""))
-    down = Ray(state=RayState.DOWN, here=bool(settings.on_this_machine))
-    try:
-        version = await dashboard.version()
-        if not await dashboard.healthy():
-            return replace(down, detail=f"the head of the Ray cluster at {settings.address} does not answer its own dashboard")
-        nodes = await dashboard.nodes()
-    except RayUnavailable as error:
-        return replace(down, detail=str(error))
+    version = await dashboard.version()
+    if not await dashboard.healthy():
+        raise RayUnavailable(f"the head of the Ray cluster at {settings.address} does not answer its own dashboard")
+    nodes = await dashboard.nodes()
     here = runs_here(nodes) if settings.on_this_machine is None else settings.on_this_machine
     return Ray(state=RayState.UP, version=version, here=here, nodes=tuple(filter(offers, nodes)))

@@ -8,10 +8,11 @@ from modelium.cli.checks import Check, Outcome
 from modelium.cli.machine import ask_cluster
 from modelium.cli.ray import nodes_left
 from modelium.config import RaySettings
+from modelium.errors import RayUnavailable
 from modelium.ray import ELSEWHERE
 from modelium.ray.joined import other_version
 from modelium.runtime_env import RuntimeReport, read_ray
-from modelium.values import RayFacts, RayState
+from modelium.values import RayFacts
 
 _LIBRARIES = ("scikit-learn", "xgboost", "xgboost-cpu", "lightgbm", "sentence-transformers", "diffusers")
 _START = (
@@ -29,10 +30,9 @@ def ray_checks(settings: RaySettings, report: RuntimeReport | None) -> Iterator[
     if not settings.enabled:
         yield Check(name="ray", outcome=Outcome.OK, found="ray.enabled is false in the configuration")
         return
-    facts = RayFacts(missing=ELSEWHERE if settings.own else "") if report is None else read_ray(report)
+    facts = RayFacts(missing=ELSEWHERE if settings.own else None) if report is None else read_ray(report)
     if facts.missing:
-        what, _, remedy = facts.missing.partition(": ")
-        yield Check(name="ray", outcome=Outcome.FAIL, found=what, remedy=remedy)
+        yield Check(name="ray", outcome=Outcome.FAIL, found=facts.missing.what, remedy=facts.missing.remedy)
         return
     if facts.packages is not None:
         there = ", ".join(name for name in _LIBRARIES if name in facts.packages) or "none of its libraries"
@@ -44,10 +44,10 @@ def ray_checks(settings: RaySettings, report: RuntimeReport | None) -> Iterator[
 
 def _cluster(settings: RaySettings, version: str) -> Check:
     """Does its dashboard answer, and is it of the model runtime's ``version`` ("" for one that cannot be known)?"""
-    seen = ask_cluster(settings)
-    if seen.state is not RayState.UP:
-        what, _, remedy = seen.detail.partition(": ") if "RAY_AUTH_TOKEN" in seen.detail else (seen.detail, "", _START)
-        return Check(name="ray cluster", outcome=Outcome.FAIL, found=what, remedy=remedy)
+    try:
+        seen = ask_cluster(settings)
+    except RayUnavailable as error:
+        return Check(name="ray cluster", outcome=Outcome.FAIL, found=error.what, remedy=error.remedy or _START)
     if differs := other_version(settings.address, seen.version, version):
         return Check(name="ray cluster", outcome=Outcome.FAIL, found=differs, remedy=_SAME)
     where = "on this machine" if seen.here else nodes_left(seen.nodes)

@@ -114,7 +114,7 @@ def runtime(found: RuntimeReport) -> RenderableType:
         "tritonserver": str(found.tritonserver or ""),
         "libpython": str(found.libpython_directory or ""),
     }
-    problems = [Text(problem, style="red") for problem in found.problems] or [Text("it can serve", style="green")]
+    problems = [Text(str(problem), style="red") for problem in found.problems] or [Text("it can serve", style="green")]
     return Group(facts({name: value for name, value in rows.items() if value}), *problems)
 
 
@@ -126,7 +126,7 @@ def runtime_json(found: RuntimeReport) -> str:
             "python_minor": ".".join(map(str, found.python_minor)) if found.python_minor else None,
             "packages": found.packages,
             "tritonserver": str(found.tritonserver) if found.tritonserver else None,
-            "problems": list(found.problems),
+            "problems": [str(problem) for problem in found.problems],
         },
         indent=2,
     )

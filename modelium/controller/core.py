@@ -83,7 +83,7 @@ class Controller:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._books = Books()
         background = Background()
-        ray = ray or RayService(None, RayFacts(missing="this controller was given no Ray"))
+        ray = ray or RayService(None, RayFacts())
         self._desk = Desk(
             settings=settings,
             overrides=settings.overrides(),

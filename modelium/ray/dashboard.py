@@ -163,7 +163,7 @@ class Dashboard:
         try:
             async with self._session() as session, session.get(self._url + path) as answer:
                 if answer.status in (401, 403):
-                    raise RayUnavailable(f"Ray's dashboard at {self._url} wants its token: set RAY_AUTH_TOKEN")
+                    raise RayUnavailable(f"Ray's dashboard at {self._url} wants its token", remedy="set RAY_AUTH_TOKEN")
                 if answer.status != 200:
                     raise RayUnavailable(f"Ray's dashboard at {self._url} answers {path} with HTTP {answer.status}")
                 body = await answer.json(content_type=None)

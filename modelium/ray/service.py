@@ -14,16 +14,16 @@ from modelium.errors import ModeliumError, RayUnavailable
 from modelium.guarded.supervisor import Supervisor
 from modelium.ray.joined import JoinedRay, offers, runs_here
 from modelium.ray.own import OwnRay
-from modelium.values import Bundle, Ray, RayFacts, RayNode, RayState
+from modelium.values import Bundle, Problem, Ray, RayFacts, RayNode, RayState
 
 log = logging.getLogger(__name__)
 
 _TRY_AGAIN_S = 30.0
 _ASK_AGAIN_S = 2.0  # what others start is only asked for
 
-ELSEWHERE = (
-    "ray.address is auto, and Triton runs elsewhere, where Modelium can start nothing: name a cluster that Triton's machine "
-    'is a node of (ray: {address: "HOST:6379"})'
+ELSEWHERE = Problem(
+    "ray.address is auto, and Triton runs elsewhere, where Modelium can start nothing",
+    'name a cluster that Triton\'s machine is a node of (ray: {address: "HOST:6379"})',
 )
 
 
@@ -51,7 +51,7 @@ class RayService:
         self.starts = self.outages = 0
         match cluster:
             case None:
-                self._view = Ray(detail=facts.missing)
+                self._view = Ray(detail=str(facts.missing or ""))
             case OwnRay():
                 self._view = Ray(state=RayState.ASLEEP, version=facts.version)
             case JoinedRay():
@@ -99,7 +99,7 @@ class RayService:
     async def ready(self, *, timeout_s: float) -> None:
         """Return when models can be deployed; a Ray of our own is started for that. Raises ``RayUnavailable``."""
         if self._cluster is None:
-            raise RayUnavailable(self.facts.missing or "Ray is not enabled (ray.enabled)")
+            raise RayUnavailable(str(self.facts.missing or "Ray is not enabled (ray.enabled)"))
         self._wanted.set()
         news = self._news
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelium.config.finding import sign_of_a_model
+from modelium.values import Problem
 
 GLIBC_NEEDED = (2, 35)
 INSTALL = "`modelium runtime install` makes it"
@@ -46,7 +47,7 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeReport:
-    """What a runtime directory holds. ``problems`` are sentences: what is wrong and what to do; empty means it can serve."""
+    """What a runtime directory holds. Without ``problems`` it can serve."""
 
     directory: Path
     python: Path | None = None
@@ -56,7 +57,7 @@ class RuntimeReport:
     tritonserver: Path | None = None
     stub: Path | None = None
     libpython_directory: Path | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def find_python(directory: Path) -> Path | None:
@@ -65,24 +66,22 @@ def find_python(directory: Path) -> Path | None:
     return python.absolute() if python.exists() else None  # not resolved: the link is what makes it this environment's
 
 
-def machine_problems() -> tuple[str, ...]:
+def machine_problems() -> tuple[Problem, ...]:
     """What keeps the embedded Triton from running on this machine, whatever is installed."""
     return platform_problems(sys.platform, platform.machine(), platform.libc_ver())
 
 
-def platform_problems(system: str, machine: str, libc: tuple[str, str]) -> tuple[str, ...]:
+def platform_problems(system: str, machine: str, libc: tuple[str, str]) -> tuple[Problem, ...]:
     """The same for any machine: (``linux``, ``x86_64``, (``glibc``, ``2.36``)) has no problems."""
     if system != "linux" or machine.lower() not in ("x86_64", "amd64"):
-        where = f"this is {system} on {machine}"
-        return (
-            f"the embedded Triton runs on Linux on x86-64 only, {where}: connect to one elsewhere with `triton.mode: external`",
-        )
+        what = f"the embedded Triton runs on Linux on x86-64 only, this is {system} on {machine}"
+        return (Problem(what, "connect to one elsewhere with `triton.mode: external`"),)
     name, version = libc
     if name == "glibc" and numbers_of(version) >= GLIBC_NEEDED:
         return ()
     has = f"this system has {version}" if name == "glibc" else "this system has another C library"
-    needed = dotted(GLIBC_NEEDED)
-    return (f"the embedded Triton needs glibc {needed} or newer, {has}: use Debian 12, Ubuntu 22.04 or newer, {EXTERNAL}",)
+    what = f"the embedded Triton needs glibc {dotted(GLIBC_NEEDED)} or newer, {has}"
+    return (Problem(what, f"use Debian 12, Ubuntu 22.04 or newer, {EXTERNAL}"),)
 
 
 def inspect(directory: Path) -> RuntimeReport:
@@ -90,31 +89,37 @@ def inspect(directory: Path) -> RuntimeReport:
     machine = machine_problems()
     python = find_python(directory)
     if sign := sign_of_a_model(directory.absolute().parent):  # whoever made that folder would choose what is run here
-        problem = f"{directory} lies in a model's folder ({sign}) and is not started: set triton.runtime_directory, {EXTERNAL}"
+        what = f"{directory} lies in a model's folder ({sign}) and is not started"
+        problem = Problem(what, f"set triton.runtime_directory, {EXTERNAL}")
         return RuntimeReport(directory=directory, problems=(*machine, problem))
     if python is None:
-        problem = f"there is no model runtime in {directory} (triton.runtime_directory): {INSTALL}, {EXTERNAL}"
+        what = f"there is no model runtime in {directory} (triton.runtime_directory)"
+        problem = Problem(what, f"{INSTALL}, {EXTERNAL}")
         return RuntimeReport(directory=directory, problems=(*machine, problem))
     seen = ask_interpreter(python)
     if seen is None:
-        problem = f"the Python of the model runtime in {directory} does not start: {INSTALL} anew, {EXTERNAL}"
+        what = f"the Python of the model runtime in {directory} does not start"
+        problem = Problem(what, f"{INSTALL} anew, {EXTERNAL}")
         return RuntimeReport(directory=directory, python=python, problems=(*machine, problem))
     server = seen.site_packages / "pytriton" / "tritonserver"
     binary = server / "bin" / "tritonserver"
     stub = server / "python_backend_stubs" / dotted(seen.minor) / "triton_python_backend_stub"
     problems = list(machine)
     if not binary.is_file():
-        problems.append(f"the model runtime in {directory} has no tritonserver (nvidia-pytriton): {INSTALL}, {EXTERNAL}")
+        what = f"the model runtime in {directory} has no tritonserver (nvidia-pytriton)"
+        problems.append(Problem(what, f"{INSTALL}, {EXTERNAL}"))
     elif not stub.is_file():
         problems.append(no_stub(seen.minor))
     if seen.library is None:
         problems.append(no_library(seen.minor))
     numpy = seen.packages.get("numpy", "")
     if numbers_of(numpy) >= (2,):
-        problems.append(f"the model runtime has numpy {numpy}, with which Triton's answers fail: {INSTALL} with numpy < 2")
+        what = f"the model runtime has numpy {numpy}, with which Triton's answers fail"
+        problems.append(Problem(what, f"{INSTALL} with numpy < 2"))
     missing = [name for name in ("numpy", "torch", "transformers") if name not in seen.packages]
     if missing:
-        problems.append(f"the model runtime in {directory} lacks {', '.join(missing)}: {INSTALL} whole, {EXTERNAL}")
+        what = f"the model runtime in {directory} lacks {', '.join(missing)}"
+        problems.append(Problem(what, f"{INSTALL} whole, {EXTERNAL}"))
     return RuntimeReport(
         directory=directory,
         python=python,
@@ -128,20 +133,18 @@ def inspect(directory: Path) -> RuntimeReport:
     )
 
 
-def no_stub(minor: Sequence[int]) -> str:
-    """The sentence for a Python that Triton's python backend was not built for."""
-    return (
-        f"Triton's python backend has no stub for Python {dotted(minor)} (it has 3.8 to 3.13):"
-        f" choose another with `modelium runtime install --python 3.12`, {EXTERNAL}"
-    )
+def no_stub(minor: Sequence[int]) -> Problem:
+    """A Python that Triton's python backend was not built for."""
+    what = f"Triton's python backend has no stub for Python {dotted(minor)} (it has 3.8 to 3.13)"
+    return Problem(what, f"choose another with `modelium runtime install --python 3.12`, {EXTERNAL}")
 
 
-def no_library(minor: Sequence[int]) -> str:
-    """The sentence for a Python without its shared library (Debian's and Ubuntu's have it in a package of its own)."""
+def no_library(minor: Sequence[int]) -> Problem:
+    """A Python without its shared library (Debian's and Ubuntu's have it in a package of its own)."""
     package = f"libpython{dotted(minor)}"
-    return (
-        f"{package}.so.1.0 was not found, which Triton's python backend needs: install the package {package}"
-        f" (`apt install {package}`), use a Python built with --enable-shared, {EXTERNAL}"
+    return Problem(
+        f"{package}.so.1.0 was not found, which Triton's python backend needs",
+        f"install the package {package} (`apt install {package}`), use a Python built with --enable-shared, {EXTERNAL}",
     )
 
 

@@ -60,10 +60,10 @@ def install(
     shows its own progress. Raises ``RuntimeMissing`` with what to do.
     """
     for problem in machine_problems():
-        raise RuntimeMissing(problem)
+        raise RuntimeMissing(str(problem))
     minor = sys.version_info[:2]
     if python is None and minor not in STUB_MINORS:
-        raise RuntimeMissing(no_stub(minor))
+        raise RuntimeMissing(str(no_stub(minor)))
     cuda = accelerator == "cuda" or (accelerator == "auto" and has_nvidia_gpu())
     needs = _read_needs(extras, build="cuda" if cuda else "cpu")
     stamp = directory / _STAMP
@@ -92,7 +92,7 @@ def install(
     _run([*pip, "--no-deps", "--requirements", needs.server])
     report = inspect(directory)
     if report.problems:
-        raise RuntimeMissing("\n".join(report.problems))
+        raise RuntimeMissing("\n".join(map(str, report.problems)))
     if not _common(wanted).items() <= done.items():
         done = {}  # extras installed before may not fit any more
     stamp.write_text(json.dumps(done | wanted, indent=1) + "\n", encoding="utf-8")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from modelium.runtime_env.inspection import RuntimeReport
-from modelium.values import RayFacts
+from modelium.values import Problem, RayFacts
 
-MISSING = "Ray is not in the model runtime: `modelium runtime install --with ray`"
+_INSTALL = "`modelium runtime install --with ray`"
+MISSING = Problem("Ray is not in the model runtime", _INSTALL)
 # Of ray[serve]: the package alone brings neither Serve nor the dashboard that its resources are read from.
 _SERVE = ("fastapi", "uvicorn", "aiohttp-cors")
 
@@ -17,10 +18,6 @@ def read_ray(report: RuntimeReport) -> RayFacts:
     if not version:
         return RayFacts(missing=MISSING, packages=packages)
     if lacking := [name for name in _SERVE if name not in packages]:
-        return RayFacts(
-            version=version,
-            missing=f"the model runtime has Ray {version} without Ray Serve ({lacking[0]} is missing): "
-            "`modelium runtime install --with ray`",
-            packages=packages,
-        )
+        what = f"the model runtime has Ray {version} without Ray Serve ({lacking[0]} is missing)"
+        return RayFacts(version=version, missing=Problem(what, _INSTALL), packages=packages)
     return RayFacts(version=version, packages=packages)

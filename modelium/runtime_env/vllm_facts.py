@@ -6,9 +6,9 @@ from modelium.brain.runtimes import vllm_architectures as recorded
 from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
 from modelium.runtime_env.inspection import RuntimeReport
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
-from modelium.values import VllmFacts
+from modelium.values import Problem, VllmFacts
 
-MISSING = "vLLM is not in the model runtime: `modelium runtime install --with vllm`"
+MISSING = Problem("vLLM is not in the model runtime", "`modelium runtime install --with vllm`")
 # Packages that teach vLLM a quantization which it had itself until 0.23 (gguf) and 0.27 (bitsandbytes).
 _PLUGINS = {"vllm-gguf-plugin": "gguf", "vllm-bnb-plugin": "bitsandbytes"}
 

@@ -106,7 +106,7 @@ class EmbeddedServer:
             raise TritonError("the embedded Triton runs already")
         report = await asyncio.to_thread(inspect, self._settings.runtime_directory.absolute())
         if report.problems:
-            raise RuntimeMissing("\n".join(report.problems))
+            raise RuntimeMissing("\n".join(map(str, report.problems)))
         try:
             launch = await asyncio.to_thread(self._prepare, report)
             await self._start_server(report, launch)

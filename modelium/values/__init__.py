@@ -45,6 +45,7 @@ from modelium.values.models import (
     WeightFormat,
 )
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
+from modelium.values.problem import Problem
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
 from modelium.values.states import State, Tone
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
@@ -83,6 +84,7 @@ __all__ = [
     "Policies",
     "Pooling",
     "PoolingMode",
+    "Problem",
     "Ray",
     "RayFacts",
     "RayNode",

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from modelium.values.language import JsonValue
 from modelium.values.models import ModelProfile, Task
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
+from modelium.values.problem import Problem
 from modelium.values.ray import RayOptions
 from modelium.values.states import State
 
@@ -105,7 +106,7 @@ class VllmFacts:
     architectures: frozenset[str] = frozenset()
     lora: frozenset[str] = frozenset()
     quantizations: frozenset[str] = frozenset()
-    missing: str = ""  # why there is none
+    missing: Problem | None = None  # why there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from modelium.values.problem import Problem
+
 
 class RayState(StrEnum):
     """``ASLEEP``: a Ray of Modelium's own, which is started when a model first needs it."""
@@ -99,5 +101,5 @@ class RayFacts:
     """What was learned of the model runtime's Ray. ``packages`` is None for a runtime elsewhere, which cannot be asked."""
 
     version: str = ""
-    missing: str = ""  # why there is none
+    missing: Problem | None = None  # why there is none
     packages: frozenset[str] | None = None

@@ -14,6 +14,7 @@ from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 from modelium.triton.backends import usable_backends
+from modelium.values import VllmFacts
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
@@ -79,7 +80,7 @@ def test_a_registry_written_in_another_way_says_nothing(tmp_path: Path, text: st
     (write_vllm(tmp_path) / "model_executor/models/registry.py").write_text(text)
     assert read_registry(tmp_path / "vllm") is None
     report = RuntimeReport(directory=tmp_path, packages={"vllm": "1.0"}, site_packages=tmp_path)
-    assert read_vllm(report).version == "" == read_vllm(report).missing
+    assert read_vllm(report) == VllmFacts()
 
 
 def test_another_vllm_than_the_recorded_one_is_asked(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_another_vllm_than_the_recorded_one_is_asked(tmp_path: Path) -> None:
 
 def test_without_vllm_the_backend_is_not_there_and_the_remedy_is_said(tmp_path: Path) -> None:
     found = read_vllm(RuntimeReport(directory=tmp_path, packages={"torch": "2.13.0"}, site_packages=tmp_path))
-    assert "`modelium runtime install --with vllm`" in found.missing
+    assert "`modelium runtime install --with vllm`" in str(found.missing)
     assert usable_backends(frozenset({"python", "vllm"}), found) == {"python"}
 
 

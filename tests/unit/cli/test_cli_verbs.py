@@ -211,7 +211,7 @@ def test_doctor_names_the_taken_port_and_the_missing_runtime(capsys: pytest.Capt
         port = taken.getsockname()[1]
         # The gateway's port too: a Modelium that happens to run on the default one makes its own ports no fault.
         Path("modelium.yaml").write_text(
-            f"gateway: {{port: {port}}}\ntriton: {{http_url: '127.0.0.1:{port}', runtime_directory: ./nothing}}"
+            f"gateway: {{port: {port}}}\ntriton: {{http_url: '127.0.0.1:{port}', runtime_directory: './no: thing'}}"
         )
         assert run("doctor", "--json") == 1
         as_json = capsys.readouterr().out
@@ -220,7 +220,8 @@ def test_doctor_names_the_taken_port_and_the_missing_runtime(capsys: pytest.Capt
     assert checks["triton http port"]["outcome"] == "fail"
     assert "triton.http_url" in checks["triton http port"]["remedy"]
     assert checks["model runtime"]["outcome"] == "fail"
-    assert "modelium runtime install" in checks["model runtime"]["remedy"]
+    assert "no: thing" in checks["model runtime"]["found"]
+    assert checks["model runtime"]["remedy"].startswith("`modelium runtime install` makes it")
     assert "triton.http_url" in capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from modelium.config import ModelSettings, Settings, load_settings, parse_bytes
 from modelium.errors import ConfigError
-from modelium.values import RayFacts, RayOptions, Runtime, Task
+from modelium.values import Problem, RayFacts, RayOptions, Runtime, Task
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "modelium.example.yaml"
 
@@ -265,6 +265,6 @@ def test_replicas_of_all_models_and_of_one_reach_the_brain_as_values(tmp_path: P
 
 
 def test_what_the_runtimes_ray_lacks_is_known_before_a_load() -> None:
-    facts = RayFacts(missing="there is none", packages=frozenset({"ray"}))
+    facts = RayFacts(missing=Problem("there is none", "make one"), packages=frozenset({"ray"}))
     known = Settings().capabilities(frozenset({"python"}), ray=facts)
-    assert (known.ray_missing, known.ray_packages) == ("there is none", frozenset({"ray"}))
+    assert (known.ray_missing, known.ray_packages) == ("there is none: make one", frozenset({"ray"}))

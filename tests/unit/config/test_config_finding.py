@@ -140,5 +140,5 @@ def test_what_lies_in_a_models_folder_is_not_run(tmp_path: Path) -> None:
     python.chmod(0o755)
     (tmp_path / "model" / "config.json").touch()
     report = inspect(tmp_path / "model" / ".runtime")
-    assert "lies in a model's folder (config.json)" in report.problems[-1]
+    assert "lies in a model's folder (config.json)" in report.problems[-1].what
     assert not (tmp_path / "ran").exists()

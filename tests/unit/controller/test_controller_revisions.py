@@ -256,7 +256,7 @@ def work_with(triton: Hanging, background: Background, events: asyncio.Queue[Eve
         repository=ModelRepository(top / "repository"),
         devices=TheirProcesses(triton),
         overrides={},
-        ray=RayService(None, RayFacts(missing="not asked")),
+        ray=RayService(None, RayFacts()),
         server_pid=lambda: 1,
         owner="",
         analysts=Here(),

@@ -31,20 +31,20 @@ def test_this_kind_of_machine_is_fine() -> None:
 )
 def test_other_machines_are_told_why_and_what_else(system: str, machine: str, libc: tuple[str, str], word: str) -> None:
     (problem,) = platform_problems(system, machine, libc)
-    assert word in problem and "`triton.mode: external`" in problem
+    assert word in problem.what and "`triton.mode: external`" in problem.remedy
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     report = inspect(tmp_path)
     assert report.python is None
-    assert "`modelium runtime install`" in report.problems[0]
+    assert "`modelium runtime install`" in report.problems[0].remedy
     assert find_python(tmp_path) is None
 
 
 def test_python_that_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python3").write_text("no program")
-    assert "does not start" in inspect(tmp_path).problems[0]
+    assert "does not start" in inspect(tmp_path).problems[0].what
 
 
 def fake_python(directory: Path, answer: str) -> None:
@@ -61,7 +61,7 @@ def test_each_defect_of_a_runtime_has_its_sentence(tmp_path: Path) -> None:
         tmp_path / "rt",
         f'{{"version": [3, 7], "site_packages": "{site}", "library": "", "places": [], "packages": {{"numpy": "2.1.0"}}}}',
     )
-    problems = "\n".join(inspect(tmp_path / "rt").problems)
+    problems = "\n".join(map(str, inspect(tmp_path / "rt").problems))
     assert "no tritonserver" in problems
     assert "package libpython3.7 (`apt install libpython3.7`)" in problems
     assert "numpy 2.1.0" in problems
@@ -69,7 +69,7 @@ def test_each_defect_of_a_runtime_has_its_sentence(tmp_path: Path) -> None:
     binary = site / "pytriton/tritonserver/bin/tritonserver"
     binary.parent.mkdir(parents=True)
     binary.write_text("")
-    assert any("no stub for Python 3.7" in problem for problem in inspect(tmp_path / "rt").problems)
+    assert any("no stub for Python 3.7" in problem.what for problem in inspect(tmp_path / "rt").problems)
 
 
 def test_foreign_directory_is_not_cleared(tmp_path: Path) -> None:
