@@ -18,8 +18,9 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
+from tokenizers import Tokenizer
 
-from modelium.errors import InferenceFailed, LoadFailed, ModelGone
+from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone
 from modelium.resources import templates_directory
 from modelium.triton.client import TritonClient
 from tests.models.language import ADAPTER, LLAMA, continuations
@@ -215,7 +216,6 @@ async def test_a_wrong_parameter_is_named_in_the_answer(engines: Engines, sampli
 
 async def test_what_cannot_be_served_is_said(engines: Engines) -> None:
     for inputs, words in (
-        ({"text_input": "x " * CONTEXT * 2}, f"maximum context length is {CONTEXT} tokens"),
         ({"text_input": "x", "stream": True, "exclude_input_in_output": False}, "When streaming, `exclude_input_in_output`"),
         ({"text_input": "x", "embedding_request": '{"input": "x"}'}, f"Model {LLAMA} does not support 'embed' request"),
         ({"text_input": "x", "sampling_parameters": "{"}, "sampling_parameters is not JSON"),
@@ -223,6 +223,19 @@ async def test_what_cannot_be_served_is_said(engines: Engines) -> None:
     ):
         with pytest.raises(InferenceFailed, match=words):
             _ = [answer async for answer in engines.stream(LLAMA, dict(inputs))]
+
+
+async def test_a_prompt_beyond_the_context_is_told_from_other_faults(engines: Engines) -> None:
+    tokenizer = Tokenizer.from_file(str(engines.triton.models / LLAMA / "tokenizer.json"))
+    prompts = ("x " * count + tail for count in range(CONTEXT // 4, CONTEXT + 1) for tail in ("", "x"))
+    full = next(prompt for prompt in prompts if len(tokenizer.encode(prompt).ids) == CONTEXT)
+    for prompt, words in (
+        ("x " * CONTEXT * 2, f"This model's maximum context length is {CONTEXT} tokens"),
+        ("x " * CONTEXT * 200, f"This model's maximum context length is {CONTEXT} tokens"),
+        (full, rf"The decoder prompt \(length {CONTEXT}\) plus"),
+    ):
+        with pytest.raises(ContextExceeded, match=f"^{words}"):
+            _ = [answer async for answer in engines.stream(LLAMA, {"text_input": prompt})]
 
 
 @pytest.mark.parametrize("stream", [False, True])
