@@ -8,7 +8,7 @@ from aiohttp import web
 
 from modelium.api_keys import ApiKeys
 from modelium.config import Settings
-from modelium.gateway.generation import Generator
+from modelium.gateway.asking import Asking
 from modelium.gateway.http.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.http.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.http.connections import LIMITS, Limits
@@ -17,7 +17,6 @@ from modelium.gateway.http.deadline import MAX_TIMEOUT_S
 from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
-from modelium.gateway.inference import Inference
 from modelium.gateway.openai import OpenAI, answer_in_shape, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
@@ -53,15 +52,15 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     if gateway.api_keys_file is not None:
         app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)
-    predict = Predict(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
+    asking = Asking(controller, client, metrics)
+    apps = Apps(controller, asking, timeout_s=gateway.request_timeout_seconds)
+    predict = Predict(controller, asking, apps, timeout_s=gateway.request_timeout_seconds)
     app.router.add_post("/predict/{model:.+}", predict.answer)
-    apps = Apps(controller, client, metrics, timeout_s=gateway.request_timeout_seconds)
     for path in ("/apps/{model}", "/apps/{model}/{path:.*}"):
         app.router.add_route("*", path, apps.answer)
     openai = OpenAI(
         controller,
-        Generator(controller, client, metrics),
-        Inference(controller, client, metrics),
+        asking,
         tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
         timeout_s=gateway.request_timeout_seconds,
     )

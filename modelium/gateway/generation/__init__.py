@@ -1,9 +1,7 @@
-"""Generating text: what enters is a prompt with sampling parameters in vLLM's words, what leaves are pieces of text as they
-come, whichever runtime makes them.
+"""Generating text: what enters is a prompt with sampling parameters in vLLM's words, what leaves are tensors for whichever
+runtime continues it; the tensors of its answer enter, pieces of text leave.
 """
 
-from modelium.gateway.generation.generator import Generator
-from modelium.gateway.generation.sse import EventStream
 from modelium.gateway.generation.values import GenerationRequest, Piece, TokenLogprob
 
-__all__ = ["EventStream", "GenerationRequest", "Generator", "Piece", "TokenLogprob"]
+__all__ = ["GenerationRequest", "Piece", "TokenLogprob"]

@@ -54,3 +54,8 @@ async def write_within(request: web.Request, seconds: float, write: Awaitable[No
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the client stopped reading") from None
+
+
+def waited_headers(waited_s: float, *, cold: bool) -> dict[str, str]:
+    """What the client is told of a load that it waited for."""
+    return {"X-Modelium-Waited-Ms": f"{waited_s * 1000:.0f}"} | ({"X-Modelium-Cold": "1"} if cold else {})

@@ -22,7 +22,7 @@ from aiohttp import StreamReader, web
 from aiohttp.typedefs import Handler
 
 from modelium.errors import TooMuchUnderWay
-from modelium.gateway.http.deadline import Deadline
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.decompression import decompression_of
 from modelium.gateway.http.errors import MAX_BODY_BYTES
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.generation import Generator
+from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
-from modelium.gateway.inference import Inference
 from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
@@ -32,8 +31,7 @@ class OpenAI:
     def __init__(
         self,
         controller: Controller,
-        generator: Generator,
-        inference: Inference,
+        asking: Asking,
         *,
         tool_parsers: Mapping[str, str],
         timeout_s: float,
@@ -42,9 +40,9 @@ class OpenAI:
         self._renderer = Renderer()
         self._tokenizing = Tokenizing()
         self._timeout_s = timeout_s
-        self._chat = Chat(self._directory, generator, self._renderer, timeout_s=timeout_s)
-        self._completion = Completion(self._directory, generator, self._tokenizing, timeout_s=timeout_s)
-        self._embeddings = Embeddings(self._directory, inference, self._tokenizing, timeout_s=timeout_s)
+        self._chat = Chat(self._directory, asking, self._renderer, timeout_s=timeout_s)
+        self._completion = Completion(self._directory, asking, self._tokenizing, timeout_s=timeout_s)
+        self._embeddings = Embeddings(self._directory, asking, self._tokenizing, timeout_s=timeout_s)
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -12,9 +12,10 @@ from typing import Protocol
 from aiohttp import web
 
 from modelium.errors import ModeliumError
-from modelium.gateway.generation import EventStream, Piece
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.generation import Piece
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.deadline import Deadline
+from modelium.gateway.http.events import EventStream
 from modelium.gateway.openai.answers import DONE, Head, Json, chunk, event, usage_chunk, whole
 from modelium.gateway.openai.errors import described
 from modelium.gateway.openai.interleave import Stream, interleave

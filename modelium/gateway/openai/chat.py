@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.generation import GenerationRequest, Generator, Piece
+from modelium.gateway.asking import Asking
+from modelium.gateway.generation import GenerationRequest, Piece
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 class Chat:
     """The handler."""
 
-    def __init__(self, directory: Directory, generator: Generator, renderer: Renderer, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, asking: Asking, renderer: Renderer, *, timeout_s: float) -> None:
         self._directory = directory
-        self._generator = generator
+        self._asking = asking
         self._renderer = renderer
         self._timeout_s = timeout_s
 
@@ -51,7 +52,7 @@ class Chat:
         except TimeoutError:
             raise deadline.exceeded(" while the chat template was rendered") from None
         streams = [
-            self._generator.stream(served.name, partial(_generation, asked, served, ready, index), deadline)
+            self._asking.generate(served.name, partial(_generation, asked, served, ready, index), deadline)
             for index in range(asked.choices)
         ]
         head = new_head("chat.completion", asked.model, served.fingerprint)
@@ -66,7 +67,7 @@ class Chat:
             asked.choices,
             include_usage=asked.include_usage,
             deadline=deadline,
-            waiting=lambda: self._generator.waiting(served.name),
+            waiting=lambda: self._asking.waiting(served.name),
         )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.gateway.generation import GenerationRequest, Generator, Piece, TokenLogprob
+from modelium.gateway.asking import Asking
+from modelium.gateway.generation import GenerationRequest, Piece, TokenLogprob
 from modelium.gateway.generation.values import MOST_GENERATIONS
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 class Completion:
     """The handler."""
 
-    def __init__(self, directory: Directory, generator: Generator, tokenizing: Tokenizing, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, asking: Asking, tokenizing: Tokenizing, *, timeout_s: float) -> None:
         self._directory = directory
-        self._generator = generator
+        self._asking = asking
         self._tokenizing = tokenizing
         self._timeout_s = timeout_s
 
@@ -49,7 +50,7 @@ class Completion:
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
         n = asked.choices
         streams = [
-            self._generator.stream(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
+            self._asking.generate(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
             for prompt in prompts
             for index in range(n)
         ]
@@ -69,7 +70,7 @@ class Completion:
             n,
             include_usage=asked.include_usage,
             deadline=deadline,
-            waiting=lambda: self._generator.waiting(served.name),
+            waiting=lambda: self._asking.waiting(served.name),
         )
 
     def _check(self, asked: CompletionRequest, served: Served) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelium.errors import UnknownModel
-from modelium.gateway.http.deadline import Deadline
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from modelium.gateway.codecs import Call, encode_texts
-from modelium.gateway.http.answers import json_response
+from modelium.gateway.asking import Asking
+from modelium.gateway.codecs import Tensors, encode_texts
+from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
-from modelium.gateway.inference import Inference
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import EMBEDDERS, Directory, require
 from modelium.gateway.openai.errors import Refused
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 class Embeddings:
     """The handler."""
 
-    def __init__(self, directory: Directory, inference: Inference, tokenizing: Tokenizing, *, timeout_s: float) -> None:
+    def __init__(self, directory: Directory, asking: Asking, tokenizing: Tokenizing, *, timeout_s: float) -> None:
         self._directory = directory
-        self._inference = inference
+        self._asking = asking
         self._tokenizing = tokenizing
         self._timeout_s = timeout_s
 
@@ -54,11 +55,12 @@ class Embeddings:
         if asked.dimensions is not None and width is not None and asked.dimensions > width:
             raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
 
-        async def make(lease: Lease) -> Call:
-            return encode_texts(lease.profile.task, texts, {"prompt_name": asked.prompt_name, "prompt": asked.prompt})
+        async def ask(lease: Lease) -> Sequence[Tensors]:
+            call = encode_texts(lease.profile.task, texts, {"prompt_name": asked.prompt_name, "prompt": asked.prompt})
+            return await self._asking.infer(lease, call, deadline)
 
-        answered = await self._inference.infer(served.name, make, deadline)
-        vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.outputs]).astype(np.float32, copy=False)
+        answered = await self._asking.once(served.name, ask, deadline)
+        vectors = np.concatenate([outputs["EMBEDDING"] for outputs in answered.answer]).astype(np.float32, copy=False)
         read = [f"{asked.prompt or ''}{text}" for text in texts]
         tokens = await self._tokenizing.count(served.profile, read, within_s=deadline.timeout_s - deadline.elapsed_s())
         if asked.dimensions is not None:
@@ -73,7 +75,7 @@ class Embeddings:
                 "model": asked.model,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             },
-            headers=answered.headers,
+            headers=waited_headers(answered.waited.seconds, cold=answered.waited.cold),
         )
 
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.bodies import read_body, work_on
-from modelium.gateway.http.deadline import Deadline
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 

@@ -7,6 +7,7 @@ application does with a request is its own affair, so one that went away under i
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -14,32 +15,29 @@ from urllib.parse import quote, unquote
 import numpy as np
 from aiohttp import web
 
-from modelium.errors import InvalidBody, ModelGone, TritonUnavailable, UnknownModel
+from modelium.errors import InvalidBody, ModelGone, TritonUnavailable
+from modelium.gateway.asking import Asking, Waited
 from modelium.gateway.codecs import Tensors
 from modelium.gateway.codecs.call import byte_rows
-from modelium.gateway.generation.watching import while_serving
-from modelium.gateway.http.answers import GRACE_S, write_within
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.http.answers import GRACE_S, waited_headers, write_within
 from modelium.gateway.http.bodies import read_body
 from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
-from modelium.gateway.http.deadline import Deadline, deadline_of
+from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.errors import REQUEST_ID, presentable
 from modelium.gateway.http.paths import model_of
-from modelium.gateway.inference import waited_headers
-from modelium.metrics import Recorder
 from modelium.values import ModelProfile
 
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
-    from modelium.triton.client import TritonClient
 
 
 class Apps:
     """The handler of ``/apps/{model}/{path}``."""
 
-    def __init__(self, controller: Controller, client: TritonClient, recorder: Recorder, *, timeout_s: float) -> None:
+    def __init__(self, controller: Controller, asking: Asking, *, timeout_s: float) -> None:
         self._controller = controller
-        self._client = client
-        self._recorder = recorder
+        self._asking = asking
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -58,50 +56,44 @@ class Apps:
         """Ask ``name`` with this request's method, content type and body, at ``path`` (else at "/", with the request's query),
         and pass its answer on."""
         inputs = _tensors(request, data, path or f"/?{request.rel_url.raw_query_string}".removesuffix("?"))
-        with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
-            _check_it_is_one(lease.profile)
-            if lease.cold:
-                self._recorder.cold_start(name, lease.waited_s)
-            try:
-                return await self._pass_on(request, lease, inputs, deadline)
-            except (ModelGone, TritonUnavailable) as error:
-                self._controller.report_gone(name, str(error))
-                raise ModelGone(f"{error}; it may have acted on the request, which is why it was not sent again") from None
 
-    async def _pass_on(self, request: web.Request, lease: Lease, inputs: Tensors, deadline: Deadline) -> web.StreamResponse:
-        name = lease.profile.name
+        async def ask(lease: Lease) -> AsyncGenerator[Tensors, None]:
+            _check_it_is_one(lease.profile)
+            begun = False
+            async with aclosing(self._asking.stream(lease, inputs, deadline)) as responses:
+                async for outputs in responses:
+                    begun = True
+                    yield outputs
+            if not begun:
+                raise ModelGone(f"{name!r} answered nothing")
+
         response: web.StreamResponse | None = None
-        async with aclosing(self._client.stream(name, inputs, timeout_s=deadline.remaining_s())) as answers:
-            try:
-                async for outputs in while_serving(answers, lambda: self._serves(name), name):
+        waited = Waited()
+        try:
+            async with aclosing(self._asking.each(name, ask, deadline, waited=waited, attempts=1)) as answers:
+                async for outputs in answers:
                     if response is None:
-                        response = _head(request, outputs, waited_headers(lease.waited_s, cold=lease.cold))
+                        response = _head(request, outputs, waited_headers(waited.seconds, cold=waited.cold))
                         await response.prepare(request)
                     await write_within(request, deadline.remaining_s(), response.write(outputs["RESPONSE"].item(0)))
-            except Exception as error:
-                if response is None:
-                    raise
-                self._break_off(request, name, error)
-                return response
-        if response is None:
-            raise ModelGone(f"{name!r} answered nothing")
+        except Exception as error:
+            if response is not None:
+                return _break_off(request, response, error)
+            if isinstance(error, ModelGone | TritonUnavailable):
+                raise ModelGone(f"{error}; it may have acted on the request, which is why it was not sent again") from None
+            raise
+        assert response is not None  # each answer has a part
         with suppress(ConnectionError):  # it has all that it wanted
             await write_within(request, GRACE_S, response.write_eof())
         return response
 
-    def _break_off(self, request: web.Request, name: str, error: Exception) -> None:
-        """What has begun cannot become an error, and a whole body would look like a whole answer."""
-        if isinstance(error, (ModelGone, TritonUnavailable)):
-            self._controller.report_gone(name, str(error))
-        request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else presentable(error, request).status
-        if request.transport is not None:
-            request.transport.close()
 
-    def _serves(self, name: str) -> bool:
-        try:
-            return self._controller.status(name).state.still_answers
-        except UnknownModel:
-            return True  # its folder was taken away; Triton answers to the end what it has begun
+def _break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
+    """What has begun cannot become an error, and a whole body would look like a whole answer."""
+    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else presentable(error, request).status
+    if request.transport is not None:
+        request.transport.close()
+    return response
 
 
 def _check_it_is_one(profile: ModelProfile) -> None:

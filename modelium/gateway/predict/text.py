@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.errors import InvalidBody
-from modelium.gateway.generation import EventStream, GenerationRequest, Generator
+from modelium.gateway.asking import Asking
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.generation import GenerationRequest
 from modelium.gateway.generation.huggingface import Options, TextCall, TextInput, options_for, request_of
 from modelium.gateway.generation.tgi_answers import Answer, error_event
 from modelium.gateway.generation.values import AT_ONCE
-from modelium.gateway.http.deadline import Deadline
+from modelium.gateway.http.events import EventStream
 from modelium.values import Target, Task
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ TEXT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
 class PredictText:
     """Generates for ``/predict/{model}``."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     async def answer(self, target: Target, call: TextCall, deadline: Deadline) -> object:
         """The whole answer: a list with one result for a single text, a list of such lists for several."""
@@ -43,7 +45,7 @@ class PredictText:
         async def generate(source: TextInput, sequence: int) -> dict[str, object]:
             answer = Answer(options, source.prompt, sequence=sequence)
             build = _builder(target, source, options, sequence=sequence, tokens=options.details)
-            async with aclosing(self._generator.stream(target.model, build, deadline)) as pieces:
+            async with aclosing(self._asking.generate(target.model, build, deadline)) as pieces:
                 async for piece in pieces:
                     answer.add(piece)
             return answer.result()
@@ -70,8 +72,8 @@ class PredictText:
         answer = Answer(options, source.prompt)
         build = _builder(target, source, options, tokens=True)
         name = target.model
-        stream = EventStream(request, comment=lambda: self._generator.waiting(name), error_event=error_event, deadline=deadline)
-        async with stream as events, aclosing(self._generator.stream(name, build, deadline)) as pieces:
+        stream = EventStream(request, comment=lambda: self._asking.waiting(name), error_event=error_event, deadline=deadline)
+        async with stream as events, aclosing(self._asking.generate(name, build, deadline)) as pieces:
             async for piece in pieces:
                 for event in answer.add(piece):
                     await events.send(event)

@@ -65,7 +65,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(gateway: S
 
 
 async def test_an_answer_whose_model_dies_silently_breaks_off(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelium.gateway.generation.watching.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("modelium.gateway.asking.watching.LOOK_EVERY_S", 0.01)
     url = serve_app(gateway, piece(b"half"), asyncio.Event())
     async with asyncio.timeout(5), gateway.http.get(url) as response:
         assert await response.content.readany() == b"half"
@@ -77,7 +77,7 @@ async def test_an_answer_whose_model_dies_silently_breaks_off(gateway: Served, m
 async def test_an_application_whose_folder_is_taken_away_answers_to_the_end(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelium.gateway.generation.watching.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("modelium.gateway.asking.watching.LOOK_EVERY_S", 0.01)
     go = asyncio.Event()
     looks = 0
     status = gateway.controller.status

@@ -28,9 +28,9 @@ from modelium.gateway.codecs import encode
 from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, decoded
 from modelium.gateway.codecs.json_pieces import load_in_pieces
 from modelium.gateway.codecs.json_text import MAX_DEPTH, MAX_LISTS, MAX_NAME_BYTES, MAX_VALUES, check_size, load_json, measured
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation.huggingface import options_of, read_call
 from modelium.gateway.http.bodies import BODIES, Bodies, read_body
-from modelium.gateway.http.deadline import Deadline
 from modelium.gateway.http.decompression import PIECE_BYTES
 from modelium.gateway.http.errors import MAX_BODY_BYTES
 from modelium.gateway.openai.errors import Refused

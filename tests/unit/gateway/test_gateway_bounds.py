@@ -224,7 +224,7 @@ def test_images_of_chats_are_in_plain_base64() -> None:
 async def test_a_client_that_reads_nothing_frees_the_model_at_its_deadline(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelium.gateway.generation.sse.GRACE_S", 0.05)
+    monkeypatch.setattr("modelium.gateway.http.events.GRACE_S", 0.05)
 
     def steps(inputs: Tensors) -> Iterator[Step]:
         for _ in range(500):

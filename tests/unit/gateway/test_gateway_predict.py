@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, NotServable, QueueFull, TritonUnavailable
-from modelium.gateway.inference import ATTEMPTS
+from modelium.gateway.asking import ATTEMPTS
 from modelium.metrics.families import COLD_STARTS, REQUESTS, RETRIES
 from modelium.values import Task
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, NotServable, QueueFull, TritonUnavailable
-from modelium.gateway.generation.generator import ATTEMPTS
+from modelium.gateway.asking import ATTEMPTS
 from modelium.metrics.families import COLD_STARTS, FIRST_TOKEN_SECONDS, OUTPUT_TOKENS, PROMPT_TOKENS, REQUESTS, RETRIES
 from modelium.values import State, Task
 
@@ -104,7 +104,7 @@ async def test_after_the_first_word_nothing_is_repeated(gateway: Served) -> None
 
 async def test_a_model_that_dies_without_a_word_is_noticed(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton says nothing when a backend's process is killed in the middle of an answer; the controller knows."""
-    monkeypatch.setattr("modelium.gateway.generation.watching.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("modelium.gateway.asking.watching.LOOK_EVERY_S", 0.01)
 
     def steps(inputs: Tensors) -> Iterator[Step]:
         yield response("Hel")
@@ -155,8 +155,8 @@ async def test_what_the_engine_says_of_a_prompt_is_422(gateway: Served, stream: 
 
 
 async def test_a_client_that_waits_for_a_load_sees_comments(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelium.gateway.generation.sse.SILENCE_S", 0.02)
-    monkeypatch.setattr("modelium.gateway.generation.sse.KEEP_ALIVE_S", 0.02)
+    monkeypatch.setattr("modelium.gateway.http.events.SILENCE_S", 0.02)
+    monkeypatch.setattr("modelium.gateway.http.events.KEEP_ALIVE_S", 0.02)
     url = gateway.serve_vllm(LLAMA, hello)
     gateway.controller.models["llama"] = status_of(LLAMA, state=State.LOADING)
     gateway.controller.never = True
@@ -168,7 +168,7 @@ async def test_a_client_that_waits_for_a_load_sees_comments(gateway: Served, mon
 
 
 async def test_an_error_after_a_comment_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelium.gateway.generation.sse.SILENCE_S", 0.01)
+    monkeypatch.setattr("modelium.gateway.http.events.SILENCE_S", 0.01)
     async with served(request_timeout_seconds=5) as gateway:
         wait = asyncio.Event()
         url = gateway.serve_vllm(LLAMA, lambda inputs: [wait, InferenceFailed("too long")])

@@ -18,7 +18,10 @@ LOOK_EVERY_S = 1.0
 
 
 async def while_serving(responses: AsyncGenerator[T, None], serves: Callable[[], bool], name: str) -> AsyncGenerator[T, None]:
-    """``responses``, until ``serves()`` is False while one is waited for. A timer, for a task a token would cost more."""
+    """``responses``, until ``serves()`` is False while one is waited for; closed with this generator.
+
+    A timer, for a task a token would cost more.
+    """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Task[object] | None = None
     lost = False
@@ -49,6 +52,7 @@ async def while_serving(responses: AsyncGenerator[T, None], serves: Callable[[],
             yield response
     finally:
         timer.cancel()
+        await responses.aclose()
 
 
 async def unless_lost(answer: Coroutine[Any, Any, T], lost: Callable[[], bool], name: str) -> T:

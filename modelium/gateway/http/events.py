@@ -17,9 +17,9 @@ from types import TracebackType
 from aiohttp import web
 
 from modelium.errors import DeadlineExceeded, ModeliumError
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import GRACE_S, write_within
 from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE
-from modelium.gateway.http.deadline import Deadline
 from modelium.gateway.http.errors import REQUEST_ID, presentable
 
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
