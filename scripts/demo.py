@@ -33,6 +33,7 @@ from modelium.cli.terminal import state
 from modelium.config import Settings, load_settings
 from modelium.errors import ModeliumError
 from modelium.runtime_env import inspect
+from modelium.sizes import human_bytes
 
 NAME = "all-MiniLM-L6-v2"
 SENTENCES = ("How can I reset my password?", "I forgot my password, what now?", "The cat sleeps on the sofa.")
@@ -152,7 +153,7 @@ def drop(source: Path, target: Path, remote: Remote, server: Server, progress: P
     """Copy the folder as a user would, file by file under its final name, and watch what Modelium makes of it meanwhile."""
     files = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     size = sum(path.stat().st_size for path in files)
-    copying = progress.add_task(f"cp -r {NAME} {target.parent}/  ({size / 1e6:.0f} MB)", total=size)
+    copying = progress.add_task(f"cp -r {NAME} {target.parent}/  ({human_bytes(size)})", total=size)
     waiting = progress.add_task(f"{NAME}: not there yet", total=None)
     copied = threading.Event()
 

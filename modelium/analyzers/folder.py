@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from modelium.analyzers.verdict import NotYet, Refused, describe_bytes, not_whole
+from modelium.analyzers.verdict import NotYet, Refused, not_whole
+from modelium.sizes import human_bytes
 
 MAX_FILES = 20_000
 MAX_DEPTH = 3
@@ -84,7 +85,7 @@ class Folder:
             return cached
         file = self.files[name]
         if file.size > limit_bytes:
-            size, limit = describe_bytes(file.size), describe_bytes(limit_bytes)
+            size, limit = human_bytes(file.size), human_bytes(limit_bytes)
             raise Refused(f"{name} has {size}; no model needs more than {limit} there", "is it the right file?")
         with file.open() as stream:
             data = stream.read(limit_bytes + 1)

@@ -10,9 +10,10 @@ from pathlib import Path
 from modelium.analyzers.folder import file_of
 from modelium.analyzers.foreign import describe_ending
 from modelium.analyzers.formats.safetensors_header import read_header
-from modelium.analyzers.verdict import Refused, describe_bytes
+from modelium.analyzers.verdict import Refused
 from modelium.analyzers.weights import summarize
 from modelium.file_names import is_archive
+from modelium.sizes import human_bytes
 
 _WHOLE = "drop the whole folder of the model (config.json, tokenizer and weights), or an .onnx or .gguf file"
 
@@ -26,7 +27,7 @@ def refuse_file(path: Path, root: Path) -> Refused:
     if name.endswith(".safetensors"):
         tally = read_header(file)
         parameters, dtype = summarize(tally.elements)
-        held = f"{parameters:,} parameters in {dtype}, {describe_bytes(tally.data_bytes)}"
+        held = f"{parameters:,} parameters in {dtype}, {human_bytes(tally.data_bytes)}"
         why = f"{path.name} holds weights alone ({held}), and they don't say what the model is"
         return Refused(why, "drop the folder that it is from: config.json, tokenizer and this file")
     known = describe_ending(path.name)

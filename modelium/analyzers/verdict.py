@@ -1,4 +1,4 @@
-"""How an analysis ends early: ``NotYet`` (a copy under way) and ``Refused`` (cannot be served), and words for sizes.
+"""How an analysis ends early: ``NotYet`` (a copy under way) and ``Refused`` (cannot be served).
 
 What enters: what one file shows. What leaves: an exception that ``analyze`` turns into ``Incomplete`` or
 ``Unsupported``. They never leave this room.
@@ -6,9 +6,8 @@ What enters: what one file shows. What leaves: an exception that ``analyze`` tur
 
 from __future__ import annotations
 
+from modelium.sizes import human_progress
 from modelium.values import MissingPart
-
-_POWERS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
 class NotYet(Exception):
@@ -34,35 +33,13 @@ class Refused(Exception):
         self.hint = hint
 
 
-def describe_bytes(count: int) -> str:
-    """A size as people say it.
-
-    >>> describe_bytes(4_976_698_672)
-    '5.0 GB'
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    value, power = float(count), 0
-    while value >= 999.95 and power < len(_POWERS) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.1f} {_POWERS[power]}"
-
-
 def describe_part(part: MissingPart) -> str:
     """What is missing of one file, in one clause.
 
-    >>> describe_part(MissingPart(file="model.safetensors", present_bytes=1_200_000_000, expected_bytes=4_900_000_000))
-    'model.safetensors: 1.2 of 4.9 GB'
+    >>> describe_part(MissingPart(file="model.safetensors", present_bytes=1_288_490_188, expected_bytes=5_261_334_937))
+    'model.safetensors: 1.2 of 4.9 GiB'
     """
-    if part.detail:
-        return f"{part.file}: {part.detail}"
-    if part.expected_bytes is None:
-        return (
-            f"{part.file}: {describe_bytes(part.present_bytes)} so far" if part.present_bytes else f"{part.file}: not there yet"
-        )
-    present, expected = describe_bytes(part.present_bytes), describe_bytes(part.expected_bytes)
-    number, unit = present.split(" ")
-    return f"{part.file}: {number if expected.endswith(unit) else present} of {expected}"
+    return f"{part.file}: {part.detail or human_progress(part.present_bytes, part.expected_bytes)}"
 
 
 def not_whole(file: str, present_bytes: int, expected_bytes: int | None = None, detail: str = "") -> NotYet:

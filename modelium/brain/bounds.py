@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelium.brain.words import human_bytes
+from modelium.sizes import human_bytes
 from modelium.values import Device
 
 RULE = "bound.1"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from modelium.brain import eviction, turns
 from modelium.brain.placement.cluster import ClusterRoom
 from modelium.brain.placement.rooms import Room, rooms_of
-from modelium.brain.words import WANTED_BY, human_bytes
+from modelium.brain.words import WANTED_BY
+from modelium.sizes import human_bytes
 from modelium.values import Decision, ModelView, Observed, Placement, Plan, State, Verb
 
 _MayGo = Callable[[str, Sequence[ModelView]], list[ModelView]]  # from a device, besides these: the cheapest to lose first

@@ -14,7 +14,7 @@ from modelium.brain.engine.devices import shrink, smallest
 from modelium.brain.placement import load_order
 from modelium.brain.placement.candidates import choose
 from modelium.brain.plan_words import together, too_big, who_holds
-from modelium.brain.words import human_bytes
+from modelium.sizes import human_bytes
 from modelium.values import (
     Decision,
     Demand,

@@ -11,7 +11,7 @@ from modelium.brain.placement.candidates import options
 from modelium.brain.placement.rooms import Room
 from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.brain.runtimes.ray import RayWay, way_of
-from modelium.brain.words import human_bytes
+from modelium.sizes import human_bytes
 from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
 
 _NO_OVERRIDE = ModelOverride()

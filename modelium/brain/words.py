@@ -1,4 +1,4 @@
-"""Sizes and demands in words: values enter, what a user reads leaves."""
+"""Demands in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,3 @@ WANTED_BY = {
     Demand.USER: "the user",
     Demand.REQUEST: "a waiting request",
 }
-
-
-def human_bytes(size: float) -> str:
-    """``1288490188`` → ``1.2 GiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from modelium import runtime_env
 from modelium.api_keys import ApiKeys, readable_by_all
-from modelium.brain.words import human_bytes
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.ray_checks import ray_checks
 from modelium.cli.remote import Remote
@@ -23,6 +22,7 @@ from modelium.config import Settings
 from modelium.devices import Devices
 from modelium.errors import ConfigError, ModeliumError
 from modelium.guarded.addresses import parse_address
+from modelium.sizes import human_bytes
 from modelium.values import DeviceKind
 
 _SCARCE_DISK_BYTES = 2 * 2**30

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from rich.console import RenderableType
 from rich.text import Text
 
-from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.terminal import columns
+from modelium.sizes import human_bytes
 
 
 def language_rows(language: replies.Language) -> dict[str, str]:

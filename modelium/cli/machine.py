@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from modelium import runtime_env
 from modelium.brain.placement.cluster import cluster_devices
-from modelium.brain.words import human_bytes
 from modelium.config import RaySettings, Settings
 from modelium.devices import Devices
 from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
 from modelium.ray.joined import offers, other_version, runs_here
+from modelium.sizes import human_bytes
 from modelium.values import Device, DeviceKind, Fleet, Ray, RayState
 
 

@@ -15,7 +15,6 @@ from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.memory import Estimate, estimate
 from modelium.brain.placement.rooms import Room, rooms_of
 from modelium.brain.runtimes.choice import RuntimeChoice
-from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.abilities import likely_capabilities
 from modelium.cli.engine import language_rows
@@ -25,6 +24,7 @@ from modelium.errors import ModeliumError
 from modelium.gateway.status.json_views import profile_view, replicas_view
 from modelium.gateway.status.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
+from modelium.sizes import human_bytes
 from modelium.tasks import signature
 from modelium.values import (
     AdapterProfile,

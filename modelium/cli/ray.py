@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.remote import Remote
+from modelium.sizes import human_bytes
 from modelium.values import RayNode, Task
 
 _NAMED = 4  # nodes that are called by their addresses

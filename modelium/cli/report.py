@@ -10,7 +10,6 @@ from rich.syntax import Syntax
 from rich.text import Text
 from rich.tree import Tree
 
-from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.engine import plan_table
@@ -21,6 +20,7 @@ from modelium.config import Settings
 from modelium.gateway.status.json_views import replicas_view
 from modelium.gateway.status.language_views import plan_view
 from modelium.runtime_env import RuntimeReport
+from modelium.sizes import human_bytes
 from modelium.values import Tensor
 
 _OUTCOMES = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}

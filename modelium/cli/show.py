@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelium.brain.words import human_bytes
 from modelium.cli import replies
 from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.ray import ray_line, replica_rows
 from modelium.cli.terminal import Name, columns, duration, facts, state
+from modelium.sizes import human_bytes, human_progress
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
 
@@ -164,11 +164,7 @@ def _memory(found: replies.Model) -> str:
 
 
 def _part(part: replies.Part) -> str:
-    if part.detail:
-        return f"{part.file}: {part.detail}"
-    if part.expected_bytes is None:
-        return part.file
-    return f"{part.file}: {human_bytes(part.present_bytes)} of {human_bytes(part.expected_bytes)}"
+    return f"{part.file}: {part.detail or human_progress(part.present_bytes, part.expected_bytes)}"
 
 
 def _engine(found: replies.Model) -> list[RenderableType]:

@@ -16,10 +16,10 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelium.errors import RayUnavailable
+from modelium.sizes import MIB
 from modelium.values import Bundle, RayNode
 
 _ANSWER_S = 5.0
-_MIB = 2**20
 _LIST = "detail=1&limit=10000"
 _WITHOUT = "filter_keys=state&filter_predicates=!%3D&filter_values="
 _REPLICA = "SERVE_REPLICA::"  # of Ray Serve, before "APPLICATION#DEPLOYMENT#ID" (ray/serve/_private/common.py)
@@ -228,6 +228,6 @@ def _node_of(node: _Node, given: Sequence[_Given]) -> RayNode:
         ),
         held={application: tuple(bundles) for application, bundles in held.items()},
         used_bytes=int(node.memory[3]) if len(node.memory) > 3 else 0,
-        gpu_bytes=int(min((gpu.total_mib for gpu in node.gpus), default=0) * _MIB),
-        gpu_used_bytes=int(sum(gpu.used_mib for gpu in node.gpus) * _MIB),
+        gpu_bytes=int(min((gpu.total_mib for gpu in node.gpus), default=0) * MIB),
+        gpu_used_bytes=int(sum(gpu.used_mib for gpu in node.gpus) * MIB),
     )

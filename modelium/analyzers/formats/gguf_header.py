@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
-from modelium.analyzers.verdict import Refused, describe_bytes, not_whole
+from modelium.analyzers.verdict import Refused, not_whole
+from modelium.sizes import human_bytes
 
 _MAGIC = b"GGUF"
 _HINT = "copy the file again from its source"
@@ -87,7 +88,7 @@ def read_gguf(file: File) -> GgufHeader:
         try:
             return _read(_Reader(stream, file), file)
         except _Ended:
-            so_far = f"{describe_bytes(file.size)} so far, its header is longer"
+            so_far = f"{human_bytes(file.size)} so far, its header is longer"
             raise not_whole(file.name, file.size, detail=so_far) from None
 
 
@@ -107,7 +108,7 @@ class _Reader:
     def _pay(self, count: int) -> None:
         self._bytes_left -= count
         if self._bytes_left < 0:
-            raise Refused(f"{self._file.name}: its header lies: it is longer than {describe_bytes(_MAX_HEADER)}", _HINT)
+            raise Refused(f"{self._file.name}: its header lies: it is longer than {human_bytes(_MAX_HEADER)}", _HINT)
 
     def take(self, letters: str) -> tuple[int | float | bool, ...]:
         wanted = struct.calcsize(f"<{letters}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.json_text import refuse_crowded
-from modelium.analyzers.verdict import Refused, describe_bytes, not_whole
+from modelium.analyzers.verdict import Refused, not_whole
+from modelium.sizes import human_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 MAX_TENSORS = 250_000  # of one file; the largest models have 100,000 in all their files together
@@ -66,14 +67,14 @@ def read_header(file: File) -> TensorTally:
         refuse_preallocated(file, head)
         length = int.from_bytes(head, "little")
         if length > MAX_HEADER_BYTES:
-            claim = describe_bytes(length)
+            claim = human_bytes(length)
             raise Refused(f"{file.name} claims a header of {claim}: not a safetensors file, or a damaged one", _HINT)
         header = stream.read(length)
     if len(header) < length:
         raise not_whole(
             file.name,
             file.size,
-            detail=f"{describe_bytes(file.size)} so far, its header alone has {describe_bytes(8 + length)}",
+            detail=f"{human_bytes(file.size)} so far, its header alone has {human_bytes(8 + length)}",
         )
     refuse_preallocated(file, header)
     tally = tally_header(header, file.name)
@@ -81,7 +82,7 @@ def read_header(file: File) -> TensorTally:
     if file.size < expected:
         raise not_whole(file.name, file.size, expected)
     if file.size > expected:
-        extra = describe_bytes(file.size - expected)
+        extra = human_bytes(file.size - expected)
         raise Refused(f"{file.name} is {extra} longer than its header says", _HINT)
     return tally
 

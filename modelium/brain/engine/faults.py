@@ -11,7 +11,7 @@ from dataclasses import replace
 from modelium.brain.engine.kv_cache import Pool, kv_bytes_per_token
 from modelium.brain.engine.settings import EngineSettings, divides
 from modelium.brain.engine.sums import TooBig
-from modelium.brain.words import human_bytes
+from modelium.sizes import human_bytes
 from modelium.values import Device, DeviceKind, LanguageModel, ModelOverride
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelium.sizes import MIB
 from modelium.values import AttentionKind, DeviceKind, LanguageModel, ModelProfile
-
-MIB = 2**20
 
 # Inside the context: measured by others and by vLLM's own profile on Ampere to Hopper; ours bound them from above, because
 # what vLLM does not need of it goes to the cache.

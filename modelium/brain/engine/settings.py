@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 
 from modelium.brain.engine.kv_cache import default_block_size
 from modelium.brain.engine.memory import DTYPE_BYTES, lora_rank
+from modelium.sizes import GIB
 from modelium.values import AttentionKind, Device, DeviceKind, JsonValue, LanguageModel, ModelOverride, ModelProfile
 
 _T = TypeVar("_T")
 
-GIB = 2**30
 BY_HAND = "set by hand in engine_args"
 _UNLIMITED_CONTEXT = 8192
 _UNLIMITED_STATE_CONTEXT = 32_768  # a recurrent state costs the same for any length

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from modelium.brain.engine.kv_cache import Pool
 from modelium.brain.engine.memory import CUDA_CONTEXT_BYTES, Part
 from modelium.brain.engine.settings import BY_HAND, Chosen, EngineSettings, tensor_parallel_wish
-from modelium.brain.words import human_bytes
+from modelium.sizes import human_bytes
 from modelium.values import (
     Device,
     DeviceKind,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from modelium.brain.engine import memory as engine_memory
 from modelium.brain.engine.kv_cache import KvSettings, default_block_size, kv_bytes, kv_bytes_per_token, kv_tokens, pool_of
+from modelium.sizes import MIB, human_bytes
 from modelium.values import DeviceKind, LanguageModel, ModelProfile, Runtime
 
 __all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_per_token", "kv_tokens"]
 
-MIB = 2**20
 
 # Measured on a 2-core x86-64 machine, torch 2.13 / transformers 5.23 / onnxruntime 1.32, one stub process, PSS: an imported
 # torch + transformers with a model of no size to speak of, and onnxruntime with an empty graph.
@@ -48,7 +48,7 @@ class Estimate:
         parts = [("weights", self.weights), ("activations", self.activations), ("process", self.process)]
         if self.cache:
             parts.insert(1, ("KV cache", self.cache))
-        return " + ".join(f"{name} {size / MIB:.0f} MiB" for name, size in parts)
+        return " + ".join(f"{name} {human_bytes(size)}" for name, size in parts)
 
 
 def estimate(

@@ -20,6 +20,7 @@ from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 from modelium.names import printable
+from modelium.sizes import human_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 def error_response(error: Exception, request: web.Request) -> web.Response:
     match error:
         case web.HTTPRequestEntityTooLarge():
-            limit = request.app[MAX_BODY_BYTES]
-            too_large = BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more")
+            too_large = body_too_large(request)
             return _response(str(too_large), too_large.type, too_large.status)
         case web.HTTPNotFound():
             meant = nearest_path(request.path) or "/predict/NAME or /models"
@@ -70,6 +70,12 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
         case _:
             shown = presentable(error, request)
             return _response(str(shown), shown.type, shown.status)
+
+
+def body_too_large(request: web.Request) -> BodyTooLarge:
+    """The error for a body beyond the limit of the application that ``request`` went to."""
+    limit = human_bytes(request.app[MAX_BODY_BYTES])
+    return BodyTooLarge(f"the body is larger than {limit}; gateway.max_body_bytes allows more")
 
 
 def presentable(error: Exception, request: web.Request) -> ModeliumError:

@@ -29,7 +29,7 @@ from modelium.errors import (
     UnknownModel,
 )
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.errors import MAX_BODY_BYTES, error_response, presentable
+from modelium.gateway.http.errors import body_too_large, error_response, presentable
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 
@@ -123,8 +123,7 @@ def answer_in_shape(error: ModeliumError, request: web.Request) -> web.Response:
 def _described_any(error: Exception, request: web.Request) -> Description:
     match error:
         case web.HTTPRequestEntityTooLarge():
-            limit = request.app[MAX_BODY_BYTES]
-            return described(BodyTooLarge(f"the body is larger than {limit} bytes; gateway.max_body_bytes allows more"))
+            return described(body_too_large(request))
         case web.HTTPNotFound():
             served = nearest_path(request.path) or "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models"
             return _plain(404, f"nothing is served at {shown_path(request.path)}; there are {served}", "unknown_url")

@@ -41,10 +41,10 @@ form { margin: 1rem 0; } input { font: inherit; width: 24rem; }
 _SCRIPT = """
 const size = bytes => {
   if (bytes == null) return "";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const units = ["B", "KiB", "MiB", "GiB"];  // as modelium/sizes.py
   let unit = 0;
-  while (bytes >= 1024 && unit < 4) { bytes /= 1024; unit++; }
-  return bytes.toFixed(unit && bytes < 100 ? 1 : 0) + " " + units[unit];
+  while (bytes >= 1023.5 && unit < 3) { bytes /= 1024; unit++; }
+  return bytes.toFixed(unit === 3 ? 1 : 0) + " " + units[unit];
 };
 const span = s => {
   if (s == null) return "";

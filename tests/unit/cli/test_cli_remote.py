@@ -81,7 +81,7 @@ COPYING = ModelStatus(
     label="llama",
     path=Path("incoming/llama"),
     state=State.INCOMPLETE,
-    reason="model-00002-of-00003.safetensors: 1.2 of 4.9 GB",
+    reason="model-00002-of-00003.safetensors: 1.2 of 4.9 GiB",
     missing=(MissingPart(file="model-00002-of-00003.safetensors", present_bytes=12 * 10**8, expected_bytes=49 * 10**8),),
 )
 FAILED = ModelStatus(
@@ -241,7 +241,7 @@ def test_the_list_has_every_model_with_state_memory_and_use() -> None:
         word in rows["minilm"]
         for word in ("LOADED", "feature-extraction", "python", "host", "440 MiB", "0.30", "1 h 6 min", "pinned")
     )
-    assert "1.2 of 4.9 GB" in rows["llama"]
+    assert "1.2 of 4.9 GiB" in rows["llama"]
     assert "[red]boom[/red]" in rows["broken"], "a reason is text, never markup"
 
 

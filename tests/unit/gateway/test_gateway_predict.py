@@ -125,10 +125,10 @@ async def test_what_the_controller_refuses_is_the_answer(gateway: Served, refusa
 async def test_a_model_without_a_profile_is_answered_with_its_reason(gateway: Served) -> None:
     url = gateway.serve(profile_of(Task.FEATURE_EXTRACTION))
     gateway.controller.models["m"] = replace(gateway.controller.models["m"], profile=None)
-    gateway.controller.refuse = NotServable("model.safetensors: 1.2 of 4.9 GB")
+    gateway.controller.refuse = NotServable("model.safetensors: 1.2 of 4.9 GiB")
     assert (await post(gateway, url, {"inputs": "x"}))[:2] == (
         503,
-        {"error": "model.safetensors: 1.2 of 4.9 GB", "type": "not_servable"},
+        {"error": "model.safetensors: 1.2 of 4.9 GiB", "type": "not_servable"},
     )
 
 
