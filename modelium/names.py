@@ -1,4 +1,4 @@
-"""Names: what enters is a label as the user sees it (``org/name``, any unicode), what leaves is a served name and back.
+"""Names: what enters is a label as the user sees it (``org/name``, any unicode), what leaves is a served name.
 
 A served name is the entry's directory name, Triton's model name and a part of URLs, so it keeps to ``[A-Za-z0-9._-]``
 (Triton refuses shell characters in names and does not percent-decode paths). The map is reversible and injective:
@@ -11,8 +11,8 @@ A served name is the entry's directory name, Triton's model name and a part of U
 
 >>> served_name("sentence-transformers/all-MiniLM-L6-v2")
 'sentence-transformers--all-MiniLM-L6-v2'
->>> label_of("my_0x20_model")
-'my model'
+>>> served_name("my model")
+'my_0x20_model'
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _TO_ESCAPE = re.compile(
       | /""",
     re.VERBOSE,
 )
-_ESCAPED = re.compile(r"_0x((?:[0-9a-f]{2})+)_|--")
 _CACHE_FOLDER = re.compile(r"models--(?!-)(.+)")
 
 
@@ -44,11 +43,6 @@ def served_name(label: str) -> str:
     if len(name) > LONGEST_NAME:
         raise ValueError(f"the name is {len(name)} characters long when served, {LONGEST_NAME} at most: use a shorter one")
     return name
-
-
-def label_of(name: str) -> str:
-    """The label behind a served name: the inverse of ``served_name``. Names that no label has pass unchanged."""
-    return _ESCAPED.sub(_unescape, name)
 
 
 def stand_in_name(label: str) -> str:
@@ -77,8 +71,3 @@ def _escape(match: re.Match[str]) -> str:
     run = match["escape"]
     # surrogateescape: a file name that is not UTF-8 keeps its bytes
     return "--" if run is None else f"_0x{run.encode('utf-8', 'surrogateescape').hex()}_"
-
-
-def _unescape(match: re.Match[str]) -> str:
-    digits = match[1]
-    return "/" if digits is None else bytes.fromhex(digits).decode("utf-8", "surrogateescape")

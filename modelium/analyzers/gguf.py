@@ -134,7 +134,7 @@ def _profile(
     chat = "tokenizer.chat_template" in header.facts
     language = _language(header, kind)
     if config is not None and folder is not None:
-        beside = _language_beside(config, folder, parameters, weight_bytes, chat=chat)
+        beside = _language_beside(config, folder, parameters, chat=chat)
         language = beside or language
     if language is not None:
         language = replace(language, chat_templates=header.templates())
@@ -180,14 +180,11 @@ def _architecture(config: ModelConfig | None, kind: str) -> str:
     return _CLASSES.get(kind, kind)
 
 
-def _language_beside(
-    config: JsonObject, folder: Folder, parameters: int, weight_bytes: int, *, chat: bool
-) -> LanguageModel | None:
+def _language_beside(config: JsonObject, folder: Folder, parameters: int, *, chat: bool) -> LanguageModel | None:
     """The original model's facts, with GGUF's quantization."""
     read = read_language_model(
         {key: value for key, value in config.items() if key != "quantization_config"},
         parameters=parameters,
-        weight_bytes=weight_bytes,
         dtype="",
         tokenizer=read_optional(folder, "tokenizer_config.json"),
         generation=read_optional(folder, "generation_config.json"),

@@ -139,7 +139,6 @@ def _read_language(folder: Folder, source: JsonObject, weights: Weights, tokeniz
     return read_language_model(
         source,
         parameters=weights.parameters,
-        weight_bytes=weights.weight_bytes,
         dtype=weights.dtype,
         tokenizer=tokenizer,
         generation=read_optional(folder, "generation_config.json"),

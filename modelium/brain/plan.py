@@ -244,7 +244,7 @@ class _Planner:
         starting = next((room for room in rooms if victims and load_order.measures(room)), None)
         if starting is None:
             for victim in victims:
-                draft.evict(victim, f"{why}{together(view, victim, placement, rooms)}" if swap else why, view if swap else None)
+                draft.evict(victim, f"{why}{together(victim, placement, rooms)}" if swap else why, view if swap else None)
         for room in rooms:
             room.reserved += need
             room.returning = max(0, room.returning - need)

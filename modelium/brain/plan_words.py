@@ -69,7 +69,7 @@ def who_holds(observed: Observed, waiter: ModelView, placement: Placement) -> st
     return "; ".join(words) or "the rest is used by other programs, or not given back yet"
 
 
-def together(view: ModelView, victim: ModelView, placement: Placement, rooms: Iterable[Room]) -> str:
+def together(victim: ModelView, placement: Placement, rooms: Iterable[Room]) -> str:
     """That two models never fit side by side, where that is so: they will push each other out as long as both are asked."""
     if victim.placement is None:
         return ""

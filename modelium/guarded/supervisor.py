@@ -45,13 +45,11 @@ class Supervisor:
         self._said = ""
         self._on_up = on_up
         self._on_down = on_down
-        self.restarts = 0  # starts that succeeded after the first
 
     async def run(self) -> None:
         """Run until cancelled, which stops the server. Raises ``RuntimeMissing``: that heals by no retry."""
         loop = asyncio.get_running_loop()
         pause_s = _FIRST_PAUSE_S
-        first = True
         try:
             while True:
                 try:
@@ -62,9 +60,6 @@ class Supervisor:
                     self._say(str(error))
                     self._on_down(str(error))
                 else:
-                    if not first:
-                        self.restarts += 1
-                    first = False
                     self._said = ""
                     up_since = loop.time()
                     self._on_up()

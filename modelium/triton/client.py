@@ -52,20 +52,13 @@ class IndexEntry:
 class ModelStatistics:
     """What Triton counted for one loaded model, all versions together, since it was loaded (0 again after a reload).
 
-    ``completed``: requests that ended, well or not; counted a moment after the answer. ``failed`` is only what Triton itself
-    refused or could not run: an error that a python model answers with counts as a success (measured on 2.51).
-    ``busy_ns`` and ``queued_ns`` are sums over the successful ones.
-    ``last_inference_ms`` is wall-clock since the epoch, 0 when there was none. What is in flight is not counted by Triton.
+    ``completed``: requests that ended, well or not; counted a moment after the answer, and not while they are in flight.
+    ``executions``: how often the model ran for them, which is less often where Triton batched.
     """
 
     name: str
     completed: int
-    failed: int
-    last_inference_ms: int
-    inferences: int
     executions: int
-    busy_ns: int
-    queued_ns: int
 
 
 class TritonClient:
@@ -145,12 +138,7 @@ class TritonClient:
             totals[entry.name] = ModelStatistics(
                 name=entry.name,
                 completed=stats.success.count + stats.fail.count + (known.completed if known else 0),
-                failed=stats.fail.count + (known.failed if known else 0),
-                last_inference_ms=max(entry.last_inference, known.last_inference_ms if known else 0),
-                inferences=entry.inference_count + (known.inferences if known else 0),
                 executions=entry.execution_count + (known.executions if known else 0),
-                busy_ns=stats.success.ns + (known.busy_ns if known else 0),
-                queued_ns=stats.queue.ns + (known.queued_ns if known else 0),
             )
         return totals
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -123,8 +122,6 @@ async def test_statistics_count_every_request(client: TritonClient) -> None:
         return (await client.statistics())["echo"].completed == before.completed + 2
 
     await until(counted)
-    after = (await client.statistics())["echo"]
-    assert abs(after.last_inference_ms / 1000 - time.time()) < 60
 
 
 async def test_configuration_is_what_triton_uses(client: TritonClient) -> None:

@@ -301,7 +301,6 @@ async def test_supervisor_brings_a_killed_server_back(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGKILL)
         assert "SIGKILL" in await downs.get()
         await ups.get()
-    assert supervisor.restarts == 1
     pid = server.pid
     assert pid is not None and read_process(pid) is not None
     running.cancel()
@@ -321,7 +320,6 @@ async def test_supervisor_reports_a_taken_port_and_starts_when_it_is_free(tmp_pa
             assert "`triton.http_url`" in await downs.get()
     async with asyncio.timeout(120):
         await ups.get()
-    assert supervisor.restarts == 0
     running.cancel()
     await asyncio.wait([running])
 

@@ -44,9 +44,7 @@ DIFFERENT_WHOLLY = {"blt", "gemma4_assistant", "gemma4_unified_assistant"}  # wh
 
 
 def read(config: Mapping[str, Any]) -> LanguageModel:
-    found = read_language_model(
-        config, parameters=0, weight_bytes=0, dtype="bfloat16", tokenizer={}, generation={}, has_chat_template=False
-    )
+    found = read_language_model(config, parameters=0, dtype="bfloat16", tokenizer={}, generation={}, has_chat_template=False)
     assert found is not None
     return found
 

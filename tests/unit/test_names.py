@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.names import LONGEST_NAME, cache_label, label_of, served_name, stand_in_name
+from modelium.names import LONGEST_NAME, cache_label, served_name, stand_in_name
 
 # Short texts of the characters that the map treats specially, beside any unicode at all.
 LABELS = st.one_of(st.text(alphabet="-_/.0x2faA é日 ", min_size=1, max_size=14), st.text(min_size=1, max_size=14))
+
+
+def label_of(name: str) -> str:
+    """The inverse of ``served_name``: that there is one makes it lose nothing."""
+    return re.sub(r"_0x((?:[0-9a-f]{2})+)_|--", _unescaped, name)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "/" if match[1] is None else bytes.fromhex(match[1]).decode("utf-8", "surrogateescape")
 
 
 @given(LABELS)

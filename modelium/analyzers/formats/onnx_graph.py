@@ -94,7 +94,7 @@ def _read(source: FileBytes, file: File, beside: Callable[[str], File | None], g
     for many, what in ((len(reading.inputs) - len(reading.initializers), "inputs"), (len(reading.outputs), "outputs")):
         if many > _MAX_TENSORS:
             raise Refused(f"{file.name}: its graph has {many:,} {what}; at most {_MAX_TENSORS:,} are served", _EXPORT_HINT)
-    _require_external_data(reading, file, beside)
+    _require_external_data(reading, beside)
     try:
         inputs = [_read_value(source, part, file.name) for part in reading.inputs]
         outputs = [_read_value(source, part, file.name) for part in reading.outputs]
@@ -203,7 +203,7 @@ def _read_initializer(source: FileBytes, part: Field, reading: _Reading, name: s
     reading.weight_bytes += byte_count
 
 
-def _require_external_data(reading: _Reading, file: File, beside: Callable[[str], File | None]) -> None:
+def _require_external_data(reading: _Reading, beside: Callable[[str], File | None]) -> None:
     missing = []
     for location, needed in sorted(reading.external.items()):
         found = beside(location)

@@ -32,7 +32,6 @@ def read_language_model(
     config: JsonObject,
     *,
     parameters: int,
-    weight_bytes: int,
     dtype: str,
     tokenizer: JsonObject,
     generation: JsonObject,
@@ -40,7 +39,7 @@ def read_language_model(
 ) -> LanguageModel | None:
     """The facts; None when the config lacks what is needed.
 
-    ``parameters``, ``weight_bytes`` and ``dtype`` are those of the weights' headers, 0 where nobody has read them.
+    ``parameters`` and ``dtype`` are those of the weights' headers, 0 where nobody has read them.
     ``generation`` is ``generation_config.json``; without one, an old ``config.json`` holds these values itself. The
     tokenizer's own limit is not the model's: vLLM does not apply it to generators.
     """

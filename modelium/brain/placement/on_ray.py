@@ -79,7 +79,7 @@ def _here(placement: Placement, chosen: RayOptions, view: ModelView) -> Placemen
     cuda = placement.device_kind is DeviceKind.CUDA
     pinned = ",".join(device.removeprefix("cuda:") for device in placement.devices) if cuda else ""
     bundle = Bundle(cpus=chosen.cpus_per_replica or 0.0)
-    return _with_replicas(placement, replace(_scaling(chosen), bundles=(bundle,), visible_devices=pinned), view)
+    return _with_replicas(placement, replace(_scaling(chosen), bundles=(bundle,), visible_devices=pinned))
 
 
 def _model_there(
@@ -97,7 +97,7 @@ def _model_there(
         if not any(node.total.memory_bytes >= need for node in ray.nodes):
             return None
         bundle = Bundle(cpus=cpus, gpus=chosen.gpus_per_replica or 0.0, memory_bytes=need)
-    return _with_replicas(placement, replace(_scaling(chosen), bundles=(bundle,)), view)
+    return _with_replicas(placement, replace(_scaling(chosen), bundles=(bundle,)))
 
 
 def _engine_there(
@@ -210,7 +210,7 @@ def _scaling(chosen: RayOptions) -> Replicas:
     return Replicas(minimum=least, maximum=most, target_ongoing_requests=chosen.target_ongoing_requests or _TARGET_ONGOING)
 
 
-def _with_replicas(placement: Placement, replicas: Replicas, view: ModelView) -> Placement:
+def _with_replicas(placement: Placement, replicas: Replicas) -> Placement:
     """Rule 4. A measurement is of the replicas that there were; where there may be more, the estimate stands."""
     fixed = replicas.minimum == replicas.maximum
     measured = placement.footprint.measured_bytes if fixed and placement.engine is None else None

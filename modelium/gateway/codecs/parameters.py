@@ -141,13 +141,13 @@ KNOWN: Mapping[Task, Mapping[str, Rule]] = {
 }
 
 # Hugging Face nests the sampling parameters of its encoder-decoder tasks, its pipelines too; the runtime takes them flat.
-_NESTED = ("generate_parameters", "generation_parameters", "generate_kwargs")
-_GENERATING = (Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION, Task.AUTOMATIC_SPEECH_RECOGNITION)
+NESTED = ("generate_parameters", "generation_parameters", "generate_kwargs")
+GENERATING = (Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION, Task.AUTOMATIC_SPEECH_RECOGNITION)
 
 _MOST = 2**18  # characters and values of all of a request's parameters
 
 # In Hugging Face's schema, but nothing here can honour them.
-_ELSEWHERE = frozenset(
+ELSEWHERE = frozenset(
     {
         "adapter_id", "best_of", "decoder_input_details", "dimensions", "encoding_format", "frequency_penalty", "grammar",
         "max_question_len", "return_timestamps", "stream", "top_n_tokens", "watermark",
@@ -165,22 +165,17 @@ def check(task: Task, sent: Mapping[str, object], prefix: str = "parameters") ->
         field = f"{prefix}.{shown(name)}" if prefix else shown(name)
         if value is None:
             continue
-        if name in _NESTED and task in _GENERATING:
+        if name in NESTED and task in GENERATING:
             if not isinstance(value, dict):
                 raise wrong(field, "an object", value)
             checked |= check(task, value, field)
         elif name in known:
             checked[name] = check_value(known[name], value, field)
-        elif name not in _ELSEWHERE:
+        elif name not in ELSEWHERE:
             raise InvalidBody(f"unknown parameter of {task.value}{nearest(name, sorted(known))}", field=field)
         elif value not in (False, "float"):
             raise InvalidBody(f"is not supported for {task.value}; leave it out", field=field)
     return checked
-
-
-def understood(task: Task, name: str) -> bool:
-    """Is ``name`` a parameter that is honoured for ``task``, or that is refused in words of its own?"""
-    return name in KNOWN[task] or name in _ELSEWHERE or (name in _NESTED and task in _GENERATING)
 
 
 def check_value(rule: Rule, value: object, field: str) -> object:

@@ -25,7 +25,7 @@ RECURRENT, CROSS, NONE = AttentionKind.RECURRENT, AttentionKind.CROSS, Attention
 
 def find(config: Mapping[str, Any], *, parameters: int = 0, dtype: str = "float32", **more: Any) -> LanguageModel | None:
     sides: dict[str, Any] = {"tokenizer": {}, "generation": {}, "has_chat_template": False, **more}
-    return read_language_model(config, parameters=parameters, weight_bytes=0, dtype=dtype, **sides)
+    return read_language_model(config, parameters=parameters, dtype=dtype, **sides)
 
 
 def read(config: Mapping[str, Any], *, parameters: int = 0, dtype: str = "float32", **more: Any) -> LanguageModel:

@@ -93,9 +93,7 @@ def _examples() -> Iterator[Example]:
 
 
 def read(config: Mapping[str, Any]) -> LanguageModel | None:
-    return read_language_model(
-        config, parameters=0, weight_bytes=0, dtype="bfloat16", tokenizer={}, generation={}, has_chat_template=False
-    )
+    return read_language_model(config, parameters=0, dtype="bfloat16", tokenizer={}, generation={}, has_chat_template=False)
 
 
 def test_a_file_that_leaves_out_defaults_says_as_much_as_one_that_does_not(examples: list[Example]) -> None:

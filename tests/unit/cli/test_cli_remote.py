@@ -268,7 +268,7 @@ def test_the_status_tells_what_is_known() -> None:
 
 def test_the_status_of_a_copy_under_way_names_what_is_missing() -> None:
     text = text_of(show.model(replies.model(reply_of(status_view(COPYING, 50.0)))))
-    assert "model-00002-of-00003.safetensors: 1.1 GiB of 4.6 GiB" in text
+    assert "model-00002-of-00003.safetensors: 1.1 of 4.6 GiB" in text
 
 
 def test_the_status_of_a_failure_says_whether_it_is_tried_again() -> None:
