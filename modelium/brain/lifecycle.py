@@ -13,18 +13,16 @@ _LONGEST_BACK_OFF_S = 60.0
 _UNSERVED = frozenset({State.INCOMPLETE, State.UNSUPPORTED, State.UNLOADED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.INCOMPLETE: _UNSERVED,
-    State.UNSUPPORTED: _UNSERVED,
+    State.INCOMPLETE: _UNSERVED | {State.FAILED},  # FAILED: it was in quarantine before Modelium was restarted
+    State.UNSUPPORTED: _UNSERVED | {State.FAILED},
     State.UNLOADED: _UNSERVED | {State.LOADING, State.LOADED, State.FAILED},  # LOADED: Triton had it already (adopted)
-    State.LOADING: frozenset({State.LOADED, State.FAILED, State.UNLOADED}),  # UNLOADED: Triton went away meanwhile
+    # UNLOADED: Triton went away meanwhile; DRAINING: its folder was removed meanwhile, or a user wants it out.
+    State.LOADING: frozenset({State.LOADED, State.DRAINING, State.FAILED, State.UNLOADED}),
     State.LOADED: frozenset({State.DRAINING, State.LOADING, State.UNLOADED, State.FAILED}),  # LOADING: its process died
     State.DRAINING: frozenset({State.LOADED, State.UNLOADING, State.UNLOADED}),  # LOADED: a request came, eviction is off
     State.UNLOADING: frozenset({State.UNLOADED, State.FAILED}),
     State.FAILED: _UNSERVED | {State.LOADING, State.LOADED},
 }
-
-SERVING = frozenset(state for state in State if state.serves)
-OCCUPYING = frozenset(state for state in State if state.occupies)
 
 
 def advance(model: str, current: State, following: State) -> State:

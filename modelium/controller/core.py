@@ -1,15 +1,13 @@
 """The controller: what others may ask of it.
 
-What enters: events, requests for leases, commands. What leaves: leases, snapshots, and work for ``Work``. All of it runs on
-one event loop; whatever changes a model runs here, in the loop or in ``Reactions``, and never
-awaits in between.
+What enters: events, requests for leases, commands. What leaves: leases, snapshots. All of it runs on one event loop; a record
+is changed by ``Models.apply`` alone, which never awaits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,24 +15,19 @@ from dataclasses import replace
 from modelium.analysis import Analysts
 from modelium.brain import plan as planner
 from modelium.config import Settings
-from modelium.controller.background import Background
-from modelium.controller.books import Books
-from modelium.controller.desk import Desk
-from modelium.controller.events import Event, RayDown, RayUp, ServerDown, Wake
+from modelium.controller.adapters import find_adapter, shown, target_of
+from modelium.controller.assembly import assemble
+from modelium.controller.events import Event, RayDown, RayUp, ServerDown
 from modelium.controller.leases import Lease
-from modelium.controller.loop import Loop
-from modelium.controller.reactions import Reactions
-from modelium.controller.readings import Readings
-from modelium.controller.record import Model
-from modelium.controller.work import Work
+from modelium.controller.life import events as happens
+from modelium.controller.life.phases import AdapterFolder, Draining
+from modelium.controller.life.record import Record
+from modelium.controller.life.requests import obstacle
+from modelium.controller.life.views import status_of
+from modelium.controller.models import Model
+from modelium.controller.server import Server
 from modelium.devices import Devices
-from modelium.errors import (
-    Conflict,
-    DeadlineExceeded,
-    NoModelCalled,
-    NotServable,
-    UnknownModel,
-)
+from modelium.errors import Conflict, DeadlineExceeded, NoModelCalled, NotServable, QueueFull, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import printable
@@ -43,27 +36,14 @@ from modelium.pace import in_pieces
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
-from modelium.values import (
-    Decision,
-    Demand,
-    DeviceKind,
-    ModelStatus,
-    Plan,
-    RayFacts,
-    ServerStatus,
-    Snapshot,
-    State,
-    Target,
-    VllmFacts,
-)
-
-log = logging.getLogger(__name__)
+from modelium.values import Decision, ModelStatus, Plan, RayFacts, ServerStatus, Snapshot, State, Target, VllmFacts
 
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
+_RETRY_AFTER_S = 5.0
 
 
 class Controller:
-    """Owns every model's state. ``run()`` is the one writer; everything else here returns at once or waits for it."""
+    """Owns every model's state. ``run()`` turns; everything else here returns at once or waits for it."""
 
     def __init__(
         self,
@@ -80,54 +60,37 @@ class Controller:
         ray: RayService | None = None,
         analysts: Analysts | None = None,
     ) -> None:
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._books = Books()
-        background = Background()
-        ray = ray or RayService(None, RayFacts())
-        self._desk = Desk(
-            settings=settings,
-            overrides=settings.overrides(),
-            books=self._books,
-            background=background,
-            work=Work(
-                post=self.post,
-                background=background,
-                client=client,
-                repository=repository,
-                devices=devices,
-                overrides=settings.overrides(),
-                ray=ray,
-                server_pid=server_pid,
-                owner=ledger.owner,
-                analysts=analysts or Analysts(),
-                load_timeout_s=settings.triton.load_timeout_seconds,
-                unload_timeout_s=settings.triton.unload_timeout_seconds,
-            ),
-            readings=Readings(
-                post=self.post,
-                background=background,
-                client=client,
-                repository=repository,
-                devices=devices,
-                server_pid=server_pid,
-                owner=ledger.owner,
-            ),
+        server = Server(
+            client=client,
+            repository=repository,
             devices=devices,
-            ledger=ledger,
-            recorder=recorder,
-            post=self.post,
             backends=backends,
             vllm=vllm,
-            ray=ray,
-            gpu=any(device.kind is DeviceKind.CUDA for device in devices.fleet().devices),
+            pid=server_pid,
+            owner=ledger.owner,
         )
-        self._reactions = Reactions(self._desk)
-        self._admission = self._reactions.admission
-        self._loop = Loop(self._desk, self._reactions, self._queue)
+        parts = assemble(
+            settings,
+            server,
+            ray=ray or RayService(None, RayFacts()),
+            analysts=analysts or Analysts(),
+            ledger=ledger,
+            recorder=recorder,
+        )
+        self._max_waiting = settings.gateway.max_waiting
+        self._ledger = ledger
+        self._recorder = recorder
+        self._models = parts.models
+        self._machine = parts.machine
+        self._surroundings = parts.surroundings
+        self._readings = parts.readings
+        self._passes = parts.passes
+        self._loop = parts.loop
+        self._post = parts.post
 
     def post(self, event: Event) -> None:
         """Put an event into the queue; from the event loop's thread."""
-        self._queue.put_nowait(event)
+        self._post(event)
 
     async def run(self) -> None:
         """Turn until cancelled."""
@@ -137,21 +100,21 @@ class Controller:
 
     def server_up(self) -> None:
         """Triton answers; called each time it comes up."""
-        self._desk.readings.greet()
+        self._readings.greet()
 
     def was_up(self) -> bool:
         """Did Triton ever come up?"""
-        return self._books.server_starts > 0
+        return self._surroundings.server.starts > 0
 
     def server_down(self, detail: str) -> None:
         """Triton is gone, and everything that it had loaded."""
-        self._desk.readings.forget_greeting()
+        self._readings.forget_greeting()
         self.post(ServerDown(detail=detail))
 
     def ray_up(self) -> None:
         """Models can be deployed on Ray; called each time it comes up."""
-        if self._desk.ray.restarts:
-            self._desk.recorder.ray_restart()
+        if self._machine.ray.restarts:
+            self._recorder.ray_restart()
         self.post(RayUp())
 
     def ray_down(self, detail: str) -> None:
@@ -166,113 +129,108 @@ class Controller:
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
         model = self._find(name)
-        self._admission.note(model)
-        if model.serves:
-            return self._admission.grant(model)
-        if model.state is State.DRAINING and self._admission.call_back(model):
-            lease = self._admission.grant(model)
-            self._reactions.loads.catch_up(model)
-            return lease
-        if (obstacle := self._admission.obstacle(model)) is not None:
-            raise obstacle
-        return await self._admission.wait(model, timeout_s)
+        self._models.apply(model, happens.Asked())
+        if isinstance(model.record.phase, Draining):
+            waited_for = self._models.is_waited_for(model.record)
+            self._models.apply(model, happens.CalledBack(waited_for))
+        if model.record.serves:
+            return self._models.grant(model)
+        if (in_vain := obstacle(model.record, time.monotonic())) is not None:
+            raise in_vain
+        if (waiting := self._models.waiting()) >= self._max_waiting:
+            words = f"{waiting} requests wait for models already (gateway.max_waiting = {self._max_waiting}); try again later"
+            raise QueueFull(words, _RETRY_AFTER_S)
+        return await self._models.wait(model, timeout_s)
 
     def report_gone(self, name: str, detail: str) -> None:
         """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""
-        model = self._books.models.get(name)
+        model = self._models.get(name)
         if model is not None:
-            self._admission.suspect(model, detail)
+            self._models.apply(model, happens.FoundGone(detail))
 
     def turn_away(self) -> None:
         """Modelium stops: who waits for a load is told so."""
-        for model in self._books.models.values():
-            self._admission.reject_waiters(
-                model, NotServable(f"{model.key!r}: Modelium is stopping; try again when it is back")
-            )
+        for model in self._models:
+            words = f"{model.record.key!r}: Modelium is stopping; try again when it is back"
+            self._models.reject(model, NotServable(words))
 
     # -- what users ask ----------------------------------------------------------------------------------------------
 
     async def load(self, name: str, *, timeout_s: float) -> ModelStatus:
-        """Load now and wait for it; of an adapter its base. A failure lifts an earlier quarantine: the user may know better."""
-        model = self._books.models[self.target(name).model]
-        if model.state is State.FAILED or model.put_off:
-            model.put_off, model.put_off_until = 0, 0.0
-            model.crashes.clear()
-            model.forgive()
-        model.user_loads += 1
+        """Load now and wait for it; of an adapter its base. A failure lifts an earlier quarantine: the user may know better.
+
+        Raises what ``lease()`` raises.
+        """
+        model = self._find(self.target(name).model)
+        self._models.apply(model, happens.UserLoadBegan())
         try:
-            (await self.lease(model.key, timeout_s=timeout_s)).release()
+            (await self.lease(model.record.key, timeout_s=timeout_s)).release()
         finally:
-            model.user_loads -= 1
+            self._models.apply(model, happens.UserLoadEnded())
         return self.status(name)
 
     async def unload(self, name: str, *, timeout_s: float) -> ModelStatus:
-        """Drain, unload and verify. Raises ``Conflict`` when a pin or ``always_loaded`` would bring it back at once."""
+        """Drain, unload and verify. Raises ``Conflict`` when a pin or ``always_loaded`` would bring it back at once, and
+        ``DeadlineExceeded`` while it goes on.
+        """
         model = self._own(name)
-        if model.pinned or model.always_loaded:
-            what = (
-                "is pinned: unpin it first" if model.pinned else "is in always_loaded: take it out of the configuration first"
-            )
+        wish = model.record.wish
+        if wish.pinned or wish.always_loaded:
+            what = "is pinned: unpin it first" if wish.pinned else "is in always_loaded: take it out of the configuration first"
             raise Conflict(f"{name!r} {what}")
-        model.want = Demand.NONE
-        if model.state in (State.LOADING, State.LOADED):
-            done = self._admission.when_unloaded(model)
-            if model.state is State.LOADED:
-                self._reactions.loads.begin_unload(model, "user", "unloaded by the user")
-            self.post(Wake())
+        if model.record.state.stays:
+            done = self._models.when_unloaded(model)
+            self._models.apply(model, happens.UserUnloads())
             try:
                 async with asyncio.timeout(timeout_s):
                     await done
             except TimeoutError:
-                raise DeadlineExceeded(f"{name!r} is still {model.state} after {timeout_s:g} s; it goes on") from None
+                words = f"{name!r} is still {model.record.state} after {timeout_s:g} s; it goes on"
+                raise DeadlineExceeded(words) from None
+        else:
+            self._models.apply(model, happens.UserUnloads())
         return self.status(name)
 
     def pin(self, name: str, pinned: bool) -> ModelStatus:
-        """Pinned: loaded, and never unloaded by policy."""
-        model = self._own(name)
-        model.pinned = pinned
-        model.want_since = time.monotonic()
-        self._desk.ledger.remember_pin(name, pinned)
-        self.post(Wake())
+        """Pinned: loaded, and never unloaded by policy. Raises ``Conflict`` for an adapter."""
+        self._models.apply(self._own(name), happens.Pinned(pinned))
+        self._ledger.remember_pin(name, pinned)
         return self.status(name)
 
     # -- what can be seen --------------------------------------------------------------------------------------------
 
     async def snapshot(self) -> Snapshot:
         """Everything, made in pieces: each model as it was in one instant, those of thousands in instants that follow."""
-        books = self._books
         models = [
-            self._status(model, time.monotonic())
-            async for model in in_pieces(tuple(books.models.values()))
-            if books.models.get(model.key) is model  # else it went meanwhile
+            self._status(model.record, time.monotonic())
+            async for model in in_pieces(tuple(self._models))
+            if self._models.get(model.record.key) is model  # else it went meanwhile
         ]
-        now = time.monotonic()
+        now, known = time.monotonic(), self._surroundings
         return Snapshot(
             now=now,
             models=tuple(models),
-            fleet=self._desk.fleet(),
-            ray_restarts=self._desk.ray.restarts,
+            fleet=self._machine.fleet(),
+            ray_restarts=self._machine.ray.restarts,
             server=self.server(),
-            scanned=books.scanned,
-            directories=books.directories,
-            unclaimed=books.unclaimed,
+            scanned=known.scanned,
+            directories=known.directories,
+            unclaimed=known.unclaimed,
             turn_age_s=now - self._loop.turned_at,
             longest_pause_s=self._loop.pauses.longest_s(),
         )
 
     def server(self) -> ServerStatus:
-        books = self._books
-        return ServerStatus(
-            up=books.server_up, version=books.server_version, restarts=books.server_restarts, detail=books.server_detail
-        )
+        """Triton as it is known now."""
+        return self._surroundings.server.status
 
     def scanned(self) -> bool:
         """``incoming/`` was looked at once."""
-        return self._books.scanned
+        return self._surroundings.scanned
 
     def names(self) -> frozenset[str]:
         """The served names of all models, as they are now."""
-        return frozenset(self._books.models)
+        return self._models.keys()
 
     async def known_target(self, name: str, *, timeout_s: float) -> Target:
         """``target()``; a name that means nothing is unknown once ``incoming/`` was looked at, not before.
@@ -283,7 +241,7 @@ class Controller:
             return self.target(name)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._books.first_scan.wait()
+                await self._surroundings.first_scan.wait()
         except TimeoutError:
             raise DeadlineExceeded(f"the watch directories were not scanned within {timeout_s:g} s") from None
         return self.target(name)
@@ -293,27 +251,31 @@ class Controller:
 
         Raises ``UnknownModel`` with the nearest names, ``NotServable`` for an adapter that waits for its base.
         """
-        return self._reactions.adapters.target(self._find(name))
+        return target_of(self._find(name).record)
 
     def status(self, name: str) -> ModelStatus:
         """Raises ``UnknownModel`` with the nearest names."""
-        return self._status(self._find(name), time.monotonic())
+        return self._status(self._find(name).record, time.monotonic())
 
-    def _status(self, model: Model, now: float) -> ModelStatus:
-        return self._reactions.adapters.show(model, model.status(now, self._desk.usage_window_s))
+    def _status(self, record: Record, now: float) -> ModelStatus:
+        return shown(record, status_of(record, now, self._machine.usage_window_s), self._record_of)
+
+    def _record_of(self, key: str) -> Record | None:
+        model = self._models.get(key)
+        return model.record if model is not None else None
 
     def explained(self, name: str) -> ModelStatus:
         """``status()`` whose decisions begin with what the next pass would say; costs a plan."""
-        model, now = self._find(name), time.monotonic()
-        status = self._status(model, now)
-        if model.state is not State.LOADED:
+        record, now = self._find(name).record, time.monotonic()
+        status = self._status(record, now)
+        if record.state is not State.LOADED:
             return status
-        said = planner.explain(self._loop.observe(now), model.key)
+        said = planner.explain(self._passes.observe(now), record.key)
         return replace(status, decisions=(said, *status.decisions)) if said is not None else status
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""
-        observed = self._loop.observe(time.monotonic())
+        observed = self._passes.observe(time.monotonic())
         made = planner.plan(observed)
         spoken_for = {decision.model for decision in made.decisions}
         rest: list[Decision] = [
@@ -329,20 +291,29 @@ class Controller:
 
     def ready(self) -> bool:
         """Triton is up and ``incoming/`` was scanned once."""
-        return self._books.server_up and self._books.scanned and self.alive()
+        return self._surroundings.server.up and self._surroundings.scanned and self.alive()
 
     def _own(self, name: str) -> Model:
         """Raises ``Conflict`` for an adapter: it is loaded, unloaded and pinned with its base."""
         model = self._find(name)
-        if model.adapter is not None:
-            base = self._status(model, time.monotonic()).base or "its base"
-            raise Conflict(f"{model.key!r} is a LoRA adapter and goes with {base}: ask that of {base}, or remove the folder")
+        phase = model.record.phase
+        if isinstance(phase, AdapterFolder):
+            key, base = model.record.key, phase.base or "its base"
+            raise Conflict(f"{key!r} is a LoRA adapter and goes with {base}: ask that of {base}, or remove the folder")
         return model
 
     def _find(self, name: str) -> Model:
-        model = self._books.models.get(name) or self._books.by_label(name) or self._reactions.adapters.find(name)
+        model = self._models.get(name) or self._models.by_label(name) or self._find_adapter(name)
         if model is None:
-            near = nearest(name, self._books.models)
+            near = nearest(name, self._models.keys())
             known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"
             raise NoModelCalled(printable(name, longest=None), known)
         return model
+
+    def _find_adapter(self, name: str) -> Model | None:
+        """What ``BASE:ADAPTER`` means. Raises ``UnknownModel`` when only the base is here."""
+        said, colon, wanted = name.rpartition(":")
+        base = (self._models.get(said) or self._models.by_label(said)) if colon else None
+        if base is None or isinstance(base.record.phase, AdapterFolder):
+            return None
+        return self._models.get(find_adapter(wanted, base.record, self._models.records()).key)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelium.controller.life.events import Analyzed, WorkEnd
 from modelium.devices import Process, Replica
-from modelium.errors import ModeliumError
 from modelium.triton.client import IndexEntry, ModelStatistics
-from modelium.values import Analysis, Candidate, Unclaimed, WatchDirectory
+from modelium.values import Candidate, Unclaimed, WatchDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,55 +22,12 @@ class Scanned:
     unclaimed: tuple[Unclaimed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analyzed:
-    """``key``: of the model's record; ``signature``: of the candidate that was analyzed.
-
-    ``seal``: the signature that the folder had when the analysis began; a scan may not have seen its last change yet.
-    """
+@dataclass(frozen=True, slots=True)
+class About:
+    """Something happened to the model whose key this is. Where there is no such model any more, it is history."""
 
     key: str
-    signature: str
-    analysis: Analysis
-    seal: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A load or a reload ended well. ``generation``: the model's when the work began; other generations are history.
-
-    ``older``: the model's processes from before the load; Triton lets them go when their last request is answered.
-    """
-
-    key: str
-    generation: int
-    seconds: float
-    older: frozenset[Process] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadFailed:
-    key: str
-    generation: int
-    seconds: float
-    error: ModeliumError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unloaded:
-    """Triton says UNAVAILABLE, the processes are gone, the memory is back."""
-
-    key: str
-    generation: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnloadFailed:
-    key: str
-    generation: int
-    seconds: float
-    error: ModeliumError
+    event: WorkEnd | Analyzed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,23 +47,6 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessDied:
-    key: str
-    generation: int
-    pid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A model that a request found gone was looked at. ``serves``: Triton says READY and its processes live."""
-
-    key: str
-    generation: int
-    serves: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUp:
     """``owned``: the entries of ours in the repository, name → fingerprint."""
 
@@ -117,6 +57,8 @@ class ServerUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerDown:
+    """Triton is gone, and everything that it had loaded."""
+
     detail: str
 
 
@@ -127,6 +69,8 @@ class RayUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayDown:
+    """Ray is gone, and every replica with it."""
+
     detail: str
 
 
@@ -135,19 +79,4 @@ class Wake:
     """Nothing but a pass: a lease is wanted or was given back, a timer ran out, a user asked for something."""
 
 
-Event = (
-    Scanned
-    | Analyzed
-    | Loaded
-    | LoadFailed
-    | Unloaded
-    | UnloadFailed
-    | Measured
-    | ProcessDied
-    | Checked
-    | ServerUp
-    | ServerDown
-    | RayDown
-    | RayUp
-    | Wake
-)
+Event = Scanned | About | Measured | ServerUp | ServerDown | RayDown | RayUp | Wake

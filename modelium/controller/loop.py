@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
-from modelium.brain import plan as planner
-from modelium.controller.desk import Desk
 from modelium.controller.events import Event, Wake
+from modelium.controller.models import Models
+from modelium.controller.passes import Passes
 from modelium.controller.pauses import Pauses
-from modelium.controller.reactions import Reactions
-from modelium.values import Observed, Plan, State, Verb
+from modelium.controller.routing import Routing
 
 log = logging.getLogger(__name__)
 
@@ -22,21 +22,40 @@ _HEARTBEAT_S = 1.0
 
 
 class Loop:
-    """``run()`` is the one task that changes models. ``turned_at``: when it last began a turn; it does so every second."""
+    """Takes events from the queue. ``turned_at``: when it last began a turn; it does so every second.
 
-    def __init__(self, desk: Desk, reactions: Reactions, queue: asyncio.Queue[Event]) -> None:
-        self._desk = desk
-        self._reactions = reactions
+    ``begin`` and ``end`` frame ``run()``; ``remember`` keeps what has to survive a restart, at each reading.
+    """
+
+    def __init__(
+        self,
+        queue: asyncio.Queue[Event],
+        models: Models,
+        routing: Routing,
+        passes: Passes,
+        *,
+        measure_every_s: float,
+        is_up: Callable[[], bool],
+        begin: Callable[[], None],
+        remember: Callable[[], object],
+        end: Callable[[], Awaitable[None]],
+    ) -> None:
         self._queue = queue
-        self._policies = desk.settings.policies()
+        self._models = models
+        self._routing = routing
+        self._passes = passes
+        self._measure_every_s = measure_every_s
+        self._is_up = is_up
+        self._begin = begin
+        self._remember = remember
+        self._end = end
         self._timer: asyncio.TimerHandle | None = None
-        self._again_at: float | None = None
         self.turned_at = time.monotonic()
         self.pauses = Pauses()
 
     async def run(self) -> None:
         """Turn until cancelled."""
-        self._desk.work.warm()
+        self._begin()
         measuring = asyncio.create_task(self._measure_regularly(), name="measure regularly")
         watching = asyncio.create_task(self.pauses.watch(), name="watch for pauses")
         try:
@@ -54,88 +73,41 @@ class Loop:
         finally:
             measuring.cancel()
             watching.cancel()
-            await self._desk.background.close()
-            await self._desk.work.close()
-            self._desk.ledger.save()
+            await self._end()
+            self._remember()
 
     def _handle(self, event: Event) -> None:
         try:
-            self._reactions.react(event)
+            self._routing.handle(event)
         except Exception:  # one model's trouble must not stop the others
             log.exception("an event could not be handled, a defect of Modelium: %r", event)
 
     def _pass(self) -> None:
-        """Observe, plan, apply."""
         now = time.monotonic()
         try:
-            self._reactions.prepare()
-            if self._desk.books.server_up:
-                self._apply(planner.plan(self.observe(now)))
-            self._reactions.settle(now)
+            self._passes.run(now)
         except Exception:
             log.exception("a pass broke off, a defect of Modelium")
-        self._set_timer(now)
+        self._models.start_analyses()
+        self._set_timer()
 
-    def observe(self, now: float) -> Observed:
-        """Models that nobody wants and that occupy nothing are not the brain's business: thousands may lie there."""
-        return Observed(
-            now=now,
-            models=tuple(
-                m.view(now, self._desk.usage_window_s)
-                for m in self._desk.books.models.values()
-                if m.bytes_held or (m.demand and not m.removing)
-            ),
-            fleet=self._desk.fleet(),
-            policies=self._policies,
-            overrides=self._desk.overrides,
-            capabilities=self._desk.capabilities(),
-        )
-
-    def _apply(self, plan: Plan) -> None:
-        self._desk.books.room_is_wanted = plan.room_is_wanted
-        self._again_at = plan.again_at
-        for decision in plan.decisions:
-            model = self._desk.books.models[decision.model]
-            if model.remember(decision):
-                self._desk.recorder.decision(decision.verb.value, decision.rule)
-                log.info("%s: %s (%s) %s", decision.model, decision.verb, decision.rule, decision.reason)
-            match decision.verb:
-                case Verb.LOAD if decision.placement is not None:
-                    self._desk.recorder.placed(decision.placement.device_id)
-                    self._reactions.loads.begin_load(model, decision.placement, decision.reason)
-                case Verb.UNLOAD:
-                    self._desk.recorder.eviction(decision.rule, decision.at - model.loaded_at)
-                    if decision.beneficiary and model.placement is not None:
-                        self._desk.recorder.swap(model.placement.device_id)
-                    self._reactions.loads.begin_unload(model, decision.rule, decision.reason, decision.beneficiary)
-                case Verb.REFUSE:
-                    self._reactions.loads.refuse(model, decision.reason)
-                case Verb.WAIT if model.state is State.UNLOADED:
-                    model.reason = decision.reason
-
-    def _set_timer(self, now: float) -> None:
-        """Wake for the next retry, the next end of a drain, or the instant from which who waits for room may have some."""
-        instants = [
-            m.retry_at
-            for m in self._desk.books.models.values()
-            if m.retry_at and m.retry_at > now and (m.demand or m.state is State.LOADED)
-        ]
-        instants += [m.drain_until for m in self._desk.books.models.values() if m.state is State.DRAINING and not m.reloading]
-        instants += [self._again_at] if self._again_at is not None else []
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if instants:
-            delay = max(0.0, min(instants) - now)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._desk.post, Wake())
+        now = time.monotonic()
+        next_at = self._passes.next_at(now)
+        if next_at is not None:
+            wake = asyncio.get_running_loop().call_later
+            self._timer = wake(max(0.0, next_at - now), self._queue.put_nowait, Wake())
 
     async def _measure_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self._desk.settings.orchestration.policies.check_interval_seconds)
+            await asyncio.sleep(self._measure_every_s)
             try:
-                if self._desk.books.server_up:
-                    self._reactions.outages.measure()
-                self._desk.ledger.save()
+                if self._is_up():
+                    self._models.measure()
+                self._remember()
             except Exception:
                 log.exception("measuring broke off, a defect of Modelium")
-            self._desk.post(Wake())
+            self._queue.put_nowait(Wake())

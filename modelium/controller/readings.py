@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from modelium.controller.background import Background
-from modelium.controller.events import Checked, Event, Measured, ServerUp
-from modelium.devices import Devices, Process, Replica, processes_of
+from modelium.controller.events import About, Event, Measured, ServerUp
+from modelium.controller.life.effects import Check
+from modelium.controller.life.events import Checked
+from modelium.controller.server import Server
+from modelium.devices import Process, Replica, processes_of
 from modelium.errors import ModeliumError, TritonUnavailable
-from modelium.repository import ModelRepository
-from modelium.triton.client import TritonClient
 from modelium.values import Device
 
 log = logging.getLogger(__name__)
@@ -25,31 +26,21 @@ _POLL_S = (0.01, 0.2)
 
 
 class Readings:
-    """The controller's eyes. ``post`` must be callable from the event loop's thread only."""
+    """Looks that take a while. ``post`` must be callable from the event loop's thread only."""
 
-    def __init__(
-        self,
-        *,
-        post: Callable[[Event], None],
-        background: Background,
-        client: TritonClient,
-        repository: ModelRepository,
-        devices: Devices,
-        server_pid: Callable[[], int | None],
-        owner: str,
-    ) -> None:
+    def __init__(self, post: Callable[[Event], None], background: Background, server: Server) -> None:
         self._post = post
         self._background = background
-        self._client = client
-        self._repository = repository
-        self._devices = devices
-        self._server_pid = server_pid
-        self._owner = owner
+        self._client = server.client
+        self._repository = server.repository
+        self._devices = server.devices
+        self._server_pid = server.pid
+        self._owner = server.owner
         self._greeting: asyncio.Task[None] | None = None
 
-    def check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
-        """Find out whether a model that a request found gone still serves."""
-        self._background.spawn(self._check(key, generation, processes), f"check {key}")
+    def check(self, key: str, order: Check) -> None:
+        """Find out whether a model that a request found gone still serves; ends in ``Checked``."""
+        self._background.spawn(self._check(key, order), f"check {key}")
 
     def measure(self, generation: int, places: Mapping[str, Device]) -> None:
         """Read Triton's counters and index, and the memory that the processes of each model hold on its device."""
@@ -82,9 +73,12 @@ class Readings:
                 self._post(ServerUp(version=version, index=index, owned=owned))
                 return
 
-    async def _check(self, key: str, generation: int, processes: Sequence[Process]) -> None:
+    async def _check(self, key: str, order: Check) -> None:
+        self._post(About(key, await self._look(key, order)))
+
+    async def _look(self, key: str, order: Check) -> Checked:
         """While Triton is away there is nothing to find out: its supervisor says so, and this work becomes history."""
-        pause = _POLL_S[0]
+        pause, number = _POLL_S[0], order.number
         while True:
             try:
                 entry = (await self._client.index()).get(key)
@@ -93,19 +87,18 @@ class Readings:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _POLL_S[1])
             except ModeliumError as error:
-                self._post(Checked(key=key, generation=generation, serves=False, detail=str(error)))
-                return
-        dead = [p.pid for p in processes if not self._devices.alive(p)]
+                return Checked(number=number, serves=False, detail=str(error))
+        dead = next((process for process in order.processes if not self._devices.alive(process)), None)
+        if dead is not None:
+            return Checked(number=number, serves=False, died=True, detail=f"its process {dead.pid} died")
         pid = self._server_pid()
-        if not processes and pid is not None and key not in await asyncio.to_thread(self._devices.processes, pid):
-            dead = [0]  # it died before anybody saw its process
-        if dead:
-            self._post(Checked(key=key, generation=generation, serves=False, detail=f"its process {dead[0] or ''} died"))
-        elif entry is None or entry.state != "READY":
-            state = "is not in Triton's index" if entry is None else f"is {entry.state or 'not loaded'} ({entry.reason})"
-            self._post(Checked(key=key, generation=generation, serves=False, detail=f"it {state}"))
-        else:
-            self._post(Checked(key=key, generation=generation, serves=True, detail="Triton says READY"))
+        if not order.processes and pid is not None and key not in await asyncio.to_thread(self._devices.processes, pid):
+            return Checked(number=number, serves=False, died=True, detail="its process died before anybody saw it")
+        if entry is None:
+            return Checked(number=number, serves=False, detail="it is not in Triton's index")
+        if entry.state != "READY":
+            return Checked(number=number, serves=False, detail=f"it is {entry.state or 'not loaded'} ({entry.reason})")
+        return Checked(number=number, serves=True)
 
     async def _measure(self, generation: int, places: Mapping[str, Device]) -> None:
         started_at = time.monotonic()

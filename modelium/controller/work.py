@@ -14,22 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from modelium.analysis import Analysts
 from modelium.controller.background import Background
 from modelium.controller.endings import end_processes
-from modelium.controller.events import (
-    Analyzed,
-    Event,
-    Loaded,
-    LoadFailed,
-    Unloaded,
-    UnloadFailed,
-)
+from modelium.controller.events import About, Event
+from modelium.controller.life.effects import How, Load, Unload
+from modelium.controller.life.events import Analyzed, HasLoaded, HasUnloaded, NotLoaded, NotUnloaded
 from modelium.controller.seals import CHANGED, blame, has_changed, seal_of, see_unchanged, settle
-from modelium.devices import Devices, Process, processes_of
-from modelium.errors import DeadlineExceeded, FolderChanged, ModeliumError, TritonError, TritonUnavailable
-from modelium.errors import LoadFailed as LoadFailure
+from modelium.controller.server import Server
+from modelium.devices import Process, processes_of
+from modelium.errors import DeadlineExceeded, FolderChanged, LoadFailed, ModeliumError, TritonError, TritonUnavailable
 from modelium.ray import RayService
-from modelium.repository import ModelRepository
-from modelium.triton.client import TritonClient
-from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, Placement, Runtime
+from modelium.values import AdapterProfile, Candidate, ModelOverride, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -41,36 +34,32 @@ _DOWN = ("", "UNAVAILABLE")
 
 
 class Work:
-    """The controller's hands. ``post`` must be callable from the event loop's thread only."""
+    """The ``Actions`` port. ``post`` must be callable from the event loop's thread only."""
 
     def __init__(
         self,
-        *,
         post: Callable[[Event], None],
         background: Background,
-        client: TritonClient,
-        repository: ModelRepository,
-        devices: Devices,
+        server: Server,
+        *,
         overrides: Mapping[str, ModelOverride],
         ray: RayService,
-        server_pid: Callable[[], int | None],
-        owner: str,
         analysts: Analysts,
         load_timeout_s: float,
         unload_timeout_s: float,
     ) -> None:
         self._post = post
         self._background = background
-        self._client = client
-        self._repository = repository
-        self._devices = devices
+        self._client = server.client
+        self._repository = server.repository
+        self._devices = server.devices
+        self._server_pid = server.pid
+        self._owner = server.owner
         self._overrides = overrides
         self._ray = ray
-        self._server_pid = server_pid
-        self._owner = owner
+        self._analysts = analysts
         self._load_timeout_s = load_timeout_s
         self._unload_timeout_s = unload_timeout_s
-        self._analysts = analysts
 
     # -- pieces of work ----------------------------------------------------------------------------------------------
 
@@ -83,48 +72,24 @@ class Work:
         for start in range(0, len(candidates), _ANALYZE_AT_ONCE):
             self._background.spawn(self._analyze(candidates[start : start + _ANALYZE_AT_ONCE], soon=soon), "analyze")
 
-    def load(
-        self,
-        key: str,
-        generation: int,
-        profile: ModelProfile,
-        placement: Placement,
-        *,
-        write: bool,
-        fresh: bool,
-        beside: bool = False,
-        source: Candidate | None = None,
-    ) -> None:
-        """Write the entry if ``write``, else make it newer if ``fresh`` (Triton then loads anew), and load it.
+    def load(self, key: str, order: Load) -> None:
+        """Write the entry if it is due, and load it; ends in ``HasLoaded`` or ``NotLoaded``.
 
-        ``beside``: an older revision serves, and goes on doing so until this one is loaded.
+        After the death of one of its processes it is loaded anew, beside the corpse: a plain load would do nothing. An engine
+        is several processes, and those that are left hold its memory for ever: they are ended first.
         """
-        work = self._load(key, generation, profile, placement, write=write, fresh=fresh, beside=beside, source=source)
-        self._background.spawn(work, f"load {key}")
+        self._background.spawn(self._load(key, order), f"load {key}")
 
-    def revive(
-        self, key: str, generation: int, profile: ModelProfile, placement: Placement, *, source: Candidate | None = None
-    ) -> None:
-        """Load a model one of whose processes died anew, beside the corpse: a plain load would do nothing.
-
-        An engine is several processes, and those that are left hold its memory for ever: they are ended first.
-        """
-        bury = placement.by_vllm
-        work = self._load(key, generation, profile, placement, write=False, fresh=True, bury=bury, source=source)
-        self._background.spawn(work, f"load {key} again")
-
-    def unload(
-        self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]
-    ) -> None:
-        """Unload, verify that model and processes are gone, and remove the entry if ``remove``.
+    def unload(self, key: str, order: Unload, *, current: Callable[[], bool]) -> None:
+        """Unload, verify that model and processes are gone, and remove the entry if that is asked for.
 
         A Triton that does not answer is asked again as long as ``current()``: the unload is not history yet.
         """
-        self._background.spawn(self._unload(key, generation, processes, remove=remove, current=current), f"unload {key}")
+        self._background.spawn(self._unload(key, order, current), f"unload {key}")
 
-    def bury(self, key: str, generation: int) -> None:
-        """End what is left of a model one of whose processes died, and hold nothing for it; ends in ``Unloaded``."""
-        self._background.spawn(self._bury(key, generation), f"bury {key}")
+    def bury(self, key: str, number: int) -> None:
+        """End what is left of a model one of whose processes died, and hold nothing for it; ends in ``HasUnloaded``."""
+        self._background.spawn(self._bury(key, number), f"bury {key}")
 
     def end(self, key: str) -> None:
         """End the processes of a model whose load waits for something that will not come: the load then fails."""
@@ -154,78 +119,70 @@ class Work:
             while pending:
                 done, pending = await asyncio.wait(pending, timeout=_TELL_EVERY_S)
                 # Adapters first: a model that comes with one need not be loaded twice.
-                for found in sorted((t.result() for t in done), key=lambda a: not isinstance(a.analysis, AdapterProfile)):
+                for found in sorted((task.result() for task in done), key=_is_no_adapter):
                     self._post(found)
         finally:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _look(self, key: str, candidate: Candidate, seal: str, *, soon: bool) -> Analyzed:
+    async def _look(self, key: str, candidate: Candidate, seal: str, *, soon: bool) -> About:
         analysis = await self._analysts.analyze(candidate, self._overrides.get(candidate.name, _UNSET), soon=soon)
-        return Analyzed(key=key, signature=candidate.signature, seal=seal, analysis=analysis)
+        return About(key, Analyzed(signature=candidate.signature, seal=seal, analysis=analysis))
 
-    async def _load(
-        self,
-        key: str,
-        generation: int,
-        profile: ModelProfile,
-        placement: Placement,
-        *,
-        write: bool,
-        fresh: bool,
-        bury: bool = False,
-        beside: bool = False,
-        source: Candidate | None = None,
-    ) -> None:
+    async def _load(self, key: str, order: Load) -> None:
         started = time.monotonic()
+        source, buries = order.source, order.how is How.AFTER_DEATH and order.placement.by_vllm
         older: Sequence[Process] = ()
         try:
-            if not bury:
+            if not buries:
                 await see_unchanged(source)
-            if write:
-                override = self._overrides.get(profile.name)
-                await asyncio.to_thread(self._repository.write, profile, placement, override=override)
-            elif fresh:
-                await asyncio.to_thread(self._repository.touch, key)
+            if order.write:
+                override = self._overrides.get(order.profile.name)
+                await asyncio.to_thread(self._repository.write, order.profile, order.placement, override=override)
+            elif order.how is How.AFTER_DEATH:
+                await asyncio.to_thread(self._repository.touch, key)  # newer: Triton then loads anew
             older = await self._processes_of(key)
-            if bury:
+            if buries:
                 await end_processes(self._devices, older)
                 older = ()
                 await see_unchanged(source)
-            elif older or beside:
+            elif older or order.how is How.BESIDE:
                 await settle(source)
-            if placement.runtime is Runtime.RAY:
+            if order.placement.runtime is Runtime.RAY:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)
-            if not (older or beside) and await has_changed(source):
+            if not (older or order.how is How.BESIDE) and await has_changed(source):
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
                 # back; the folder's new state is loaded after it.
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
                 await self._verify_unloaded(key, ())
                 raise FolderChanged(CHANGED)
-        except FolderChanged as error:
-            if fresh:
-                await self._discard(key)  # the corpse
-            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
-        except DeadlineExceeded:
-            await self._break_off(key, older, beside=beside)
-            late = LoadFailure(
-                f"it did not load within triton.load_timeout_seconds = {self._load_timeout_s:g} s; raise that, or look into "
-                "Triton's log"
-            )
-            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=late))
-        except ModeliumError as error:
-            seconds, cause = time.monotonic() - started, await blame(source, error)
-            self._post(LoadFailed(key=key, generation=generation, seconds=seconds, error=cause))
-        except Exception as error:  # a defect of ours must not leave the model LOADING for ever
-            log.exception("the load of %s broke", key)
-            failure = LoadFailure(f"{type(error).__name__}: {error}")
-            self._post(LoadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=failure))
+        except Exception as error:
+            cause = await self._why_not_loaded(key, order, older, error)
+            seconds = time.monotonic() - started
+            self._post(About(key, NotLoaded(number=order.number, seconds=seconds, error=cause)))
         else:
             seconds = time.monotonic() - started
-            self._post(Loaded(key=key, generation=generation, seconds=seconds, older=frozenset(older)))
+            self._post(About(key, HasLoaded(number=order.number, seconds=seconds, older=frozenset(older))))
+
+    async def _why_not_loaded(self, key: str, order: Load, older: Sequence[Process], error: Exception) -> ModeliumError:
+        """Clean up after a load that failed, and find its cause. A defect of ours must not leave the model LOADING for ever."""
+        match error:
+            case FolderChanged():
+                if order.how is How.AFTER_DEATH:
+                    await self._discard(key)  # the corpse
+                return error
+            case DeadlineExceeded():
+                await self._break_off(key, older, beside=order.how is How.BESIDE)
+                limit = f"triton.load_timeout_seconds = {self._load_timeout_s:g} s"
+                return LoadFailed(f"it did not load within {limit}; raise that, or look into Triton's log")
+            case ModeliumError():
+                return await blame(order.source, error)
+            case _:
+                log.error("the load of %s broke", key, exc_info=error)
+                return LoadFailed(f"{type(error).__name__}: {error}")
 
     async def _break_off(self, key: str, older: Sequence[Process], *, beside: bool) -> None:
         """End a load that Triton goes on with: until that is over its memory is not free.
@@ -244,14 +201,14 @@ class Work:
         with contextlib.suppress(ModeliumError):
             await end_processes(self._devices, [one for one in await self._processes_of(key) if one not in older])
 
-    async def _bury(self, key: str, generation: int) -> None:
+    async def _bury(self, key: str, number: int) -> None:
         started = time.monotonic()
         try:
             await end_processes(self._devices, await self._processes_of(key))
         except ModeliumError as error:
-            self._post(UnloadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+            self._post(About(key, NotUnloaded(number=number, seconds=time.monotonic() - started, error=error)))
         else:
-            self._post(Unloaded(key=key, generation=generation, seconds=time.monotonic() - started))
+            self._post(About(key, HasUnloaded(number=number, seconds=time.monotonic() - started)))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
         """Those inside Triton, and their replicas on this machine."""
@@ -262,27 +219,25 @@ class Work:
         replicas = await asyncio.to_thread(self._devices.replicas, self._owner)
         return (*inside, *processes_of(replicas.get(key, ())))
 
-    async def _unload(
-        self, key: str, generation: int, processes: Sequence[Process], *, remove: bool, current: Callable[[], bool]
-    ) -> None:
+    async def _unload(self, key: str, order: Unload, current: Callable[[], bool]) -> None:
         started = time.monotonic()
         try:
             while True:
                 try:
                     # Triton answers only when a load of the same model that is under way has ended.
                     await self._client.unload(key, timeout_s=self._load_timeout_s)
-                    await self._verify_unloaded(key, processes)
+                    await self._verify_unloaded(key, order.processes)
                     break
                 except TritonUnavailable:
                     await asyncio.sleep(_POLL_S[1])
                     if not current():
                         return
-            if remove:
+            if order.remove:
                 await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
-            self._post(UnloadFailed(key=key, generation=generation, seconds=time.monotonic() - started, error=error))
+            self._post(About(key, NotUnloaded(number=order.number, seconds=time.monotonic() - started, error=error)))
         else:
-            self._post(Unloaded(key=key, generation=generation, seconds=time.monotonic() - started))
+            self._post(About(key, HasUnloaded(number=order.number, seconds=time.monotonic() - started)))
 
     async def _verify_unloaded(self, key: str, processes: Sequence[Process]) -> None:
         """Wait until the model is UNAVAILABLE and its processes are gone: only then is its memory anybody else's.
@@ -314,3 +269,7 @@ class Work:
             await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
             log.warning("%s: its entry was not removed: %s", key, error)
+
+
+def _is_no_adapter(found: About) -> bool:
+    return not (isinstance(found.event, Analyzed) and isinstance(found.event.analysis, AdapterProfile))

@@ -189,10 +189,14 @@ async def test_a_revision_that_comes_during_a_reload_waits(modelium: System, mon
     monkeypatch.setattr(modelium.running.client, "load", counted)
     write_adder(file, 10.0)
     await called.wait()
-    model = modelium.running.controller._books.models["overtaken"]
-    loading = model.loading
+    model = modelium.running.controller._models.get("overtaken")
+    assert model is not None
+    loading = model.record.loading
+    assert loading is not None
     write_adder(file, 20.0)
-    await modelium.until("/models/overtaken", lambda _: model.profile != loading, "the second revision was analyzed")
+    await modelium.until(
+        "/models/overtaken", lambda _: model.record.folder.profile != loading.profile, "the second revision was analyzed"
+    )
     assert (first["loads"], active) == (1, ["overtaken"])
     gate.set()
     seen = await modelium.becomes("overtaken", "LOADED", lambda m: m["loads"] >= 3)

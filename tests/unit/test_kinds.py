@@ -20,7 +20,6 @@ MAY_LIST = {
     "State": {
         "modelium/values/states.py": "the table",
         "modelium/brain/lifecycle.py": "the table of transitions",
-        "modelium/controller/": "its transitions are being made a table",
     },
 }
 

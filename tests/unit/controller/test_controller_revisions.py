@@ -20,17 +20,31 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
 from modelium.controller.background import Background
-from modelium.controller.events import Event, Loaded, LoadFailed, ServerDown, ServerUp
-from modelium.controller.record import Model
+from modelium.controller.events import About, Event, ServerDown, ServerUp
+from modelium.controller.life.effects import How, Load
+from modelium.controller.life.events import HasLoaded, NotLoaded, ProcessDied, UnloadDecided
+from modelium.controller.life.phases import AdapterFolder, Loaded
+from modelium.controller.life.record import Record
+from modelium.controller.server import Server
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
-from modelium.errors import DeadlineExceeded, FolderChanged, MachineTrouble, NotServable
-from modelium.errors import LoadFailed as LoadFailure
+from modelium.errors import DeadlineExceeded, FolderChanged, LoadFailed, MachineTrouble, NotServable
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.triton.client import IndexEntry, ModelStatistics, TritonClient
 from modelium.triton.faults import load_error
-from modelium.values import Demand, DeviceKind, RayFacts, State, Verb
+from modelium.values import (
+    Candidate,
+    Decision,
+    Demand,
+    DeviceKind,
+    ModelProfile,
+    Placement,
+    RayFacts,
+    State,
+    Verb,
+    VllmFacts,
+)
 from modelium.watcher.survey import Surveyor
 from tests.unit.analyzers.folders import TOKENIZER, drop, lay, safetensors
 from tests.unit.analyzers.test_adapters import adapter
@@ -80,11 +94,45 @@ async def served(
         yield here, triton
 
 
-def record(here: World, name: str) -> Model:
-    return here.controller._books.models[name]
+class Live:
+    """A model's record as it is at each moment, by the short names that these tests use."""
+
+    def __init__(self, here: World, name: str) -> None:
+        self._here = here
+        self._name = name
+
+    @property
+    def now(self) -> Record:
+        model = self._here.controller._models.get(self._name)
+        assert model is not None
+        return model.record
+
+    @property
+    def state(self) -> State:
+        return self.now.state
+
+    @property
+    def profile(self) -> ModelProfile | None:
+        return self.now.folder.profile
+
+    @property
+    def serving(self) -> ModelProfile | None:
+        return self.now.serving.profile if self.now.serving is not None else None
+
+    @property
+    def reloading(self) -> bool:
+        return self.now.reload is not None
+
+    @property
+    def analyzing(self) -> bool:
+        return self.now.folder.analyzing
 
 
-async def reloads(here: World, name: str) -> Model:
+def record(here: World, name: str) -> Live:
+    return Live(here, name)
+
+
+async def reloads(here: World, name: str) -> Live:
     """``name`` is loaded, and gets an adapter whose load does not end."""
     model = record(here, name)
     await here.until(lambda: model.state is State.LOADED)
@@ -93,11 +141,11 @@ async def reloads(here: World, name: str) -> Model:
     return model
 
 
-async def looked_at_again(here: World, model: Model, file: Path) -> None:
+async def looked_at_again(here: World, model: Live, file: Path) -> None:
     """The controller has analyzed ``model`` anew, after one of its files was touched."""
-    before, now = model.analyzed_signature, time.time()
+    before, now = model.now.folder.analyzed_signature, time.time()
     os.utime(file, (now, now - 50))
-    await here.until(lambda: model.analyzed_signature != before and not model.analyzing)
+    await here.until(lambda: model.now.folder.analyzed_signature != before and not model.analyzing)
 
 
 @pytest.mark.parametrize("case", ["one name twice", "two bases", "plain"])
@@ -151,7 +199,7 @@ async def test_an_unload_waits_for_the_reload_under_way(tmp_path: Path) -> None:
         asked = asyncio.create_task(here.controller.unload("llama", timeout_s=10))
         await here.until(lambda: model.state is State.DRAINING)
         lay(here.incoming / "other", {"README.md": "x"})
-        await here.until(lambda: "other" in here.controller._books.models)  # passes went by
+        await here.until(lambda: "other" in here.controller.names())  # passes went by
         assert model.state is State.DRAINING
         waits = asyncio.create_task(here.controller.lease("llama", timeout_s=10))
         triton.gate.set()
@@ -168,7 +216,7 @@ async def test_a_revision_that_came_while_a_model_drained_is_loaded_when_it_is_c
         await here.until_state("llama", State.LOADED)
         model = record(here, "llama")
         lease = await here.controller.lease("llama", timeout_s=1)
-        here.controller._reactions.loads.begin_unload(model, "evict.5", "another needs its place")
+        evict(here, "llama")
         adapter(here.incoming / "poet")
         await here.until(lambda: model.serving != model.profile)
         assert model.state is State.DRAINING
@@ -182,7 +230,7 @@ async def test_a_revision_that_came_while_a_model_drained_is_loaded_when_it_is_c
 async def test_an_adapters_folder_that_becomes_a_model_is_loaded(tmp_path: Path) -> None:
     async with served(tmp_path) as (here, _):
         adapter(here.incoming / "m")
-        await here.until(lambda: "m" in here.controller._books.models and record(here, "m").adapter is not None)
+        await here.until(lambda: "m" in here.controller.names() and isinstance(record(here, "m").now.phase, AdapterFolder))
         drop(here.incoming / "m", LLAMA, {"tokenizer.json": TOKENIZER, "model.safetensors": safetensors()})
         await here.until_state("m", State.LOADED)
 
@@ -213,13 +261,17 @@ async def test_an_engine_that_died_on_an_accelerator_is_started_by_the_plan(tmp_
     async with served(tmp_path) as (here, triton):
         llama(here.incoming / "llama")
         await here.until_state("llama", State.LOADED)
-        model = record(here, "llama")
-        assert model.placement is not None
-        model.placement = replace(model.placement, device_kind=DeviceKind.CUDA)
-        here.controller._reactions.outages.crashed(model, "its process 7 died")
-        assert (model.state, model.entry, model.want) == (State.DRAINING, None, Demand.RESTORE)
+        live, model = record(here, "llama"), here.controller._models.get("llama")
+        assert model is not None
+        phase = model.record.phase
+        assert isinstance(phase, Loaded)
+        on_gpu = replace(phase.serving, placement=replace(phase.serving.placement, device_kind=DeviceKind.CUDA))
+        model.record = replace(model.record, phase=replace(phase, serving=on_gpu))
+        here.controller._models.apply(model, ProcessDied(number=phase.serving.number, pid=7))
+        now = live.now
+        assert (now.state, now.past.entry, now.wish.want) == (State.DRAINING, None, Demand.RESTORE)
         loaded_again = (await here.until_state("llama", State.LOADED)).decisions[0]
-        assert (loaded_again.verb, model.loads) == (Verb.LOAD, 2)
+        assert (loaded_again.verb, live.now.past.loads) == (Verb.LOAD, 2)
         assert triton.made == ["load llama", "loaded llama"] * 2
 
 
@@ -249,20 +301,38 @@ class TheirProcesses(Devices):
 
 
 def work_with(triton: Hanging, background: Background, events: asyncio.Queue[Event], top: Path) -> Work:
-    return Work(
-        post=events.put_nowait,
-        background=background,
+    server = Server(
         client=triton,
         repository=ModelRepository(top / "repository"),
         devices=TheirProcesses(triton),
+        backends=frozenset,
+        vllm=VllmFacts,
+        pid=lambda: 1,
+        owner="",
+    )
+    return Work(
+        events.put_nowait,
+        background,
+        server,
         overrides={},
         ray=RayService(None, RayFacts()),
-        server_pid=lambda: 1,
-        owner="",
         analysts=Here(),
         load_timeout_s=5,
         unload_timeout_s=5,
     )
+
+
+def order(profile: ModelProfile, placement: Placement, source: Candidate | None = None) -> Load:
+    return Load(number=1, profile=profile, placement=placement, write=False, how=How.PLAIN, source=source)
+
+
+def evict(here: World, name: str) -> None:
+    """By policy."""
+    model = here.controller._models.get(name)
+    assert model is not None
+    reason = "another needs its place"
+    decision = Decision(at=time.monotonic(), model=name, verb=Verb.UNLOAD, rule="evict.5", reason=reason)
+    here.controller._models.apply(model, UnloadDecided(decision))
 
 
 @pytest.mark.parametrize("serving", [False, True])
@@ -276,9 +346,10 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
         triton.start()
     work = work_with(triton, background, events, tmp_path)
     try:
-        work.load("llama", 1, known.profile, known.placement, write=False, fresh=False)
+        work.load("llama", order(known.profile, known.placement))
         async with asyncio.timeout(10):
-            assert isinstance(await events.get(), LoadFailed)
+            ended = await events.get()
+        assert isinstance(ended, About) and isinstance(ended.event, NotLoaded)
         assert [each.poll() for each in triton.started] == [None, -signal.SIGKILL][0 if serving else 1 :]
         assert triton.made == ([] if serving else ["unload llama"])
     finally:
@@ -329,7 +400,7 @@ async def test_want_of_memory_is_the_models_own_when_it_stays(tmp_path: Path, ca
         weights = llama(here.incoming / "llama") / "model.safetensors"
         await here.until_state("llama", State.FAILED)
         model = record(here, "llama")
-        await here.until(lambda: model.retry_at is None)
+        await here.until(lambda: model.now.tries.retry_at is None)
         assert (triton.made.count("load llama"), here.status("llama").quarantined) == (loads, True)
         assert isinstance(triton, Scarce)
         triton.causes.clear()
@@ -360,7 +431,7 @@ async def test_a_folder_that_changes_while_it_is_loaded_is_unloaded_looked_at_an
         model = record(here, "llama")
         await here.until(lambda: model.state is State.LOADED and model.profile != before and not model.reloading)
         assert triton.made == ["load llama", "loaded llama", "unload llama", "load llama", "loaded llama"]
-        assert (model.serving, model.failures, model.loads) == (model.profile, 0, 1)
+        assert (model.serving, model.now.tries.failures, model.now.past.loads) == (model.profile, 0, 1)
 
 
 class Meanwhile(Calls):
@@ -376,7 +447,7 @@ class Meanwhile(Calls):
         if self.made.count(f"load {name}") in self.during:
             self.do()
             if self.fails:
-                raise LoadFailure("size mismatch")
+                raise LoadFailed("size mismatch")
 
 
 def change(weights: Path) -> None:
@@ -400,7 +471,7 @@ async def test_a_revision_that_meets_a_passing_trouble_is_loaded_later(tmp_path:
         change(weights)
         model = record(here, "llama")
         await here.until(lambda: model.serving is not None and model.serving != first)
-        assert model.serving == model.profile and not model.revision_error
+        assert model.serving == model.profile and not model.now.revision_error
         assert triton.made.count("load llama") == 3
 
 
@@ -417,7 +488,7 @@ async def test_what_serves_is_never_unloaded_for_a_change_that_its_next_revision
         triton.do = lambda: change(weights)
         change(weights)
         model = record(here, "llama")
-        await here.until(lambda: model.serving not in (None, first) and model.loads == 3 and not model.reloading)
+        await here.until(lambda: model.serving not in (None, first) and model.now.past.loads == 3 and not model.reloading)
         assert triton.made == ["load llama", "loaded llama"] * 3
         assert model.serving == model.profile
 
@@ -430,13 +501,13 @@ async def test_a_revision_that_failed_is_tried_again_when_its_files_are_touched_
         first = (await here.until_state("llama", State.LOADED)).profile
         change(weights)
         model = record(here, "llama")
-        await here.until(lambda: bool(model.revision_error))
+        await here.until(lambda: bool(model.now.revision_error))
         (here.incoming / "llama/train.log").write_text("step 1")
         await looked_at_again(here, model, here.incoming / "llama/train.log")
-        assert not model.reloading and not model.retry_at and model.serving == first
+        assert not model.reloading and model.now.reload_is_due_at is None and model.serving == first
         weights.chmod(0o600)
         await here.until(lambda: model.serving is not None and model.serving != first)
-        assert not model.revision_error and triton.made.count("load llama") == 3
+        assert not model.now.revision_error and triton.made.count("load llama") == 3
 
 
 async def test_a_quarantine_ends_with_rights_that_were_mended_while_modelium_was_off(tmp_path: Path) -> None:
@@ -469,7 +540,7 @@ async def test_who_waits_for_a_folder_that_is_cut_is_told_as_who_comes_then(tmp_
 
 
 def broken() -> None:
-    raise LoadFailure("size mismatch")
+    raise LoadFailed("size mismatch")
 
 
 async def test_a_folder_that_changes_without_pause_is_tried_ever_less_often(tmp_path: Path) -> None:
@@ -480,15 +551,15 @@ async def test_a_folder_that_changes_without_pause_is_tried_ever_less_often(tmp_
         triton.do = lambda: change(weights)
         await here.until(lambda: triton.made.count("unload llama") == 2)
         model, waits = record(here, "llama"), time.monotonic() + 30
-        await here.until(lambda: model.put_off == 2 and not model.analyzing)
-        seal = model.profile_seal
+        await here.until(lambda: model.now.tries.put_off == 2 and not model.analyzing)
+        seal = model.now.folder.seal
         change(weights)
-        await here.until(lambda: model.profile_seal != seal and not model.analyzing)
-        assert model.retry_at is not None and model.retry_at > waits, "a new revision ends no wait"
-        assert (model.state, model.failures, triton.made.count("load llama")) == (State.UNLOADED, 0, 2)
-        assert "written to" in model.reason
+        await here.until(lambda: model.now.folder.seal != seal and not model.analyzing)
+        assert (model.now.tries.retry_at or 0.0) > waits, "a new revision ends no wait"
+        assert (model.state, model.now.tries.failures, triton.made.count("load llama")) == (State.UNLOADED, 0, 2)
+        assert "written to" in model.now.phase.reason
         await here.controller.load("llama", timeout_s=120)  # who asks for it knows better
-        assert model.serving == model.profile and not model.put_off
+        assert model.serving == model.profile and not model.now.tries.put_off
 
 
 class Beside(Hanging):
@@ -518,13 +589,15 @@ async def test_beside_the_copy_that_serves_only_what_is_left_alone_is_loaded(tmp
         source = Surveyor(tmp_path / "incoming").look_again(str(weights.parent))
         if goes_on:
             weights.touch()
-        work.load("llama", 1, known.profile, known.placement, write=False, fresh=False, source=source)
+        work.load("llama", order(known.profile, known.placement, source))
         async with asyncio.timeout(30):
-            ended = await events.get()
+            about = await events.get()
+        assert isinstance(about, About)
+        ended = about.event
         if goes_on:
-            assert isinstance(ended, LoadFailed) and isinstance(ended.error, FolderChanged) and not triton.ages_s
+            assert isinstance(ended, NotLoaded) and isinstance(ended.error, FolderChanged) and not triton.ages_s
         else:
-            assert isinstance(ended, Loaded) and ended.older and triton.ages_s[0] >= 1.0
+            assert isinstance(ended, HasLoaded) and ended.older and triton.ages_s[0] >= 1.0
     finally:
         for each in triton.started:
             each.kill()
@@ -543,10 +616,10 @@ async def test_a_users_load_that_times_out_while_triton_is_down_leaves_the_model
         with pytest.raises(DeadlineExceeded):
             await here.controller.load("llama", timeout_s=0.01)
         model = record(here, "llama")
-        assert model.demand is Demand.RESTORE
+        assert model.now.demand is Demand.RESTORE
         here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
         await here.until_state("llama", State.LOADED)
-        assert record(here, "llama").demand is Demand.NONE
+        assert record(here, "llama").now.demand is Demand.NONE
 
 
 async def test_a_users_load_is_a_wish_for_as_long_as_the_user_waits(tmp_path: Path) -> None:
@@ -557,8 +630,7 @@ async def test_a_users_load_is_a_wish_for_as_long_as_the_user_waits(tmp_path: Pa
         short, long = (asyncio.create_task(here.controller.load("llama", timeout_s=s)) for s in (0.01, 600.0))
         with pytest.raises(DeadlineExceeded):
             await short
-        model.waiters.clear()  # of the two wishes, the users' own is left
-        assert model.demand is Demand.USER
+        assert model.now.wish.user_loads == 1
         long.cancel()
         await asyncio.gather(long, return_exceptions=True)
-        assert record(here, "llama").demand is Demand.NONE
+        assert record(here, "llama").now.demand is Demand.NONE

@@ -1,0 +1,92 @@
+"""The controller's parts, put together. What enters: the settings and the rooms that it uses. What leaves: the parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelium.analysis import Analysts
+from modelium.config import Settings
+from modelium.controller.background import Background
+from modelium.controller.events import Event
+from modelium.controller.loop import Loop
+from modelium.controller.machine import Machine
+from modelium.controller.models import Models
+from modelium.controller.passes import Passes
+from modelium.controller.readings import Readings
+from modelium.controller.routing import Routing
+from modelium.controller.server import Server, Surroundings
+from modelium.controller.work import Work
+from modelium.ledger import Ledger
+from modelium.metrics import Recorder
+from modelium.ray import RayService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """``post`` puts an event into the queue; from the event loop's thread."""
+
+    models: Models
+    machine: Machine
+    surroundings: Surroundings
+    readings: Readings
+    passes: Passes
+    loop: Loop
+    post: Callable[[Event], None]
+
+
+def assemble(
+    settings: Settings, server: Server, *, ray: RayService, analysts: Analysts, ledger: Ledger, recorder: Recorder
+) -> Parts:
+    """Everything that turns for one Triton."""
+    queue: asyncio.Queue[Event] = asyncio.Queue()
+    post, background, surroundings = queue.put_nowait, Background(), Surroundings(server)
+    readings = Readings(post, background, server)
+    machine = Machine(settings, server, ray, readings, post)
+    work = Work(
+        post,
+        background,
+        server,
+        overrides=machine.overrides,
+        ray=ray,
+        analysts=analysts,
+        load_timeout_s=settings.triton.load_timeout_seconds,
+        unload_timeout_s=settings.triton.unload_timeout_seconds,
+    )
+    models = Models(
+        work,
+        machine,
+        ledger=ledger,
+        recorder=recorder,
+        around=machine.around,
+        post=post,
+        surroundings=surroundings,
+    )
+    routing = Routing(settings, models, machine, surroundings, ledger=ledger, recorder=recorder)
+    passes = Passes(models, routing, machine, surroundings, recorder)
+
+    async def end() -> None:
+        await background.close()
+        await work.close()
+
+    loop = Loop(
+        queue,
+        models,
+        routing,
+        passes,
+        measure_every_s=settings.orchestration.policies.check_interval_seconds,
+        is_up=lambda: surroundings.server.up,
+        begin=work.warm,
+        remember=ledger.save,
+        end=end,
+    )
+    return Parts(
+        models=models,
+        machine=machine,
+        surroundings=surroundings,
+        readings=readings,
+        passes=passes,
+        loop=loop,
+        post=post,
+    )

@@ -1,0 +1,12 @@
+"""The life of one model, on paper: a record and an event enter, the next record and what is to be done leave.
+
+Nothing here waits, reads a clock or touches the world, so a life can be told as a list of events and checked as a list of
+effects. ``Models`` (one room above) is the only caller: it keeps the records and does what the effects say.
+"""
+
+from modelium.controller.life import accidents, failing, folder, leaving, loads, requests  # noqa: F401 - they fill the table
+from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
+from modelium.controller.life.record import Record
+from modelium.controller.life.table import TABLE, step
+
+__all__ = ["TABLE", "Absent", "AdapterFolder", "Draining", "Loaded", "Loading", "Record", "Unloading", "step"]

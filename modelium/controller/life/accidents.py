@@ -1,0 +1,267 @@
+"""Accidents and readings: a process died, Triton or Ray went away, a reading shows what nobody asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelium.brain import usage as use
+from modelium.controller.life.around import Around
+from modelium.controller.life.effects import (
+    Discard,
+    Effect,
+    EndProcesses,
+    Grant,
+    How,
+    Level,
+    Load,
+    RememberMeasurement,
+    Say,
+    StopWatching,
+    UnloadIsOver,
+    Watch,
+)
+from modelium.controller.life.events import Checked, Outgrew, ProcessDied, RayLost, Read, ServerLost
+from modelium.controller.life.leaving import drained, without_memory, without_reload
+from modelium.controller.life.phases import (
+    Absent,
+    AdapterFolder,
+    Attempt,
+    Cause,
+    Draining,
+    Loaded,
+    Loading,
+    Phase,
+    Serving,
+    Unloading,
+)
+from modelium.controller.life.record import Record, Tries
+from modelium.controller.life.table import PHASES, Step, ignore, on
+from modelium.controller.life.tries import count, wanting
+from modelium.values import Decision, Demand, DeviceKind, Runtime, State, Verb
+
+_CRASH_WINDOW_S = 300.0
+_REMEMBERED_CRASHES = 8
+_SAME_OUTAGE_S = 10.0
+_STEADY_AFTER_S = 30.0
+_ONE_BY_ONE_S = 5.0
+_NOT_IN_TRITON = ("", "UNAVAILABLE")
+
+
+def _crashed_now(record: Record, around: Around) -> Tries:
+    """One crash more. What served for a while is not of the kind that dies again and again."""
+    steady = around.now - record.past.loaded_at > _STEADY_AFTER_S
+    before = () if steady else record.tries.crashes
+    return replace(record.tries, crashes=(*before, around.now)[-_REMEMBERED_CRASHES:])
+
+
+# -- processes -------------------------------------------------------------------------------------------------------
+
+
+@on(ProcessDied, Loaded)
+def die(record: Record, phase: Loaded, event: ProcessDied, around: Around) -> Step:
+    if event.number != phase.serving.number:
+        return record, ()
+    return crashed(record, phase, f"its process {event.pid} died", around)
+
+
+# Where an unload is under way, that is what it is for; what loads fails by itself.
+ignore((Absent, AdapterFolder, Loading, Draining, Unloading), ProcessDied)
+
+
+def crashed(record: Record, phase: Loaded, detail: str, around: Around) -> Step:
+    """Its process died though Triton calls it READY: load it anew beside the corpse, a plain load would do nothing."""
+    serving = phase.serving
+    tries = _crashed_now(record, around)
+    recent = sum(1 for at in tries.crashes if at > around.now - _CRASH_WINDOW_S)
+    past = replace(record.past, deaths=record.past.deaths + 1)
+    record = without_reload(replace(record, tries=tries, past=past), phase.reload)
+    phase = replace(phase, reload=None, doubted=False)
+    record = replace(record, phase=phase)
+    if recent > around.load_retries:
+        words = f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s"
+        record = without_memory(replace(record, tries=replace(tries, failures=around.load_retries)))
+        record, counted = count(record, State.FAILED, words, around)
+        return record, (StopWatching(), Discard(), *counted)
+    said = Say(f"{detail}; loading it again", Level.WARNING)
+    if serving.placement.engine is not None and serving.placement.device_kind is not DeviceKind.HOST:
+        # It starts alone there (``load_order``), and that is for the plan to see to. Its entry is written anew, so that the
+        # load is a real one: Triton still calls the corpse READY.
+        record = wanting(replace(record, past=replace(past, entry=None)), Demand.RESTORE)
+        words = f"{detail}; it is loaded again in its turn"
+        record, effects = drained(record, phase, Cause.DIED, words, around.now)
+        return record, (StopWatching(), said, *effects)
+    newest = record.folder.profile
+    number = past.numbered + 1
+    attempt = Attempt(
+        number=number, profile=newest or serving.profile, placement=serving.placement, ray_outages=around.ray_outages
+    )
+    load = Load(
+        number=number,
+        profile=attempt.profile,
+        placement=attempt.placement,
+        write=False,
+        how=How.AFTER_DEATH,
+        source=record.folder.source if newest is not None else None,
+    )
+    loads = Loading(attempt=attempt, reason=f"{detail}; loading it again")
+    return replace(record, phase=loads, past=replace(past, numbered=number)), (StopWatching(), said, load)
+
+
+@on(Checked, Loaded)
+def see_whether_it_serves(record: Record, phase: Loaded, event: Checked, around: Around) -> Step:
+    """A request had found it gone."""
+    if not phase.doubted or event.number != phase.serving.number:
+        return record, ()
+    if event.serves:
+        return replace(record, phase=replace(phase, doubted=False)), (Grant(),)
+    if event.died:
+        return crashed(record, phase, event.detail, around)
+    return lost(record, event.detail)
+
+
+ignore((Absent, AdapterFolder, Loading, Draining, Unloading), Checked)
+
+
+def lost(record: Record, detail: str) -> Step:
+    """Triton unloaded it without being asked by us."""
+    words = f"Triton does not serve it any more: {detail}"
+    record = replace(without_memory(record), phase=Absent(state=State.UNLOADED, reason=words))
+    return record, (StopWatching(), Say(words, Level.WARNING))
+
+
+# -- readings --------------------------------------------------------------------------------------------------------
+
+
+@on(Read, Loaded)
+def read(record: Record, phase: Loaded, event: Read, around: Around) -> Step:
+    """What a reading says of a model that was loaded before the reading began."""
+    if record.past.loaded_at > event.started_at:
+        return record, ()
+    effects: tuple[Effect, ...] = ()
+    if event.completed is not None:
+        window = use.observe(record.use.window, completed=event.completed, now=around.now, window_s=around.usage_window_s)
+        record = replace(record, use=replace(record.use, window=window))
+    if phase.doubted or phase.reload is not None:
+        return record, ()
+    if event.processes is not None:
+        serving = phase.serving
+        departing = serving.departing & frozenset(event.processes)
+        found = tuple(process for process in event.processes if process not in departing)
+        if not serving.processes and not found:
+            return crashed(record, phase, "its process died", around)  # before anybody could watch it
+        if not serving.processes:
+            effects = (Watch(number=serving.number, processes=found),)
+        serving = replace(serving, departing=departing, replicas=event.replicas, processes=serving.processes or found)
+        record = replace(record, phase=replace(phase, serving=serving))
+        if event.held and not departing:
+            record, weighed = _weigh(record, serving, event.held)
+            effects = (*effects, *weighed)
+    if event.in_triton in _NOT_IN_TRITON:
+        if event.in_triton == "":  # Triton is another one than before: nobody unloaded this, it was lost
+            record = wanting(record, Demand.RESTORE)
+        return lost(record, event.triton_says or "it was never asked to")
+    return record, effects
+
+
+ignore((Absent, AdapterFolder, Loading, Draining, Unloading), Read)
+
+
+def _weigh(record: Record, serving: Serving, held: int) -> Step:
+    """Keep the largest measurement of this revision: a model grows with its first large batch.
+
+    A vllm engine was given what was planned for it, cache pages that it has not touched yet included. What the user states is
+    kept free, used or not.
+    """
+    memory, place = record.memory, serving.placement
+    measured = max(held, memory.measured or 0)
+    promised = memory.held
+    if memory.stated is None:
+        planned = place.footprint.estimated_bytes if place.engine or place.replicas else 0
+        promised = max(measured, planned)
+    memory = replace(memory, weighed=held, measured=measured, held=promised)
+    note = RememberMeasurement(fingerprint=serving.profile.fingerprint, measured_bytes=measured)
+    return replace(record, memory=memory), (note,)
+
+
+@on(Outgrew, Loaded)
+def outgrow(record: Record, phase: Loaded, event: Outgrew, around: Around) -> Step:
+    """As if it had died of itself, so that it is not loaded again and again; it goes at once, for what it answers just now may
+    be what makes it grow.
+    """
+    decision = Decision(at=around.now, model=record.key, verb=Verb.UNLOAD, rule=event.rule, reason=event.reason)
+    # Its entry is written anew, so that its load is a real one; what it took is an accident, and nothing to plan with.
+    past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
+    memory, tries = replace(record.memory, measured=None), _crashed_now(record, around)
+    record = replace(record, past=past, memory=memory, tries=tries).remembering(decision)
+    record, effects = drained(record, phase, Cause.OUTGREW, event.reason, around.now, rule=event.rule)
+    note = RememberMeasurement(fingerprint=phase.serving.profile.fingerprint, measured_bytes=memory.expected)
+    return record, (Say(event.reason, Level.ERROR), note, *effects)
+
+
+# -- outages ---------------------------------------------------------------------------------------------------------
+
+
+@on(RayLost, Loading)
+def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, around: Around) -> Step:
+    """Its load would wait for a Ray that does not answer; it fails now. Alone in loading, it may be the cause."""
+    if phase.attempt.placement.runtime is not Runtime.RAY:
+        return record, ()
+    attempt = replace(phase.attempt, broke_ray=phase.attempt.broke_ray or event.alone)
+    return replace(record, phase=replace(phase, attempt=attempt)), (EndProcesses(),)
+
+
+@on(RayLost, Loaded)
+def lose_ray(record: Record, phase: Loaded, event: RayLost, around: Around) -> Step:
+    """The process in front of it is ended, and it is brought back when Ray is."""
+    if phase.serving.placement.runtime is not Runtime.RAY:
+        return record, ()
+    # Its entry is written anew, so that its load is a real one: Triton calls the corpse READY.
+    past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
+    record = wanting(replace(record, past=past), Demand.RESTORE)
+    record, effects = drained(record, phase, Cause.RAY_DOWN, f"Ray is down: {event.detail}", around.now)
+    return record, (*effects, EndProcesses()) if phase.reload is not None else effects
+
+
+@on(RayLost, Draining)
+def lose_ray_while_it_drains(record: Record, phase: Draining, event: RayLost, around: Around) -> Step:
+    ends = phase.reload is not None and phase.serving.placement.runtime is Runtime.RAY
+    return record, (EndProcesses(),) if ends else ()
+
+
+ignore((Absent, AdapterFolder, Unloading), RayLost)
+
+
+@on(ServerLost, *PHASES)
+def lose_server(
+    record: Record,
+    phase: Phase,
+    event: ServerLost,
+    around: Around,
+) -> Step:
+    """Everything Triton had loaded is gone. What was loaded or loading is brought back when it is up again.
+
+    The model that was loading when Triton died may be the cause: that counts as its failure. Several that were are brought back
+    one by one, so that the cause is alone the next time. Its own recent crash was one of Triton's.
+    """
+    crashes = tuple(at for at in record.tries.crashes if at <= around.now - _SAME_OUTAGE_S)
+    record = without_memory(replace(record, tries=replace(record.tries, crashes=crashes)))  # also what could not be unloaded
+    loaded_then = event.alone or event.place is not None
+    if not record.occupies and not (loaded_then and record.state.may_load):
+        return record, ()
+    leaving = isinstance(phase, Draining | Unloading)
+    record = replace(record, wish=replace(record.wish, leave=False))
+    if event.alone:
+        record, effects = count(record, State.UNLOADED, f"Triton died while it loaded: {event.detail}", around)
+    else:
+        retry_at = around.now + _ONE_BY_ONE_S * event.place if event.place is not None else 0.0
+        down = Absent(state=State.UNLOADED, reason=f"Triton is down: {event.detail}")
+        record = replace(record, phase=down, tries=replace(record.tries, retry_at=retry_at))
+        effects = (UnloadIsOver(),)
+    if not leaving and not record.folder.gone and record.tries.retry_at is not None:
+        record = wanting(record, Demand.RESTORE)
+    return record, (StopWatching(), *effects)
+
+
+def was_loading(record: Record, now: float) -> bool:
+    """Whether it loads, or did when Triton went away: often the load's own call breaks first."""
+    return isinstance(record.phase, Loading) or record.tries.lost_at > now - _SAME_OUTAGE_S

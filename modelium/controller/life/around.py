@@ -1,0 +1,24 @@
+"""What a step may know besides the record and the event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """The instant, the configuration, the machine. ``device_bytes``: the size of each device.
+
+    ``ray_outages``: how often Ray went down; ``ray_detail``: what it says of itself.
+    """
+
+    now: float
+    drain_timeout_s: float = 30.0
+    load_retries: int = 3
+    retry_backoff_s: float = 1.0
+    usage_window_s: float = 60.0
+    load_on_discovery: bool = True
+    device_bytes: Mapping[str, int]
+    ray_outages: int = 0
+    ray_detail: str = ""

@@ -1,0 +1,205 @@
+"""What a step asks for. Effects are values; ``Models`` does what they say, in their order, after the record has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from modelium.devices import Process
+from modelium.errors import ModeliumError
+from modelium.values import Candidate, Decision, ModelProfile, Placement
+
+
+class How(Enum):
+    """How a model is loaded."""
+
+    PLAIN = "plain"
+    BESIDE = "beside"  # an older revision serves, and goes on until this one is loaded
+    AFTER_DEATH = "after death"  # Triton calls the corpse READY: a plain load would do nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyze:
+    """``soon``: somebody wants it, or it served before: it goes before what strangers drop."""
+
+    candidate: Candidate
+    soon: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    number: int
+    profile: ModelProfile
+    placement: Placement
+    write: bool
+    how: How
+    source: Candidate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unload:
+    number: int
+    processes: tuple[Process, ...]
+    remove: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bury:
+    """End what is left of a model one of whose processes died; ends as an unload does."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcesses:
+    """Of a load that waits for something that will not come: it fails then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Ask Triton to forget it; nobody waits for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Find out whether it still serves."""
+
+    number: int
+    processes: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    number: int
+    processes: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopWatching:
+    """The ends of its processes mean nothing from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Take a reading of Triton and of all processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease to each request that waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Waiting is in vain: each request that waits gets this error."""
+
+    error: ModeliumError
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadIsOver:
+    """Who waits for the unload is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A pass, soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Its folder is gone and it occupies nothing: the record and the entry go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberLoad:
+    """Kept over restarts, like the four that follow."""
+
+    fingerprint: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberUnload:
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberMeasurement:
+    fingerprint: str
+    measured_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberQuarantine:
+    fingerprint: str
+    reason: str
+    seal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftQuarantine:
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountLoad:
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountUnload:
+    rule: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CountDecision:
+    """A decision that does not only repeat the last one."""
+
+    decision: Decision
+
+
+class Level(Enum):
+    """Of a log line."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the log; the model's name goes before it."""
+
+    words: str
+    level: Level = Level.INFO
+
+
+Effect = (
+    Analyze
+    | Load
+    | Unload
+    | Bury
+    | EndProcesses
+    | Discard
+    | Check
+    | Watch
+    | StopWatching
+    | Measure
+    | Grant
+    | Reject
+    | UnloadIsOver
+    | Wake
+    | Forget
+    | RememberLoad
+    | RememberUnload
+    | RememberMeasurement
+    | RememberQuarantine
+    | LiftQuarantine
+    | CountLoad
+    | CountUnload
+    | CountDecision
+    | Say
+)

@@ -1,0 +1,229 @@
+"""Loads: what was decided about a model that is not loaded, and what became of the load, or of a newer revision beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelium.brain import usage as use
+from modelium.controller.life.around import Around
+from modelium.controller.life.effects import (
+    CountDecision,
+    CountLoad,
+    Effect,
+    Grant,
+    How,
+    Load,
+    Measure,
+    Reject,
+    RememberLoad,
+    Say,
+    StopWatching,
+    Wake,
+)
+from modelium.controller.life.events import (
+    FoundInTriton,
+    HasLoaded,
+    LoadDecided,
+    RefusalDecided,
+    ReloadDecided,
+    ReloadRefused,
+    WaitDecided,
+)
+from modelium.controller.life.leaving import drained, with_newest_due
+from modelium.controller.life.phases import Absent, AdapterFolder, Attempt, Cause, Draining, Loaded, Loading, Serving, Unloading
+from modelium.controller.life.record import Memory, Record
+from modelium.controller.life.table import Step, ignore, on
+from modelium.controller.life.tries import forgiven, wanting
+from modelium.errors import NotServable
+from modelium.repository import entry_basis
+from modelium.values import Decision, Demand, ModelProfile, Placement, State
+
+
+def _remember(record: Record, decision: Decision) -> Step:
+    after = record.remembering(decision)
+    return after, (CountDecision(decision),) if after is not record else ()
+
+
+# -- decisions -------------------------------------------------------------------------------------------------------
+
+
+@on(LoadDecided, Absent)
+def begin(record: Record, phase: Absent, event: LoadDecided, around: Around) -> Step:
+    """Promise the memory and load."""
+    record, counted = _remember(record, event.decision)
+    number, written = record.past.numbered + 1, _written(event.profile, event.placement)
+    attempt = Attempt(number=number, profile=event.profile, placement=event.placement, ray_outages=around.ray_outages)
+    load = Load(
+        number=number,
+        profile=event.profile,
+        placement=event.placement,
+        write=record.past.entry != written,
+        how=How.PLAIN,
+        source=record.folder.source,
+    )
+    record = replace(
+        record,
+        phase=Loading(attempt=attempt, reason=event.decision.reason),
+        memory=_promised(record, event.placement),
+        past=replace(record.past, numbered=number, entry=written),
+    )
+    return record, (*counted, load)
+
+
+def _written(profile: ModelProfile, placement: Placement) -> tuple[str, Placement]:
+    return profile.fingerprint, entry_basis(placement)
+
+
+def _promised(record: Record, placement: Placement) -> Memory:
+    footprint = placement.footprint
+    return replace(record.memory, estimated=footprint.estimated_bytes, held=footprint.bytes)
+
+
+@on(RefusalDecided, Absent)
+def refuse(record: Record, phase: Absent, event: RefusalDecided, around: Around) -> Step:
+    """Nothing here can serve it: an answer, not an error."""
+    record, counted = _remember(record, event.decision)
+    reason = event.decision.reason
+    refused = Absent(state=State.UNSUPPORTED, reason=reason)
+    record = replace(record, phase=refused, wish=replace(record.wish, want=Demand.NONE))
+    return record, (*counted, Reject(NotServable(f"{record.key!r} cannot be served: {reason}")))
+
+
+@on(WaitDecided, Absent)
+def wait(record: Record, phase: Absent, event: WaitDecided, around: Around) -> Step:
+    record, counted = _remember(record, event.decision)
+    if phase.state is State.UNLOADED:
+        record = replace(record, phase=replace(phase, reason=event.decision.reason))
+    return record, counted
+
+
+@on(ReloadDecided, Loaded)
+def begin_reload(record: Record, phase: Loaded, event: ReloadDecided, around: Around) -> Step:
+    """A newer revision of a model that serves: beside the old one if there is room for both, else after it."""
+    phase = replace(phase, reload_at=None)
+    if event.placement is None:
+        words = "a new revision is to be loaded and there is no room for both"
+        until = around.now + around.drain_timeout_s
+        return drained(wanting(record, Demand.RESTORE), phase, Cause.REVISION, words, until)
+    number, placement = record.past.numbered + 1, event.placement
+    attempt = Attempt(number=number, profile=event.profile, placement=placement, ray_outages=around.ray_outages)
+    load = Load(
+        number=number,
+        profile=event.profile,
+        placement=placement,
+        write=True,
+        how=How.BESIDE,
+        source=record.folder.source,
+    )
+    record = replace(
+        record,
+        phase=replace(phase, reload=attempt),
+        memory=replace(record.memory, held=record.memory.held + placement.footprint.bytes),
+        past=replace(record.past, numbered=number, entry=_written(event.profile, placement)),
+    )
+    return record, (load, Say("a new revision is loaded beside the old one"))
+
+
+@on(ReloadRefused, Loaded)
+def refuse_reload(record: Record, phase: Loaded, event: ReloadRefused, around: Around) -> Step:
+    words = f"the new revision cannot be served: {event.reason}"
+    return replace(record, phase=replace(phase, reload_at=None), revision_error=words), ()
+
+
+@on(FoundInTriton, Absent)
+def adopt(record: Record, phase: Absent, event: FoundInTriton, around: Around) -> Step:
+    """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
+    if event.profile is None or event.placement is None:
+        return wanting(record, Demand.RESTORE), ()
+    number = record.past.numbered + 1
+    serving = Serving(number=number, profile=event.profile, placement=event.placement)
+    words = "Triton had it loaded already"
+    record = replace(
+        record,
+        phase=Loaded(serving=serving, reason=words),
+        memory=_promised(record, event.placement),
+        wish=replace(record.wish, want=Demand.NONE),
+        use=replace(record.use, window=use.start(around.now, record.use.window)),
+        # What is on disk may have been written for another placement.
+        past=replace(record.past, numbered=number, entry=None, loaded_at=around.now),
+    )
+    return record, (Say(words), Grant())
+
+
+# -- good ends -------------------------------------------------------------------------------------------------------
+
+
+@on(HasLoaded, Loading)
+def loaded(record: Record, phase: Loading, event: HasLoaded, around: Around) -> Step:
+    """It answers: give out the leases that were waited for, then see whether it should be here at all."""
+    attempt = phase.attempt
+    if event.number != attempt.number:
+        return record, ()
+    record, effects = _answers(record, attempt, event, around)
+    serves = Loaded(serving=_serving(attempt, event), reason=phase.reason)
+    return _see_whether_it_stays(replace(record, phase=serves), serves, effects, around)
+
+
+@on(HasLoaded, Loaded)
+def reloaded(record: Record, phase: Loaded, event: HasLoaded, around: Around) -> Step:
+    """The newer revision takes the place of the one that served."""
+    reload = phase.reload
+    if reload is None or event.number != reload.number:
+        return record, ()
+    record, effects = _answers(record, reload, event, around)
+    serves = Loaded(serving=_serving(reload, event), reason=phase.reason)
+    return _see_whether_it_stays(
+        replace(record, phase=serves, memory=_of_new_revision(record, reload)), serves, (StopWatching(), *effects), around
+    )
+
+
+@on(HasLoaded, Draining)
+def reloaded_while_it_drains(record: Record, phase: Draining, event: HasLoaded, around: Around) -> Step:
+    reload = phase.reload
+    if reload is None or event.number != reload.number:
+        return record, ()
+    record, effects = _answers(record, reload, event, around)
+    drains = replace(phase, serving=_serving(reload, event), reload=None, doubted=False)
+    return replace(record, phase=drains, memory=_of_new_revision(record, reload)), (StopWatching(), *effects, Wake())
+
+
+ignore((Absent, AdapterFolder, Unloading), HasLoaded)
+
+
+def _serving(attempt: Attempt, event: HasLoaded) -> Serving:
+    return Serving(number=attempt.number, profile=attempt.profile, placement=attempt.placement, departing=event.older)
+
+
+def _of_new_revision(record: Record, reload: Attempt) -> Memory:
+    return replace(_promised(record, reload.placement), measured=None, weighed=None)
+
+
+def _answers(record: Record, attempt: Attempt, event: HasLoaded, around: Around) -> Step:
+    tries = forgiven(replace(record.tries, put_off=0, put_off_until=0.0, lost_at=float("-inf")))
+    past = replace(record.past, loads=record.past.loads + 1, load_seconds=event.seconds, loaded_at=around.now)
+    record = replace(
+        record,
+        tries=tries,
+        wish=replace(record.wish, want=Demand.NONE),
+        use=replace(record.use, window=use.start(around.now, record.use.window)),
+        memory=replace(record.memory, weighed=None),
+        past=past,
+        revision_error="",
+    )
+    return record, (
+        CountLoad(outcome="ok", seconds=event.seconds),
+        RememberLoad(fingerprint=attempt.profile.fingerprint, seconds=event.seconds),
+        Say(f"loaded in {event.seconds:.2f} s"),
+        Measure(),
+    )
+
+
+def _see_whether_it_stays(record: Record, phase: Loaded, effects: tuple[Effect, ...], around: Around) -> Step:
+    until = around.now + around.drain_timeout_s
+    if record.folder.gone:
+        record, more = drained(record, phase, Cause.REMOVED, "its folder was removed", until)
+    elif record.wish.leave:
+        record, more = drained(record, phase, Cause.USER, "unloaded by the user", until)
+    else:
+        record, more = with_newest_due(record, phase, around), ()
+    return record, (*effects, Grant(), *more)

@@ -1,0 +1,118 @@
+"""Requests and users: leases, waiting, pins, and the words for why waiting would be in vain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelium.brain import usage as use
+from modelium.controller.life.around import Around
+from modelium.controller.life.effects import Check, Level, Say, Wake
+from modelium.controller.life.events import (
+    Asked,
+    CalledBack,
+    FoundGone,
+    LeaseReturned,
+    LeaseTaken,
+    Pinned,
+    UserLoadBegan,
+    UserLoadEnded,
+    WaitingChanged,
+)
+from modelium.controller.life.leaving import called_back
+from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Phase, Unloading
+from modelium.controller.life.record import Record
+from modelium.controller.life.table import PHASES, Step, ignore, on
+from modelium.controller.life.tries import forgiven
+from modelium.errors import NotServable
+from modelium.values import State
+
+
+def obstacle(record: Record, now: float) -> NotServable | None:
+    """Why waiting for this model would be in vain; None when it is worth waiting."""
+    name, phase, retry_at = record.key, record.phase, record.tries.retry_at
+    if isinstance(phase, AdapterFolder):
+        return NotServable(f"{name!r} is a LoRA adapter, which answers through its base: ask for BASE:ADAPTER")
+    if record.folder.gone:
+        return NotServable(f"{name!r}: its folder was removed")
+    if not isinstance(phase, Absent):
+        return None
+    if phase.state is State.FAILED:
+        if retry_at is None:
+            return NotServable(
+                f"{name!r} failed to load and is in quarantine until its folder changes (or POST /models/{name}/load): "
+                f"{phase.reason}"
+            )
+        if retry_at > now:
+            return NotServable(f"{name!r} failed to load, next try in {retry_at - now:.1f} s: {phase.reason}")
+        return None
+    if phase.state is not State.UNLOADED and record.folder.was_looked_at:
+        return NotServable(f"{name!r} is {phase.state}: {phase.reason}")
+    return None
+
+
+@on(Asked, *PHASES)
+def ask(record: Record, phase: Phase, event: Asked, around: Around) -> Step:
+    return replace(record, use=replace(record.use, window=use.ask(record.use.window, around.now))), ()
+
+
+@on(WaitingChanged, *PHASES)
+def change_waiting(record: Record, phase: Phase, event: WaitingChanged, around: Around) -> Step:
+    """Its demand is as old as the first request that waits."""
+    wish = record.wish
+    if event.waiting and not record.use.waiting:
+        wish = replace(wish, since=around.now)
+    return replace(record, use=replace(record.use, waiting=event.waiting), wish=wish), ()
+
+
+@on(LeaseReturned, *PHASES)
+def give_back(record: Record, phase: Phase, event: LeaseReturned, around: Around) -> Step:
+    """Also when the model is gone, or another one by now."""
+    leases, window = record.use.leases - 1, use.touch(record.use.window, around.now)
+    record = replace(record, use=replace(record.use, leases=leases, window=window))
+    wakes = not leases and (event.room_is_wanted or isinstance(phase, Draining))
+    return record, (Wake(),) if wakes else ()
+
+
+@on(Pinned, *PHASES)
+def pin(record: Record, phase: Phase, event: Pinned, around: Around) -> Step:
+    return replace(record, wish=replace(record.wish, pinned=event.pinned, since=around.now)), (Wake(),)
+
+
+@on(UserLoadBegan, *PHASES)
+def begin_user_load(record: Record, phase: Phase, event: UserLoadBegan, around: Around) -> Step:
+    """A failure lifts an earlier quarantine: the user may know better."""
+    tries = record.tries
+    if record.state is State.FAILED or tries.put_off:
+        tries = forgiven(replace(tries, put_off=0, put_off_until=0.0, crashes=()))
+    wish = replace(record.wish, user_loads=record.wish.user_loads + 1)
+    return replace(record, tries=tries, wish=wish), ()
+
+
+@on(UserLoadEnded, *PHASES)
+def end_user_load(record: Record, phase: Phase, event: UserLoadEnded, around: Around) -> Step:
+    """What others want of it stays: a load that timed out while Triton was down must not keep the model from coming back."""
+    return replace(record, wish=replace(record.wish, user_loads=record.wish.user_loads - 1)), ()
+
+
+@on(LeaseTaken, Loaded, Draining)
+def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, around: Around) -> Step:
+    """While it drains only who waited for its load gets one."""
+    return replace(record, use=replace(record.use, leases=record.use.leases + 1)), ()
+
+
+@on(CalledBack, Draining)
+def call_back(record: Record, phase: Draining, event: CalledBack, around: Around) -> Step:
+    stays = called_back(record, phase, around, is_waited_for=event.is_waited_for)
+    return (record, ()) if stays is None else (stays, (Wake(),))
+
+
+@on(FoundGone, Loaded)
+def doubt(record: Record, phase: Loaded, event: FoundGone, around: Around) -> Step:
+    """Until that was looked at, nobody gets a lease."""
+    if phase.doubted:
+        return record, ()
+    check = Check(number=phase.serving.number, processes=phase.serving.processes)
+    return replace(record, phase=replace(phase, doubted=True)), (Say(f"{event.detail}; looking", Level.WARNING), check)
+
+
+ignore((Absent, AdapterFolder, Loading, Draining, Unloading), FoundGone)

@@ -1,0 +1,65 @@
+"""A record as others see it: what the brain plans with, and what users read."""
+
+from __future__ import annotations
+
+from modelium.brain.usage import usage
+from modelium.controller.life.record import Record
+from modelium.values import Demand, Footprint, ModelStatus, ModelView, State
+
+
+def view_of(record: Record, now: float, window_s: float) -> ModelView:
+    """What the brain may look at. ``window_s``: over which requests per second are counted."""
+    memory, past = record.memory, record.past
+    return ModelView(
+        name=record.key,
+        state=record.state,
+        profile=record.folder.profile,
+        footprint=Footprint(estimated_bytes=memory.estimated, measured_bytes=memory.measured),
+        placement=record.placement,
+        usage=usage(record.use.window, in_flight=record.use.leases, now=now, window_s=window_s),
+        pinned=record.wish.pinned,
+        always_loaded=record.wish.always_loaded,
+        demand=record.demand,
+        demand_since=record.wish.since,
+        waiting=record.use.waiting,
+        retry_at=record.tries.retry_at,
+        loaded_at=past.loaded_at,
+        load_seconds=past.load_seconds,
+        bytes_held=memory.held,
+    )
+
+
+def status_of(record: Record, now: float, window_s: float) -> ModelStatus:
+    """What users see. ``window_s``: over which requests per second are counted."""
+    seen = usage(record.use.window, in_flight=record.use.leases, now=now, window_s=window_s)
+    serving, memory, past, retry_at = record.serving, record.memory, record.past, record.tries.retry_at
+    waits_for_retry = record.state is State.FAILED and retry_at is not None and record.demand > Demand.NONE
+    footprint = Footprint(estimated_bytes=memory.estimated, measured_bytes=memory.measured)
+    return ModelStatus(
+        name=record.key,
+        label=record.folder.candidate.label,
+        path=record.folder.candidate.path,
+        state=record.state,
+        reason=record.phase.reason,
+        profile=serving.profile if serving is not None else record.folder.profile,
+        placement=record.placement,
+        footprint=footprint if memory.estimated else None,
+        promised_bytes=memory.held,
+        held_bytes=memory.weighed,
+        replicas=len(serving.replicas) if serving is not None else 0,
+        missing=record.folder.missing,
+        qps=seen.qps if serving is not None else 0.0,
+        idle_s=seen.idle_s(now) if serving is not None else None,
+        leases=record.use.leases,
+        waiting=record.use.waiting,
+        requests=seen.requests,
+        pinned=record.wish.pinned,
+        failures=record.tries.failures,
+        retry_in_s=max(0.0, (retry_at or 0.0) - now) if waits_for_retry else None,
+        quarantined=record.state is State.FAILED and retry_at is None,
+        revision_error=record.revision_error or record.folder.candidate.note,
+        load_seconds=past.load_seconds,
+        loads=past.loads,
+        unloads=past.unloads,
+        decisions=past.decisions,
+    )

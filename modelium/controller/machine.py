@@ -1,0 +1,85 @@
+"""What the controller asks of the world, and what a step may know besides its record: settings, devices, Triton and Ray.
+
+What enters: the configuration and the rooms that look. What leaves: values. This is the ``Questions`` port.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from modelium.brain.placement.cluster import cluster_devices
+from modelium.brain.usage import WINDOW_S
+from modelium.config import Settings
+from modelium.controller.events import About, Event
+from modelium.controller.life.around import Around
+from modelium.controller.life.effects import Check, Watch
+from modelium.controller.life.events import ProcessDied
+from modelium.controller.readings import Readings
+from modelium.controller.server import Server
+from modelium.ray import RayService
+from modelium.values import Capabilities, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime
+
+
+class Machine:
+    """``server``: as it was when Modelium started; its ways to Triton do not change."""
+
+    def __init__(self, settings: Settings, server: Server, ray: RayService, readings: Readings, post: Callable[[Event], None]):
+        self._settings = settings
+        self._server = server
+        self._readings = readings
+        self._post = post
+        self._gpu = any(device.kind is DeviceKind.CUDA for device in server.devices.fleet().devices)
+        self.ray = ray
+        self.overrides: Mapping[str, ModelOverride] = settings.overrides()
+        self.policies: Policies = settings.policies()
+        self.usage_window_s = min(WINDOW_S, settings.orchestration.policies.evict_after_idle_seconds)
+        self._device_bytes: Mapping[str, int] = {}  # as of the last look: a step may not take the time to look
+        self.fleet()
+
+    def around(self) -> Around:
+        """What a step may know now."""
+        policies = self._settings.orchestration.policies
+        return Around(
+            now=time.monotonic(),
+            drain_timeout_s=policies.drain_timeout_seconds,
+            load_retries=policies.load_retries,
+            retry_backoff_s=policies.retry_backoff_seconds,
+            usage_window_s=self.usage_window_s,
+            load_on_discovery=self._settings.orchestration.load_on_discovery,
+            device_bytes=self._device_bytes,
+            ray_outages=self.ray.outages,
+            ray_detail=self.ray.view().detail,
+        )
+
+    def capabilities(self) -> Capabilities:
+        """What may be used now. Ray is no backend of Triton's: its entries are python's."""
+        backends, ray = self._server.backends(), self.ray.facts
+        if "python" in backends and not ray.missing:
+            backends |= {Runtime.RAY.value}
+        return self._settings.capabilities(backends, self._server.vllm(), ray, gpu=self._gpu)
+
+    def fleet(self) -> Fleet:
+        """This machine's devices, and those of a Ray cluster elsewhere."""
+        ray = self.ray.view()
+        added = cluster_devices(ray, self._settings.devices.gpu_memory_fraction)
+        fleet = Fleet(devices=(*self._server.devices.fleet().devices, *added), ray=ray)
+        self._device_bytes = {device.id: device.total_bytes for device in fleet.devices}
+        return fleet
+
+    def check(self, key: str, order: Check) -> None:
+        """Does it still serve? Ends in ``Checked``."""
+        self._readings.check(key, order)
+
+    def watch(self, key: str, order: Watch) -> list[Callable[[], None]]:
+        """Tell when a process ends: one ``ProcessDied`` each."""
+        watches = []
+        for process in order.processes:
+            died = About(key, ProcessDied(number=order.number, pid=process.pid))
+            watches.append(self._server.devices.watch_exit(process, partial(self._post, died)))
+        return watches
+
+    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
+        """A reading of Triton and of all processes; ends in ``Measured``."""
+        self._readings.measure(generation, places)

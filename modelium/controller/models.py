@@ -1,0 +1,295 @@
+"""All models: the one place where a record changes. An event enters, ``life.step`` says what follows, and that is done.
+
+Everything here runs on the event loop's thread and returns at once, so a change is whole before anybody else looks: that is why
+requests may cause changes too, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from modelium.controller.events import Event, Wake
+from modelium.controller.leases import Lease
+from modelium.controller.life import effects as do
+from modelium.controller.life import events as happens
+from modelium.controller.life.around import Around
+from modelium.controller.life.events import LifeEvent
+from modelium.controller.life.phases import Draining, Loaded, Unloading
+from modelium.controller.life.record import Record
+from modelium.controller.life.table import step
+from modelium.controller.ports import Actions, Questions
+from modelium.controller.server import Surroundings
+from modelium.errors import DeadlineExceeded, ModeliumError, UnknownModel
+from modelium.ledger import Ledger
+from modelium.metrics import Recorder
+from modelium.values import Candidate, Demand, Device, Fleet
+
+log = logging.getLogger(__name__)
+
+_LEVELS = {do.Level.INFO: logging.INFO, do.Level.WARNING: logging.WARNING, do.Level.ERROR: logging.ERROR}
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A record, and those who wait for it to change."""
+
+    record: Record
+    waiters: deque[asyncio.Future[Lease]] = field(default_factory=deque)
+    unload_waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    exit_watches: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Models:
+    """Keeps the records by key. ``apply()`` is the only thing that changes one."""
+
+    def __init__(
+        self,
+        actions: Actions,
+        questions: Questions,
+        *,
+        ledger: Ledger,
+        recorder: Recorder,
+        around: Callable[[], Around],
+        post: Callable[[Event], None],
+        surroundings: Surroundings,
+    ) -> None:
+        self._actions = actions
+        self._questions = questions
+        self._ledger = ledger
+        self._recorder = recorder
+        self._around = around
+        self._post = post
+        self._surroundings = surroundings
+        self._models: dict[str, Model] = {}
+        self._to_analyze: list[tuple[str, do.Analyze]] = []
+
+    # -- who is here -------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(list(self._models.values()))
+
+    def get(self, key: str) -> Model | None:
+        return self._models.get(key)
+
+    def keys(self) -> frozenset[str]:
+        return frozenset(self._models)
+
+    def records(self) -> list[Record]:
+        """As they are now."""
+        return [model.record for model in self._models.values()]
+
+    def by_label(self, label: str) -> Model | None:
+        """The model that the user knows as ``org/name``."""
+        return next((m for m in self._models.values() if m.record.folder.candidate.label == label), None)
+
+    def add(self, record: Record) -> Model:
+        """A folder that was not here before."""
+        model = self._models[record.key] = Model(record)
+        return model
+
+    def waiting(self) -> int:
+        """How many requests wait for a load, of whichever model."""
+        return sum(len(model.waiters) for model in self._models.values())
+
+    def is_waited_for(self, record: Record) -> bool:
+        """Does somebody wait, who may push others out, for the room that this model gives up?"""
+        model = self._models.get(record.phase.leaving.yields_to) if isinstance(record.phase, Draining) else None
+        return model is not None and model.record.demand >= Demand.USER and model.record.state.may_load
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def apply(self, model: Model, event: LifeEvent) -> None:
+        """Change the record as the event says, and do what follows. Raises ``IllegalTransition``, and then nothing changed."""
+        model.record, effects = step(model.record, event, self._around())
+        for effect in effects:
+            self._perform(model, effect)
+
+    def try_to_apply(self, model: Model, event: LifeEvent) -> bool:
+        """``apply()`` where a defect that one model provokes must not stop the others. False: there was one; it is logged."""
+        try:
+            self.apply(model, event)
+        except Exception:
+            log.exception("%s: %r could not be handled, a defect of Modelium", model.record.key, event)
+            return False
+        return True
+
+    def start_analyses(self) -> None:
+        """Of all that was asked for since the last call: first what somebody wants, or what served before."""
+        wanted, self._to_analyze = self._to_analyze, []
+        for soon in (True, False):
+            candidates: list[tuple[str, Candidate]] = [(key, order.candidate) for key, order in wanted if order.soon is soon]
+            if candidates:
+                self._actions.analyze(candidates, soon=soon)
+
+    def measure(self) -> None:
+        """Ask for a reading."""
+        self._questions.measure(self._surroundings.server.starts, self._places(self._questions.fleet()))
+
+    def _places(self, fleet: Fleet) -> dict[str, Device]:
+        """Which device each occupying model is on: of a tensor-parallel engine the first, its ranks hold equally much."""
+        found = {}
+        for key, model in self._models.items():
+            placement = model.record.placement
+            if model.record.memory.held and placement is not None:
+                device = fleet.get(placement.device_id)
+                if device is not None:
+                    found[key] = device
+        return found
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def grant(self, model: Model) -> Lease:
+        """One more lease on a model that answers. Raises ``IllegalTransition`` for one that does not."""
+        self.apply(model, happens.LeaseTaken())
+        phase, deaths = model.record.phase, model.record.past.deaths
+        if not isinstance(phase, Loaded | Draining):
+            raise TypeError(f"a lease was taken on a model that is {model.record.state}")
+        return Lease(
+            profile=phase.serving.profile,
+            placement=phase.serving.placement,
+            release=partial(self._give_back, model),
+            lost=lambda: model.record.past.deaths != deaths,
+        )
+
+    def _give_back(self, model: Model) -> None:
+        self.apply(model, happens.LeaseReturned(room_is_wanted=self._surroundings.room_is_wanted))
+
+    async def wait(self, model: Model, timeout_s: float) -> Lease:
+        """A lease as soon as it serves. Raises ``DeadlineExceeded``, and what ends its waiting."""
+        started = time.monotonic()
+        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        model.waiters.append(waiter)
+        self._count_waiters(model)
+        self._post(Wake())
+        try:
+            async with asyncio.timeout(timeout_s):
+                lease = await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().release()  # granted in the very turn in which the caller gave up
+            if isinstance(error, TimeoutError):
+                record = model.record
+                raise DeadlineExceeded(
+                    f"{record.key!r} was not ready within {timeout_s:.1f} s; it is {record.state}: {record.phase.reason}"
+                ) from None
+            raise
+        finally:
+            if waiter in model.waiters:
+                model.waiters.remove(waiter)
+                self._count_waiters(model)
+        lease.cold = True
+        lease.waited_s = time.monotonic() - started
+        return lease
+
+    def reject(self, model: Model, error: ModeliumError) -> None:
+        """Who waits for it waits in vain."""
+        waiters = list(model.waiters)
+        model.waiters.clear()
+        self._count_waiters(model)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def when_unloaded(self, model: Model) -> asyncio.Future[None]:
+        """Done when the unload that is under way, or is to come after the load, is over."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        model.unload_waiters.append(waiter)
+        return waiter
+
+    def _count_waiters(self, model: Model) -> None:
+        if len(model.waiters) != model.record.use.waiting:
+            self.apply(model, happens.WaitingChanged(len(model.waiters)))
+
+    def _grant_all(self, model: Model) -> None:
+        waiters = [waiter for waiter in model.waiters if not waiter.done()]
+        model.waiters.clear()
+        self._count_waiters(model)
+        for waiter in waiters:
+            waiter.set_result(self.grant(model))
+
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    def _perform(self, model: Model, effect: do.Effect) -> None:
+        key = model.record.key
+        match effect:
+            case do.Analyze():
+                self._to_analyze.append((key, effect))
+            case do.Load():
+                self._actions.load(key, effect)
+            case do.Unload(number=number):
+                self._actions.unload(key, effect, current=lambda: _unloads(model.record, number))
+            case do.Bury(number=number):
+                self._actions.bury(key, number)
+            case do.EndProcesses():
+                self._actions.end(key)
+            case do.Discard():
+                self._actions.discard(key)
+            case do.Check():
+                self._questions.check(key, effect)
+            case do.Watch():
+                model.exit_watches += self._questions.watch(key, effect)
+            case do.StopWatching():
+                for cancel in model.exit_watches:
+                    cancel()
+                model.exit_watches.clear()
+            case do.Measure():
+                self.measure()
+            case do.Grant():
+                self._grant_all(model)
+            case do.Reject(error=error):
+                self.reject(model, error)
+            case do.UnloadIsOver():
+                waiters, model.unload_waiters = model.unload_waiters, []
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_result(None)
+            case do.Wake():
+                self._post(Wake())
+            case do.Forget():
+                self._forget(model)
+            case do.Say(words=words, level=level):
+                log.log(_LEVELS[level], "%s: %s", key, words)
+            case _:
+                self._note(key, effect)
+
+    def _note(self, key: str, effect: do.Effect) -> None:
+        """What is kept over restarts, and what is counted."""
+        match effect:
+            case do.RememberLoad(fingerprint=fingerprint, seconds=seconds):
+                self._ledger.remember_load(key, fingerprint, load_seconds=seconds)
+            case do.RememberUnload(fingerprint=fingerprint):
+                self._ledger.remember_unload(key, fingerprint)
+            case do.RememberMeasurement(fingerprint=fingerprint, measured_bytes=measured):
+                self._ledger.remember_measurement(key, fingerprint, measured)
+            case do.RememberQuarantine(fingerprint=fingerprint, reason=reason, seal=seal):
+                self._ledger.remember_quarantine(key, fingerprint, reason, seal=seal)
+            case do.LiftQuarantine(fingerprint=fingerprint):
+                self._ledger.lift_quarantine(key, fingerprint)
+            case do.CountLoad(outcome=outcome, seconds=seconds):
+                self._recorder.load(key, outcome, seconds)
+            case do.CountUnload(rule=rule, seconds=seconds):
+                self._recorder.unload(key, rule, seconds)
+            case do.CountDecision(decision=decision):
+                self._recorder.decision(decision.verb.value, decision.rule)
+                log.info("%s: %s (%s) %s", key, decision.verb, decision.rule, decision.reason)
+            case _:
+                raise TypeError(f"nobody does {effect!r}")
+
+    def _forget(self, model: Model) -> None:
+        key = model.record.key
+        if self._models.get(key) is model:
+            del self._models[key]
+            self._actions.remove(key)
+            self.reject(model, UnknownModel(f"{key!r}: its folder was removed"))
+            log.info("%s: removed, its folder is gone", key)
+
+
+def _unloads(record: Record, number: int) -> bool:
+    """This unload is not history."""
+    return isinstance(record.phase, Unloading) and record.phase.number == number

@@ -1,0 +1,147 @@
+"""A pass: observe, plan, apply. What enters: the records as they are now. What leaves: decisions, applied, and the instant of
+the next pass.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from modelium.brain import plan as planner
+from modelium.controller.life import events as happens
+from modelium.controller.life.phases import Draining, Loading
+from modelium.controller.life.record import Record
+from modelium.controller.life.views import view_of
+from modelium.controller.machine import Machine
+from modelium.controller.models import Model, Models
+from modelium.controller.reloads import decide_reload
+from modelium.controller.routing import Routing
+from modelium.controller.server import Surroundings
+from modelium.metrics import Recorder
+from modelium.values import Decision, DeviceKind, Observed, Plan, Verb
+
+log = logging.getLogger(__name__)
+
+
+class Passes:
+    """``again_at``: from when somebody who waits for room may have some, None where nobody does."""
+
+    def __init__(
+        self, models: Models, routing: Routing, machine: Machine, surroundings: Surroundings, recorder: Recorder
+    ) -> None:
+        self._models = models
+        self._routing = routing
+        self._machine = machine
+        self._surroundings = surroundings
+        self._recorder = recorder
+        self._again_at: float | None = None
+
+    def observe(self, now: float) -> Observed:
+        """Models that nobody wants and that occupy nothing are not the brain's business: thousands may lie there."""
+        window_s = self._machine.usage_window_s
+        return Observed(
+            now=now,
+            models=tuple(
+                view_of(record, now, window_s)
+                for record in self._models.records()
+                if record.memory.held or (record.demand and not record.folder.gone)
+            ),
+            fleet=self._machine.fleet(),
+            policies=self._machine.policies,
+            overrides=self._machine.overrides,
+            capabilities=self._machine.capabilities(),
+        )
+
+    def run(self, now: float) -> None:
+        """One pass."""
+        self._routing.settle_adapters()
+        self._reload(now)
+        if self._surroundings.server.up:
+            self._apply(planner.plan(self.observe(now)))
+        self._settle()
+
+    def next_at(self, now: float) -> float | None:
+        """The next retry, the next end of a drain, or the instant from which who waits for room may have some."""
+        instants = [self._again_at] if self._again_at is not None else []
+        for record in self._models.records():
+            match record.phase:
+                case Draining(leaving=leaving, reload=None):
+                    instants.append(leaving.until)
+                case _ if (due_at := record.reload_is_due_at) is not None:
+                    instants.append(due_at)
+                case _ if record.is_settled() and record.demand and (record.tries.retry_at or 0.0) > now:
+                    instants.append(record.tries.retry_at or 0.0)
+        return min(instants, default=None)
+
+    # -- what is decided ---------------------------------------------------------------------------------------------
+
+    def _reload(self, now: float) -> None:
+        """Newer revisions of models that serve, where they are due."""
+        for model in self._models:
+            due_at = model.record.reload_is_due_at
+            if due_at is not None and due_at <= now:
+                self._decide_reload(model, now)
+
+    def _decide_reload(self, model: Model, now: float) -> None:
+        record, window_s = model.record, self._machine.usage_window_s
+        profile, placement = record.folder.profile, record.placement
+        if profile is None or placement is None:
+            return
+        try:
+            decided = decide_reload(
+                view_of(record, now, window_s),
+                profile,
+                placement,
+                others=[view_of(each, now, window_s) for each in self._models.records() if each.memory.held],
+                fleet=self._machine.fleet(),
+                overrides=self._machine.overrides,
+                capabilities=self._machine.capabilities(),
+                policies=self._machine.policies,
+            )
+        except Exception as defect:
+            log.exception("%s: its new revision could not be placed, a defect of Modelium", record.key)
+            decided = happens.ReloadRefused(f"a defect of Modelium: {type(defect).__name__}: {defect}")
+        self._models.try_to_apply(model, decided)
+
+    def _apply(self, plan: Plan) -> None:
+        self._surroundings.room_is_wanted = plan.room_is_wanted
+        self._again_at = plan.again_at
+        for decision in plan.decisions:
+            model = self._models.get(decision.model)
+            if model is not None and (event := self._as_event(model.record, decision)) is not None:
+                self._models.try_to_apply(model, event)
+
+    def _as_event(self, record: Record, decision: Decision) -> happens.LifeEvent | None:
+        match decision.verb:
+            case Verb.LOAD if decision.placement is not None and record.folder.profile is not None:
+                self._recorder.placed(decision.placement.device_id)
+                return happens.LoadDecided(decision=decision, profile=record.folder.profile, placement=decision.placement)
+            case Verb.UNLOAD:
+                self._recorder.eviction(decision.rule, decision.at - record.past.loaded_at)
+                if decision.beneficiary and record.placement is not None:
+                    self._recorder.swap(record.placement.device_id)
+                return happens.UnloadDecided(decision)
+            case Verb.REFUSE:
+                return happens.RefusalDecided(decision)
+            case Verb.WAIT:
+                return happens.WaitDecided(decision)
+            case _:
+                return None
+
+    def _settle(self) -> None:
+        """Unload what is drained, forget what is removed."""
+        for model in self._models:
+            record = model.record
+            if isinstance(record.phase, Draining) or record.folder.gone:
+                ends = happens.PassEnds(is_waited_for=self._models.is_waited_for(record), disturbs=self._disturbs(record))
+                self._models.try_to_apply(model, ends)
+
+    def _disturbs(self, record: Record) -> bool:
+        """Whether a vllm engine starts on an accelerator that this model would give memory back to (``load_order``)."""
+        place = record.placement
+        return place is not None and any(
+            other.phase.attempt.placement.engine is not None
+            and other.phase.attempt.placement.device_kind is not DeviceKind.HOST
+            and not set(place.devices).isdisjoint(other.phase.attempt.placement.devices)
+            for other in self._models.records()
+            if isinstance(other.phase, Loading)
+        )

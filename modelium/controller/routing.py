@@ -1,0 +1,294 @@
+"""What an event means for each model. What enters: events of the queue. What leaves: events of models' lives."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+
+from modelium.brain.bounds import Held, who_outgrew
+from modelium.brain.placement.candidates import choose
+from modelium.brain.placement.memory import estimate_footprint
+from modelium.brain.placement.rooms import rooms_of
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.config import Settings
+from modelium.controller.adapters import arrange
+from modelium.controller.events import (
+    About,
+    Event,
+    Measured,
+    RayDown,
+    RayUp,
+    Scanned,
+    ServerDown,
+    ServerUp,
+    Wake,
+)
+from modelium.controller.life import events as happens
+from modelium.controller.life.accidents import was_loading
+from modelium.controller.life.folder import is_as_before
+from modelium.controller.life.phases import Loading
+from modelium.controller.life.record import Folder, Memory, Record, Wish
+from modelium.controller.life.views import view_of
+from modelium.controller.machine import Machine
+from modelium.controller.models import Model, Models
+from modelium.controller.server import Surroundings
+from modelium.ledger import Ledger
+from modelium.metrics import Recorder
+from modelium.names import printable
+from modelium.values import Candidate, Demand, ModelOverride, ModelProfile, RayState, Runtime, State
+
+log = logging.getLogger(__name__)
+
+_LATELY_S = 10.0  # after its last change the watcher looks again within this time
+_UNSET = ModelOverride()
+
+
+class Routing:
+    """Tells the models what happened."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: Models,
+        machine: Machine,
+        surroundings: Surroundings,
+        *,
+        ledger: Ledger,
+        recorder: Recorder,
+    ) -> None:
+        self._models = models
+        self._machine = machine
+        self._surroundings = surroundings
+        self._ledger = ledger
+        self._recorder = recorder
+        self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
+        self._at_discovery = Demand.DISCOVERY if settings.orchestration.load_on_discovery else Demand.NONE
+        self._adapters_may_move = False
+
+    def handle(self, event: Event) -> None:
+        """Apply one event."""
+        match event:
+            case Scanned():
+                self._scanned(event)
+            case About(key=key, event=about):
+                self._happened(key, about)
+            case Measured():
+                self._measured(event)
+            case ServerUp():
+                self._server_up(event)
+            case ServerDown():
+                self._server_down(event)
+            case RayUp():
+                self._take_over_all()
+            case RayDown():
+                self._ray_down(event)
+            case Wake():
+                pass
+
+    def _happened(self, key: str, event: happens.WorkEnd | happens.Analyzed) -> None:
+        model = self._models.get(key)
+        if model is None:
+            return
+        if isinstance(event, happens.Analyzed):
+            self._adapters_may_move = True
+            self._apply_what_was_found(model, event)
+        else:
+            self._models.apply(model, event)
+
+    # -- folders -----------------------------------------------------------------------------------------------------
+
+    def _scanned(self, event: Scanned) -> None:
+        """Add what is new, look again at what changed, let go what is gone."""
+        self._recorder.scan(event.seconds)
+        if event.lag_s is not None:
+            self._recorder.watcher_lag(event.lag_s)
+        self._surroundings.directories, self._surroundings.unclaimed = event.directories, event.unclaimed
+        seen: set[str] = set()
+        for candidate in event.candidates:
+            key = _key(candidate)
+            seen.add(key)
+            model = self._models.get(key) or self._models.add(self._new(key, candidate))
+            # What is missing may have become final, and what cannot prove that it is whole has been quiet long enough by now.
+            again = event.lag_s is None or time.time() - candidate.newest_mtime < _LATELY_S
+            found = happens.FolderSeen(candidate=candidate, again=again)
+            if not is_as_before(model.record, found):
+                self._models.try_to_apply(model, found)
+        for model in self._models:
+            if model.record.key not in seen and not model.record.folder.gone:
+                self._adapters_may_move = True
+                self._models.try_to_apply(model, happens.FolderGone())
+        self._surroundings.first_scan.set()
+
+    def _new(self, key: str, candidate: Candidate) -> Record:
+        override = self._machine.overrides.get(candidate.name)
+        return Record(
+            key=key,
+            folder=Folder(candidate=candidate, served_before=key in self._ledger.names()),
+            wish=Wish(
+                want=self._at_discovery,
+                since=time.monotonic(),
+                pinned=self._ledger.pinned(key) or bool(override and override.pin),
+                always_loaded=candidate.name in self._always_loaded or candidate.label in self._always_loaded,
+            ),
+            memory=Memory(stated=override.memory_bytes if override is not None else None),
+        )
+
+    def _apply_what_was_found(self, model: Model, event: happens.Analyzed | happens.Revised) -> None:
+        """What one folder says must not leave it, or the others, without an answer."""
+        try:
+            self._models.apply(model, event)
+        except Exception as defect:
+            log.error("%s: what was found cannot be used, a defect of Modelium", model.record.key, exc_info=defect)
+            words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+            self._models.try_to_apply(model, happens.Unusable(printable(words)))
+
+    def settle_adapters(self) -> None:
+        """Adapters go to their bases, and what was analyzed is revised with the adapters that it has: one pass for all."""
+        if not self._adapters_may_move:
+            return
+        self._adapters_may_move = False
+        capabilities = self._machine.capabilities() if self._surroundings.server.starts else None
+        moved, revisions = arrange(self._models.records(), self._machine.overrides, capabilities)
+        for key, standing in moved.items():
+            if (adapter := self._models.get(key)) is not None:
+                log.info("%s: %s", key, standing.reason)
+                self._models.try_to_apply(adapter, standing)
+        for key, profile in revisions.items():
+            if (model := self._models.get(key)) is not None:
+                self._revise(model, profile)
+
+    def _revise(self, model: Model, profile: ModelProfile) -> None:
+        key, override = model.record.key, self._machine.overrides.get(profile.name, _UNSET)
+        try:
+            runtime = choose_runtime(profile, self._machine.capabilities(), override).runtime
+            revised = happens.Revised(
+                profile=profile,
+                remembered=self._ledger.facts(key, profile.fingerprint),
+                estimated_bytes=estimate_footprint(profile, runtime or Runtime.PYTHON),
+                ready_in_triton=key in self._surroundings.server.ready,
+            )
+        except Exception as defect:
+            log.error("%s: what was found cannot be used, a defect of Modelium", key, exc_info=defect)
+            words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+            self._models.try_to_apply(model, happens.Unusable(printable(words)))
+            return
+        self._apply_what_was_found(model, revised)
+        self._take_over(model)
+
+    # -- Triton ------------------------------------------------------------------------------------------------------
+
+    def _server_up(self, event: ServerUp) -> None:
+        ready = {name: event.owned.get(name, "") for name, entry in event.index.items() if entry.state == "READY"}
+        self._surroundings.server = self._surroundings.server.came_up(event.version, ready)
+        if self._surroundings.server.starts > 1:
+            self._recorder.triton_restart()
+        log.info("Triton %s is up", event.version)
+        self._adapters_may_move = True
+        self.settle_adapters()  # a base is recognised by all that is attached to it
+        self._take_over_all()
+
+    def _take_over_all(self) -> None:
+        """Of what Triton serves already, keep what is known."""
+        for name in list(self._surroundings.server.ready):
+            if (model := self._models.get(name)) is not None:
+                self._take_over(model)
+
+    def _take_over(self, model: Model) -> None:
+        """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
+        record, server = model.record, self._surroundings.server
+        profile = record.folder.profile
+        if record.state is not State.UNLOADED or record.key not in server.ready:
+            return
+        if profile is None or server.ready[record.key] != profile.fingerprint:
+            self._surroundings.server = server.without_ready(record.key)
+            self._models.try_to_apply(model, happens.FoundInTriton())
+            return
+        fleet, machine = self._machine.fleet(), self._machine
+        view = view_of(record, time.monotonic(), machine.usage_window_s)
+        rooms = rooms_of(fleet.devices, ())
+        override, policies = machine.overrides.get(profile.name, _UNSET), machine.policies
+        choice, places = choose(view, profile, rooms.values(), override, machine.capabilities(), policies, fleet.ray)
+        rays = choice.runtime is Runtime.RAY or not places
+        if rays and fleet.ray.state is RayState.DOWN:  # a cluster that has not answered yet has no places
+            return
+        self._surroundings.server = server.without_ready(record.key)
+        if places:
+            self._models.try_to_apply(model, happens.FoundInTriton(profile=profile, placement=places[0]))
+
+    def _server_down(self, event: ServerDown) -> None:
+        server = self._surroundings.server
+        self._surroundings.server = server.went_down(event.detail)
+        if not server.up:
+            return
+        log.error("Triton is down: %s", event.detail)
+        now = time.monotonic()
+        loading = [model for model in self._models if was_loading(model.record, now)]
+        for model in self._models:
+            alone = loading == [model]
+            place = loading.index(model) if model in loading and not alone else None
+            self._models.try_to_apply(model, happens.ServerLost(detail=event.detail, alone=alone, place=place))
+
+    def _ray_down(self, event: RayDown) -> None:
+        log.error("Ray is down: %s", event.detail)
+        loading = [model for model in self._models if _loads_on_ray(model.record)]
+        for model in self._models:
+            lost = happens.RayLost(detail=event.detail, alone=loading == [model])
+            self._models.try_to_apply(model, lost)
+
+    # -- readings ----------------------------------------------------------------------------------------------------
+
+    def _measured(self, event: Measured) -> None:
+        server = self._surroundings.server
+        if event.generation != server.starts or not server.up:
+            return
+        weighed = []
+        for model in self._models:
+            record = model.record
+            if record.state is not State.LOADED:
+                continue
+            reading = _reading_of(record.key, event)
+            self._models.try_to_apply(model, reading)
+            if model.record.state is State.LOADED and reading.held:
+                weighed.append(model)
+        self._bound(weighed)
+
+    def _bound(self, weighed: list[Model]) -> None:
+        """Unload what took far more of the host than was thought, where others are short of it (``brain.bounds``)."""
+        host = self._machine.fleet().get("host")
+        if host is None:
+            return
+        held = [
+            Held(model=record.key, held_bytes=record.memory.weighed, expected_bytes=record.memory.expected)
+            for model in weighed
+            if (record := model.record).memory.weighed is not None
+            and record.placement is not None
+            and record.placement.device_id == host.id
+        ]
+        gone = who_outgrew(held, host, pressure_fraction=self._machine.policies.pressure_fraction)
+        if gone is not None and (model := self._models.get(gone.model)) is not None:
+            self._models.try_to_apply(model, happens.Outgrew(rule=gone.rule, reason=gone.reason))
+
+
+def _reading_of(key: str, event: Measured) -> happens.Read:
+    statistics, entry = event.statistics.get(key), event.index.get(key)
+    return happens.Read(
+        started_at=event.started_at,
+        completed=statistics.completed if statistics is not None else None,
+        processes=event.processes.get(key, ()) if event.processes is not None else None,
+        replicas=event.replicas.get(key, ()),
+        held=event.held.get(key, 0),
+        in_triton=entry.state if entry is not None else None,
+        triton_says=entry.reason if entry is not None else "",
+    )
+
+
+def _loads_on_ray(record: Record) -> bool:
+    return isinstance(record.phase, Loading) and record.phase.attempt.placement.runtime is Runtime.RAY
+
+
+def _key(candidate: Candidate) -> str:
+    """The served name; a candidate in conflict gets a key that no served name can be."""
+    if candidate.conflict is None:
+        return candidate.name
+    return f"{candidate.name}~{hashlib.sha256(str(candidate.path).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

@@ -1,0 +1,66 @@
+"""A Triton server: how it is reached, and what is known of it. A value; the controller keeps the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from modelium.devices import Devices
+from modelium.repository import ModelRepository
+from modelium.triton.client import TritonClient
+from modelium.values import ServerStatus, Unclaimed, VllmFacts, WatchDirectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """``pid``, ``backends`` and ``vllm`` say what runs there now. ``owner``: the word by which its Ray deployments are known.
+
+    ``starts``: how often it came up; readings of an earlier start say nothing. ``ready``: what it served before we looked,
+    name → the fingerprint that our entry was written from ("": not an entry of ours).
+    """
+
+    client: TritonClient
+    repository: ModelRepository
+    devices: Devices
+    backends: Callable[[], frozenset[str]]
+    vllm: Callable[[], VllmFacts]
+    pid: Callable[[], int | None]
+    owner: str
+    up: bool = False
+    version: str = ""
+    detail: str = "not started yet"
+    starts: int = 0
+    ready: Mapping[str, str] = field(default_factory=dict)
+
+    def came_up(self, version: str, ready: Mapping[str, str]) -> Server:
+        """It answers."""
+        return replace(self, up=True, version=version, detail="", starts=self.starts + 1, ready=ready)
+
+    def went_down(self, detail: str) -> Server:
+        """It is gone, and everything that it had loaded."""
+        return replace(self, up=False, detail=detail)
+
+    def without_ready(self, name: str) -> Server:
+        """What it served before we looked is true once: later it is ours to know."""
+        return replace(self, ready={key: value for key, value in self.ready.items() if key != name})
+
+    @property
+    def status(self) -> ServerStatus:
+        return ServerStatus(up=self.up, version=self.version, restarts=max(0, self.starts - 1), detail=self.detail)
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What the controller knows besides the models. ``room_is_wanted``: somebody waits for room that models in use hold."""
+
+    server: Server
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
+    room_is_wanted: bool = False
+    first_scan: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def scanned(self) -> bool:
+        """Was ``incoming/`` looked at once?"""
+        return self.first_scan.is_set()
