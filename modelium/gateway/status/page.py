@@ -41,7 +41,7 @@ form { margin: 1rem 0; } input { font: inherit; width: 24rem; }
 _SCRIPT = """
 const size = bytes => {
   if (bytes == null) return "";
-  const units = ["B", "KiB", "MiB", "GiB"];  // as modelium/sizes.py
+  const units = ["B", "KiB", "MiB", "GiB"];  /* as modelium/sizes.py */
   let unit = 0;
   while (bytes >= 1023.5 && unit < 3) { bytes /= 1024; unit++; }
   return bytes.toFixed(unit === 3 ? 1 : 0) + " " + units[unit];

@@ -80,7 +80,7 @@ class World:
         self.controller.post(Scanned(candidates=self._watcher.scan(), seconds=0.0))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(900):
             while not holds():
                 self.scan()
                 await asyncio.sleep(0.005)

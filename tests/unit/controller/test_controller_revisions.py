@@ -347,7 +347,7 @@ async def test_a_load_past_its_deadline_leaves_no_process(tmp_path: Path, servin
     work = work_with(triton, background, events, tmp_path)
     try:
         work.load("llama", order(known.profile, known.placement))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(300):
             ended = await events.get()
         assert isinstance(ended, About) and isinstance(ended.event, NotLoaded)
         assert [each.poll() for each in triton.started] == [None, -signal.SIGKILL][0 if serving else 1 :]
@@ -590,7 +590,7 @@ async def test_beside_the_copy_that_serves_only_what_is_left_alone_is_loaded(tmp
         if goes_on:
             weights.touch()
         work.load("llama", order(known.profile, known.placement, source))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             about = await events.get()
         assert isinstance(about, About)
         ended = about.event
