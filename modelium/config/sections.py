@@ -21,7 +21,7 @@ from modelium.config.fields import (
 )
 from modelium.config.secrets import read_secret
 from modelium.hosts import is_loopback
-from modelium.values import EvictForRequests, RayOptions, Runtime, Task
+from modelium.values import EvictForRequests, Eviction, RayOptions, Runtime, Task
 
 
 class _Section(BaseModel):
@@ -147,6 +147,7 @@ class DiscoverySettings(_Section):
 
 class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
+    eviction: Eviction | None = None  # None: as ``modelium_brain`` says
     evict_after_idle_seconds: Seconds = 300
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own, see brain/turns.py
@@ -170,8 +171,17 @@ class DeviceSettings(_Section):
 
 
 class BrainSettings(_Section):
+    """What ``orchestration.policies.eviction`` was called first; the brain decides either way."""
+
     enabled: bool = True
     fallback_to_rules: bool = True
+
+    @property
+    def eviction(self) -> Eviction:
+        """The same in the words of ``orchestration.policies.eviction``."""
+        if self.enabled:
+            return Eviction.CHEAPEST
+        return Eviction.LONGEST_UNUSED if self.fallback_to_rules else Eviction.NEVER
 
 
 class MetricsSettings(_Section):

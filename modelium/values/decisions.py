@@ -73,6 +73,14 @@ class ModelView:
     bytes_held: int = 0
 
 
+class Eviction(StrEnum):
+    """Which of the models that may go is unloaded first by policy."""
+
+    CHEAPEST = "cheapest"  # to bring back
+    LONGEST_UNUSED = "longest_unused"
+    NEVER = "never"  # nothing is ever unloaded by policy
+
+
 class EvictForRequests(StrEnum):
     """Which models may go for somebody who waits: what is not in use (``SWAP``), or only what was idle for long (``IDLE``)."""
 

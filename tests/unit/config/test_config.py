@@ -268,3 +268,19 @@ def test_what_the_runtimes_ray_lacks_is_known_before_a_load() -> None:
     facts = RayFacts(missing=Problem("there is none", "make one"), packages=frozenset({"ray"}))
     known = Settings().capabilities(frozenset({"python"}), ray=facts)
     assert (known.ray_missing, known.ray_packages) == ("there is none: make one", frozenset({"ray"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "evict", "cost_aware"),
+    [
+        ({}, True, True),
+        ({"modelium_brain": {"enabled": False}}, True, False),
+        ({"modelium_brain": {"enabled": False, "fallback_to_rules": False}}, False, False),
+        ({"orchestration": {"policies": {"eviction": "longest_unused"}}}, True, False),
+        ({"orchestration": {"policies": {"eviction": "never"}}}, False, False),
+        ({"orchestration": {"policies": {"eviction": "cheapest"}}, "modelium_brain": {"enabled": False}}, True, True),
+    ],
+)
+def test_what_goes_first_has_two_names(said: dict[str, object], evict: bool, cost_aware: bool) -> None:
+    policies = Settings.model_validate(said).policies()
+    assert (policies.evict, policies.cost_aware) == (evict, cost_aware)
