@@ -101,7 +101,7 @@ def cut_in_the_middle(text: str, width: int) -> str:
     """``text`` in at most ``width`` cells.
 
     >>> cut_in_the_middle("sentence-transformers--all-MiniLM-L6-v2", 21), cut_in_the_middle("bert", 21)
-    ('sentence-t…iniLM-L6-v2', 'bert')
+    ('sentence-t…niLM-L6-v2', 'bert')
     """
     if cell_len(text) <= width:
         return text
