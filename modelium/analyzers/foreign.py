@@ -11,9 +11,8 @@ import re
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import read_object, text, texts
 from modelium.analyzers.verdict import NotYet, Refused
-from modelium.values import MissingPart, ModelOverride, Task
+from modelium.values import MissingPart, ModelOverride
 
-_EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
 _RENAME = "name it model.safetensors"
 # Endings of files at the top of the folder → what they are, what would help. The first that is there answers.
 _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -106,7 +105,7 @@ def refuse_triton_entry(folder: Folder, graph: str | None = None) -> None:
 def refuse_setfit(folder: Folder, override: ModelOverride, name: str) -> None:
     """A SetFit classifier: its body is an embedder, its classes lie in a pickle of scikit-learn's or torch's objects."""
     found = next((file for file in _SETFIT_FILES if file in folder), None)
-    if found is None or override.task in _EMBEDDING:
+    if found is None or (override.task is not None and override.task.row.embeds_texts):
         return
     labels: tuple[str, ...] = ()
     if "config_setfit.json" in folder:

@@ -13,7 +13,7 @@ from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.onnx_graph import read_onnx
 from modelium.analyzers.verdict import Refused
 from modelium.analyzers.weights import Weights, summarize
-from modelium.values import ModelOverride, OnnxGraph, Task, WeightFormat
+from modelium.values import Encoded, ModelOverride, OnnxGraph, Task, WeightFormat
 
 # What optimum, sentence-transformers and Transformers.js call them, the most precise first: as exported, optimized for a
 # runtime (O4 also halves the floats), halved, in integers. "_quantized" and "_qint8_…" come after any of the first.
@@ -23,10 +23,12 @@ _VARIANTS = (
 )
 _DIRECTORIES = ("onnx/", "")
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-# Outputs with so many dimensions → the tasks that are made from them.
-_EMBEDDERS = frozenset({Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY})
-_CLASSIFIERS = frozenset({Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION, Task.TEXT_RANKING})
-_OUTPUTS = {("last_hidden_state", 3): _EMBEDDERS, ("token_embeddings", 3): _EMBEDDERS, ("logits", 2): _CLASSIFIERS}
+# Outputs with so many dimensions → what tasks are made from.
+_OUTPUTS = {
+    ("last_hidden_state", 3): Encoded.TOKEN_VECTORS,
+    ("token_embeddings", 3): Encoded.TOKEN_VECTORS,
+    ("logits", 2): Encoded.LOGITS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,5 +94,5 @@ def _tasks_of(graph: OnnxGraph) -> frozenset[Task]:
     takes = {tensor.name for tensor in graph.inputs}
     if "input_ids" not in takes or not takes <= _INPUTS or not graph.dynamic_batch:
         return frozenset()
-    none: frozenset[Task] = frozenset()
-    return none.union(*(_OUTPUTS.get((tensor.name, len(tensor.dims)), none) for tensor in graph.outputs))
+    given = {encoded for tensor in graph.outputs if (encoded := _OUTPUTS.get((tensor.name, len(tensor.dims))))}
+    return frozenset(task for task in Task if task.row.encoded in given)

@@ -15,7 +15,7 @@ from modelium.analyzers.model_config import ModelConfig
 from modelium.analyzers.tasks_of import CROSS_ENCODER_FILE, Clues, TaskFinding
 from modelium.analyzers.verdict import NotYet, not_whole
 from modelium.analyzers.weights import join_missing
-from modelium.values import MissingPart, Task
+from modelium.values import MissingPart
 
 FRESH_S = 600.0  # a folder that nobody has written to for so long is not being copied any more
 QUIET_S = 2.0
@@ -40,9 +40,6 @@ _VOCABULARY_FREE = {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "P
 _VOCABULARY_FREE_TYPES = {"canine", "perceiver"}
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _MAX_SIDE_BYTES = 16 * 2**20
-
-_IMAGE_TASKS = {Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.IMAGE_FEATURE_EXTRACTION}
-_AUDIO_TASKS = {Task.AUTOMATIC_SPEECH_RECOGNITION, Task.AUDIO_CLASSIFICATION}
 
 
 def is_fresh(newest_mtime: float) -> bool:
@@ -94,12 +91,11 @@ def _names_cross_encoder(folder: Folder, card: ModelCard, config: ModelConfig) -
 def missing_files(folder: Folder, finding: TaskFinding, model_type: str) -> NotYet | None:
     """What the task needs besides weights and is not there, or not whole."""
     gaps: list[NotYet] = []
-    needs_preprocessor = finding.task in _IMAGE_TASKS | _AUDIO_TASKS
-    needs_preprocessor |= finding.task is Task.IMAGE_TEXT_TO_TEXT and not finding.custom_code
+    row = finding.task.row
+    needs_preprocessor = bool(row.raw_medium) or (row.takes_images and not finding.custom_code)
     if needs_preprocessor and not any(name in folder for name in _PREPROCESSORS):
         gaps.append(_absent("preprocessor_config.json", "it says how the input is prepared"))
-    needs_tokenizer = finding.task not in _IMAGE_TASKS and finding.task is not Task.AUDIO_CLASSIFICATION
-    if needs_tokenizer and not _is_vocabulary_free(folder, model_type):
+    if row.needs_tokenizer and not _is_vocabulary_free(folder, model_type):
         gaps += _tokenizer_gaps(folder)
     if "modules.json" not in folder and "config_sentence_transformers.json" in folder and "1_Pooling/config.json" in folder:
         gaps.append(_absent("modules.json", "it says how the vectors are made"))

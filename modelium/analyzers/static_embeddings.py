@@ -25,7 +25,7 @@ _MODEL2VEC_TOKENS = 512  # what its encode() cuts a text to
 _STATIC = "StaticEmbedding"
 _BESIDE = {"Normalize", "Dropout"}
 _TABLES = ("embedding.weight", "embeddings")
-_TASKS = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
+_TASKS = tuple(task for task in Task if task.row.embeds_texts)
 
 
 def profile_static(candidate: Candidate, override: ModelOverride, folder: Folder) -> ModelProfile | None:

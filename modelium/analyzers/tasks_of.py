@@ -13,54 +13,12 @@ from modelium.analyzers.model_config import ModelConfig, labels_for
 from modelium.analyzers.verdict import Refused
 from modelium.brain.runtimes import vllm_architectures as vllm
 from modelium.values import Task
+from modelium.values.tasks import TASKS
 
-# transformers' mapping → task, in the order of asking: BART is listed under MASKED_LM as well, XLM under CAUSAL_LM.
-_SERVED = (
-    ("CTC", Task.AUTOMATIC_SPEECH_RECOGNITION),
-    ("SPEECH_SEQ_2_SEQ", Task.AUTOMATIC_SPEECH_RECOGNITION),
-    ("AUDIO_CLASSIFICATION", Task.AUDIO_CLASSIFICATION),
-    ("IMAGE_CLASSIFICATION", Task.IMAGE_CLASSIFICATION),
-    ("OBJECT_DETECTION", Task.OBJECT_DETECTION),
-    ("SEQUENCE_CLASSIFICATION", Task.TEXT_CLASSIFICATION),
-    ("TOKEN_CLASSIFICATION", Task.TOKEN_CLASSIFICATION),
-    ("QUESTION_ANSWERING", Task.QUESTION_ANSWERING),
-    ("IMAGE_TEXT_TO_TEXT", Task.IMAGE_TEXT_TO_TEXT),
-    ("SEQ_TO_SEQ_CAUSAL_LM", Task.TEXT2TEXT_GENERATION),
-    ("MASKED_LM", Task.FILL_MASK),
-    ("CAUSAL_LM", Task.TEXT_GENERATION),
-)
-_AUTO_CLASSES = {
-    "AutoModelForCTC": Task.AUTOMATIC_SPEECH_RECOGNITION,
-    "AutoModelForSpeechSeq2Seq": Task.AUTOMATIC_SPEECH_RECOGNITION,
-    "AutoModelForAudioClassification": Task.AUDIO_CLASSIFICATION,
-    "AutoModelForImageClassification": Task.IMAGE_CLASSIFICATION,
-    "AutoModelForObjectDetection": Task.OBJECT_DETECTION,
-    "AutoModelForSequenceClassification": Task.TEXT_CLASSIFICATION,
-    "AutoModelForTokenClassification": Task.TOKEN_CLASSIFICATION,
-    "AutoModelForQuestionAnswering": Task.QUESTION_ANSWERING,
-    "AutoModelForImageTextToText": Task.IMAGE_TEXT_TO_TEXT,
-    "AutoModelForVision2Seq": Task.IMAGE_TEXT_TO_TEXT,
-    "AutoModelForSeq2SeqLM": Task.TEXT2TEXT_GENERATION,
-    "AutoModelForMaskedLM": Task.FILL_MASK,
-    "AutoModelForCausalLM": Task.TEXT_GENERATION,
-    "AutoModel": Task.FEATURE_EXTRACTION,
-}
-# What a pipeline_tag may make of an architecture's task: more precise within the family, never another family.
-_REFINEMENTS = {
-    Task.TEXT_CLASSIFICATION: {Task.ZERO_SHOT_CLASSIFICATION},
-    Task.FEATURE_EXTRACTION: {Task.SENTENCE_SIMILARITY},
-    Task.TEXT2TEXT_GENERATION: {Task.TRANSLATION, Task.SUMMARIZATION},
-}
-_SEQ2SEQ_TYPES = {
-    "marian": Task.TRANSLATION,
-    "fsmt": Task.TRANSLATION,
-    "m2m_100": Task.TRANSLATION,
-    "nllb-moe": Task.TRANSLATION,
-    "pegasus": Task.SUMMARIZATION,
-    "pegasus_x": Task.SUMMARIZATION,
-    "bigbird_pegasus": Task.SUMMARIZATION,
-}
-_TRAINED_FOR = (("summarization", Task.SUMMARIZATION), ("translation", Task.TRANSLATION))
+# transformers' mapping → task, in the order of asking.
+_SERVED = tuple((family, task) for task, row in TASKS.items() for family in row.families)
+_BARE = tuple((row.bare_family, task) for task, row in TASKS.items() if row.bare_family is not None)
+_AUTO_CLASSES = {name: task for task, row in TASKS.items() for name in row.auto_classes}
 _MASKED_HEADS = "ForPreTraining"
 _FAMILY_WORDS = {"RNNT": "speech recognition by transducer", "TDT": "speech recognition by transducer", "": "a base model"}
 CROSS_ENCODER_FILE = "config_sentence_transformers.json"
@@ -174,22 +132,28 @@ def _by_architecture(
 
 
 def _refine(task: Task, config: ModelConfig, clues: Clues, source: str) -> tuple[Task, str]:
-    allowed = _REFINEMENTS.get(task, set())
     if task is Task.TEXT_CLASSIFICATION and len(labels_for(config)) == 1:
         if clues.cross_encoder:
             return Task.TEXT_RANKING, f"{clues.cross_encoder}: CrossEncoder"
         if clues.pipeline_tag == Task.TEXT_RANKING.value:
             return Task.TEXT_RANKING, f"{source}, README pipeline_tag: {clues.pipeline_tag}"
-    if clues.pipeline_tag in {choice.value for choice in allowed}:
+    finer = _finer(task)
+    if clues.pipeline_tag in finer:
         return Task(clues.pipeline_tag), f"{source}, README pipeline_tag: {clues.pipeline_tag}"
+    for choice in finer:
+        if config.model_type in choice.row.model_types:
+            return choice, f"{source}, model_type: {config.model_type}"
     if task is Task.TEXT2TEXT_GENERATION:
-        if config.model_type in _SEQ2SEQ_TYPES:
-            return _SEQ2SEQ_TYPES[config.model_type], f"{source}, model_type: {config.model_type}"
-        trained = {task for name in config.task_names for prefix, task in _TRAINED_FOR if name.startswith(prefix)}
+        trained = {choice for choice in finer if any(name.startswith(choice) for name in config.task_names)}
         if len(trained) == 1:
             only = trained.pop()
             return only, f"{source}, task_specific_params: {only.value}"
     return task, source
+
+
+def _finer(task: Task) -> tuple[Task, ...]:
+    """What a pipeline_tag may make of an architecture's task: more precise within the family, never another family."""
+    return tuple(choice for choice, row in TASKS.items() if row.refines is task)
 
 
 def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFinding:
@@ -204,7 +168,7 @@ def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFi
             refined = Task.IMAGE_TEXT_TO_TEXT
         if refined is Task.FEATURE_EXTRACTION and clues.pipeline_tag == Task.IMAGE_TEXT_TO_TEXT.value and config.takes_images:
             refined, why = Task.IMAGE_TEXT_TO_TEXT, f"{why}, README pipeline_tag: {clues.pipeline_tag}"
-        llm = refined in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
+        llm = refined.row.continues
         return TaskFinding(task=refined, architecture=shown, source=why, custom_code=True, is_llm=llm)
     raise Refused(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)
 
@@ -217,11 +181,10 @@ def _by_vllm(architecture: str, config: ModelConfig) -> TaskFinding:
 
 def _by_tag(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
     source = f"README pipeline_tag: {clues.pipeline_tag}"
-    for family, task in (*_SERVED, ("", Task.FEATURE_EXTRACTION), ("IMAGE", Task.IMAGE_FEATURE_EXTRACTION)):
-        tags = {task.value} | {choice.value for choice in _REFINEMENTS.get(task, set())}
+    for family, task in (*_SERVED, *_BARE):
         found = known.tables[family].get(config.model_type)
-        if clues.pipeline_tag in tags and found is not None:
-            llm = task in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT) and not config.encoder_decoder
+        if clues.pipeline_tag in (task, *_finer(task)) and found is not None:
+            llm = task.row.continues and not config.encoder_decoder
             return TaskFinding(task=Task(clues.pipeline_tag), architecture=found, source=source, is_llm=llm)
     what = f"model type {config.model_type!r}" if config.model_type else "a config.json without model_type"
     raise Refused(f"the README says {clues.pipeline_tag!r}, which is not served for {what}", _LISTED)

@@ -37,30 +37,6 @@ from modelium.values import (
     Task,
 )
 
-_LABELLED = {
-    Task.TEXT_CLASSIFICATION,
-    Task.TOKEN_CLASSIFICATION,
-    Task.ZERO_SHOT_CLASSIFICATION,
-    Task.IMAGE_CLASSIFICATION,
-    Task.OBJECT_DETECTION,
-    Task.AUDIO_CLASSIFICATION,
-}
-_EMBEDDING = {Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY}
-_NOT_TEXT = {
-    Task.IMAGE_CLASSIFICATION,
-    Task.OBJECT_DETECTION,
-    Task.IMAGE_FEATURE_EXTRACTION,
-    Task.AUTOMATIC_SPEECH_RECOGNITION,
-    Task.AUDIO_CLASSIFICATION,
-}
-_GENERATORS = {
-    Task.TEXT_GENERATION,
-    Task.IMAGE_TEXT_TO_TEXT,
-    Task.TEXT2TEXT_GENERATION,
-    Task.TRANSLATION,
-    Task.SUMMARIZATION,
-}
-_DECODERS = {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT}
 _CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
 
@@ -94,18 +70,19 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     if graph is not None and finding.task not in graph.tasks:
         refuse_other_task(finding.task, graph, override)
         return _without_weights(candidate, override, folder)
-    pooling, width = (None, None) if finding.task not in _EMBEDDING else _read_pooling(folder)
+    row = finding.task.row
+    pooling, width = (None, None) if not row.embeds_texts else _read_pooling(folder)
     of_sentences = finding.task is Task.TEXT_RANKING or ("modules.json" in folder and pooling is not None)
     gaps = [gap for gap in (weights.missing, missing_files(folder, finding, config.model_type)) if gap is not None]
     unfinished = join_missing(gaps)
     if unfinished is not None:
         raise unfinished
-    is_text = finding.task not in _NOT_TEXT
+    is_text = not row.raw_medium
     chosen = () if graph is None else (graph.file,)
     has_limit = pooling is not None or finding.task is Task.TEXT_RANKING
     sentence = next((read_optional(folder, name) for name in _SENTENCE_FILES if name in folder), None) if has_limit else None
     tokenizer = read_optional(folder, "tokenizer_config.json") if is_text else {}
-    language = _read_language(folder, source, weights, tokenizer) if finding.task in _GENERATORS else None
+    language = _read_language(folder, source, weights, tokenizer) if row.generates else None
     return ModelProfile(
         name=candidate.name,
         path=candidate.path,
@@ -119,10 +96,10 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         dtype=weights.dtype,
         quantization=config.quantization or (language.quantization or None if language is not None else None),
         max_length=longest_input(config, tokenizer, sentence) if is_text else None,
-        labels=labels_for(config) if finding.task in _LABELLED else (),
-        embedding_width=(width or config.width) if finding.task in _EMBEDDING | {Task.IMAGE_FEATURE_EXTRACTION} else None,
+        labels=labels_for(config) if row.has_labels else (),
+        embedding_width=(width or config.width) if row.embeds else None,
         pooling=pooling,
-        is_llm=finding.is_llm and finding.task in _DECODERS,
+        is_llm=finding.is_llm and row.continues,
         needs_custom_code=finding.custom_code,
         language=language,
         onnx_file=graph.file if graph is not None else "",

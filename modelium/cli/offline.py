@@ -24,8 +24,8 @@ from modelium.errors import ModeliumError
 from modelium.gateway.status.json_views import profile_view, replicas_view
 from modelium.gateway.status.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
+from modelium.signatures import signature
 from modelium.sizes import human_bytes
-from modelium.tasks import signature
 from modelium.values import (
     AdapterProfile,
     Candidate,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from modelium.tasks import Signature, signature
+from modelium.signatures import Signature, signature
 from modelium.values import ModelProfile, Placement
 
 

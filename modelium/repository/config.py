@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from modelium.errors import EntryError
 from modelium.repository.ray import RayPlace, ray_parameters
-from modelium.tasks import Signature, signature
+from modelium.signatures import Signature, signature
 from modelium.values import DeviceKind, ModelOverride, ModelProfile, OnnxGraph, Placement, Runtime
 
 # KServe's word for each type of Triton's (all but TYPE_INVALID, which is 0): TYPE_FP32 is FP32, TYPE_STRING is BYTES.
@@ -37,7 +37,7 @@ def build_config(
 ) -> pb.ModelConfig:
     """Fill ``template`` for one model.
 
-    1. Tensors are those of ``modelium.tasks.signature``: explicit, so that Triton needs no throw-away load to ask for them.
+    1. Tensors are those of ``modelium.signatures.signature``: explicit: Triton needs no throw-away load to ask for them.
     2. ``max_batch_size`` is 0 exactly when the tensors have no batch dimension of their own.
     3. ``instance_group`` is always written (Triton's default is every GPU, or two CPU instances for ONNX).
     4. ``dynamic_batching`` of the template stays when more than one request can share a batch.

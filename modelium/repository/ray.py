@@ -16,7 +16,7 @@ from modelium.config import RaySettings
 from modelium.errors import EntryError
 from modelium.repository.engine import MODEL_JSON, engine_files
 from modelium.resources import templates_directory, triton_directory
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import Capabilities, DeviceKind, ModelProfile, Placement
 
 # The way depends on the profile alone, once it is known whether vLLM serves it.

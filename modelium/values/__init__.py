@@ -40,8 +40,6 @@ from modelium.values.models import (
     PoolingMode,
     ServeApp,
     TabularModel,
-    Task,
-    Tensor,
     Unsupported,
     WeightFormat,
 )
@@ -50,6 +48,8 @@ from modelium.values.problem import Problem
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
 from modelium.values.states import State, Tone
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
+from modelium.values.tasks import Encoded, Gives, Takes, Task
+from modelium.values.tensors import Tensor
 from modelium.values.watched import Unclaimed, WatchDirectory
 
 __all__ = [
@@ -64,11 +64,13 @@ __all__ = [
     "Demand",
     "Device",
     "DeviceKind",
+    "Encoded",
     "EnginePlan",
     "EvictForRequests",
     "Eviction",
     "Fleet",
     "Footprint",
+    "Gives",
     "Incomplete",
     "JsonValue",
     "LanguageModel",
@@ -99,6 +101,7 @@ __all__ = [
     "Snapshot",
     "State",
     "TabularModel",
+    "Takes",
     "Target",
     "Task",
     "Tensor",

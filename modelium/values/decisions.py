@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 from modelium.values.language import JsonValue
-from modelium.values.models import ModelProfile, Task
+from modelium.values.models import ModelProfile
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
 from modelium.values.problem import Problem
 from modelium.values.ray import RayOptions
 from modelium.values.states import State
+from modelium.values.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

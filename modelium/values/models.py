@@ -8,35 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from modelium.values.language import Adapter, JsonValue, LanguageModel
-
-
-class Task(StrEnum):
-    """What a model does, in Hugging Face's words for ``pipeline_tag``. ``TENSORS`` is a bare graph (ONNX), ``SERVE_APP`` a Ray
-    Serve application of the user's, which takes and answers what it likes."""
-
-    FEATURE_EXTRACTION = "feature-extraction"
-    SENTENCE_SIMILARITY = "sentence-similarity"
-    TEXT_CLASSIFICATION = "text-classification"
-    TOKEN_CLASSIFICATION = "token-classification"
-    FILL_MASK = "fill-mask"
-    QUESTION_ANSWERING = "question-answering"
-    ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
-    TEXT_GENERATION = "text-generation"
-    TRANSLATION = "translation"
-    SUMMARIZATION = "summarization"
-    TEXT2TEXT_GENERATION = "text2text-generation"
-    IMAGE_TEXT_TO_TEXT = "image-text-to-text"
-    IMAGE_CLASSIFICATION = "image-classification"
-    OBJECT_DETECTION = "object-detection"
-    IMAGE_FEATURE_EXTRACTION = "image-feature-extraction"
-    AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
-    AUDIO_CLASSIFICATION = "audio-classification"
-    TABULAR_CLASSIFICATION = "tabular-classification"
-    TABULAR_REGRESSION = "tabular-regression"
-    TEXT_RANKING = "text-ranking"
-    TEXT_TO_IMAGE = "text-to-image"
-    SERVE_APP = "serve-app"
-    TENSORS = "tensors"
+from modelium.values.tasks import Task
+from modelium.values.tensors import Tensor
 
 
 class WeightFormat(StrEnum):
@@ -69,20 +42,6 @@ class Pooling:
 
     mode: PoolingMode
     normalize: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
-    """One input or output as Triton sees it.
-
-    ``datatype`` is KServe's word (``FP32``, ``INT64``, ``BYTES`` …); ``dims`` excludes the batch dimension when the
-    model batches, -1 is a dimension of any size; ``optional`` holds for inputs only.
-    """
-
-    name: str
-    datatype: str
-    dims: tuple[int, ...]
-    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

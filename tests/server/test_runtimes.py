@@ -11,7 +11,7 @@ import asyncio
 
 import pytest
 
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import Task
 from tests.models import ensure_models, reference
 from tests.server.answers import EMBEDDINGS, as_pipeline, differences

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import ModelOverride, Task, WeightFormat
 from tests.models import ensure_models, reference
 from tests.models.factory import MAKERS, TASK_MAKERS

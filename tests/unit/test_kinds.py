@@ -18,8 +18,11 @@ SOURCES = sorted(path for folder in ("modelium", "bench", "scripts") for path in
 # Enum → files that may list its members, with the reason.
 MAY_LIST = {
     "State": {
-        "modelium/values/states.py": "the table",
+        "modelium/values/states.py": "the table of meanings",
         "modelium/brain/lifecycle.py": "the table of transitions",
+    },
+    "Task": {
+        "modelium/values/tasks.py": "the table",
     },
 }
 
@@ -46,8 +49,10 @@ def lists(tree: ast.AST, enum: str) -> Iterator[tuple[int, set[str]]]:
         match node:
             case ast.Tuple() | ast.Set() | ast.List():
                 found = members(node, enum)
-            case ast.BoolOp(values=parts):
-                found = {member for part in parts if isinstance(part, ast.Compare) for member in members(part, enum)}
+            case ast.BoolOp(op=op, values=parts):
+                alike = (ast.Is, ast.Eq) if isinstance(op, ast.Or) else (ast.IsNot, ast.NotEq)
+                compared = (part for part in parts if isinstance(part, ast.Compare) and isinstance(part.ops[0], alike))
+                found = {member for part in compared for member in members(part, enum)}
             case ast.Match(cases=cases):
                 found = {member for each in cases for member in members(each.pattern, enum)}
             case ast.Dict(keys=keys):
@@ -84,6 +89,7 @@ def test_who_may_list_them_does(enum: str, allowed: str) -> None:
         "x = (State.LOADED, State.FAILED)",
         "x = frozenset({State.LOADED, State.FAILED})",
         "x = s is State.LOADED or s is State.FAILED",
+        "x = s is not State.LOADED and s is not State.FAILED",
         "x = {State.LOADED: 1, State.FAILED: 2}",
         "match s:\n    case State.LOADED:\n        pass\n    case State.FAILED:\n        pass",
         "x = s in [State.LOADED, State.FAILED]",

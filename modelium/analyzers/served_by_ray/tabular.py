@@ -17,7 +17,7 @@ from modelium.analyzers.served_by_ray.tables import TableFacts, read_joblib, rea
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import Candidate, ModelOverride, ModelProfile, TabularModel, Task, WeightFormat
 
-TASKS = (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION)
+TASKS = tuple(task for task in Task if task.row.is_table)
 _Reader = Callable[[File], TableFacts | None]
 # Ending → library, format, reader. In this order: the safe ones first.
 _KINDS: tuple[tuple[tuple[str, ...], str, WeightFormat, _Reader], ...] = (
@@ -99,7 +99,8 @@ def _task(
         raise Refused(f"{file.name} is a model of rows and columns, it does no {override.task}", _either(candidate))
     if facts.classifies is None:
         raise Refused(f"{file.name} does not say whether it classifies or estimates numbers", _either(candidate))
-    return TASKS[0 if facts.classifies else 1], f"files: {file.name}"
+    task = Task.TABULAR_CLASSIFICATION if facts.classifies else Task.TABULAR_REGRESSION
+    return task, f"files: {file.name}"
 
 
 def _either(candidate: Candidate) -> str:

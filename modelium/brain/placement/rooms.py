@@ -18,7 +18,6 @@ from modelium.values import (
     Policies,
     Runtime,
     State,
-    Task,
 )
 
 
@@ -65,33 +64,12 @@ def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str
     return rooms
 
 
-_BATCH = {
-    Task.IMAGE_CLASSIFICATION: 8,
-    Task.OBJECT_DETECTION: 4,
-    Task.IMAGE_FEATURE_EXTRACTION: 8,
-    Task.AUTOMATIC_SPEECH_RECOGNITION: 4,
-    Task.AUDIO_CLASSIFICATION: 8,
-    Task.TEXT_GENERATION: 8,
-    Task.IMAGE_TEXT_TO_TEXT: 4,
-    Task.TRANSLATION: 8,
-    Task.SUMMARIZATION: 4,
-    Task.TEXT2TEXT_GENERATION: 8,
-    Task.QUESTION_ANSWERING: 8,
-    Task.ZERO_SHOT_CLASSIFICATION: 4,
-    Task.TEXT_RANKING: 4,
-    Task.TEXT_TO_IMAGE: 1,
-    Task.TABULAR_CLASSIFICATION: 1024,
-    Task.TABULAR_REGRESSION: 1024,
-    Task.TENSORS: 16,
-}
-
-
 def choose_batch_size(profile: ModelProfile, override: ModelOverride, *, engine: bool = False) -> int:
     """``max_batch_size`` of the entry: 0 for vLLM, which batches by itself, for applications, and where the graph cannot batch;
     else the user's, else by the size of the task's inputs."""
     if engine or profile.app is not None or (profile.onnx is not None and not profile.onnx.dynamic_batch):
         return 0
-    return override.max_batch_size or _BATCH.get(profile.task, 32)
+    return override.max_batch_size or profile.task.row.batch
 
 
 def places_here(

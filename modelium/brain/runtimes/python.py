@@ -23,9 +23,6 @@ NEEDS_TORCHVISION = frozenset(
         "Step3p7ForConditionalGeneration",
     }
 )
-RAYS = frozenset(  # what the adapters of Ray do
-    {Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION, Task.TEXT_TO_IMAGE, Task.SERVE_APP}
-)
 _CLASSIFIES = "ForSequenceClassification"  # the head with which the python runtime ranks; others are sentence-transformers' own
 # And these are not about pictures, or not only.
 OTHERWISE = {
@@ -53,7 +50,7 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
     """
     if profile.task is Task.TENSORS:  # 1
         return "the python runtime serves transformers' tasks, this is a bare graph"
-    if profile.task in RAYS:
+    if profile.task.row.only_ray:
         return f"the python runtime does not do {profile.task}"
     if not ranks_by_head(profile):
         return f"the python runtime ranks with models that classify, not with a {profile.architecture}"

@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from modelium.brain.runtimes import vllm_architectures as recorded
 from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
-from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, Task, WeightFormat
+from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, WeightFormat
 
-_GENERATING = {
-    Task.TEXT_GENERATION,
-    Task.TEXT2TEXT_GENERATION,
-    Task.TRANSLATION,
-    Task.SUMMARIZATION,
-    Task.IMAGE_TEXT_TO_TEXT,
-}
 _RECORDED = recorded.TEXT | recorded.MULTIMODAL | recorded.TRANSFORMERS | recorded.TRANSFORMERS_MULTIMODAL
 # Read from the kernels of vLLM 0.32 (its CPU platform refuses none by name): 4-bit integers and int8 run on any x86-64. fp8 and
 # mxfp4 want AMX tiles, everything else a GPU.
@@ -32,7 +25,7 @@ _GIVEN_AWAY = {"gguf": ("0.23", "vllm-gguf-plugin"), "bitsandbytes": ("0.27", "v
 
 def generates(profile: ModelProfile) -> bool:
     """A generator of text, whichever runtime may serve it."""
-    return (profile.is_llm or profile.language is not None) and profile.task in _GENERATING
+    return (profile.is_llm or profile.language is not None) and profile.task.row.generates
 
 
 def takes_adapters(architecture: str, capabilities: Capabilities) -> bool:

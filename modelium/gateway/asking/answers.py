@@ -13,7 +13,7 @@ from modelium.gateway.codecs import Call, Tensors
 from modelium.gateway.codecs.finite import check_finite
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece, python_runtime, vllm_runtime
-from modelium.values import Runtime, Task
+from modelium.values import Runtime
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -59,7 +59,7 @@ async def pieces_of(
     """The pieces of one generation. vLLM stops within a token or two when the generator is closed."""
     name = lease.profile.name
     if not lease.placement.by_vllm:
-        if lease.profile.task not in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
+        if not lease.profile.task.row.continues:
             raise InvalidBody(f"{name!r} does {lease.profile.task.value}; it does not continue texts")
         inputs = python_runtime.tensors_of(request, lease.profile)
         yield python_runtime.piece_of(await client.infer(name, inputs, timeout_s=deadline.remaining_s()))

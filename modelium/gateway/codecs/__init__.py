@@ -7,7 +7,7 @@ from modelium.gateway.codecs.body import Body, read_body
 from modelium.gateway.codecs.call import Call, Tensors
 from modelium.gateway.codecs.inputs import rows_of
 from modelium.gateway.codecs.parameters import check
-from modelium.gateway.codecs.tables import TABLES, encode_table
+from modelium.gateway.codecs.tables import encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
 from modelium.values import ModelProfile, Task
 
@@ -21,7 +21,7 @@ def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
     body = read_body(profile.task, content_type, data)
     if profile.onnx is not None:
         return encode_tensors(profile.onnx, body.inputs)
-    if profile.task in TABLES:
+    if profile.task.row.is_table:
         return encode_table(profile, body)
     rows = rows_of(profile.task, body)
     for_model = {name: value for name, value in body.parameters.items() if name not in _ANSWERED_HERE}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from modelium.errors import TritonError
 from modelium.gateway.codecs.call import Tensors
 from modelium.gateway.codecs.inputs import Rows
-from modelium.values import Task
+from modelium.values import Gives, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,55 +28,26 @@ class Raw:
 
 Columns = dict[str, list[Any]]  # one row of the outputs, by tensor name, as Python values
 Results = list[dict[str, object]]
+Parameters = Mapping[str, object]
+Answer = Callable[[Sequence[Tensors]], object]
 
 
-def answer_of(task: Task, rows: Rows, parameters: Mapping[str, object]) -> Callable[[Sequence[Tensors]], object]:
+def answer_of(task: Task, rows: Rows, parameters: Parameters) -> Answer:
     """The function that turns the outputs of all chunks into the body of the answer."""
-    match task:
-        case Task.FEATURE_EXTRACTION | Task.SENTENCE_SIMILARITY | Task.IMAGE_FEATURE_EXTRACTION:
-            return _similarities if rows.compares else lambda chunks: _embeddings(chunks, rows.listed)
-        case Task.TEXT_CLASSIFICATION:
-            # Hugging Face answers one text with a list of one list, and its client takes the first.
-            return lambda chunks: [_labelled(row) for row in split_rows(chunks)]
-        case Task.ZERO_SHOT_CLASSIFICATION | Task.IMAGE_CLASSIFICATION | Task.AUDIO_CLASSIFICATION:
-            return _each(rows, _labelled)
-        case Task.TOKEN_CLASSIFICATION:
-            return _each(rows, _entities)
-        case Task.FILL_MASK:
-            return _each(rows, _filled)
-        case Task.QUESTION_ANSWERING:
-            several = parameters.get("top_k", 1) != 1
-            return _each(rows, lambda row: _answers(row, several=several))
-        case Task.TEXT_GENERATION | Task.IMAGE_TEXT_TO_TEXT:
-            details = bool(parameters.get("details"))
-            return _each(rows, lambda row: _continuations(row, details=details))
-        case Task.TRANSLATION:
-            return _generated(rows, parameters, "translation_text")
-        case Task.SUMMARIZATION:
-            return _generated(rows, parameters, "summary_text")
-        case Task.TEXT2TEXT_GENERATION:
-            return _generated(rows, parameters, "generated_text")
-        case Task.OBJECT_DETECTION:
-            return _each(rows, _boxes)
-        case Task.AUTOMATIC_SPEECH_RECOGNITION:
-            timed = bool(parameters.get("return_timestamps"))
-            return _each(rows, lambda row: _heard(row, timed=timed))
-        case Task.TEXT_RANKING:
-            return _each(rows, lambda row: _ranked(row, parameters))
-        case Task.TEXT_TO_IMAGE:
-            return lambda chunks: Raw(data=chunks[0]["IMAGE"].reshape(-1)[0], content_type="image/png")
-        case Task.TENSORS | Task.TABULAR_CLASSIFICATION | Task.TABULAR_REGRESSION | Task.SERVE_APP:
-            raise AssertionError(f"{task} has its own codec")
+    return WRITERS[task.row.gives](task, rows, parameters)
 
 
-def _each(rows: Rows, one: Callable[[Columns], object]) -> Callable[[Sequence[Tensors]], object]:
+def _each(one: Callable[[Columns, Parameters], object]) -> Callable[[Task, Rows, Parameters], Answer]:
     """One answer a row; a request that was no list gets the answer alone."""
 
-    def answer(chunks: Sequence[Tensors]) -> object:
-        answers = [one(row) for row in split_rows(chunks)]
-        return answers if rows.listed else answers[0]
+    def write(task: Task, rows: Rows, parameters: Parameters) -> Answer:
+        def answer(chunks: Sequence[Tensors]) -> object:
+            answers = [one(row, parameters) for row in split_rows(chunks)]
+            return answers if rows.listed else answers[0]
 
-    return answer
+        return answer
+
+    return write
 
 
 def split_rows(chunks: Sequence[Tensors]) -> Iterator[Columns]:
@@ -100,7 +71,7 @@ def _texts(row: list[Any]) -> list[Any]:
     return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in row]
 
 
-def _ranked(row: Columns, parameters: Mapping[str, object]) -> Results:
+def _ranked(row: Columns, parameters: Parameters) -> Results:
     """As rerankers answer: best first, each with its place in the request."""
     order = sorted(range(len(row["SCORE"])), key=lambda place: -row["SCORE"][place])
     count = parameters.get("top_k")
@@ -112,9 +83,12 @@ def _vectors(chunks: Sequence[Tensors]) -> NDArray[Any]:
     return np.ascontiguousarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
 
-def _embeddings(chunks: Sequence[Tensors], listed: bool) -> object:
-    vectors = _vectors(chunks)
-    return vectors if listed else vectors[0]
+def _embeddings(task: Task, rows: Rows, parameters: Parameters) -> Answer:
+    def answer(chunks: Sequence[Tensors]) -> object:
+        vectors = _vectors(chunks)
+        return vectors if rows.listed else vectors[0]
+
+    return _similarities if rows.compares else answer
 
 
 def _similarities(chunks: Sequence[Tensors]) -> object:
@@ -125,11 +99,20 @@ def _similarities(chunks: Sequence[Tensors]) -> object:
     return (units[1:] @ units[0]).tolist()
 
 
-def _labelled(row: Columns) -> Results:
+def _picture(task: Task, rows: Rows, parameters: Parameters) -> Answer:
+    return lambda chunks: Raw(data=chunks[0]["IMAGE"].reshape(-1)[0], content_type="image/png")
+
+
+def _listed_labels(task: Task, rows: Rows, parameters: Parameters) -> Answer:
+    """Hugging Face answers one text with a list of one list, and its client takes the first."""
+    return lambda chunks: [_labelled(row, parameters) for row in split_rows(chunks)]
+
+
+def _labelled(row: Columns, parameters: Parameters) -> Results:
     return [{"label": label, "score": score} for label, score in zip(row["LABEL"], row["SCORE"], strict=True)]
 
 
-def _entities(row: Columns) -> Results:
+def _entities(row: Columns, parameters: Parameters) -> Results:
     """Index -1 marks aggregated entities, which have a group in place of a token; a place of -1 is none that could be told."""
     results: Results = []
     columns = (row[name] for name in ("ENTITY", "SCORE", "WORD", "INDEX", "START", "END"))
@@ -140,9 +123,9 @@ def _entities(row: Columns) -> Results:
     return results
 
 
-def _heard(row: Columns, *, timed: bool) -> dict[str, object]:
+def _heard(row: Columns, parameters: Parameters) -> dict[str, object]:
     """As transformers' pipeline answers: with the parts' seconds if they were asked for; an end is null where none was told."""
-    if not timed:
+    if not parameters.get("return_timestamps"):
         return {"text": row["TEXT"][0]}
     count = row["CHUNKS"][0]
     columns = (row[name][:count] for name in ("CHUNK_TEXT", "CHUNK_START", "CHUNK_END"))
@@ -153,7 +136,7 @@ def _heard(row: Columns, *, timed: bool) -> dict[str, object]:
     return {"text": row["TEXT"][0], "chunks": chunks}
 
 
-def _filled(row: Columns) -> object:
+def _filled(row: Columns, parameters: Parameters) -> object:
     """One list for a text with one mask, a list of lists for more."""
     by_mask: dict[int, Results] = {}
     columns = (row[name] for name in ("SCORE", "TOKEN", "TOKEN_STR", "SEQUENCE", "MASK"))
@@ -163,21 +146,21 @@ def _filled(row: Columns) -> object:
     return masks[0] if len(masks) == 1 else masks
 
 
-def _answers(row: Columns, *, several: bool) -> object:
+def _answers(row: Columns, parameters: Parameters) -> object:
     columns = (row[name] for name in ("ANSWER", "SCORE", "START", "END"))
     results = [
         {"answer": answer, "score": score, "start": start, "end": end}
         for answer, score, start, end in zip(*columns, strict=True)
     ]
-    if several:
+    if parameters.get("top_k", 1) != 1:
         return results
     if not results:
         raise TritonError("the model found no answer span; a shorter question or parameters.handle_impossible_answer may help")
     return results[0]
 
 
-def _continuations(row: Columns, *, details: bool) -> Results:
-    if not details:
+def _continuations(row: Columns, parameters: Parameters) -> Results:
+    if not parameters.get("details"):
         return [{"generated_text": text} for text in row["GENERATED_TEXT"]]
     finish = {"stop": "eos_token", "length": "length"}
     columns = (row[name] for name in ("GENERATED_TEXT", "FINISH_REASON", "OUTPUT_TOKENS"))
@@ -196,8 +179,9 @@ def _continuations(row: Columns, *, details: bool) -> Results:
     ]
 
 
-def _generated(rows: Rows, parameters: Mapping[str, object], key: str) -> Callable[[Sequence[Tensors]], object]:
+def _generated(task: Task, rows: Rows, parameters: Parameters) -> Answer:
     """As transformers' pipelines: a flat list with one result a text, nested only when each text has several."""
+    key = task.row.text_key
     several = rows.listed and parameters.get("num_return_sequences", 1) != 1
 
     def answer(chunks: Sequence[Tensors]) -> object:
@@ -207,8 +191,25 @@ def _generated(rows: Rows, parameters: Mapping[str, object], key: str) -> Callab
     return answer
 
 
-def _boxes(row: Columns) -> Results:
+def _boxes(row: Columns, parameters: Parameters) -> Results:
     return [
         {"score": score, "label": label, "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))}
         for label, score, box in zip(row["LABEL"], row["SCORE"], row["BOX"], strict=True)
     ]
+
+
+# What each task gives → its writer. Tables, bare graphs and applications have codecs of their own.
+WRITERS: Mapping[Gives, Callable[[Task, Rows, Parameters], Answer]] = {
+    Gives.EMBEDDINGS: _embeddings,
+    Gives.LABELS: _each(_labelled),
+    Gives.LISTED_LABELS: _listed_labels,
+    Gives.ENTITIES: _each(_entities),
+    Gives.FILLED_MASKS: _each(_filled),
+    Gives.SPANS: _each(_answers),
+    Gives.CONTINUATIONS: _each(_continuations),
+    Gives.TEXTS: _generated,
+    Gives.BOXES: _each(_boxes),
+    Gives.TRANSCRIPTS: _each(_heard),
+    Gives.RANKINGS: _each(_ranked),
+    Gives.PICTURE: _picture,
+}

@@ -8,20 +8,10 @@ from dataclasses import dataclass, field
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.fields import kind, nearest, shown
 from modelium.gateway.codecs.json_text import load_json
-from modelium.gateway.codecs.parameters import KNOWN, check
-from modelium.values import Task
+from modelium.gateway.codecs.parameters import check
+from modelium.values import Takes, Task
 
-_MEDIUM = {
-    Task.IMAGE_CLASSIFICATION: "image",
-    Task.OBJECT_DETECTION: "image",
-    Task.IMAGE_FEATURE_EXTRACTION: "image",
-    Task.AUTOMATIC_SPEECH_RECOGNITION: "audio",
-    Task.AUDIO_CLASSIFICATION: "audio",
-}
-_EMBEDDING = (Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY)
 _NO_EMBEDDING_HAS = ("dimensions", "encoding_format")  # OpenAI's, which Hugging Face's client can send
-_PROMPTED = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)  # "prompt" is another word for their inputs
-_TABLES = (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION)
 _FIELDS = ("inputs", "parameters", "options", "stream", "model")
 
 
@@ -38,16 +28,16 @@ class Body:
 def read_body(task: Task, content_type: str, data: bytes) -> Body:
     """Parse and check everything but the shape of ``inputs``."""
     if not data:
-        raise InvalidBody('the body is empty; send {"inputs": …}' + (" or raw bytes" if task in _MEDIUM else ""))
+        raise InvalidBody('the body is empty; send {"inputs": …}' + (" or raw bytes" if task.row.raw_medium else ""))
     if content_type.startswith("multipart/"):
         raise InvalidBody("multipart forms are not read; send JSON or the raw bytes (curl --data-binary @FILE)")
-    medium = _MEDIUM.get(task)
-    if medium is not None and _is_raw(content_type, data):
+    medium = task.row.raw_medium
+    if medium and _is_raw(content_type, data):
         major = content_type.partition("/")[0]
         if major in ("image", "audio") and major != medium:
             raise InvalidBody(f"the body is {content_type}, but this model does {task.value}; send {medium}/* bytes")
         return Body(inputs=None, raw=data)
-    if medium is None and content_type.startswith(("image/", "audio/", "video/")):
+    if not medium and content_type.startswith(("image/", "audio/", "video/")):
         raise InvalidBody(f'the body is {content_type}, but this model does {task.value}; send JSON: {{"inputs": …}}')
     return _from_json(task, data)
 
@@ -63,14 +53,15 @@ def _from_json(task: Task, data: bytes) -> Body:
     body = load_json(data)
     if not isinstance(body, dict):
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
-    at_root = KNOWN[task] if task in _EMBEDDING else {}  # where Hugging Face's schema of these tasks has its parameters
+    row = task.row
+    at_root = row.parameters if row.embeds_texts else {}  # where Hugging Face's schema of these tasks has its parameters
     root_parameters: dict[str, object] = {}
-    if task in _PROMPTED and "prompt" in body and "inputs" not in body:
+    if row.continues and "prompt" in body and "inputs" not in body:  # another word for it
         body["inputs"] = body.pop("prompt")
-    if task in _TABLES and body.get("inputs") is None and "table" in body:
+    if row.is_table and body.get("inputs") is None and "table" in body:
         body["inputs"] = {"table": body.pop("table")}  # where Hugging Face's client puts it
     for name, value in body.items():
-        if name in at_root or (task in _EMBEDDING and name in _NO_EMBEDDING_HAS):
+        if name in at_root or (row.embeds_texts and name in _NO_EMBEDDING_HAS):
             root_parameters[name] = value
         elif name not in _FIELDS:
             raise InvalidBody(f"unknown field{nearest(name, _FIELDS[:2])}", field=shown(name))
@@ -82,5 +73,5 @@ def _from_json(task: Task, data: bytes) -> Body:
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidBody(f"expected an object, found {kind(parameters)}", field="parameters")
     sent = dict(parameters or {})
-    labels = sent.pop("candidate_labels", None) if task is Task.ZERO_SHOT_CLASSIFICATION else None
+    labels = sent.pop("candidate_labels", None) if row.takes is Takes.TEXTS_WITH_LABELS else None
     return Body(inputs=body["inputs"], parameters=check(task, sent) | check(task, root_parameters, ""), labels=labels)

@@ -8,7 +8,7 @@ import numpy as np
 
 from modelium.errors import NotFinite
 from modelium.gateway.codecs.call import Tensors
-from modelium.values import ModelProfile, Task
+from modelium.values import ModelProfile
 
 
 def check_finite(profile: ModelProfile, chunks: Sequence[Tensors]) -> None:
@@ -16,7 +16,7 @@ def check_finite(profile: ModelProfile, chunks: Sequence[Tensors]) -> None:
 
     Models of rows may mean it: a classifier without probabilities, a regressor of a row for which there is no number.
     """
-    if profile.task in (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION):
+    if profile.task.row.is_table:
         return
     for outputs in chunks:
         for name, array in outputs.items():

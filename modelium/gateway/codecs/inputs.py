@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
@@ -15,7 +16,7 @@ from modelium.errors import InvalidBody
 from modelium.gateway.codecs.body import Body
 from modelium.gateway.codecs.call import Tensors, byte_rows
 from modelium.gateway.codecs.fields import check_cells, decoded, items_of, mapping, strings, text_of, text_with_images, wrong
-from modelium.values import Task
+from modelium.values import Takes, Task
 
 _MOST_PARAMETERS_BYTES = 2**26  # over all rows, each of which has them
 
@@ -44,37 +45,14 @@ class Rows:
 
 def rows_of(task: Task, body: Body) -> Rows:
     """The rows of ``body``; raises ``InvalidBody`` with the field that does not fit ``task``."""
-    inputs = body.inputs
-    match task:
-        case Task.TEXT_CLASSIFICATION:
-            return _texts_or_pairs(inputs)
-        case Task.QUESTION_ANSWERING:
-            return _questions(inputs)
-        case Task.ZERO_SHOT_CLASSIFICATION:
-            texts = _texts(inputs)
-            labels = tuple(label.encode() for label in _candidate_labels(body.labels))
-            check_cells(texts.count, len(labels), "parameters.candidate_labels")
-            return Rows(columns={**texts.columns, "CANDIDATE_LABELS": [labels] * texts.count}, listed=texts.listed)
-        case Task.FEATURE_EXTRACTION | Task.SENTENCE_SIMILARITY if isinstance(inputs, dict):
-            pair = mapping(inputs, "inputs", ("source_sentence", "sentences"))
-            source = text_of(pair["source_sentence"], "inputs.source_sentence")
-            sentences = [source, *strings(pair["sentences"], "inputs.sentences")]
-            return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
-        case Task.IMAGE_TEXT_TO_TEXT:
-            return _texts_and_images(inputs)
-        case Task.TEXT_RANKING:
-            return _rankings(inputs)
-        case Task.TEXT_TO_IMAGE:
-            return Rows(columns={"PROMPT": [(text_of(inputs, "inputs").encode(),)]}, listed=False)
-        case Task.IMAGE_CLASSIFICATION | Task.OBJECT_DETECTION | Task.IMAGE_FEATURE_EXTRACTION:
-            return _media("IMAGE", body)
-        case Task.AUTOMATIC_SPEECH_RECOGNITION | Task.AUDIO_CLASSIFICATION:
-            return _media("AUDIO", body)
-        case _:
-            return _texts(inputs)
+    return READERS[task.row.takes](body)
 
 
-def _texts(inputs: object) -> Rows:
+def _texts(body: Body) -> Rows:
+    return _texts_of(body.inputs)
+
+
+def _texts_of(inputs: object) -> Rows:
     if isinstance(inputs, str):
         return Rows(columns={"TEXT": [(text_of(inputs, "inputs").encode(),)]}, listed=False)
     if not isinstance(inputs, list):
@@ -82,11 +60,12 @@ def _texts(inputs: object) -> Rows:
     return Rows(columns={"TEXT": [(text.encode(),) for text in strings(inputs, "inputs")]}, listed=True)
 
 
-def _texts_or_pairs(inputs: object) -> Rows:
+def _texts_or_pairs(body: Body) -> Rows:
     """Text, ``{"text", "text_pair"}``, or a list of one kind of them."""
+    inputs = body.inputs
     items = inputs if isinstance(inputs, list) else [inputs]
     if not any(isinstance(item, dict) for item in items):
-        return _texts(inputs)
+        return _texts_of(inputs)
     texts: list[tuple[bytes, ...]] = []
     pairs: list[tuple[bytes, ...]] = []
     for field, item in _items(inputs):
@@ -99,15 +78,15 @@ def _texts_or_pairs(inputs: object) -> Rows:
     return Rows(columns={"TEXT": texts} | ({"TEXT_PAIR": pairs} if pairs else {}), listed=isinstance(inputs, list))
 
 
-def _texts_and_images(inputs: object) -> Rows:
+def _texts_and_images(body: Body) -> Rows:
     """Texts, or texts with images. Where one has fewer images than another, nothing stands in the places of the rest."""
-    items = [_text_and_images(field, item) for field, item in _items(inputs)]
+    items = [_text_and_images(field, item) for field, item in _items(body.inputs)]
     columns: dict[str, list[tuple[bytes, ...]]] = {"TEXT": [(text.encode(),) for text, _ in items]}
     most = max(len(images) for _, images in items)
     if most:
         check_cells(len(items), most, "inputs")
         columns["IMAGE"] = [(*images, *([b""] * (most - len(images)))) for _, images in items]
-    return Rows(columns=columns, listed=isinstance(inputs, list))
+    return Rows(columns=columns, listed=isinstance(body.inputs, list))
 
 
 def _text_and_images(field: str, item: object) -> tuple[str, list[bytes]]:
@@ -117,21 +96,41 @@ def _text_and_images(field: str, item: object) -> tuple[str, list[bytes]]:
     return text, [base64.b64decode(image) for image in images]
 
 
-def _questions(inputs: object) -> Rows:
+def _texts_or_comparison(body: Body) -> Rows:
+    if not isinstance(body.inputs, dict):
+        return _texts(body)
+    pair = mapping(body.inputs, "inputs", ("source_sentence", "sentences"))
+    source = text_of(pair["source_sentence"], "inputs.source_sentence")
+    sentences = [source, *strings(pair["sentences"], "inputs.sentences")]
+    return Rows(columns={"TEXT": [(text.encode(),) for text in sentences]}, listed=True, compares=True)
+
+
+def _texts_with_labels(body: Body) -> Rows:
+    texts = _texts(body)
+    labels = tuple(label.encode() for label in _candidate_labels(body.labels))
+    check_cells(texts.count, len(labels), "parameters.candidate_labels")
+    return Rows(columns={**texts.columns, "CANDIDATE_LABELS": [labels] * texts.count}, listed=texts.listed)
+
+
+def _prompt(body: Body) -> Rows:
+    return Rows(columns={"PROMPT": [(text_of(body.inputs, "inputs").encode(),)]}, listed=False)
+
+
+def _questions(body: Body) -> Rows:
     questions: list[tuple[bytes, ...]] = []
     contexts: list[tuple[bytes, ...]] = []
-    for field, item in _items(inputs):
+    for field, item in _items(body.inputs):
         pair = mapping(item, field, ("question", "context"))
         questions.append((text_of(pair["question"], f"{field}.question").encode(),))
         contexts.append((text_of(pair["context"], f"{field}.context").encode(),))
-    return Rows(columns={"QUESTION": questions, "CONTEXT": contexts}, listed=isinstance(inputs, list))
+    return Rows(columns={"QUESTION": questions, "CONTEXT": contexts}, listed=isinstance(body.inputs, list))
 
 
-def _rankings(inputs: object) -> Rows:
+def _rankings(body: Body) -> Rows:
     """``{"query", "documents"}`` or a list of them; ``texts`` is another word for the documents. Shorter lists are padded."""
     queries: list[tuple[bytes, ...]] = []
     documents: list[list[bytes]] = []
-    for field, item in _items(inputs):
+    for field, item in _items(body.inputs):
         word = "texts" if isinstance(item, dict) and "texts" in item else "documents"
         pair = mapping(item, field, ("query", word))
         queries.append((text_of(pair["query"], f"{field}.query").encode(),))
@@ -142,7 +141,7 @@ def _rankings(inputs: object) -> Rows:
     most = max(len(texts) for texts in documents)
     check_cells(len(documents), most, "inputs")
     padded = [(*texts, *([b""] * (most - len(texts)))) for texts in documents]
-    return Rows(columns={"QUERY": queries, "DOCUMENTS": padded}, listed=isinstance(inputs, list))
+    return Rows(columns={"QUERY": queries, "DOCUMENTS": padded}, listed=isinstance(body.inputs, list))
 
 
 def _items(inputs: object) -> list[tuple[str, object]]:
@@ -169,3 +168,18 @@ def _media(tensor: str, body: Body) -> Rows:
         return Rows(columns={tensor: [(body.raw,)]}, listed=False)
     items: list[tuple[bytes, ...]] = [(decoded(item, field),) for field, item in _items(body.inputs)]
     return Rows(columns={tensor: items}, listed=isinstance(body.inputs, list))
+
+
+# What each task takes → its reader. Tables, bare graphs and applications have codecs of their own.
+READERS: Mapping[Takes, Callable[[Body], Rows]] = {
+    Takes.TEXTS: _texts,
+    Takes.TEXTS_OR_PAIRS: _texts_or_pairs,
+    Takes.TEXTS_OR_COMPARISON: _texts_or_comparison,
+    Takes.TEXTS_WITH_LABELS: _texts_with_labels,
+    Takes.TEXTS_WITH_IMAGES: _texts_and_images,
+    Takes.QUESTIONS: _questions,
+    Takes.RANKINGS: _rankings,
+    Takes.PROMPT: _prompt,
+    Takes.IMAGES: partial(_media, "IMAGE"),
+    Takes.SOUNDS: partial(_media, "AUDIO"),
+}

@@ -18,7 +18,6 @@ from modelium.gateway.codecs.call import Call, Tensors, byte_rows
 from modelium.gateway.codecs.fields import kind, nearest, shown, wrong
 from modelium.values import ModelProfile, Task
 
-TABLES = (Task.TABULAR_CLASSIFICATION, Task.TABULAR_REGRESSION)
 _TABLE = ("table", "data")
 
 

@@ -27,22 +27,11 @@ from modelium.gateway.codecs.fields import (
     wrong,
 )
 from modelium.gateway.codecs.json_text import load_json
-from modelium.gateway.codecs.parameters import (
-    COUNT,
-    FLAG,
-    NATURAL,
-    NON_NEGATIVE,
-    SEED,
-    SEQUENCES,
-    TEXT,
-    UNIT,
-    Kind,
-    Rule,
-    check_value,
-)  # fmt: skip
+from modelium.gateway.codecs.parameters import check_value
 from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.generation.values import MOST_GENERATIONS, GenerationRequest
 from modelium.values import JsonValue, ModelProfile
+from modelium.values.parameters import COUNT, FLAG, NATURAL, NON_NEGATIVE, SEED, SEQUENCES, TEXT, UNIT, Kind, Rule
 
 NEW_TOKENS = 128  # the python runtime's own number
 _PENALTY = Rule(kind=Kind.REAL, low=-2, high=2)

@@ -15,7 +15,7 @@ from modelium.errors import InvalidBody
 from modelium.gateway.codecs import Tensors
 from modelium.gateway.codecs.call import byte_rows
 from modelium.gateway.generation.values import GenerationRequest, Piece
-from modelium.values import JsonValue, ModelProfile, Task
+from modelium.values import JsonValue, ModelProfile
 
 # What each of vLLM's parameters is when it asks for nothing.
 _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
@@ -42,7 +42,7 @@ def tensors_of(request: GenerationRequest, profile: ModelProfile) -> Tensors:
         raise _unsupported("logprobs", profile)
     columns = {"TEXT": [request.prompt.encode()], "PARAMETERS": [orjson.dumps(_parameters(request.sampling, profile))]}
     if request.images:
-        if profile.task is not Task.IMAGE_TEXT_TO_TEXT:
+        if not profile.task.row.takes_images:
             raise InvalidBody(f"{profile.name!r} takes no images, found {len(request.images)}", field="image")
         try:
             columns["IMAGE"] = [base64.b64decode(image) for image in request.images]

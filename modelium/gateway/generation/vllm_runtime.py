@@ -1,9 +1,9 @@
 """Generation by Triton's vLLM backend, the stock one or the embedded server's: a request enters, the contract's tensors leave;
 the tensors of a response enter, a ``Piece`` leaves.
 
-The contract is ``modelium.tasks.VLLM``. Of the stock backend's habits that matter here: ``structured_outputs`` is JSON inside
-JSON, a missing ``max_tokens`` means 16, a finish reason that is none is the word "None", and the log-probabilities of a token
-are an object by token id, the token that was taken first.
+The contract is ``modelium.signatures.VLLM``. Of the stock backend's habits that matter here: ``structured_outputs`` is JSON
+inside JSON, a missing ``max_tokens`` means 16, a finish reason that is none is the word "None", and the log-probabilities of
+a token are an object by token id, the token that was taken first.
 """
 
 from __future__ import annotations

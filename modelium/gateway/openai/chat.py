@@ -16,7 +16,7 @@ from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_head
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
 from modelium.gateway.openai.choices import ChatChoice
-from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
+from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import max_tokens, seed_of
@@ -42,7 +42,7 @@ class Chat:
         asked = await read_request(ChatRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
-        require(served, GENERATORS, "chats")
+        require(served, lambda row: row.generates, "chats")
         form = await self._directory.chat_format(served.profile)
         # Made ready before the lease: a request that the model cannot take must not load it.
         parser = self._directory.tool_parsers.get(served.name)

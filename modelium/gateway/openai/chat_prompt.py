@@ -15,7 +15,7 @@ from modelium.gateway.openai.template_files import ChatFormat
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.tool_calls import choose_family
 from modelium.gateway.openai.tool_choice import ToolUse, tool_use_of
-from modelium.values import ModelProfile, Task
+from modelium.values import ModelProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ async def ready_chat(
         raise Refused("continue_final_message: excludes add_generation_prompt", param="continue_final_message")
     tools = tool_use_of(request, choose_family(template, named=tool_parser))
     language = profile.language
-    takes_images = profile.task is Task.IMAGE_TEXT_TO_TEXT or (language is not None and "image" in language.modalities)
+    takes_images = profile.task.row.takes_images or (language is not None and "image" in language.modalities)
     conversation = conversation_of(request.messages, template, takes_images=takes_images)
     extra = dict(request.chat_template_kwargs or {})
     if request.reasoning_effort is not None:

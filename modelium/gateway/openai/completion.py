@@ -15,13 +15,13 @@ from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason
-from modelium.gateway.openai.directory import GENERATORS, Directory, Served, require
+from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
 from modelium.gateway.openai.tokenizing import Tokenizing
-from modelium.values import JsonValue, ModelProfile, Task
+from modelium.values import JsonValue, ModelProfile
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -43,7 +43,7 @@ class Completion:
             raise Refused("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
-        require(served, GENERATORS, "completions")
+        require(served, lambda row: row.generates, "completions")
         self._check(asked, served)
         prompts = await prompts_of(asked.prompt, served.profile, "prompt", self._tokenizing)
         language = served.profile.language
@@ -78,7 +78,7 @@ class Completion:
         prompts = 1 if isinstance(asked.prompt, str) or isinstance(next(iter(asked.prompt), ""), int) else len(asked.prompt)
         if (wanted := prompts * asked.choices) > MOST_GENERATIONS:
             raise Refused(f"prompt: one request makes at most {MOST_GENERATIONS} generations, found {wanted}", param="prompt")
-        if served.profile.task not in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
+        if not served.profile.task.row.continues:
             placement = self._directory.controller.status(served.name).placement
             if placement is None or not placement.by_vllm:
                 said = f"model: {served.name!r} does {served.profile.task.value}, it does not continue texts"

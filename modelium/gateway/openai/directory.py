@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,17 +15,14 @@ from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable
 from modelium.pace import in_pieces
-from modelium.values import ModelProfile, ModelStatus, Target, Task
+from modelium.values import ModelProfile, ModelStatus, Target
+from modelium.values.tasks import TaskRow
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
 
 log = logging.getLogger(__name__)
 
-GENERATORS = frozenset(
-    {Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT, Task.TRANSLATION, Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION}
-)
-EMBEDDERS = frozenset({Task.FEATURE_EXTRACTION, Task.SENTENCE_SIMILARITY})
 _KEPT_FORMATS = 256
 
 Json = dict[str, object]
@@ -95,12 +92,13 @@ class Directory:
         return next((view for view in _views(status, created) if view["id"] == wanted), _view(status, wanted, created))
 
 
-def require(served: Served, tasks: frozenset[Task], asked: str) -> None:
+def require(served: Served, does: Callable[[TaskRow], bool], asked: str) -> None:
     """Raises ``Refused`` with what the model does instead."""
     task = served.profile.task
-    if task in tasks and served.profile.onnx is None:
+    row = task.row
+    if does(row) and served.profile.onnx is None:
         return
-    instead = "POST /v1/embeddings or " if task in EMBEDDERS else "POST /v1/chat/completions or " if task in GENERATORS else ""
+    instead = "POST /v1/embeddings or " if row.embeds_texts else "POST /v1/chat/completions or " if row.generates else ""
     raise Refused(
         f"model: {served.name!r} does not do {asked}; it does {task.value}: ask {instead}POST /predict/{served.name}",
         param="model",

@@ -16,7 +16,7 @@ from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.completion import prompts_of
-from modelium.gateway.openai.directory import EMBEDDERS, Directory, require
+from modelium.gateway.openai.directory import Directory, require
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import EmbeddingRequest
@@ -40,7 +40,7 @@ class Embeddings:
         asked = await read_request(EmbeddingRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
-        require(served, EMBEDDERS, "embeddings")
+        require(served, lambda row: row.embeds_texts, "embeddings")
         if isinstance(asked.input, list) and not isinstance(next(iter(asked.input), ""), str) and asked.encoding is None:
             raise Refused(
                 "input: token ids of another tokenizer would spell other words here, and most clients send OpenAI's; send text "

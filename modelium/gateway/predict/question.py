@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs import Call, encode
 from modelium.gateway.generation.huggingface import TextCall, options_for, read_call
-from modelium.gateway.predict.text import TEXT_TASKS
 from modelium.values import ModelProfile, Placement
 
 
@@ -53,7 +52,7 @@ def read_question(profile: ModelProfile, placement: Placement | None, content_ty
     """Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
     if profile.app is not None:
         return Question(profile=profile)
-    text = read_call(data) if profile.task in TEXT_TASKS else None
+    text = read_call(data) if profile.task.row.continues else None
     if text is None or not (text.stream or _is_for_vllm(text, placement)):
         return Question(profile=profile, text=text, call=encode(profile, content_type, data))
     return Question(profile=profile, text=text)

@@ -22,12 +22,10 @@ from modelium.gateway.generation.huggingface import Options, TextCall, TextInput
 from modelium.gateway.generation.tgi_answers import Answer, error_event
 from modelium.gateway.generation.values import AT_ONCE
 from modelium.gateway.http.events import EventStream
-from modelium.values import Target, Task
+from modelium.values import Target
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
-
-TEXT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
 
 
 class PredictText:

@@ -13,7 +13,7 @@ from pathlib import Path
 from modelium.gateway.status.language_views import engine_view, language_view
 from modelium.names import printable
 from modelium.pace import in_pieces
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import (
     Decision,
     Device,

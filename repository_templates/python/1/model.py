@@ -1,6 +1,6 @@
 """A transformers model behind Triton's python backend: one file for every task, the table is in ``tasks``.
 
-What enters: ``parameters`` of config.pbtxt (``Settings``), then requests whose tensors are those of modelium/tasks.py.
+What enters: ``parameters`` of config.pbtxt (``Settings``), then requests whose tensors are those of modelium/signatures.py.
 What leaves: one response a request, in order. Requests that Triton gives together are computed together; a fault in one is
 that one's error and nobody else's.
 """

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from modelium.brain.placement.rooms import places_here, rooms_of
 from modelium.brain.runtimes.choice import choose_runtime
 from modelium.brain.runtimes.python import find_obstacle
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import Capabilities, ModelOverride, PoolingMode, Runtime, Task, WeightFormat
 from tests.unit.analyzers.folders import BERT, TOKENIZER, drop, incomplete, lay, profile, unsupported
 from tests.unit.analyzers.test_other_kinds import SENTENCES

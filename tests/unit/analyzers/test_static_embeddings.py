@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelium.brain.runtimes.python import find_obstacle
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import ModelOverride, PoolingMode, Task, WeightFormat
 from tests.unit.analyzers.folders import HOUR_S, TOKENIZER, incomplete, lay, profile, safetensors, torch_zip, unsupported
 

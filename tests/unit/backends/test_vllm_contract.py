@@ -29,7 +29,7 @@ from tritonclient.grpc import model_config_pb2
 
 from modelium.errors import ContextExceeded
 from modelium.resources import templates_directory
-from modelium.tasks import VLLM
+from modelium.signatures import VLLM
 from modelium.triton.faults import stream_error
 from modelium.values import Tensor
 

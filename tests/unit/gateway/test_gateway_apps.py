@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from modelium.metrics.families import COLD_STARTS, REQUESTS
-from modelium.tasks import signature
+from modelium.signatures import signature
 
 from .ray_models import GREETER, asked, piece, post, read, serve_app
 from .stand_in import Served

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelium.errors import InvalidBody, RequestError
 from modelium.gateway.codecs import encode
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import ModelProfile, OnnxGraph, Task, Tensor
 
 from .stand_in import numbers, profile_of, texts

@@ -11,30 +11,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import InferenceClient
 
-from modelium.gateway.codecs.parameters import ELSEWHERE, GENERATING, KNOWN, NESTED
+from modelium.gateway.codecs.parameters import ELSEWHERE, NESTED
 from modelium.values import Task
 
 TEMPLATES = Path(__file__).parents[3] / "repository_templates"
 RUNTIME = TEMPLATES / "python" / "1"
 PAINTING = TEMPLATES / "ray" / "1" / "modelium_ray" / "adapters" / "text_to_image.py"
-READ_BY = {
-    Task.FEATURE_EXTRACTION: "EmbedParameters",
-    Task.SENTENCE_SIMILARITY: "EmbedParameters",
-    Task.TEXT_CLASSIFICATION: "ClassifyParameters",
-    Task.TOKEN_CLASSIFICATION: "EntityParameters",
-    Task.FILL_MASK: "FillParameters",
-    Task.QUESTION_ANSWERING: "AnswerParameters",
-    Task.ZERO_SHOT_CLASSIFICATION: "ZeroShotParameters",
-    Task.TEXT_GENERATION: "GenerateParameters",
-    Task.TRANSLATION: "TransformParameters",
-    Task.SUMMARIZATION: "TransformParameters",
-    Task.TEXT2TEXT_GENERATION: "TransformParameters",
-    Task.IMAGE_CLASSIFICATION: "ClassifyParameters",
-    Task.OBJECT_DETECTION: "DetectParameters",
-    Task.IMAGE_FEATURE_EXTRACTION: "FeatureParameters",
-    Task.AUTOMATIC_SPEECH_RECOGNITION: "TranscribeParameters",
-    Task.AUDIO_CLASSIFICATION: "ClassifyParameters",
-}
 ANSWERED_BY_THE_GATEWAY = {"details"}
 # Arguments of the client's methods that are no parameters of the request's body.
 NOT_PARAMETERS = {
@@ -59,6 +41,29 @@ METHODS: dict[Task, Callable[..., object]] = {
 }
 
 
+def read_by(task: Task) -> str:
+    """The class of the parameters that the runtime's code for ``task`` parses."""
+    table = next(
+        node.value
+        for node in ast.parse((RUNTIME / "tasks.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "TASKS"
+    )
+    module, name = ast.literal_eval(table)[task.value]
+    body = ast.parse((RUNTIME / f"{module.removeprefix('.')}.py").read_text(encoding="utf-8")).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    named = {node.id for node in ast.walk(classes[name]) if isinstance(node, ast.Name)}  # a class may choose among others
+    (parsed,) = {
+        node.args[0].id
+        for code in (classes[each] for each in (name, *sorted(named)) if each in classes)
+        for node in ast.walk(code)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "parse_parameters"
+        and isinstance(node.args[0], ast.Name)
+    }
+    return parsed
+
+
 def parameters_of(*paths: Path) -> dict[str, set[str]]:
     """Field names of the ``…Parameters`` classes there, inherited ones included."""
     classes = {
@@ -76,17 +81,17 @@ def parameters_of(*paths: Path) -> dict[str, set[str]]:
     return {name: fields(name) for name in classes}
 
 
-@pytest.mark.parametrize("task", READ_BY)
+@pytest.mark.parametrize("task", [task for task in Task if not task.row.only_ray and task is not Task.TENSORS])
 def test_what_the_gateway_lets_through_the_runtime_reads(task: Task) -> None:
-    assert set(KNOWN[task]) - ANSWERED_BY_THE_GATEWAY <= parameters_of(*RUNTIME.glob("*.py"))[READ_BY[task]]
+    assert set(task.row.parameters) - ANSWERED_BY_THE_GATEWAY <= parameters_of(*RUNTIME.glob("*.py"))[read_by(task)]
 
 
 def test_what_the_gateway_lets_through_for_an_image_the_pipeline_reads() -> None:
-    assert set(KNOWN[Task.TEXT_TO_IMAGE]) == parameters_of(PAINTING)["Parameters"]
+    assert set(Task.TEXT_TO_IMAGE.row.parameters) == parameters_of(PAINTING)["Parameters"]
 
 
 @pytest.mark.parametrize("task", METHODS)
 def test_every_parameter_of_hugging_faces_client_is_honoured_or_refused_by_name(task: Task) -> None:
     sendable = set(inspect.signature(METHODS[task]).parameters) - NOT_PARAMETERS
-    nested = NESTED if task in GENERATING else ()
-    assert sendable - KNOWN[task].keys() - ELSEWHERE - {*nested} == set()
+    nested = NESTED if task.row.nested else ()
+    assert sendable - task.row.parameters.keys() - ELSEWHERE - {*nested} == set()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modelium.errors import InferenceFailed
-from modelium.tasks import signature
+from modelium.signatures import signature
 
 from .ray_models import PAINTER, RANKER, post, read
 from .stand_in import Served, Tensors, numbers, texts

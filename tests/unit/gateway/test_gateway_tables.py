@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelium.errors import InferenceFailed
 from modelium.gateway.codecs import encode
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import TabularModel
 
 from .ray_models import IRIS, PRICES, classified, post

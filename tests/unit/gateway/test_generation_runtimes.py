@@ -11,7 +11,7 @@ import pytest
 from modelium.errors import InvalidBody, TritonError
 from modelium.gateway.generation import GenerationRequest, Piece, python_runtime, vllm_runtime
 from modelium.gateway.generation.values import TokenLogprob
-from modelium.tasks import VLLM
+from modelium.signatures import VLLM
 from modelium.values import Task
 
 from .stand_in import engine_of, numbers, profile_of, response, texts

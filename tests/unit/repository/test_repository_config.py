@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from modelium.errors import EntryError
 from modelium.repository.config import build_config, config_text, parse_config
 from modelium.resources import templates_directory
-from modelium.tasks import signature
+from modelium.signatures import signature
 from modelium.values import (
     DeviceKind,
     Footprint,

@@ -23,7 +23,7 @@ from modelium.errors import EntryError
 from modelium.repository import ModelRepository, RayPlace, entry_basis
 from modelium.repository.config import build_config, config_text, parse_config
 from modelium.resources import templates_directory, triton_directory
-from modelium.tasks import SERVE_APP, VLLM, signature
+from modelium.signatures import SERVE_APP, VLLM, signature
 from modelium.values import (
     Bundle,
     DeviceKind,

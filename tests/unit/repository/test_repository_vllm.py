@@ -14,7 +14,7 @@ from modelium.errors import EntryError
 from modelium.repository import ModelRepository, entry_basis
 from modelium.repository.config import parse_config
 from modelium.resources import templates_directory
-from modelium.tasks import VLLM
+from modelium.signatures import VLLM
 from modelium.values import (
     Adapter,
     DeviceKind,

@@ -1,4 +1,4 @@
-"""The pure parts of the python runtime's template: parameters, rows, and that its tasks are those of modelium/tasks.py."""
+"""The pure parts of the python runtime's template: parameters, rows, and that its tasks are those of modelium/signatures.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain.runtimes.python import RAYS
 from modelium.errors import ContextExceeded
 from modelium.resources import templates_directory
 from modelium.triton.faults import stream_error
@@ -41,7 +40,7 @@ def contract() -> Iterator[ModuleType]:
 
 def test_every_task_of_the_contract_has_code_and_no_other() -> None:
     table = table_of_tasks(TEMPLATE / "1" / "tasks.py")
-    assert table.keys() == {task.value for task in Task} - {Task.TENSORS.value} - {task.value for task in RAYS}
+    assert table.keys() == {task.value for task in Task if not task.row.only_ray and task is not Task.TENSORS}
     for module, name in table.values():
         tree = ast.parse((TEMPLATE / "1" / f"{module.removeprefix('.')}.py").read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.resources import templates_directory, triton_directory
-from modelium.tasks import SERVE_APP
+from modelium.signatures import SERVE_APP
 
 ROUTE = "/greeter@4f0c-7"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

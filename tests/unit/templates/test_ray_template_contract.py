@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelium.brain.runtimes.python import RAYS
 from modelium.brain.runtimes.ray import RayWay, way_of
 from modelium.repository import render
 from modelium.repository.config import parse_config
-from modelium.tasks import PARAMETERS, SERVE_APP, signature
+from modelium.signatures import PARAMETERS, SERVE_APP, signature
 from modelium.values import (
     Capabilities,
     DeviceKind,
@@ -157,7 +156,8 @@ def adapter(code: Path, name: str) -> Path:
 
 def test_what_only_ray_does_has_a_way_and_no_task_of_the_python_runtime() -> None:
     enabled = Capabilities(backends=frozenset({"python", "ray"}), ray_enabled=True)
-    assert {model.task for model in (*BY_WAY.values(), PRICES)} - {MINILM.task, RERANKER.task} == RAYS
+    only_rays = {task for task in Task if task.row.only_ray}
+    assert {model.task for model in (*BY_WAY.values(), PRICES)} - {MINILM.task, RERANKER.task} == only_rays
     for way, model in BY_WAY.items():
         assert way_of(model, enabled) is way
 

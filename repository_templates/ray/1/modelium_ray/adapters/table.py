@@ -1,5 +1,5 @@
 """Rows of a table → what an estimator says of them. What enters: rows with FEATURES or ROW. What leaves: the tensors of
-modelium/tasks.py, whichever library the estimator is of.
+modelium/signatures.py, whichever library the estimator is of.
 """
 
 from __future__ import annotations
