@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelium.values import ModelProfile, Runtime, Tensor
+from modelium.values import ModelProfile, Tensor
 from modelium.values.tensors import given, taken
 
 
@@ -75,8 +75,8 @@ SERVE_APP = Signature(
 )
 
 
-def signature(profile: ModelProfile, runtime: Runtime | None = None, *, engine: bool = False) -> Signature:
-    """Tensors of ``profile`` as Triton serves it with ``runtime``. vLLM has its own, in Triton or (``engine``) behind Ray.
+def signature(profile: ModelProfile, *, by_vllm: bool = False) -> Signature:
+    """Tensors of ``profile`` as Triton serves it. vLLM has its own, in Triton or behind Ray.
 
     >>> from pathlib import Path
     >>> from modelium.values import Task
@@ -85,7 +85,7 @@ def signature(profile: ModelProfile, runtime: Runtime | None = None, *, engine: 
     >>> signature(p).outputs
     (Tensor(name='EMBEDDING', datatype='FP32', dims=(384,), optional=False),)
     """
-    if runtime is Runtime.VLLM or engine:
+    if by_vllm:
         return VLLM
     if profile.app is not None:
         return SERVE_APP

@@ -25,7 +25,6 @@ from modelium.values import (
     Placement,
     Plan,
     RayState,
-    Runtime,
     State,
     Verb,
 )
@@ -127,7 +126,7 @@ class _Planner:
         if choice.runtime is None:  # 1
             self.draft.decide(view, Verb.REFUSE, choice.rule, choice.reason)
             return
-        rays = choice.runtime is Runtime.RAY
+        rays = choice.by_ray
         if rays and ray.state is RayState.DOWN:  # 1
             self.draft.decide(view, Verb.WAIT, "plan.1", f"Ray is down: {ray.detail}; it is loaded when Ray is back")
             return
@@ -278,4 +277,4 @@ class _Planner:
 
 
 def _engines(placements: list[Placement]) -> list[Placement]:
-    return [placement for placement in placements if placement.runtime is Runtime.VLLM]
+    return [placement for placement in placements if placement.by_vllm and not placement.by_ray]

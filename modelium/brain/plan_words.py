@@ -10,9 +10,9 @@ from modelium.brain.engine.devices import why_too_big
 from modelium.brain.placement.candidates import options
 from modelium.brain.placement.rooms import Room
 from modelium.brain.runtimes.choice import RuntimeChoice
-from modelium.brain.runtimes.ray import RayWay, way_of
+from modelium.brain.runtimes.ray import way_of
 from modelium.sizes import human_bytes
-from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, Runtime, State
+from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, RayWay, State
 
 _NO_OVERRIDE = ModelOverride()
 
@@ -25,7 +25,7 @@ def too_big(
     if override.device is not None and override.device not in rooms:
         return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
     ray = observed.fleet.ray
-    if choice.runtime is Runtime.RAY and not ray.here:
+    if choice.by_ray and not ray.here:
         there = ", ".join(f"{r.device.name} ({human_bytes(r.device.budget_bytes)})" for r in rooms.values() if r.device.cluster)
         return f"too big for any node of the Ray cluster: {there or 'it has no nodes'}"
     if choice.engine and profile.language is not None:

@@ -39,7 +39,6 @@ from modelium.values import (
     Placement,
     PlanLine,
     RayState,
-    Runtime,
     State,
     TabularModel,
     Tensor,
@@ -101,7 +100,7 @@ class Inspection:
         return {name: value for name, value in rows.items() if value}
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        described = signature(self.profile, self.choice.runtime, engine=self.choice.engine)
+        described = signature(self.profile, by_vllm=self.choice.engine)
         return described.inputs, described.outputs
 
     def as_json(self) -> str:
@@ -120,7 +119,7 @@ class Inspection:
             "ray_address": self.ray_address or None,
             "replicas": replicas_view(placement.replicas) if placement and placement.replicas else None,
         }
-        described = profile_view(profile, self.choice.runtime, engine=self.choice.engine)
+        described = profile_view(profile, by_vllm=self.choice.engine)
         found = {"name": profile.name, "path": str(profile.path), "note": self.note or None}
         return json.dumps({**found, **described, **served}, indent=2)
 
@@ -164,12 +163,12 @@ def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, 
     """As a plan does (``brain.plan``, rules 1 and 2); a Ray cluster is only asked where the model may go there."""
     fleet = fleet_of(settings, gpus)
     choice, places = _choose(profile, settings, override, fleet)
-    if choice.runtime is Runtime.RAY or (choice.runtime is not None and not places):
+    if choice.by_ray or (choice.runtime is not None and not places):
         fleet = with_cluster(fleet, settings)
         choice, places = _choose(profile, settings, override, fleet)
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
-    if choice.runtime is Runtime.RAY and fleet.ray.state is RayState.DOWN:
+    if choice.by_ray and fleet.ray.state is RayState.DOWN:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason=f"Ray is down: {fleet.ray.detail}")
     if not places:
         return _too_big(profile, choice, fleet, override, settings)
@@ -202,7 +201,7 @@ def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement:
         placement_reason=f"{free} free of {budget} for models on {room.device.name}",
         estimate=parts,
         plan=engine.lines if engine is not None else (),
-        ray_address=settings.ray.address if placement.runtime is Runtime.RAY else "",
+        ray_address=settings.ray.address if placement.by_ray else "",
     )
 
 
@@ -210,7 +209,7 @@ def _too_big(
     profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
 ) -> Inspection:
     reason, lines = f"it fits on no device: {_budgets(fleet.devices)}", tuple[PlanLine, ...]()
-    if choice.runtime is Runtime.RAY and not fleet.ray.here:
+    if choice.by_ray and not fleet.ray.here:
         there = _budgets(device for device in fleet.devices if device.cluster)
         reason = f"too big for any node of the Ray cluster: {there or 'it has none'}"
     elif choice.engine and profile.language is not None:

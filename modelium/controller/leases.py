@@ -38,7 +38,7 @@ class Lease:
 
     @property
     def signature(self) -> Signature:
-        return signature(self.profile, self.placement.runtime, engine=self.placement.by_vllm)
+        return signature(self.profile, by_vllm=self.placement.by_vllm)
 
     def release(self) -> None:
         """The request is over, however it ended."""

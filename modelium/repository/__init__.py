@@ -10,7 +10,7 @@ external data lie beside it as links under their own relative names, and ``model
 rewrites all of them for a Triton that sees the folders under another path (a container's volume): such links dangle here
 and work there. To move an onnxruntime entry by hand, mend ``model_path`` for the backend in ``triton/backends`` and the
 links for the stock one. A vllm entry says in ``1/model.json`` where the model is, and in ``1/multi_lora.json`` where its
-adapters are (``engine.py``). A ray entry carries all the code that its replicas run (``ray.py``).
+adapters are. A ray entry carries all the code that its replicas run. Each runtime has its file here.
 
 All of this is synchronous and takes milliseconds, most of them waiting for the disk; the controller calls it in threads.
 """
@@ -27,12 +27,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from modelium.errors import EntryError
-from modelium.repository.config import build_config, check_name, config_text, parse_config
-from modelium.repository.engine import engine_files, plan_of
-from modelium.repository.ray import RayPlace, borrowed_code
+from modelium.repository.config import WRITERS, build_config, check_name, config_text, parse_config
 from modelium.repository.staging import Staging, newest_mtime_ns, put, write_file
+from modelium.repository.writing import Order, RayPlace
 from modelium.resources import templates_directory
-from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement, Runtime
+from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement
 
 __all__ = ["MARKER", "ModelRepository", "RayPlace", "entry_basis", "render", "writable_runtimes"]
 
@@ -117,15 +116,15 @@ class ModelRepository:
         source = _absolute(profile.path)
         if profile.onnx is not None and profile.onnx.file:
             source = source / profile.onnx.file
-        model_path = self._seen_by_triton(source)
-        config = build_config(
-            profile,
-            placement,
-            template=(template / "config.pbtxt").read_text(encoding="utf-8"),
-            model_path=model_path,
-            override=override,
-            ray=self._ray,
+        order = Order(
+            profile=profile,
+            placement=placement,
+            source=source,
+            seen_by_triton=self._seen_by_triton,
+            override=override or ModelOverride(),
+            ray=self._ray or RayPlace(),
         )
+        config = build_config(order, (template / "config.pbtxt").read_text(encoding="utf-8"))
         what = f"{profile.name} ({profile.task}, {profile.architecture})"
         text = config_text(config, source=str(profile.path), what=what, placement=placement)
         if parse_config(text) != config:
@@ -136,37 +135,9 @@ class ModelRepository:
         _copy_tree(template, made)
         version = made / "1"
         version.mkdir(exist_ok=True)
-        if placement.runtime is Runtime.ONNXRUNTIME:
-            self._link_onnx(version, profile, source)
-        if placement.runtime is Runtime.RAY:
-            for name, code in borrowed_code():
-                (version / name).parent.mkdir(exist_ok=True)
-                write_file(version / name, code.read_bytes())
-        if placement.runtime is Runtime.VLLM:
-            plan = plan_of(profile, placement)
-            for name, content in engine_files(profile, plan, seen_by_triton=self._seen_by_triton).items():
-                write_file(version / name, content)
+        WRITERS[placement.runtime].fill(order, version)
         write_file(made / "config.pbtxt", text.encode())
-        write_file(made / MARKER, _mark(profile, placement, model_path))
-
-    def _link_onnx(self, version: Path, profile: ModelProfile, source: Path) -> None:
-        """``1/model.onnx`` → the model's file, and its side files beside it.
-
-        onnxruntime (1.32, measured) refuses side files outside of the model's real directory, and it looks for them beside the
-        link: with everything linked under its own relative name both hold.
-        """
-        if profile.onnx is None:
-            raise EntryError(f"{profile.name} is not an ONNX model; the onnxruntime runtime cannot serve it")
-        (version / "model.onnx").symlink_to(self._seen_by_triton(source))
-        for name in profile.onnx.external_data:
-            relative = PurePosixPath(name)
-            if relative.is_absolute() or ".." in relative.parts or relative == PurePosixPath("model.onnx"):
-                raise EntryError(
-                    f"{profile.name}: external data in {name!r} cannot be linked beside model.onnx; save it beside the model"
-                )
-            link = version / relative
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(self._seen_by_triton(source.parent / relative))
+        write_file(made / MARKER, _mark(profile, placement, order.model_path))
 
     def _seen_by_triton(self, path: Path) -> str:
         """``path`` under the longest prefix of the path mapping; as it is when there is none."""

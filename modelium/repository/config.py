@@ -1,7 +1,7 @@
 """The text of an entry's ``config.pbtxt``.
 
-What enters: a ``ModelProfile``, its ``Placement``, the template of the runtime and the model's path as Triton sees it. What
-leaves: Triton's own ``ModelConfig``, and its text. No file is touched here.
+What enters: an ``Order`` and the template of the runtime. What leaves: Triton's own ``ModelConfig``, and its text. No file is
+touched here. What differs from runtime to runtime is in the runtime's file (``WRITERS``).
 
 The template is parsed and the result written with the protobuf that Triton itself uses, because Triton's answer to a broken
 file is only "failed to poll from model repository": the cause stays in its log.
@@ -10,14 +10,16 @@ file is only "failed to poll from model repository": the cause stays in its log.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from modelium.errors import EntryError
-from modelium.repository.ray import RayPlace, ray_parameters
+from modelium.repository import onnxruntime, python, ray, vllm
+from modelium.repository.writing import Order, Writer
 from modelium.signatures import Signature, signature
-from modelium.values import DeviceKind, ModelOverride, ModelProfile, OnnxGraph, Placement, Runtime
+from modelium.values import DeviceKind, OnnxGraph, Placement, Runtime
 
 # KServe's word for each type of Triton's (all but TYPE_INVALID, which is 0): TYPE_FP32 is FP32, TYPE_STRING is BYTES.
 _TYPES = {
@@ -26,15 +28,15 @@ _TYPES = {
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def build_config(
-    profile: ModelProfile,
-    placement: Placement,
-    *,
-    template: str,
-    model_path: str,
-    override: ModelOverride | None = None,
-    ray: RayPlace | None = None,
-) -> pb.ModelConfig:
+WRITERS: Mapping[Runtime, Writer] = {
+    Runtime.PYTHON: python.WRITER,
+    Runtime.ONNXRUNTIME: onnxruntime.WRITER,
+    Runtime.VLLM: vllm.WRITER,
+    Runtime.RAY: ray.WRITER,
+}
+
+
+def build_config(order: Order, template: str) -> pb.ModelConfig:
     """Fill ``template`` for one model.
 
     1. Tensors are those of ``modelium.signatures.signature``: explicit: Triton needs no throw-away load to ask for them.
@@ -47,8 +49,10 @@ def build_config(
 
     Raises ``EntryError`` when Triton would refuse the result.
     """
+    profile, placement = order.profile, order.placement
+    writer = WRITERS[placement.runtime]
     check_name(profile.name)
-    tensors = signature(profile, placement.runtime, engine=placement.by_vllm)
+    tensors = signature(profile, by_vllm=placement.by_vllm)
     check_tensors(profile.name, tensors)
     try:
         config = text_format.Parse(template, pb.ModelConfig())
@@ -72,13 +76,13 @@ def build_config(
         config.model_transaction_policy.decoupled = True
 
     del config.instance_group[:]
-    config.instance_group.append(_instance_group(placement))
+    config.instance_group.append(writer.instances(placement))
 
     try:
-        for key, value in _parameters(profile, placement, model_path, override or ModelOverride(), ray or RayPlace()).items():
+        for key, value in writer.parameters(order).items():
             config.parameters[key].string_value = value
     except (UnicodeError, ValueError) as error:
-        raise EntryError(f"{profile.name}: Triton takes UTF-8 only: rename {model_path!a} ({error})") from error
+        raise EntryError(f"{profile.name}: Triton takes UTF-8 only: rename {order.model_path!a} ({error})") from error
     return config
 
 
@@ -140,71 +144,3 @@ def _mark_scalars(config: pb.ModelConfig, graph: OnnxGraph) -> None:
     for made, tensor in (*zip(config.input, graph.inputs, strict=True), *zip(config.output, graph.outputs, strict=True)):
         if len(tensor.dims) == 1:
             made.reshape.SetInParent()
-
-
-def _instance_group(placement: Placement) -> pb.ModelInstanceGroup:
-    if placement.runtime is Runtime.VLLM:
-        return _engine_group(placement)
-    if placement.runtime is Runtime.RAY:  # it only forwards, wherever the replicas are
-        return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    count = max(1, placement.instance_count)
-    match placement.device_kind:
-        case DeviceKind.HOST:
-            return pb.ModelInstanceGroup(count=count, kind=pb.ModelInstanceGroup.KIND_CPU)
-        case DeviceKind.CUDA:
-            return pb.ModelInstanceGroup(count=count, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[placement.device_index])
-
-
-def _engine_group(placement: Placement) -> pb.ModelInstanceGroup:
-    """One engine. The vLLM backend takes KIND_GPU for exactly one GPU, and refuses it for an engine that spans several."""
-    if placement.device_kind is DeviceKind.CUDA and not _pinned_gpus(placement):
-        return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[placement.device_index])
-    return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_MODEL)
-
-
-def _pinned_gpus(placement: Placement) -> str:
-    """``2,3`` for an engine on several GPUs, else empty."""
-    if placement.device_kind is not DeviceKind.CUDA or len(placement.devices) < 2:
-        return ""
-    return ",".join(device.removeprefix("cuda:") for device in placement.devices)
-
-
-def _parameters(
-    profile: ModelProfile, placement: Placement, model_path: str, override: ModelOverride, ray: RayPlace
-) -> dict[str, str]:
-    match placement.runtime:
-        case Runtime.ONNXRUNTIME:
-            return {"model_path": model_path}
-        case Runtime.PYTHON:
-            return _task_parameters(profile, model_path, override)
-        case Runtime.VLLM:
-            gpus = _pinned_gpus(placement)
-            pinned = {"GPU_DEVICE_IDS": gpus} if gpus else {}  # Triton's own backend reads it too (vllm_backend PR 125)
-            return {"REPORT_CUSTOM_METRICS": "true"} | pinned
-        case Runtime.RAY:
-            return ray_parameters(
-                profile,
-                placement,
-                model_path=model_path,
-                place=ray,
-                task_parameters=_task_parameters(profile, model_path, override),
-                seen_by_triton=lambda _: model_path,
-            )
-
-
-def _task_parameters(profile: ModelProfile, model_path: str, override: ModelOverride) -> dict[str, str]:
-    pooling = profile.pooling
-    return {
-        "model_path": model_path,
-        "task": profile.task.value,
-        "pooling": pooling.mode.value if pooling else "",
-        "normalize": _flag(pooling is not None and pooling.normalize),
-        "max_length": str(profile.max_length) if profile.max_length else "",
-        "weights": "pickle" if profile.pickled else profile.weight_format.value,
-        "custom_code": _flag(override.allow_custom_code),
-        "torch_threads": "0",
-    } | ({"onnx_file": profile.onnx_file} if profile.onnx_file else {})
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"

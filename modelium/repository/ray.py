@@ -7,63 +7,27 @@ a Ray worker may be on another machine and in a Triton container that has neithe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from modelium.brain.runtimes.ray import RayWay, way_of
-from modelium.config import RaySettings
+from tritonclient.grpc import model_config_pb2 as pb
+
 from modelium.errors import EntryError
-from modelium.repository.engine import MODEL_JSON, engine_files
+from modelium.repository import python
+from modelium.repository.staging import write_file
+from modelium.repository.vllm import MODEL_JSON, engine_files, plan_of
+from modelium.repository.writing import Order, Writer
 from modelium.resources import templates_directory, triton_directory
 from modelium.signatures import signature
-from modelium.values import Capabilities, DeviceKind, ModelProfile, Placement
-
-# The way depends on the profile alone, once it is known whether vLLM serves it.
-_EVERYTHING = Capabilities(backends=frozenset({"vllm", "python", "ray"}), ray_enabled=True)
+from modelium.values import DeviceKind, Placement, RayWay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayPlace:
-    """Which Ray entries are deployed on: ``auto`` or the address of a cluster's GCS, and that cluster's dashboard.
-    ``owner``: by which what they deploy is recognised there (``Ledger.owner``)."""
-
-    address: str = "auto"
-    dashboard: str = ""
-    owner: str = ""
-
-    @classmethod
-    def of(cls, settings: RaySettings, owner: str = "") -> RayPlace:
-        """The one that the configuration names."""
-        if settings.own:
-            return cls(owner=owner)
-        return cls(address=settings.address, dashboard=settings.dashboard, owner=owner)
-
-
-def entry_way(profile: ModelProfile, placement: Placement) -> RayWay:
-    """What the replicas of this entry run."""
-    if placement.engine is not None:
-        return RayWay.ENGINE
-    found = way_of(profile, _EVERYTHING, by_hand=True)
-    if not isinstance(found, RayWay):
-        raise EntryError(f"{profile.name}: Ray cannot serve it: {found}")
-    return RayWay.TASK if found is RayWay.ENGINE else found
-
-
-def ray_parameters(
-    profile: ModelProfile,
-    placement: Placement,
-    *,
-    model_path: str,
-    place: RayPlace,
-    task_parameters: dict[str, str],
-    seen_by_triton: Callable[[Path], str],
-) -> dict[str, str]:
-    """``parameters`` of config.pbtxt; ``task_parameters`` are those of the python runtime."""
-    replicas = placement.replicas
-    if replicas is None:
+def _parameters(order: Order) -> dict[str, str]:
+    """``parameters`` of config.pbtxt; those of the python runtime among them."""
+    profile, placement, place = order.profile, order.placement, order.ray
+    replicas, way = placement.replicas, placement.way
+    if replicas is None or way is None:
         raise EntryError(f"{profile.name}: nothing was planned for its replicas; Ray cannot serve it")
-    way = entry_way(profile, placement)
     parameters = {
         "way": way.value,
         "ray_address": place.address,
@@ -82,8 +46,7 @@ def ray_parameters(
                 "device": "cuda" if placement.device_kind is DeviceKind.CUDA else "cpu",
             }
         ),
-        **task_parameters,
-        "model_path": model_path,
+        **python.parameters(order),
         "name": profile.name,
     }
     match way:
@@ -91,11 +54,10 @@ def ray_parameters(
             assert profile.app is not None
             parameters |= {"import_path": profile.app.import_path, "args": json.dumps(dict(profile.app.args))}
         case RayWay.ENGINE:
-            assert placement.engine is not None
-            files = engine_files(profile, placement.engine, seen_by_triton=seen_by_triton)
+            files = engine_files(profile, plan_of(profile, placement), seen_by_triton=order.seen_by_triton)
             parameters["engine"] = json.dumps(json.loads(files[MODEL_JSON]))
         case RayWay.TASK:
-            tensors = signature(profile, placement.runtime)
+            tensors = signature(profile)
             required = [one.name for one in tensors.inputs if not one.optional or one.name == "IMAGE"]
             parameters["required"] = json.dumps(required)
         case RayWay.SKLEARN | RayWay.XGBOOST | RayWay.LIGHTGBM:
@@ -114,3 +76,17 @@ def borrowed_code() -> Iterator[tuple[str, Path]]:
         for path in sorted(source.glob("*.py")):
             if path.name != "model.py":
                 yield f"{package}/{path.name}", path
+
+
+def _only_forwards(placement: Placement) -> pb.ModelInstanceGroup:
+    """One process, wherever the replicas are."""
+    return pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+
+
+def _fill(order: Order, version: Path) -> None:
+    for name, code in borrowed_code():
+        (version / name).parent.mkdir(exist_ok=True)
+        write_file(version / name, code.read_bytes())
+
+
+WRITER = Writer(parameters=_parameters, instances=_only_forwards, fill=_fill)

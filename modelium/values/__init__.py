@@ -45,7 +45,7 @@ from modelium.values.models import (
 )
 from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
 from modelium.values.problem import Problem
-from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, Replicas
+from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, RayWay, Replicas
 from modelium.values.states import State, Tone
 from modelium.values.status import ModelStatus, ServerStatus, Snapshot, Target
 from modelium.values.tasks import Encoded, Gives, Takes, Task
@@ -94,6 +94,7 @@ __all__ = [
     "RayNode",
     "RayOptions",
     "RayState",
+    "RayWay",
     "Replicas",
     "Runtime",
     "ServeApp",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from modelium.values.language import EnginePlan
-from modelium.values.ray import Ray, Replicas
+from modelium.values.ray import Ray, RayWay, Replicas
 
 
 class Runtime(StrEnum):
@@ -83,6 +83,7 @@ class Placement:
     reason: str = ""
     engine: EnginePlan | None = None  # with vLLM, in Triton or behind Ray
     replicas: Replicas | None = None  # with runtime ray
+    way: RayWay | None = None  # with runtime ray: what its replicas run
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -93,3 +94,8 @@ class Placement:
     def by_vllm(self) -> bool:
         """Does vLLM answer, in Triton or behind Ray? Then the tensors are those of Triton's vLLM backend."""
         return self.runtime is Runtime.VLLM or self.engine is not None
+
+    @property
+    def by_ray(self) -> bool:
+        """Do Ray's replicas answer? Then Triton's process only forwards."""
+        return self.runtime is Runtime.RAY

@@ -18,6 +18,19 @@ class RayState(StrEnum):
     DOWN = "down"
 
 
+class RayWay(StrEnum):
+    """What a replica runs: the user's application, vLLM, a task of the python runtime, or an adapter for a library."""
+
+    APP = "app"
+    ENGINE = "engine"
+    TASK = "task"
+    SKLEARN = "sklearn"
+    XGBOOST = "xgboost"
+    LIGHTGBM = "lightgbm"
+    CROSS_ENCODER = "cross_encoder"
+    DIFFUSERS = "diffusers"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """What one Ray actor asks of its node. ``memory_bytes`` 0: it asks for none by name."""

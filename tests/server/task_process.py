@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelium.repository.config import build_config
+from modelium.repository.writing import Order
 from modelium.resources import templates_directory
 from modelium.values import ModelOverride, ModelProfile
 from tests.models import ROOT, RUNTIME
@@ -68,7 +69,14 @@ class TaskProcess:
         if self._loaded != (str(path), override):
             self._loaded = None
             template = (_TEMPLATE / "config.pbtxt").read_text(encoding="utf-8")
-            config = build_config(profile, on_host(profile), template=template, model_path=str(path), override=override)
+            order = Order(
+                profile=profile,
+                placement=on_host(profile),
+                source=path,
+                seen_by_triton=str,
+                override=override or ModelOverride(),
+            )
+            config = build_config(order, template)
             self._call({"load": {key: value.string_value for key, value in config.parameters.items()}})
             self._loaded = (str(path), override)
         return profile

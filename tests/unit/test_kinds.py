@@ -21,14 +21,18 @@ MAY_LIST = {
         "modelium/values/states.py": "the table of meanings",
         "modelium/brain/lifecycle.py": "the table of transitions",
     },
+    "Runtime": {
+        "modelium/brain/runtimes/choice.py": "the table of what each can serve, and the order of choice",
+        "modelium/repository/config.py": "the table of what writes the entries of each",
+    },
     "Task": {
         "modelium/values/tasks.py": "the table",
     },
 }
 
 
-def members(node: ast.AST, enum: str) -> set[str]:
-    """Those that are named in it, not counting what stands in functions and calls within."""
+def members(node: ast.AST, enum: str, *, deep: bool = False) -> set[str]:
+    """Those that are named in it, not counting what stands in calls within unless ``deep``."""
     found = set()
     waiting = [node]
     while waiting:
@@ -36,7 +40,7 @@ def members(node: ast.AST, enum: str) -> set[str]:
         match each:
             case ast.Attribute(value=ast.Name(id=name), attr=member) if name == enum and member.isupper():
                 found.add(member)
-            case ast.Call() if each is not node:
+            case ast.Call() if each is not node and not deep:
                 pass
             case _:
                 waiting.extend(ast.iter_child_nodes(each))
@@ -75,6 +79,26 @@ def test_only_its_table_lists_the_members_of_an_enum(enum: str) -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         offences += [f"{name}:{line}: {', '.join(sorted(found))}" for line, found in lists(tree, enum)]
     assert not offences, f"ask the table of {enum} instead of listing its members:\n" + "\n".join(offences)
+
+
+# Where a runtime is spelled by name: its own files and the tables, and these.
+NAMES_A_RUNTIME = {
+    "modelium/values/places.py": "the enum; who answers where it is placed",
+    "modelium/brain/runtimes/": "a file each",
+    "modelium/brain/engine/devices.py": "an engine is vLLM's",
+    "modelium/brain/placement/on_ray.py": "Ray's own places",
+    "modelium/repository/config.py": "the table",
+    "modelium/cli/abilities.py": "Ray is no backend of Triton's: it is there when the model runtime has it",
+    "modelium/controller/": "is being rewritten",
+}
+
+
+def test_a_runtime_is_named_in_its_files_and_tables_alone() -> None:
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    spelled = {name for name, tree in trees.items() if members(tree, "Runtime", deep=True)}
+    for place in NAMES_A_RUNTIME:
+        assert any(name.startswith(place) for name in spelled), f"{place} names none any more"
+    assert not {name for name in spelled if not any(name.startswith(place) for place in NAMES_A_RUNTIME)}
 
 
 @pytest.mark.parametrize(("enum", "allowed"), [(enum, name) for enum, names in MAY_LIST.items() for name in names])

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from modelium.brain.placement.on_ray import places_on_ray
 from modelium.brain.placement.rooms import Room, places_here
 from modelium.brain.runtimes.choice import RuntimeChoice, choose_ray, choose_runtime
-from modelium.values import Capabilities, ModelOverride, ModelProfile, ModelView, Placement, Policies, Ray, Runtime
+from modelium.values import Capabilities, ModelOverride, ModelProfile, ModelView, Placement, Policies, Ray
 
 _NO_RAY = Ray()
 _LARGER = "larger than any device of this machine"
@@ -51,6 +51,6 @@ def options(
     """Of what Ray serves, where ``brain.ray_placement`` says; of all others, devices of this machine (``brain.placement``)."""
     assert choice.runtime is not None, "nothing can serve it"
     policies = policies or Policies()
-    if choice.runtime is Runtime.RAY:
-        return places_on_ray(view, profile, rooms, override, policies, ray, engine=choice.engine)
+    if choice.way is not None:
+        return places_on_ray(view, profile, rooms, override, policies, ray, way=choice.way)
     return places_here(view, profile, choice.runtime, rooms, override, policies, engine=choice.engine)

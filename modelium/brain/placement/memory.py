@@ -10,21 +10,12 @@ from dataclasses import dataclass
 
 from modelium.brain.engine import memory as engine_memory
 from modelium.brain.engine.kv_cache import KvSettings, default_block_size, kv_bytes, kv_bytes_per_token, kv_tokens, pool_of
+from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.sizes import MIB, human_bytes
 from modelium.values import DeviceKind, LanguageModel, ModelProfile, Runtime
 
 __all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_per_token", "kv_tokens"]
 
-
-# Measured on a 2-core x86-64 machine, torch 2.13 / transformers 5.23 / onnxruntime 1.32, one stub process, PSS: an imported
-# torch + transformers with a model of no size to speak of, and onnxruntime with an empty graph.
-_PROCESS_BYTES = {
-    Runtime.PYTHON: 240 * MIB,
-    Runtime.ONNXRUNTIME: 60 * MIB,
-    Runtime.VLLM: 3000 * MIB,
-    Runtime.RAY: 600 * MIB,
-}
-_IN_FLOAT32 = (Runtime.PYTHON, Runtime.RAY)
 _CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
 _ACTIVATION_FLOOR_BYTES = 48 * MIB
 _LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
@@ -61,30 +52,23 @@ def estimate(
 ) -> Estimate:
     """Footprint of ``profile`` on a device, all instances together.
 
-    1. Weights: on a GPU as they are; on the host the python runtime computes in float32, so 4 bytes a parameter, and so does
-       Ray (which runs the same code; a table's file unfolds to some three times its size). onnxruntime keeps the
-       initializers and a prepacked copy of the large ones: 1.3 times.
+    1. Weights: what the runtime makes of them (``Support.weight_bytes``).
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget).
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
 
     With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
     """
-    if runtime is Runtime.VLLM and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
+    support = SUPPORTS[runtime]
+    if support.is_engine and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
         return _smallest_engine(profile, profile.language, device)
-    weights = profile.weight_bytes
-    if profile.tabular is not None:
-        weights = 3 * weights
-    elif runtime in _IN_FLOAT32 and device is DeviceKind.HOST and profile.quantization is None:  # 1
-        weights = max(profile.parameters * 4, 0) or weights
-    elif runtime is Runtime.ONNXRUNTIME:
-        weights = int(weights * 1.3)
+    weights = support.weight_bytes(profile, device)  # 1
     width = profile.embedding_width or 0
     tokens = min(profile.max_length or 512, 512)
     element = _BYTES_PER_ELEMENT.get(profile.dtype, 4) if device is DeviceKind.CUDA else 4
     activations = max_batch_size * tokens * width * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
     activations = min(max(activations, _ACTIVATION_FLOOR_BYTES), 1024 * MIB)
-    process = _PROCESS_BYTES[runtime] if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
+    process = support.process_bytes if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
     return Estimate(weights=weights * instances, activations=activations * instances, process=process * instances)
 
 

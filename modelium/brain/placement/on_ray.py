@@ -29,6 +29,7 @@ from modelium.values import (
     Ray,
     RayNode,
     RayOptions,
+    RayWay,
     Replicas,
     Runtime,
 )
@@ -45,22 +46,22 @@ def places_on_ray(
     policies: Policies,
     ray: Ray,
     *,
-    engine: bool,
+    way: RayWay,
 ) -> list[tuple[Room, Placement]]:
     """Placements that could hold the model when nothing else is loaded, best first.
 
     1. On this machine, when all of Ray runs here.
     2. On a cluster elsewhere: on its GPUs where it has any that are large enough, else in its nodes' memory. A device that
-    the user
-       chose is taken by its name there too (``ray``, ``ray:cuda``).
+       the user chose is taken by its name there too (``ray``, ``ray:cuda``).
     3. An engine that is too large for one GPU takes several of one node, and of several nodes if it must (a pipeline).
     4. What it takes is what all replicas take that there may be: Ray starts them without asking anybody.
     """
+    engine = way is RayWay.ENGINE
     # An application says itself how many of it there are.
     chosen = RayOptions() if profile.app is not None else override.ray.over(policies.ray)
     if ray.here:  # 1
         found = places_here(view, profile, Runtime.RAY, rooms, override, policies, engine=engine)
-        return [(room, _here(placement, chosen, view)) for room, placement in found]
+        return [(room, replace(_here(placement, chosen, view), way=way)) for room, placement in found]
     places = [room for room in rooms if room.device.cluster and override.device in (None, room.device.id)]
     places.sort(key=lambda room: room.device.id != GPUS)
     result = []
@@ -71,7 +72,7 @@ def places_on_ray(
             else _model_there(view, profile, room.device, ray, override, chosen)
         )
         if placement is not None and placement.footprint.bytes <= room.device.budget_bytes:
-            result.append((room, placement))
+            result.append((room, replace(placement, way=way)))
     return result
 
 

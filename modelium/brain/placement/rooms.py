@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modelium.brain.engine.devices import place_engine
 from modelium.brain.placement.memory import estimate_footprint
+from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.values import (
     Device,
     DeviceKind,
@@ -109,8 +110,8 @@ def places_here(
 def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
     """The model on this very device, whether there is room or not."""
     batch = choose_batch_size(profile, override)
-    # Of what Ray serves there are replicas, and one process of Triton's in front of them.
-    instances = 1 if runtime is Runtime.RAY else override.instance_count or 1
+    # One process of Triton's in front of replicas.
+    instances = 1 if SUPPORTS[runtime].replicates else override.instance_count or 1
     estimated = override.memory_bytes or estimate_footprint(
         profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
     )

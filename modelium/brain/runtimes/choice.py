@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelium.brain.runtimes import python as python_support
-from modelium.brain.runtimes import ray as ray_support
-from modelium.brain.runtimes.vllm import find_obstacle, generates, name_vllm
-from modelium.values import Capabilities, ModelOverride, ModelProfile, Runtime
+from modelium.brain.runtimes import onnxruntime, python, ray, vllm
+from modelium.brain.runtimes.support import Support
+from modelium.values import Capabilities, ModelOverride, ModelProfile, RayWay, Runtime
+
+SUPPORTS: Mapping[Runtime, Support] = {
+    Runtime.VLLM: vllm.SUPPORT,
+    Runtime.ONNXRUNTIME: onnxruntime.SUPPORT,
+    Runtime.PYTHON: python.SUPPORT,
+    Runtime.RAY: ray.SUPPORT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeChoice:
     """``runtime`` is None when nothing here can serve the model; ``reason`` then says what would change that.
 
-    ``engine``: vLLM serves it, in Triton or behind Ray, so its memory is planned as an engine's.
+    ``way``: with Ray, what its replicas run.
     """
 
     runtime: Runtime | None
     rule: str
     reason: str
-    engine: bool = False
+    way: RayWay | None = None
+
+    @property
+    def engine(self) -> bool:
+        """vLLM serves it, in Triton or behind Ray, so its memory is planned as an engine's."""
+        return self.way is RayWay.ENGINE or (self.runtime is not None and SUPPORTS[self.runtime].is_engine)
+
+    @property
+    def by_ray(self) -> bool:
+        """Ray serves it, with replicas of its own."""
+        return self.runtime is Runtime.RAY
 
 
 _NO_OVERRIDE = ModelOverride()
@@ -37,29 +54,29 @@ def choose_runtime(profile: ModelProfile, capabilities: Capabilities, override: 
     6. Nothing fits: refused.
     """
     if override.runtime is not None:  # 1
-        obstacle = _obstacle(override.runtime, profile, capabilities, by_hand=True)
+        obstacle = SUPPORTS[override.runtime].find_obstacle(profile, capabilities, True)
         if obstacle:
             return RuntimeChoice(
                 runtime=None, rule="runtime.1", reason=f"runtime {override.runtime} was chosen by hand, but {obstacle}"
             )
         return _choose(override.runtime, profile, capabilities, "runtime.1", "chosen by hand in models:")
     if profile.onnx is not None:  # 2
-        obstacle = _obstacle(Runtime.ONNXRUNTIME, profile, capabilities)
+        obstacle = onnxruntime.find_obstacle(profile, capabilities)
         if not obstacle:
             return RuntimeChoice(runtime=Runtime.ONNXRUNTIME, rule="runtime.2", reason="an ONNX graph")
         return RuntimeChoice(runtime=None, rule="runtime.6", reason=f"an ONNX graph needs onnxruntime, but {obstacle}")
     why_not_vllm = ""
-    if generates(profile):  # 3
-        why_not_vllm = find_obstacle(profile, capabilities)
+    if vllm.generates(profile):  # 3
+        why_not_vllm = vllm.find_obstacle(profile, capabilities)
         if not why_not_vllm:
-            reason = f"{name_vllm(capabilities)} has {profile.architecture}"
-            return RuntimeChoice(runtime=Runtime.VLLM, rule="runtime.3", reason=reason, engine=True)
-    obstacle = _obstacle(Runtime.PYTHON, profile, capabilities)
+            reason = f"{vllm.name_vllm(capabilities)} has {profile.architecture}"
+            return RuntimeChoice(runtime=Runtime.VLLM, rule="runtime.3", reason=reason)
+    obstacle = python.SUPPORT.find_obstacle(profile, capabilities, False)
     if not obstacle:  # 4
         reason = f"transformers serves {profile.task} here" + (f"; not vllm: {why_not_vllm}" if why_not_vllm else "")
         return RuntimeChoice(runtime=Runtime.PYTHON, rule="runtime.4", reason=reason)
-    only_ray = ray_support.is_only_rays(profile)
-    why_not_ray = ray_support.find_obstacle(profile, capabilities)
+    only_ray = ray.is_only_rays(profile)
+    why_not_ray = ray.find_obstacle(profile, capabilities)
     if only_ray and not why_not_ray:  # 5
         return _choose(Runtime.RAY, profile, capabilities, "runtime.5", "no other runtime serves it")
     reasons = [why_not_ray] if only_ray else [why for why in (why_not_vllm, obstacle) if why]
@@ -68,37 +85,13 @@ def choose_runtime(profile: ModelProfile, capabilities: Capabilities, override: 
 
 def choose_ray(profile: ModelProfile, capabilities: Capabilities, reason: str) -> RuntimeChoice | None:
     """Ray for a model that another runtime would serve, were there room; None where Ray cannot."""
-    if ray_support.find_obstacle(profile, capabilities):
+    if ray.find_obstacle(profile, capabilities):
         return None
     return _choose(Runtime.RAY, profile, capabilities, "runtime.7", reason)
 
 
 def _choose(runtime: Runtime, profile: ModelProfile, capabilities: Capabilities, rule: str, reason: str) -> RuntimeChoice:
-    engine = runtime is Runtime.VLLM
-    if runtime is Runtime.RAY:
-        way = ray_support.way_of(profile, capabilities, by_hand=True)
-        engine = way is ray_support.RayWay.ENGINE
-        if isinstance(way, ray_support.RayWay):
-            reason = f"{ray_support.NAMES[way]}; {reason}"
-    return RuntimeChoice(runtime=runtime, rule=rule, reason=reason, engine=engine)
-
-
-def _obstacle(runtime: Runtime, profile: ModelProfile, capabilities: Capabilities, *, by_hand: bool = False) -> str:
-    """Why ``runtime`` cannot serve ``profile`` here; empty when it can."""
-    match runtime:
-        case Runtime.RAY:
-            return ray_support.find_obstacle(profile, capabilities, by_hand=by_hand)
-        case Runtime.VLLM:
-            return find_obstacle(profile, capabilities, by_hand=by_hand)
-        case Runtime.ONNXRUNTIME:
-            if not capabilities.onnx_enabled:
-                return "onnx.enabled is false in the configuration"
-            if profile.onnx is None:
-                return "it is not an ONNX graph"
-        case Runtime.PYTHON:
-            obstacle = python_support.find_obstacle(profile, by_hand=by_hand)
-            if obstacle:
-                return obstacle
-    if runtime.value not in capabilities.backends:
-        return f"this Triton has no {runtime} backend (it has {', '.join(sorted(capabilities.backends)) or 'none'})"
-    return ""
+    way = ray.way_of(profile, capabilities, by_hand=True) if runtime is Runtime.RAY else ""
+    if not isinstance(way, RayWay):
+        return RuntimeChoice(runtime=runtime, rule=rule, reason=reason)
+    return RuntimeChoice(runtime=runtime, rule=rule, reason=f"{ray.NAMES[way]}; {reason}", way=way)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from modelium.values import ModelProfile, Task, WeightFormat
+from modelium.brain.runtimes.support import Support, in_float32, no_backend
+from modelium.sizes import MIB
+from modelium.values import Capabilities, ModelProfile, Runtime, Task, WeightFormat
 
 # transformers 5.19 lists all these among the models that write about pictures. For these it has no image processor but one
 # that needs torchvision; vLLM serves most of them.
@@ -65,3 +67,10 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
     if profile.architecture in NEEDS_TORCHVISION:  # 4
         return "its images are prepared with torchvision, which is not in the model runtime"
     return OTHERWISE.get(profile.architecture, "")
+
+
+def _find_obstacle_here(profile: ModelProfile, capabilities: Capabilities, by_hand: bool) -> str:
+    return find_obstacle(profile, by_hand=by_hand) or no_backend(Runtime.PYTHON, capabilities)
+
+
+SUPPORT = Support(find_obstacle=_find_obstacle_here, process_bytes=240 * MIB, weight_bytes=in_float32)

@@ -5,11 +5,11 @@ What a replica runs is in ``repository_templates/ray/1/modelium_ray``; the ways 
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from modelium.brain.runtimes import python as python_support
 from modelium.brain.runtimes import vllm
-from modelium.values import Capabilities, ModelProfile, Task, WeightFormat
+from modelium.brain.runtimes.support import Support, in_float32
+from modelium.sizes import MIB
+from modelium.values import Capabilities, DeviceKind, ModelProfile, RayWay, Task, WeightFormat
 
 # The classes that diffusers 0.42 takes for text to image (AUTO_TEXT2IMAGE_PIPELINES_MAPPING), but for those that want an image,
 # or a second model's, as well.
@@ -27,19 +27,6 @@ TEXT_TO_IMAGE = frozenset(
 
 INSTALL = "`modelium runtime install --with ray`"
 ENABLE = "ray.enabled is false in the configuration: with `ray: {enabled: true}` Ray Serve would serve it"
-
-
-class RayWay(StrEnum):
-    """What a replica runs: the user's application, vLLM, a task of the python runtime, or an adapter for a library."""
-
-    APP = "app"
-    ENGINE = "engine"
-    TASK = "task"
-    SKLEARN = "sklearn"
-    XGBOOST = "xgboost"
-    LIGHTGBM = "lightgbm"
-    CROSS_ENCODER = "cross_encoder"
-    DIFFUSERS = "diffusers"
 
 
 # Of each of these lists one package has to be there.
@@ -92,7 +79,7 @@ def way_of(profile: ModelProfile, capabilities: Capabilities, *, by_hand: bool =
     return python_support.find_obstacle(profile, by_hand=by_hand) or RayWay.TASK  # 3
 
 
-def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand: bool = False) -> str:
+def find_obstacle(profile: ModelProfile, capabilities: Capabilities, by_hand: bool = False) -> str:
     """What keeps Ray Serve from serving ``profile``, the first of these: it is not enabled, there is no way to serve it, the
     model runtime has no Ray, or not the library that the way needs. "" for none."""
     if not capabilities.ray_enabled:
@@ -112,3 +99,11 @@ def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand:
 def _needs(way: RayWay, profile: ModelProfile) -> tuple[tuple[str, ...], ...]:
     reader = {WeightFormat.SKOPS: (("skops",),), WeightFormat.JOBLIB: (("joblib",),)}.get(profile.weight_format, ())
     return (*_NEEDS.get(way, ()), *(reader if way is RayWay.SKLEARN else ()))
+
+
+def _weight_bytes(profile: ModelProfile, device: DeviceKind) -> int:
+    """The python runtime's code runs in it; a table's file unfolds to some three times its size."""
+    return in_float32(profile, device) if profile.tabular is None else 3 * profile.weight_bytes
+
+
+SUPPORT = Support(find_obstacle=find_obstacle, process_bytes=600 * MIB, weight_bytes=_weight_bytes, replicates=True)

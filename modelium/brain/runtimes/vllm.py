@@ -7,8 +7,10 @@ table of the version that Modelium installs.
 from __future__ import annotations
 
 from modelium.brain.runtimes import vllm_architectures as recorded
+from modelium.brain.runtimes.support import Support, no_backend
 from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
-from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, WeightFormat
+from modelium.sizes import MIB
+from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, Runtime, WeightFormat
 
 _RECORDED = recorded.TEXT | recorded.MULTIMODAL | recorded.TRANSFORMERS | recorded.TRANSFORMERS_MULTIMODAL
 # Read from the kernels of vLLM 0.32 (its CPU platform refuses none by name): 4-bit integers and int8 run on any x86-64. fp8 and
@@ -38,7 +40,7 @@ def name_vllm(capabilities: Capabilities) -> str:
     return f"vLLM {capabilities.vllm_version or f'(as of {recorded.VLLM_VERSION})'}"
 
 
-def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand: bool = False) -> str:
+def find_obstacle(profile: ModelProfile, capabilities: Capabilities, by_hand: bool = False) -> str:
     """What keeps vLLM from serving ``profile``, the first of these:
 
     1. It generates no text, or its configuration lacks what the engine's memory is planned from.
@@ -54,9 +56,8 @@ def find_obstacle(profile: ModelProfile, capabilities: Capabilities, *, by_hand:
         return f"vllm serves text-generating models, this is {profile.task}"
     if not capabilities.vllm_enabled:  # 2
         return "vllm.enabled is false in the configuration"
-    if "vllm" not in capabilities.backends:
-        there = ", ".join(sorted(capabilities.backends)) or "none"
-        return capabilities.vllm_missing or f"this Triton has no vllm backend (it has {there})"
+    if missing := no_backend(Runtime.VLLM, capabilities):
+        return capabilities.vllm_missing or missing
     if profile.language is None:  # 1
         return "its config.json does not say what the memory of an engine is planned from (layers, heads, their size)"
     if by_hand:
@@ -125,3 +126,12 @@ def _odd_heads(language: LanguageModel) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+# Where an engine is planned, its plan says what it takes.
+SUPPORT = Support(
+    find_obstacle=find_obstacle,
+    process_bytes=3000 * MIB,
+    weight_bytes=lambda profile, device: profile.weight_bytes,
+    is_engine=True,
+)

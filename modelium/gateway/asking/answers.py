@@ -13,7 +13,6 @@ from modelium.gateway.codecs import Call, Tensors
 from modelium.gateway.codecs.finite import check_finite
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece, python_runtime, vllm_runtime
-from modelium.values import Runtime
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -27,8 +26,7 @@ SPARE_CHUNKS = 1
 async def outputs_of(client: TritonClient, lease: Lease, call: Call, deadline: Deadline) -> list[Tensors]:
     """The outputs of all chunks of ``call``, in order."""
     asking = _infer(client, lease, call, deadline)
-    rays = lease.placement.runtime is Runtime.RAY
-    outputs = await (unless_lost(asking, lease.lost, lease.profile.name) if rays else asking)
+    outputs = await (unless_lost(asking, lease.lost, lease.profile.name) if lease.placement.by_ray else asking)
     check_finite(lease.profile, outputs)
     return outputs
 

@@ -22,7 +22,6 @@ from modelium.values import (
     Placement,
     Plan,
     Replicas,
-    Runtime,
     ServerStatus,
     Snapshot,
     Tensor,
@@ -116,8 +115,7 @@ def summary_view(status: ModelStatus) -> Json:
 
 def status_view(status: ModelStatus, now: float) -> Json:
     """``GET /models/{name}``: everything that is known about one model."""
-    place = status.placement
-    runtime, engine = (place.runtime, place.by_vllm) if place is not None else (None, False)
+    by_vllm = status.placement is not None and status.placement.by_vllm
     return {
         **summary_view(status),
         "path": printable(str(status.path), longest=None),
@@ -137,7 +135,7 @@ def status_view(status: ModelStatus, now: float) -> Json:
         "load_seconds": status.load_seconds,
         "loads": status.loads,
         "unloads": status.unloads,
-        "profile": profile_view(status.profile, runtime, engine=engine) if status.profile is not None else None,
+        "profile": profile_view(status.profile, by_vllm=by_vllm) if status.profile is not None else None,
         "placement": placement_view(status.placement) if status.placement is not None else None,
         "decisions": [decision_view(decision, now) for decision in status.decisions],
     }
@@ -155,9 +153,9 @@ def short_profile_view(profile: ModelProfile) -> Json:
     }
 
 
-def profile_view(profile: ModelProfile, runtime: Runtime | None = None, *, engine: bool = False) -> Json:
-    """``inputs`` and ``outputs`` are those of ``runtime``; None: of any but vllm. ``engine``: vLLM answers, behind Ray."""
-    tensors = signature(profile, runtime, engine=engine)
+def profile_view(profile: ModelProfile, *, by_vllm: bool = False) -> Json:
+    """``by_vllm``: its ``inputs`` and ``outputs`` are vLLM's."""
+    tensors = signature(profile, by_vllm=by_vllm)
     return {
         **short_profile_view(profile),
         "task_source": profile.task_source,

@@ -262,7 +262,7 @@ def test_two_hundred_requests_for_different_models_do_not_hold_up_a_pass() -> No
 
 def test_two_thousand_unloaded_folders_do_not_hold_up_a_pass() -> None:
     device = host(budget=20 * GIB)
-    choice = RuntimeChoice(runtime=Runtime.VLLM, rule="", reason="", engine=True)
+    choice = RuntimeChoice(runtime=Runtime.VLLM, rule="", reason="")
     smallest = options(_wants(TINY), TINY, choice, rooms_of((device,), ()).values(), ModelOverride(), Policies())
     size = smallest[0][1].footprint.bytes
     waiting = [

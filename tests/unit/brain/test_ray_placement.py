@@ -20,6 +20,7 @@ from modelium.values import (
     Policies,
     Ray,
     RayOptions,
+    RayWay,
     Runtime,
 )
 from tests.unit.brain.clusters import APP, HERE, IRIS, cluster, node
@@ -49,7 +50,7 @@ def placements(
         override or ModelOverride(),
         policies or Policies(),
         ray,
-        engine=profile.language is not None,
+        way=RayWay.ENGINE if profile.language is not None else RayWay.TASK,
     )
     return [placement for _, placement in found]
 

@@ -7,8 +7,18 @@ from dataclasses import replace
 import pytest
 
 from modelium.brain.runtimes.choice import choose_ray, choose_runtime
-from modelium.brain.runtimes.ray import ENABLE, RayWay, find_obstacle, way_of
-from modelium.values import Capabilities, ModelOverride, ModelProfile, OnnxGraph, Runtime, Task, Tensor, WeightFormat
+from modelium.brain.runtimes.ray import ENABLE, find_obstacle, way_of
+from modelium.values import (
+    Capabilities,
+    ModelOverride,
+    ModelProfile,
+    OnnxGraph,
+    RayWay,
+    Runtime,
+    Task,
+    Tensor,
+    WeightFormat,
+)
 from tests.unit.brain.clusters import APP, IRIS, PACKAGES, WITH_RAY
 from tests.unit.brain.languages import FULL, group, language, llm
 from tests.unit.brain.worlds import profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from modelium.errors import EntryError
 from modelium.repository.config import build_config, config_text, parse_config
+from modelium.repository.writing import Order
 from modelium.resources import templates_directory
 from modelium.signatures import signature
 from modelium.values import (
@@ -101,8 +103,16 @@ def models(draw: st.DrawFn) -> tuple[ModelProfile, Placement]:
 
 
 def build(profile: ModelProfile, placement: Placement, override: ModelOverride | None = None) -> pb.ModelConfig:
-    return build_config(
-        profile, placement, template=TEMPLATES[placement.runtime.value], model_path=str(profile.path), override=override
+    return build_config(order(profile, placement, override), TEMPLATES[placement.runtime.value])
+
+
+def order(profile: ModelProfile, placement: Placement, override: ModelOverride | None = None) -> Order:
+    return Order(
+        profile=profile,
+        placement=placement,
+        source=profile.path,
+        seen_by_triton=str,
+        override=override or ModelOverride(),
     )
 
 
@@ -159,7 +169,7 @@ def test_a_template_shows_exactly_the_parameters_that_are_written() -> None:
 
 def test_an_addition_to_the_template_reaches_every_entry() -> None:
     template = TEMPLATES["onnxruntime"] + 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }'
-    config = build_config(graph(dims=(-1, 3)), host(Runtime.ONNXRUNTIME), template=template, model_path="/m")
+    config = build_config(order(replace(graph(dims=(-1, 3)), path=Path("/m")), host(Runtime.ONNXRUNTIME)), template)
     assert {key: value.string_value for key, value in config.parameters.items()} == {
         "model_path": "/m",
         "intra_op_thread_count": "1",
@@ -219,7 +229,7 @@ def test_what_triton_would_refuse_is_refused_with_a_sentence(profile_of: object,
 
 def test_a_fault_in_a_template_names_its_line() -> None:
     with pytest.raises(EntryError, match=r"python runtime does not parse: 1:1 .*bakend"):
-        build_config(embedder(), host(Runtime.PYTHON), template='bakend: "python"', model_path="/m")
+        build_config(order(embedder(), host(Runtime.PYTHON)), 'bakend: "python"')
 
 
 def host(runtime: Runtime, reason: str = "") -> Placement:

@@ -18,28 +18,30 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as pb
 
+from modelium.brain.runtimes.ray import way_of
 from modelium.config import RaySettings
 from modelium.errors import EntryError
 from modelium.repository import ModelRepository, RayPlace, entry_basis
 from modelium.repository.config import build_config, config_text, parse_config
+from modelium.repository.writing import Order
 from modelium.resources import templates_directory, triton_directory
 from modelium.signatures import SERVE_APP, VLLM, signature
 from modelium.values import (
     Bundle,
+    Capabilities,
     DeviceKind,
     EnginePlan,
     Footprint,
     ModelOverride,
     ModelProfile,
-    OnnxGraph,
     Placement,
     Pooling,
     PoolingMode,
+    RayWay,
     Replicas,
     Runtime,
     TabularModel,
     Task,
-    Tensor,
     WeightFormat,
 )
 from tests.unit.brain import clusters
@@ -70,6 +72,7 @@ ENGINE = EnginePlan(
     overhead_bytes=0,
 )
 ONE = Replicas()
+NO_VLLM = Capabilities(backends=frozenset({"python", "ray"}), ray_enabled=True)
 TABULAR = {"tabular": {"file": "model.skops", "columns": ["length", "breadth"]}}
 
 
@@ -89,10 +92,19 @@ def placed(
     )
 
 
+def on_its_way(model: ModelProfile, placement: Placement) -> Placement:
+    """As the planner would have it."""
+    found = RayWay.ENGINE if placement.engine is not None else way_of(model, NO_VLLM, by_hand=True)
+    return replace(placement, way=found if isinstance(found, RayWay) else None)
+
+
 def config_of(model: ModelProfile, placement: Placement, **changes: Any) -> pb.ModelConfig:
     """Through the text that Triton reads."""
     template = (TEMPLATE / "config.pbtxt").read_text(encoding="utf-8")
-    made = build_config(model, placement, **({"template": template, "model_path": str(model.path)} | changes))
+    placed = on_its_way(model, placement)
+    given: dict[str, Any] = {"profile": model, "placement": placed, "source": model.path, "seen_by_triton": str}
+    order = Order(**(given | changes))
+    made = build_config(order, template)
     return parse_config(config_text(made, source="somewhere", what=model.name, placement=placement))
 
 
@@ -157,7 +169,7 @@ def test_an_application_streams_what_it_likes() -> None:
 
 
 def test_an_engine_behind_ray_has_the_tensors_and_arguments_that_it_has_in_triton() -> None:
-    config = config_of(TINY, placed(batch=0, engine=ENGINE), model_path="/mnt/tiny")
+    config = config_of(TINY, placed(batch=0, engine=ENGINE), seen_by_triton=lambda _: "/mnt/tiny")
     assert (config.max_batch_size, config.model_transaction_policy.decoupled) == (0, True)
     assert names(config.input) == names(VLLM.inputs) and names(config.output) == names(VLLM.outputs)
     parameters = parameters_of(config)
@@ -178,17 +190,12 @@ def test_an_entry_says_which_ray_it_means(settings: RaySettings, address: str, d
     assert (parameters["ray_address"], parameters["ray_dashboard"]) == (address, dashboard)
 
 
-_X = Tensor(name="x", datatype="FP32", dims=(-1,))
-_GRAPH = OnnxGraph(inputs=(_X,), outputs=(_X,), dynamic_batch=True, opset=17)
-
-
 @pytest.mark.parametrize(
     ("model", "placement", "words"),
     [
         (MINILM, placed(None), "minilm: nothing was planned for its replicas; Ray cannot serve it"),
-        (profile("graph", task=Task.TENSORS, onnx=_GRAPH), placed(), "graph: Ray cannot serve it: an ONNX graph"),
-        (profile("q", quantization="gptq"), placed(), "q: Ray cannot serve it: .*gptq"),
-        (replace(MINILM, path=Path("/caf\udce9")), placed(), "Triton takes UTF-8 only: rename"),
+        (MINILM, replace(placed(), way=None), "minilm: nothing was planned for its replicas; Ray cannot serve it"),
+        (replace(MINILM, path=Path("/caf\udce9")), replace(placed(), way=RayWay.TASK), "Triton takes UTF-8 only: rename"),
     ],
 )
 def test_what_no_replica_could_run_is_refused_and_leaves_nothing(
@@ -204,7 +211,7 @@ def test_what_no_replica_could_run_is_refused_and_leaves_nothing(
 
 @pytest.mark.parametrize(("model", "batch"), [(MINILM, 32), (IRIS, 1024), (APP, 0)])
 def test_an_entry_carries_all_the_code_that_its_replicas_run(tmp_path: Path, model: ModelProfile, batch: int) -> None:
-    entry = ModelRepository(tmp_path, path_mapping={"/incoming": "/mnt"}).write(model, placed(batch=batch))
+    entry = ModelRepository(tmp_path, path_mapping={"/incoming": "/mnt"}).write(model, on_its_way(model, placed(batch=batch)))
     found = {str(path.relative_to(entry / "1")): path.read_bytes() for path in (entry / "1").rglob("*") if path.is_file()}
     own = TEMPLATE / "1"
     wanted = {str(path.relative_to(own)): path for path in own.rglob("*.py")}

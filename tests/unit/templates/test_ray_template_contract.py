@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelium.brain.runtimes.ray import RayWay, way_of
+from modelium.brain.runtimes.ray import way_of
 from modelium.repository import render
 from modelium.repository.config import parse_config
 from modelium.signatures import PARAMETERS, SERVE_APP, signature
@@ -28,6 +28,7 @@ from modelium.values import (
     Footprint,
     ModelProfile,
     Placement,
+    RayWay,
     Replicas,
     Runtime,
     TabularModel,
@@ -59,6 +60,7 @@ PLACED = Placement(
     footprint=Footprint(estimated_bytes=1),
     max_batch_size=8,
     replicas=Replicas(),
+    way=RayWay.TASK,
 )
 DTYPES = {"BYTES": np.object_, "FP32": np.float32, "FP64": np.float64, "INT32": np.int32}
 
@@ -162,8 +164,8 @@ def test_what_only_ray_does_has_a_way_and_no_task_of_the_python_runtime() -> Non
         assert way_of(model, enabled) is way
 
 
-def given_of(model: ModelProfile, directory: Path) -> dict[str, str]:
-    config = parse_config((render(model, PLACED, directory) / "config.pbtxt").read_text(encoding="utf-8"))
+def given_of(model: ModelProfile, way: RayWay, directory: Path) -> dict[str, str]:
+    config = parse_config((render(model, replace(PLACED, way=way), directory) / "config.pbtxt").read_text(encoding="utf-8"))
     return {name: value.string_value for name, value in config.parameters.items()}
 
 
@@ -176,7 +178,7 @@ def test_what_a_replica_wants_to_know_is_in_its_entry(module: Any, code: Path, t
     takers = [each for each in functions if {argument.arg for argument in each.args.args} & {"given", "settings"}]
     subscripts = [node for taker in takers for node in ast.walk(taker) if isinstance(node, ast.Subscript)]
     wanted = {ast.literal_eval(node.slice) for node in subscripts if ast.unparse(node.value).endswith("given")}
-    assert "model_path" in wanted and wanted <= given_of(BY_WAY[way], tmp_path).keys()
+    assert "model_path" in wanted and wanted <= given_of(BY_WAY[way], way, tmp_path).keys()
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class Prices(Forest):
 def replica(module: Any, monkeypatch: pytest.MonkeyPatch, directory: Path, model: ModelProfile, found: Any) -> Any:
     """The whole of a replica, but for the library that reads its file."""
     monkeypatch.setitem(sys.modules, "joblib", SimpleNamespace(load=lambda path: found))
-    given = given_of(replace(model, path=directory), directory / "entries")
+    given = given_of(replace(model, path=directory), RayWay.SKLEARN, directory / "entries")
     return module("modelium_ray.replica").TaskReplica(given, "cpu", 8)
 
 

@@ -1,0 +1,36 @@
+"""What the brain asks of each runtime. The file of a runtime, beside this one, fills it in; ``choice`` has the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelium.values import Capabilities, DeviceKind, ModelProfile, Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """``find_obstacle``: why it cannot serve a model here, "" for nothing; who chose it by hand (the last argument) may know
+    better than our tables. ``process_bytes``: of a process on the host with a model of no size to speak of, measured (2-core
+    x86-64, torch 2.13, transformers 5.23, onnxruntime 1.32, PSS). ``weight_bytes``: what the weights become in memory.
+    ``is_engine``: its memory is planned as an engine's. ``replicates``: copies are its own affair, not Triton's instances."""
+
+    find_obstacle: Callable[[ModelProfile, Capabilities, bool], str]
+    process_bytes: int
+    weight_bytes: Callable[[ModelProfile, DeviceKind], int]
+    is_engine: bool = False
+    replicates: bool = False
+
+
+def no_backend(runtime: Runtime, capabilities: Capabilities) -> str:
+    """That the connected Triton lacks the backend, where it does."""
+    if runtime.value in capabilities.backends:
+        return ""
+    return f"this Triton has no {runtime} backend (it has {', '.join(sorted(capabilities.backends)) or 'none'})"
+
+
+def in_float32(profile: ModelProfile, device: DeviceKind) -> int:
+    """On the host torch computes in float32: 4 bytes a parameter."""
+    if device is DeviceKind.HOST and profile.quantization is None:
+        return max(profile.parameters * 4, 0) or profile.weight_bytes
+    return profile.weight_bytes
