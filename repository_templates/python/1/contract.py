@@ -1,6 +1,6 @@
 """What passes between Triton's side (model.py) and the tasks: rows in, answers out, and the one error that a user can cause.
 
-What enters: bytes of ``PARAMETERS`` and of the inputs. What leaves: checked values. Tensors are those of modelium/signatures.py.
+What enters: bytes of ``PARAMETERS`` and of the inputs. What leaves: checked values. The tensors are modelium/signatures.py's.
 """
 
 from __future__ import annotations
