@@ -1,6 +1,6 @@
 """One tree of errors. Each carries the sentence for the user: what happened and what to do.
 
-``type`` is the stable word that clients may branch on; ``status`` is the HTTP status the gateway answers with.
+``type`` is the stable word that clients may branch on. What an error is in HTTP, the gateway knows (``gateway.http.statuses``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ class ModeliumError(Exception):
     """Root of everything Modelium raises on purpose."""
 
     type = "internal_error"
-    status = 500
 
 
 class ConfigError(ModeliumError):
@@ -42,21 +41,18 @@ class TritonError(ModeliumError):
     """Triton refused or could not do something."""
 
     type = "triton_error"
-    status = 502
 
 
 class TritonUnavailable(TritonError):
     """Triton cannot be reached (down, restarting, connection refused)."""
 
     type = "triton_unavailable"
-    status = 503
 
 
 class LoadFailed(TritonError):
     """Triton could not load a model; the message is the cause, without Triton's wrapping."""
 
     type = "load_failed"
-    status = 503
 
 
 class NotFinite(TritonError):
@@ -88,7 +84,6 @@ class InferenceFailed(TritonError):
     """The model answered with an error for this very request."""
 
     type = "inference_failed"
-    status = 422
 
 
 class ContextExceeded(InferenceFailed):
@@ -99,14 +94,12 @@ class ModelGone(TritonError):
     """Triton does not serve the model now (not loaded, or its stub process died): the request may be tried again."""
 
     type = "model_gone"
-    status = 503
 
 
 class RayUnavailable(ModeliumError):
     """Ray cannot be reached, or not be started. ``remedy``: what helps, where that is known."""
 
     type = "ray_unavailable"
-    status = 503
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
@@ -121,7 +114,6 @@ class RequestError(ModeliumError):
     """A request that cannot be answered as it stands. ``param``: the field that is to blame, where it is one."""
 
     type = "bad_request"
-    status = 400
     param: str | None = None
 
 
@@ -129,35 +121,30 @@ class Unauthorized(RequestError):
     """An API key is needed, and none that is known was sent."""
 
     type = "unauthorized"
-    status = 401
 
 
 class UnknownHost(RequestError):
     """The ``Host`` is none of this server's: perhaps a page whose name was re-bound to our address."""
 
     type = "unknown_host"
-    status = 421
 
 
 class OtherSite(RequestError):
     """A web page of another site made a browser send this."""
 
     type = "other_site"
-    status = 403
 
 
 class UnsupportedMediaType(RequestError):
     """The body is not of a kind that is read here."""
 
     type = "unsupported_media_type"
-    status = 415
 
 
 class UnknownModel(RequestError):
     """No model of that name; the message names the nearest ones."""
 
     type = "unknown_model"
-    status = 404
 
 
 class NoModelCalled(UnknownModel):
@@ -173,7 +160,6 @@ class InvalidBody(RequestError):
     """The body does not fit the task. The message begins with the ``field``, as its sender writes it (``inputs[3].text``)."""
 
     type = "invalid_body"
-    status = 422
 
     def __init__(self, said: str, *, field: str = "") -> None:
         super().__init__(f"{field}: {said}" if field else said)
@@ -182,26 +168,22 @@ class InvalidBody(RequestError):
 
 class BodyTooLarge(RequestError):
     type = "body_too_large"
-    status = 413
 
 
 class NotServable(RequestError):
     """INCOMPLETE, UNSUPPORTED, FAILED or quarantined: the message carries the reason."""
 
     type = "not_servable"
-    status = 503
 
 
 class DeadlineExceeded(RequestError):
     type = "deadline_exceeded"
-    status = 504
 
 
 class QueueFull(RequestError):
     """Too many requests wait for models; ``retry_after_s`` goes into the Retry-After header."""
 
     type = "queue_full"
-    status = 503
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -218,11 +200,9 @@ class UnsupportedEncoding(RequestError):
     """The body is compressed in a way that nobody here can undo."""
 
     type = "unsupported_encoding"
-    status = 415
 
 
 class Conflict(RequestError):
     """What is asked contradicts what was asked before (unloading a pinned model); the message says what to undo."""
 
     type = "conflict"
-    status = 409

@@ -19,6 +19,7 @@ from modelium.cli import app
 from modelium.config import Settings
 from modelium.controller import Controller
 from modelium.gateway import build_app
+from modelium.gateway.http.statuses import status_of
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
 from modelium.values import State, Task
@@ -128,7 +129,7 @@ def test_every_error_that_a_request_can_get_is_in_the_page_of_http() -> None:
     page = text_of("docs/http-api.md")
     documented = {(int(status), kind) for status, kind in re.findall(r"^\| (\d{3}) \| `(\w+)`", page, re.MULTILINE)}
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ModeliumError)]
-    met = {(kind.status, kind.type) for kind in kinds if issubclass(kind, (errors.RequestError, errors.TritonError))}
+    met = {(status_of(kind), kind.type) for kind in kinds if issubclass(kind, (errors.RequestError, errors.TritonError))}
     assert documented == met | {(500, "internal_error")}
 
 

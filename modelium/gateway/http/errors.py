@@ -19,6 +19,7 @@ from modelium.errors import BodyTooLarge, ModeliumError, NoModelCalled, QueueFul
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
+from modelium.gateway.http.statuses import status_of
 from modelium.names import printable
 from modelium.sizes import human_bytes
 
@@ -49,8 +50,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 def error_response(error: Exception, request: web.Request) -> web.Response:
     match error:
         case web.HTTPRequestEntityTooLarge():
-            too_large = body_too_large(request)
-            return _response(str(too_large), too_large.type, too_large.status)
+            return _said(body_too_large(request))
         case web.HTTPNotFound():
             meant = nearest_path(request.path) or "/predict/NAME or /models"
             return _response(f"nothing is served at {shown_path(request.path)}; try {meant}", "not_found", 404)
@@ -61,15 +61,13 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
         case web.HTTPException():
             return _response(error.reason, "bad_request", error.status)
         case QueueFull():
-            return _response(str(error), error.type, error.status, {"Retry-After": str(math.ceil(error.retry_after_s))})
+            return _said(error, {"Retry-After": str(math.ceil(error.retry_after_s))})
         case Unauthorized():
-            return _response(str(error), error.type, error.status, CHALLENGE)
+            return _said(error, CHALLENGE)
         case NoModelCalled() if sent := request.match_info.get("model"):  # in the words that the client used
-            typed = NoModelCalled(printable(sent, longest=None), error.hint)
-            return _response(str(typed), typed.type, typed.status)
+            return _said(NoModelCalled(printable(sent, longest=None), error.hint))
         case _:
-            shown = presentable(error, request)
-            return _response(str(shown), shown.type, shown.status)
+            return _said(presentable(error, request))
 
 
 def body_too_large(request: web.Request) -> BodyTooLarge:
@@ -80,11 +78,15 @@ def body_too_large(request: web.Request) -> BodyTooLarge:
 
 def presentable(error: Exception, request: web.Request) -> ModeliumError:
     """What may be said of ``error``: itself, or for what nobody expected an id that is in the log."""
-    if isinstance(error, ModeliumError) and error.status != 500:
+    if isinstance(error, ModeliumError) and status_of(error) != 500:
         return error
     request_id = request[REQUEST_ID]
     logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
     return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
+
+
+def _said(error: ModeliumError, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _response(str(error), error.type, status_of(error), headers)
 
 
 def _response(message: str, kind: str, status: int, headers: Mapping[str, str] | None = None) -> web.Response:

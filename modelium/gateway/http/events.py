@@ -21,6 +21,7 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import GRACE_S, write_within
 from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE
 from modelium.gateway.http.errors import REQUEST_ID, presentable
+from modelium.gateway.http.statuses import status_of
 
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
 KEEP_ALIVE_S = 5.0  # between comments
@@ -102,7 +103,7 @@ class EventStream:
             self._request[BROKEN_OFF] = CLIENT_GONE
             return True
         shown = presentable(error, self._request)
-        self._request[BROKEN_OFF] = shown.status
+        self._request[BROKEN_OFF] = status_of(shown)
         await write_within(self._request, self._last_s(), self._response.write(self._error_event(shown)))
         await write_within(self._request, self._last_s(), self._response.write_eof())
         return True

@@ -32,6 +32,7 @@ from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.errors import body_too_large, error_response, presentable
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
+from modelium.gateway.http.statuses import status_of
 
 _AGAIN_IS_NO_USE = {"x-should-retry": "false"}
 
@@ -40,7 +41,6 @@ class Refused(RequestError):
     """A request that cannot be answered as it stands; ``param`` is the field that is to blame."""
 
     type = "invalid_request_error"
-    status = 400
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class Description:
 
 def described(error: ModeliumError) -> Description:
     """``error`` in OpenAI's words."""
-    kind, status, code, param = "invalid_request_error", error.status, error.type, None
+    kind, status, code, param = "invalid_request_error", status_of(error), error.type, None
     headers: Mapping[str, str] = {}
     match error:
         case Refused():

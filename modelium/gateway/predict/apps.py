@@ -26,6 +26,7 @@ from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.errors import REQUEST_ID, presentable
 from modelium.gateway.http.paths import model_of
+from modelium.gateway.http.statuses import status_of
 from modelium.values import ModelProfile
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Apps:
 
 def _break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
     """What has begun cannot become an error, and a whole body would look like a whole answer."""
-    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else presentable(error, request).status
+    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else status_of(presentable(error, request))
     if request.transport is not None:
         request.transport.close()
     return response

@@ -33,6 +33,7 @@ from modelium.gateway.generation.huggingface import options_of, read_call
 from modelium.gateway.http.bodies import BODIES, Bodies, read_body
 from modelium.gateway.http.decompression import PIECE_BYTES
 from modelium.gateway.http.errors import MAX_BODY_BYTES
+from modelium.gateway.http.statuses import status_of
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -93,7 +94,7 @@ def test_a_long_name_is_refused_wherever_it_lies(gap: str, shift: int) -> None:
 def test_json_that_nobody_needs_is_refused(body: bytes, said: str) -> None:
     with pytest.raises(RequestError, match=said) as refused:
         load_json(body)
-    assert (refused.value.status, len(str(refused.value)) < 200) == (400, True)
+    assert (status_of(refused.value), len(str(refused.value)) < 200) == (400, True)
 
 
 # -- in pieces -----------------------------------------------------------------------------------------------------
