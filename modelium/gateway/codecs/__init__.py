@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from modelium.errors import InvalidBody
 from modelium.gateway.codecs.answers import Raw, answer_of
 from modelium.gateway.codecs.body import Body, read_body
 from modelium.gateway.codecs.call import Call, Tensors
@@ -11,26 +12,29 @@ from modelium.gateway.codecs.tables import encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
 from modelium.values import ModelProfile, Task
 
-__all__ = ["Call", "Raw", "Tensors", "encode", "encode_texts"]
+__all__ = ["Body", "Call", "Raw", "Tensors", "encode", "encode_body", "encode_texts", "read_body"]
 
 _ANSWERED_HERE = frozenset({"details"})  # parameters that shape the answer and mean nothing to the model
 
 
 def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
-    """What ``data`` asks of ``profile``. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
-    body = read_body(profile.task, content_type, data)
+    """What ``data`` asks of ``profile``. Raises ``InvalidBody`` (it doesn't fit) or ``RequestError`` (broken JSON)."""
+    return encode_body(profile, read_body(profile.task, content_type, data))
+
+
+def encode_body(profile: ModelProfile, body: Body) -> Call:
+    """What ``body`` asks of ``profile``. Raises ``InvalidBody``."""
+    task = profile.task
+    if body.stream:
+        raise InvalidBody("answers are not streamed here; leave it out", field="stream")
+    parameters = check(task, body.parameters) | check(task, body.at_root, "")
     if profile.onnx is not None:
         return encode_tensors(profile.onnx, body.inputs)
-    if profile.task.row.is_table:
-        return encode_table(profile, body)
-    rows = rows_of(profile.task, body)
-    for_model = {name: value for name, value in body.parameters.items() if name not in _ANSWERED_HERE}
-    return Call(
-        inputs=rows.tensors(for_model),
-        rows=rows.count,
-        splits=True,
-        answer=answer_of(profile.task, rows, body.parameters),
-    )
+    if task.row.is_table:
+        return encode_table(profile, body.inputs, parameters)
+    rows = rows_of(task, body)
+    for_model = {name: value for name, value in parameters.items() if name not in _ANSWERED_HERE}
+    return Call(inputs=rows.tensors(for_model), rows=rows.count, splits=True, answer=answer_of(task, rows, parameters))
 
 
 def encode_texts(task: Task, texts: list[str], parameters: Mapping[str, object]) -> Call:

@@ -6,32 +6,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelium.errors import InvalidBody
-from modelium.gateway.codecs.fields import kind, nearest, shown
+from modelium.gateway.codecs.fields import kind, nearest, shown, wrong
 from modelium.gateway.codecs.json_text import load_json
-from modelium.gateway.codecs.parameters import check
 from modelium.values import Takes, Task
 
 _NO_EMBEDDING_HAS = ("dimensions", "encoding_format")  # OpenAI's, which Hugging Face's client can send
 _FIELDS = ("inputs", "parameters", "options", "stream", "model")
+_WORDS = ("inputs", "prompt")  # of those who continue texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """``inputs`` as JSON held them (None for a raw medium), ``parameters`` checked; ``labels`` are zero-shot's candidates."""
+    """``inputs`` as JSON held them (None for a raw medium), under the name ``called``; ``parameters`` and those ``at_root`` as
+    they were sent; ``labels`` are zero-shot's candidates; ``stream``: the answer shall come in pieces.
+    """
 
     inputs: object
+    called: str = "inputs"
     parameters: Mapping[str, object] = field(default_factory=dict)
+    at_root: Mapping[str, object] = field(default_factory=dict)
     raw: bytes | None = None
     labels: object = None
+    stream: bool = False
 
 
 def read_body(task: Task, content_type: str, data: bytes) -> Body:
-    """Parse and check everything but the shape of ``inputs``."""
+    """Parse ``data``, and check everything but the shape of ``inputs`` and what the parameters hold.
+
+    Raises ``InvalidBody`` (it doesn't fit the task) or ``RequestError`` (broken JSON).
+    """
+    medium = task.row.raw_medium
     if not data:
-        raise InvalidBody('the body is empty; send {"inputs": …}' + (" or raw bytes" if task.row.raw_medium else ""))
+        raise InvalidBody('the body is empty; send {"inputs": …}' + (" or raw bytes" if medium else ""))
+    if task.row.continues:
+        return _from_json(task, data)
     if content_type.startswith("multipart/"):
         raise InvalidBody("multipart forms are not read; send JSON or the raw bytes (curl --data-binary @FILE)")
-    medium = task.row.raw_medium
     if medium and _is_raw(content_type, data):
         major = content_type.partition("/")[0]
         if major in ("image", "audio") and major != medium:
@@ -54,24 +64,27 @@ def _from_json(task: Task, data: bytes) -> Body:
     if not isinstance(body, dict):
         raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
     row = task.row
-    at_root = row.parameters if row.embeds_texts else {}  # where Hugging Face's schema of these tasks has its parameters
-    root_parameters: dict[str, object] = {}
-    if row.continues and "prompt" in body and "inputs" not in body:  # another word for it
-        body["inputs"] = body.pop("prompt")
+    words = _WORDS if row.continues else _WORDS[:1]
+    of_root = row.parameters if row.embeds_texts else {}  # where Hugging Face's schema of these tasks has its parameters
+    at_root: dict[str, object] = {}
     if row.is_table and body.get("inputs") is None and "table" in body:
         body["inputs"] = {"table": body.pop("table")}  # where Hugging Face's client puts it
     for name, value in body.items():
-        if name in at_root or (row.embeds_texts and name in _NO_EMBEDDING_HAS):
-            root_parameters[name] = value
-        elif name not in _FIELDS:
-            raise InvalidBody(f"unknown field{nearest(name, _FIELDS[:2])}", field=shown(name))
-    if body.get("stream"):
-        raise InvalidBody("answers are not streamed here; leave it out", field="stream")
-    if "inputs" not in body:
-        raise InvalidBody("is missing", field="inputs")
+        if name in of_root or (row.embeds_texts and name in _NO_EMBEDDING_HAS):
+            at_root[name] = value
+        elif name not in _FIELDS and name not in words:
+            raise InvalidBody(f"unknown field{nearest(name, (*words, 'parameters'))}", field=shown(name))
+    called = words[-1] if words[-1] in body else "inputs"
+    if called == "prompt" and "inputs" in body:
+        raise InvalidBody("is another word for inputs; send one of them", field=called)
+    if called not in body:
+        raise InvalidBody("is missing", field=called)
     parameters = body.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidBody(f"expected an object, found {kind(parameters)}", field="parameters")
+    stream = body.get("stream")
+    if row.continues and stream is not None and not isinstance(stream, bool):
+        raise wrong("stream", "true or false", stream)
     sent = dict(parameters or {})
     labels = sent.pop("candidate_labels", None) if row.takes is Takes.TEXTS_WITH_LABELS else None
-    return Body(inputs=body["inputs"], parameters=check(task, sent) | check(task, root_parameters, ""), labels=labels)
+    return Body(inputs=body[called], called=called, parameters=sent, at_root=at_root, labels=labels, stream=bool(stream))

@@ -13,7 +13,6 @@ import orjson
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.answers import split_rows
-from modelium.gateway.codecs.body import Body
 from modelium.gateway.codecs.call import Call, Tensors, byte_rows
 from modelium.gateway.codecs.fields import kind, nearest, shown, wrong
 from modelium.values import ModelProfile, Task
@@ -21,11 +20,11 @@ from modelium.values import ModelProfile, Task
 _TABLE = ("table", "data")
 
 
-def encode_table(profile: ModelProfile, body: Body) -> Call:
-    """The call for ``body``. Raises ``InvalidBody`` with the field that does not fit the model's columns."""
-    rows, listed = _rows_of(body.inputs)
+def encode_table(profile: ModelProfile, inputs: object, parameters: Mapping[str, object]) -> Call:
+    """The call for ``inputs``. Raises ``InvalidBody`` with the field that does not fit the model's columns."""
+    rows, listed = _rows_of(inputs)
     _check_columns(profile, rows)
-    count = body.parameters.get("top_k")
+    count = parameters.get("top_k")
 
     def answer(chunks: Sequence[Tensors]) -> object:
         if profile.task is Task.TABULAR_REGRESSION:

@@ -12,21 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from modelium.errors import InvalidBody
+from modelium.gateway.codecs import Body
 from modelium.gateway.codecs.fields import (
     SHAPE_DEPTH,
     SHAPE_SIZE,
     excess,
     items_of,
-    kind,
     mapping,
     nearest,
     shown,
     string,
     text_of,
     text_with_images,
-    wrong,
 )
-from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.codecs.parameters import check_value
 from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.generation.values import MOST_GENERATIONS, GenerationRequest
@@ -58,7 +56,6 @@ _RULES: Mapping[str, Rule] = {
 # In Hugging Face's schema or the python runtime's, but vLLM behind Triton cannot do it; fine when they ask for nothing.
 _ELSEWHERE = frozenset({"best_of", "decoder_input_details", "num_beams", "truncate", "typical_p", "watermark"})
 _SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p")
-_FIELDS = ("inputs", "prompt", "parameters", "options", "stream", "model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,44 +91,18 @@ class Options:
     stop: tuple[str, ...] = ()
 
 
-def read_call(data: bytes) -> TextCall:
-    """Parse everything but the parameters. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
-    if not data:
-        raise InvalidBody('the body is empty; send {"inputs": …}')
-    body = load_json(data)
-    if not isinstance(body, dict):
-        raise InvalidBody(f'the body: expected an object like {{"inputs": …}}, found {kind(body)}')
-    for name in body:
-        if name not in _FIELDS:
-            raise InvalidBody(f"unknown field{nearest(name, _FIELDS[:3])}", field=shown(name))
-    if "inputs" in body and "prompt" in body:
-        raise InvalidBody("is another word for inputs; send one of them", field="prompt")
-    name = "prompt" if "prompt" in body else "inputs"
-    if name not in body:
-        raise InvalidBody("is missing", field="inputs")
-    parameters = body.get("parameters")
-    if parameters is not None and not isinstance(parameters, dict):
-        raise InvalidBody(f"expected an object, found {kind(parameters)}", field="parameters")
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise wrong("stream", "true or false", stream)
-    inputs = body[name]
-    if isinstance(inputs, list) and not inputs:
-        raise InvalidBody("the list is empty; send at least one string", field=name)
-    items = (
-        [(f"{name}[{i}]", item) for i, item in enumerate(items_of(inputs, name))]
-        if isinstance(inputs, list)
-        else [(name, inputs)]
-    )
-    call = TextCall(
-        inputs=tuple(_text_input(item, path) for path, item in items),
-        listed=isinstance(inputs, list),
-        stream=bool(stream),
-        parameters=parameters or {},
-    )
-    if call.stream and len(call.inputs) > 1:
-        raise InvalidBody(f"a stream takes one text, found {len(call.inputs)}", field=name)
-    return call
+def text_call(body: Body) -> TextCall:
+    """What ``body`` asks of a generator of text, but for the parameters. Raises ``InvalidBody``."""
+    inputs, called = body.inputs, body.called
+    if inputs == []:
+        raise InvalidBody("the list is empty; send at least one string", field=called)
+    if isinstance(inputs, list):
+        texts = tuple(_text_input(item, f"{called}[{index}]") for index, item in enumerate(items_of(inputs, called)))
+    else:
+        texts = (_text_input(inputs, called),)
+    if body.stream and len(texts) > 1:
+        raise InvalidBody(f"a stream takes one text, found {len(texts)}", field=called)
+    return TextCall(inputs=texts, listed=isinstance(inputs, list), stream=body.stream, parameters=body.parameters)
 
 
 def _text_input(value: object, path: str) -> TextInput:

@@ -29,7 +29,7 @@ from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, dec
 from modelium.gateway.codecs.json_pieces import load_in_pieces
 from modelium.gateway.codecs.json_text import MAX_DEPTH, MAX_LISTS, MAX_NAME_BYTES, MAX_VALUES, check_size, load_json, measured
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.generation.huggingface import options_of, read_call
+from modelium.gateway.generation.huggingface import options_of
 from modelium.gateway.http.bodies import BODIES, Bodies, read_body
 from modelium.gateway.http.decompression import PIECE_BYTES
 from modelium.gateway.http.errors import MAX_BODY_BYTES
@@ -39,7 +39,7 @@ from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.values import Task
 
-from .stand_in import Served, profile_of, repeated, served, texts
+from .stand_in import Served, profile_of, repeated, served, text_asked, texts
 
 HI = [{"role": "user", "content": "hello"}]
 LABELS = repeated({"LABEL": texts(["a"]), "SCORE": np.array([[0.5]])})
@@ -253,7 +253,7 @@ def test_more_than_a_request_of_openai_needs_is_refused(kind: type[Any], fields:
 
 
 def test_a_grammar_has_a_size() -> None:
-    call = read_call(json.dumps({"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": LONG}}}).encode())
+    call = text_asked({"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": LONG}}})
     with pytest.raises(InvalidBody, match=r"^parameters\.grammar: is too large"):
         options_of(call.parameters)
 

@@ -16,7 +16,7 @@ import pytest
 from modelium.errors import InferenceFailed, InvalidBody, ModelGone
 from modelium.gateway.codecs.fields import plain_base64
 from modelium.gateway.generation import GenerationRequest, Piece
-from modelium.gateway.generation.huggingface import options_for, read_call
+from modelium.gateway.generation.huggingface import options_for
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.generation.values import AT_ONCE, MOST_GENERATIONS
 from modelium.gateway.generation.vllm_runtime import PieceReader, tensors_of
@@ -28,7 +28,7 @@ from modelium.gateway.openai.tool_calls import FAMILIES, Scanner
 from modelium.values import Task
 
 from .openai_models import chat_model, sampling_of, saying, write_folder
-from .stand_in import Served, Step, Tensors, profile_of, response, status_of
+from .stand_in import Served, Step, Tensors, profile_of, response, status_of, text_asked
 
 HI = [{"role": "user", "content": "hello"}]
 LLAMA = profile_of(Task.TEXT_GENERATION, "llama")
@@ -51,7 +51,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 )
 def test_one_body_makes_so_many_generations(body: dict[str, object]) -> None:
     with pytest.raises(InvalidBody, match="at most"):
-        options_for(read_call(json.dumps(body).encode()))
+        options_for(text_asked(body))
 
 
 async def test_so_many_generations_of_a_body_are_under_way_at_once(gateway: Served) -> None:

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.errors import InferenceFailed, InvalidBody
-from modelium.gateway.generation.huggingface import TextInput, options_of, read_call, request_of
+from modelium.gateway.generation.huggingface import TextInput, options_of, request_of
 from modelium.values import Adapter, LanguageModel, ModelProfile, Task
 
-from .stand_in import Served, Step, Tensors, profile_of, response
+from .stand_in import Served, Step, Tensors, profile_of, response, text_asked
 
 T = TypeVar("T")
 PIRATE = Adapter(name="pirate", path=Path("pirate"), rank=8)
@@ -250,7 +250,7 @@ def test_what_cannot_be_honoured_is_named(parameters: dict[str, object], said: s
 )
 def test_bodies_that_do_not_fit_are_told_why(body: object, said: str) -> None:
     with pytest.raises(InvalidBody) as raised:
-        read_call(json.dumps(body).encode())
+        text_asked(body)
     assert str(raised.value).startswith(said)
 
 
@@ -275,7 +275,7 @@ names = st.sampled_from(
 @given(inputs=json_values, parameters=st.dictionaries(names, json_values), stream=json_values)
 def test_no_body_breaks_anything(inputs: object, parameters: dict[str, object], stream: object) -> None:
     try:
-        call = read_call(json.dumps({"inputs": inputs, "parameters": parameters, "stream": stream}).encode())
+        call = text_asked({"inputs": inputs, "parameters": parameters, "stream": stream})
         options = options_of(call.parameters)
     except InvalidBody:
         return
