@@ -34,6 +34,7 @@ from modelium.config import Settings, load_settings
 from modelium.errors import ModeliumError
 from modelium.runtime_env import inspect
 from modelium.sizes import human_bytes
+from modelium.views import Status
 
 NAME = "all-MiniLM-L6-v2"
 SENTENCES = ("How can I reset my password?", "I forgot my password, what now?", "The cat sleeps on the sofa.")
@@ -187,7 +188,7 @@ def drop(source: Path, target: Path, remote: Remote, server: Server, progress: P
     progress.update(waiting, total=1, completed=1)
 
 
-def look(remote: Remote) -> replies.Model | None:
+def look(remote: Remote) -> Status | None:
     try:
         return replies.model(remote.get(model_path(NAME)))
     except Refused as error:

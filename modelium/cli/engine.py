@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from rich.console import RenderableType
 from rich.text import Text
 
-from modelium.cli import replies
+from modelium import views
 from modelium.cli.terminal import columns
 from modelium.sizes import human_bytes
 
 
-def language_rows(language: replies.Language) -> dict[str, str]:
+def language_rows(language: views.Language) -> dict[str, str]:
     """What is known of it, as rows of a table; what is not known or not so is left out."""
     rows = {
         "attention": _attention(language),
@@ -33,7 +33,7 @@ def language_rows(language: replies.Language) -> dict[str, str]:
     return {name: value for name, value in rows.items() if value}
 
 
-def plan_table(lines: Iterable[replies.PlanLine]) -> RenderableType:
+def plan_table(lines: Iterable[views.PlanLine]) -> RenderableType:
     """Every number of the plan and why it is that."""
     table = columns("engine", "planned")
     table.add_column("why", overflow="fold")
@@ -42,7 +42,7 @@ def plan_table(lines: Iterable[replies.PlanLine]) -> RenderableType:
     return table
 
 
-def _attention(language: replies.Language) -> str:
+def _attention(language: views.Language) -> str:
     if not language.heads:
         return language.attention
     heads = f"{language.heads} heads of {language.head_size}"
@@ -51,7 +51,7 @@ def _attention(language: replies.Language) -> str:
     return f"{language.attention}: {heads}" + (", after an encoder" if language.encoder_decoder else "")
 
 
-def _group(group: replies.LayerGroup) -> str:
+def _group(group: views.LayerGroup) -> str:
     match group.kind:
         case "sliding" if group.window:
             return f"{group.layers} sliding over {group.window:,} tokens"
@@ -64,19 +64,19 @@ def _group(group: replies.LayerGroup) -> str:
     return f"{group.layers} {group.kind}"
 
 
-def _cache(language: replies.Language) -> str:
+def _cache(language: views.Language) -> str:
     if language.kv_bytes_per_token:
         return f"{language.kv_bytes_per_token:,} bytes a token in {language.dtype}"
     return "nothing a token" if language.layer_groups else ""
 
 
-def _context(language: replies.Language) -> str:
+def _context(language: views.Language) -> str:
     if language.context_length is None:
         return "not limited"
     return f"{language.context_length:,} tokens" + (f" ({language.rope_scaling})" if language.rope_scaling else "")
 
 
-def _experts(language: replies.Language) -> str:
+def _experts(language: views.Language) -> str:
     if not language.experts:
         return ""
     active = f", {language.active_parameters:,} parameters active" if language.active_parameters else ""
@@ -87,5 +87,5 @@ def _defaults(defaults: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in defaults.items() if value is not None)
 
 
-def _adapter(adapter: replies.Adapter) -> str:
+def _adapter(adapter: views.Adapter) -> str:
     return f"{adapter.name}: rank {adapter.rank}" + (f", made for {adapter.base}" if adapter.base else "")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelium import repository
+from modelium import repository, views
 from modelium.analysis import analyze_apart
 from modelium.brain.engine.devices import why_too_big
 from modelium.brain.placement.candidates import choose
@@ -21,8 +21,6 @@ from modelium.cli.engine import language_rows
 from modelium.cli.machine import fleet_of, with_cluster
 from modelium.config import Settings
 from modelium.errors import ModeliumError
-from modelium.gateway.status.json_views import profile_view, replicas_view
-from modelium.gateway.status.language_views import engine_view, language_view, plan_view
 from modelium.names import served_name
 from modelium.signatures import signature
 from modelium.sizes import human_bytes
@@ -96,7 +94,7 @@ class Inspection:
             "revision": profile.fingerprint[:16],
         }
         if profile.language is not None:
-            rows |= language_rows(replies.Language.model_validate(language_view(profile.language)))
+            rows |= language_rows(replies.told(views.Language, profile.language))
         return {name: value for name, value in rows.items() if value}
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -114,12 +112,12 @@ class Inspection:
             "device_reason": self.placement_reason,
             "estimated_bytes": placement.footprint.estimated_bytes if placement else None,
             "max_batch_size": placement.max_batch_size if placement else None,
-            "engine": engine_view(placement.engine) if placement and placement.engine else None,
-            "plan": plan_view(self.plan),
+            "engine": views.written(views.Engine, placement.engine) if placement and placement.engine else None,
+            "plan": [views.written(views.PlanLine, line) for line in self.plan],
             "ray_address": self.ray_address or None,
-            "replicas": replicas_view(placement.replicas) if placement and placement.replicas else None,
+            "replicas": views.written(views.Replicas, placement.replicas) if placement and placement.replicas else None,
         }
-        described = profile_view(profile, by_vllm=self.choice.engine)
+        described = views.written(views.FullProfile, views.Described(profile=profile, by_vllm=self.choice.engine))
         found = {"name": profile.name, "path": str(profile.path), "note": self.note or None}
         return json.dumps({**found, **described, **served}, indent=2)
 

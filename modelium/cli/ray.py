@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelium import views
 from modelium.cli import replies
 from modelium.cli.remote import Remote
 from modelium.sizes import human_bytes
@@ -12,12 +13,12 @@ from modelium.values import RayNode, Task
 _NAMED = 4  # nodes that are called by their addresses
 
 
-def ray_beside(remote: Remote, model: replies.Model) -> replies.Ray | None:
+def ray_beside(remote: Remote, model: views.Status) -> views.Ray | None:
     """What ``model`` runs on, asked for where that is Ray."""
     return replies.models(remote.get("/models")).ray if model.runtime == "ray" else None
 
 
-def ray_line(ray: replies.Ray | None) -> str:
+def ray_line(ray: views.Ray | None) -> str:
     """Its state, version, place, and what is left there; "" where Ray is not used."""
     if ray is None or ray.state == "off":
         return ""
@@ -32,7 +33,7 @@ def ray_line(ray: replies.Ray | None) -> str:
     return words + (f" (started again {_times(ray.restarts)})" if ray.restarts else "")
 
 
-def replica_rows(replicas: replies.Replicas | None, *, task: str, running: int = 0) -> dict[str, str]:
+def replica_rows(replicas: views.Replicas | None, *, task: str, running: int = 0) -> dict[str, str]:
     """How many copies of a model there are to be, and what each asks of Ray; ``running`` 0: that is not known."""
     if replicas is None:
         return {}
@@ -53,23 +54,10 @@ def replica_rows(replicas: replies.Replicas | None, *, task: str, running: int =
 
 def nodes_left(nodes: Sequence[RayNode]) -> str:
     """The same as Ray itself told us."""
-    return _left(
-        [
-            replies.Node(
-                address=node.address,
-                cpus=node.total.cpus,
-                free_cpus=node.free.cpus,
-                gpus=node.total.gpus,
-                free_gpus=node.free.gpus,
-                memory_bytes=node.total.memory_bytes,
-                used_bytes=node.used_bytes,
-            )
-            for node in nodes
-        ]
-    )
+    return _left([replies.told(views.Node, node) for node in nodes])
 
 
-def _left(nodes: Sequence[replies.Node]) -> str:
+def _left(nodes: Sequence[views.Node]) -> str:
     """``2 nodes (10.0.0.1, 10.0.0.2): 28 of 32 CPUs, 3 of 4 GPUs free, 40.0 GiB of 128.0 GiB memory taken``."""
     if not nodes:
         return "without a node"

@@ -10,6 +10,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 from rich.tree import Tree
 
+from modelium import views
 from modelium.cli import replies
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.engine import plan_table
@@ -17,8 +18,6 @@ from modelium.cli.offline import Inspection, Rendering
 from modelium.cli.ray import replica_rows
 from modelium.cli.terminal import columns, facts
 from modelium.config import Settings
-from modelium.gateway.status.json_views import replicas_view
-from modelium.gateway.status.language_views import plan_view
 from modelium.runtime_env import RuntimeReport
 from modelium.sizes import human_bytes
 from modelium.values import Tensor
@@ -71,12 +70,12 @@ def _served(found: Inspection) -> dict[str, str]:
     if replicas is not None:
         own = found.ray_address == "auto"
         rows["Ray"] = "Modelium's own, on this machine" if own else f"the cluster at {found.ray_address}"
-        rows |= replica_rows(replies.Replicas.model_validate(replicas_view(replicas)), task=found.profile.task)
+        rows |= replica_rows(replies.told(views.Replicas, replicas), task=found.profile.task)
     return rows
 
 
 def _plan(found: Inspection) -> list[RenderableType]:
-    lines = [replies.PlanLine.model_validate(line) for line in plan_view(found.plan)]
+    lines = [replies.told(views.PlanLine, line) for line in found.plan]
     return [Text(""), plan_table(lines)] if lines else []
 
 

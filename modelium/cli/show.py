@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelium.cli import replies
+from modelium import views
 from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.ray import ray_line, replica_rows
 from modelium.cli.terminal import Name, columns, duration, facts, state
@@ -17,7 +17,7 @@ from modelium.sizes import human_bytes, human_progress
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
 
 
-def models(found: replies.Models) -> RenderableType:
+def models(found: views.Listing) -> RenderableType:
     table = columns("model", "state", "task", "runtime", "device")
     for name in ("memory", "qps", "idle"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -38,7 +38,7 @@ def models(found: replies.Models) -> RenderableType:
     return Group(table if table.row_count else Text(empty), *_servers(found), *_folders(found))
 
 
-def _servers(found: replies.Models) -> list[RenderableType]:
+def _servers(found: views.Listing) -> list[RenderableType]:
     """What is wrong with Triton, and how Ray is where it is used."""
     server, ray, lines = found.triton, found.ray, list[RenderableType]()
     if server is not None and not server.up:
@@ -48,26 +48,26 @@ def _servers(found: replies.Models) -> list[RenderableType]:
     return lines
 
 
-def _folders(found: replies.Models) -> list[RenderableType]:
+def _folders(found: views.Listing) -> list[RenderableType]:
     """Watch directories that cannot be looked into, and what was dropped and is no model as it lies there."""
     gone = [Text(f"{one.path} is suspended: {one.suspended}", style="red") for one in found.directories if one.suspended]
     return [*gone, *(Text(f"{one.path} is not served: {one.advice}", style="yellow") for one in found.unclaimed)]
 
 
-def model(found: replies.Model, ray: replies.Ray | None = None) -> RenderableType:
+def model(found: views.Status, ray: views.Ray | None = None) -> RenderableType:
     """``ray``: what it runs on, where that is Ray."""
     head = Text.assemble((found.name, "bold"), "  ", state(found.state))
     rows = _status_rows(found) | ({"Ray": line} if (line := ray_line(ray)) else {})
     return Group(head, facts(rows), *_engine(found), *_decisions(found.decisions))
 
 
-def reasons(found: replies.Model) -> RenderableType:
+def reasons(found: views.Status) -> RenderableType:
     head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
     said = [*_decisions(found.decisions), *_engine(found)]
     return Group(head, *(said or [Text("nothing was decided about it yet")]))
 
 
-def plan(found: replies.Plan) -> RenderableType:
+def plan(found: views.Plan) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"{device} is under pressure: {why}", style="yellow") for device, why in found.pressure.items()
     ]
@@ -78,7 +78,7 @@ def plan(found: replies.Plan) -> RenderableType:
     return Group(*parts)
 
 
-def outcome(verb: str, found: replies.Model) -> RenderableType:
+def outcome(verb: str, found: views.Status) -> RenderableType:
     done = {"load": "loaded", "unload": "unloaded", "pin": "pinned", "unpin": "unpinned"}[verb]
     text = Text.assemble((found.name, "bold"), f" {done}: ", state(found.state))
     match verb:
@@ -89,7 +89,7 @@ def outcome(verb: str, found: replies.Model) -> RenderableType:
     return text
 
 
-def _status_rows(found: replies.Model) -> dict[str, str]:
+def _status_rows(found: views.Status) -> dict[str, str]:
     profile = found.profile
     rows = {
         "label": found.label if found.label != found.name else "",
@@ -125,7 +125,7 @@ def _status_rows(found: replies.Model) -> dict[str, str]:
     return {name: value for name, value in rows.items() if value}
 
 
-def _failures(found: replies.Model) -> str:
+def _failures(found: views.Status) -> str:
     if not found.failures:
         return ""
     after = "quarantined until the folder changes" if found.quarantined else ""
@@ -134,7 +134,7 @@ def _failures(found: replies.Model) -> str:
     return f"{found.failures}" + (f", {after}" if after else "")
 
 
-def _remark(found: replies.Model) -> str:
+def _remark(found: views.Status) -> str:
     if found.is_hindered:
         return found.reason
     remarks = ["pinned"] if found.pinned else []
@@ -147,37 +147,37 @@ def _remark(found: replies.Model) -> str:
     return ", ".join(remarks)
 
 
-def _replicas(found: replies.Model) -> dict[str, str]:
+def _replicas(found: views.Status) -> dict[str, str]:
     planned = found.placement.replicas if found.placement is not None else None
     return replica_rows(planned, task=found.profile.task if found.profile is not None else "", running=found.replicas)
 
 
-def _runtime(found: replies.Model) -> str:
+def _runtime(found: views.Status) -> str:
     """``ray × 2`` where two replicas run on this machine: those elsewhere are not counted."""
     return f"{found.runtime} × {found.replicas}" if found.runtime and found.replicas else found.runtime or ""
 
 
-def _memory(found: replies.Model) -> str:
+def _memory(found: views.Status) -> str:
     if found.memory_bytes is None:
         return ""
     return ("~" if found.measured_bytes is None else "") + human_bytes(found.memory_bytes)
 
 
-def _part(part: replies.Part) -> str:
+def _part(part: views.Part) -> str:
     return f"{part.file}: {part.detail or human_progress(part.present_bytes, part.expected_bytes)}"
 
 
-def _engine(found: replies.Model) -> list[RenderableType]:
+def _engine(found: views.Status) -> list[RenderableType]:
     """The plan of its engine: of the one that runs, or ran last."""
     return [Text(""), plan_table(found.engine.plan)] if found.engine is not None and found.engine.plan else []
 
 
-def _decisions(decisions: Iterable[replies.Decision]) -> list[RenderableType]:
+def _decisions(decisions: Iterable[views.Decision]) -> list[RenderableType]:
     rows = tuple(decisions)
     return [Text(""), _decision_table(rows, with_model=False)] if rows else []
 
 
-def _decision_table(decisions: Iterable[replies.Decision], *, with_model: bool) -> Table:
+def _decision_table(decisions: Iterable[views.Decision], *, with_model: bool) -> Table:
     table = columns(*(("model",) if with_model else ("when",)), "decision", "rule")
     table.add_column("reason", overflow="fold")
     for decision in decisions:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from modelium.gateway.status import json_views
+from modelium.gateway.status.models import listed
 from modelium.values import Snapshot
 
 
 def snapshot_view(snapshot: Snapshot) -> dict[str, object]:
     """``GET /models``."""
-    return asyncio.run(json_views.snapshot_view(snapshot))
+    return asyncio.run(listed(snapshot))

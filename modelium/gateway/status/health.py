@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.status.json_views import server_view
+from modelium.views import Server, written
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -32,5 +32,5 @@ class Health:
 
     async def ready(self, request: web.Request) -> web.Response:
         ready = self._controller.ready()
-        body = {"ready": ready, "scanned": self._controller.scanned(), "triton": server_view(self._controller.server())}
+        body = {"ready": ready, "scanned": self._controller.scanned(), "triton": written(Server, self._controller.server())}
         return json_response(body, status=200 if ready else 503)

@@ -5,6 +5,7 @@ Reading never counts as use and never loads anything.
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,15 @@ from modelium.errors import UnknownModel
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.paths import model_of
-from modelium.gateway.status.json_views import plan_view, snapshot_view, status_view
-from modelium.values import ModelStatus
+from modelium.names import printable
+from modelium.pace import in_pieces
+from modelium.values import ModelStatus, Snapshot
+from modelium.views import Json, Listing, Plan, Status, Summary, written
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
+
+log = logging.getLogger(__name__)
 
 _VERBS = ("load", "unload", "pin", "unpin")
 
@@ -42,7 +47,7 @@ class Models:
         ]
 
     async def list_all(self, request: web.Request) -> web.Response:
-        return json_response(await snapshot_view(await self._controller.snapshot()))
+        return json_response(await listed(await self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
         try:
@@ -68,8 +73,24 @@ class Models:
         return _answer(self._controller.pin(model_of(request), False))
 
     async def plan(self, request: web.Request) -> web.Response:
-        return json_response(plan_view(self._controller.plan(), monotonic()))
+        return json_response(written(Plan, self._controller.plan(), monotonic()))
 
 
 def _answer(status: ModelStatus) -> web.Response:
-    return json_response(status_view(status, monotonic()))  # the clock that the controller stamps its decisions with
+    return json_response(written(Status, status, monotonic()))  # the clock that the controller stamps its decisions with
+
+
+async def listed(snapshot: Snapshot) -> Json:
+    """``GET /models``: a summary of each model, the devices, Triton and Ray. Others have their turn between two models."""
+    return written(Listing, snapshot) | {"models": [_row(status) async for status in in_pieces(snapshot.models)]}
+
+
+def _row(status: ModelStatus) -> Json:
+    """Of a model that cannot be shown its name, its state and why: the others are shown all the same."""
+    try:
+        return written(Summary, status)
+    except Exception as error:
+        log.exception("%s cannot be shown, a defect of Modelium", status.name)
+        why = printable(f"it cannot be shown ({type(error).__name__}: {error}); {status.reason}")
+        bare = ModelStatus(name=status.name, label=status.label, path=status.path, state=status.state, reason=why)
+        return written(Summary, bare)

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from modelium.analyzers import analyze
-from modelium.gateway.status.json_views import profile_view
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, ModelProfile, Unsupported
+from modelium.views import Described, FullProfile, written
 from tests import hostile
 
 
@@ -34,7 +34,7 @@ def test_every_kind_is_answered_with_values_that_can_be_sent(kind: str, tmp_path
     hostile.KINDS[kind](folder, 1)
     match look(folder):
         case ModelProfile() as profile:
-            orjson.dumps(profile_view(profile))
+            orjson.dumps(written(FullProfile, Described(profile=profile)))
             assert 0 <= profile.parameters <= 2**50
         case Unsupported(why=why, hint=hint) | Incomplete(why=why, missing=hint):
             assert 0 < len(why.encode()) < 3_000

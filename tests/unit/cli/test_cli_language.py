@@ -11,8 +11,6 @@ from rich.console import Console, RenderableType
 
 from modelium.cli import main, replies, show
 from modelium.cli.engine import language_rows
-from modelium.gateway.status.json_views import status_view
-from modelium.gateway.status.language_views import engine_view, language_view
 from modelium.repository.config import parse_config
 from modelium.values import (
     Adapter,
@@ -33,6 +31,7 @@ from modelium.values import (
     State,
     Task,
 )
+from modelium.views import Engine, Language, Status, written
 from tests.unit.cli.llama_folder import llama_8b
 from tests.unit.views import snapshot_view
 
@@ -209,7 +208,7 @@ def reply_of(view: object) -> bytes:
 
 
 def test_the_facts_of_an_unusual_model_are_told_in_words() -> None:
-    rows = language_rows(replies.Language.model_validate(language_view(MIXED)))
+    rows = language_rows(replies.told(Language, MIXED))
     assert rows["attention"] == "GQA: 8 heads of 64, 2 for keys and values"
     assert rows["layers"] == "1 full, 2 sliding over 4,096 tokens, 1 recurrent, 1 MiB a request"
     assert rows["context"] == "32,768 tokens (yarn ×4 of 8192)"
@@ -224,13 +223,13 @@ def test_the_facts_of_an_unusual_model_are_told_in_words() -> None:
 
 def test_what_is_not_known_or_not_so_has_no_row() -> None:
     plain = replace(MIXED, experts=0, quantization="", modalities=(), generation_defaults={}, adapters=(), context_length=None)
-    rows = language_rows(replies.Language.model_validate(language_view(plain)))
+    rows = language_rows(replies.told(Language, plain))
     assert not {"experts", "quantized", "takes", "its own defaults", "adapters"} & rows.keys()
     assert rows["context"] == "not limited"
 
 
 def test_the_engine_as_json_has_its_arguments_as_they_are_written() -> None:
-    view = engine_view(ENGINE)
+    view = written(Engine, ENGINE)
     assert view["engine_args"] == {"max_model_len": 32_768, "enforce_eager": True}
     assert view["total_bytes"] == ENGINE.total_bytes
     assert (view["adapters"], view["devices"]) == (["sql"], ["cuda:0", "cuda:1"])
@@ -238,7 +237,7 @@ def test_the_engine_as_json_has_its_arguments_as_they_are_written() -> None:
 
 
 def test_why_shows_the_plan_of_the_engine_and_status_the_facts_too() -> None:
-    found = replies.model(reply_of(status_view(SERVED, 50.0)))
+    found = replies.model(reply_of(written(Status, SERVED, 50.0)))
     for shown in (text_of(show.reasons(found)), text_of(show.model(found))):
         assert "max_model_len" in shown and "the model's own context" in shown
     assert "vllm on cuda:0, cuda:1" in text_of(show.model(found))

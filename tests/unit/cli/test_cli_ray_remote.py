@@ -16,7 +16,6 @@ from rich.console import Console, RenderableType
 
 from modelium.cli import main, replies, show
 from modelium.cli.ray import ray_line
-from modelium.gateway.status.json_views import status_view
 from modelium.values import (
     Bundle,
     DeviceKind,
@@ -36,6 +35,7 @@ from modelium.values import (
     State,
     Task,
 )
+from modelium.views import Status, written
 from tests.unit.views import snapshot_view
 
 GIB = 2**30
@@ -99,7 +99,7 @@ def listed(found: Snapshot) -> str:
 
 def shown(status: ModelStatus) -> dict[str, str]:
     """The rows of ``status``, by name."""
-    lines = text_of(show.model(replies.model(reply_of(status_view(status, 50.0))))).splitlines()[1:]
+    lines = text_of(show.model(replies.model(reply_of(written(Status, status, 50.0))))).splitlines()[1:]
     pairs = [line.split("  ", 1) for line in lines if "  " in line]
     return {name.strip(): value.strip() for name, value in pairs}
 
@@ -246,8 +246,8 @@ def test_the_status_of_a_model_on_ray_says_how_ray_is(capsys: pytest.CaptureFixt
     in_triton = placed(IRIS, runtime=Runtime.PYTHON, replicas=None)
     pages = {
         "/models": snapshot_view(snapshot(down, IRIS)),
-        "/models/iris": status_view(IRIS, 50.0),
-        "/models/bert": status_view(in_triton, 50.0),
+        "/models/iris": written(Status, IRIS, 50.0),
+        "/models/bert": written(Status, in_triton, 50.0),
     }
     with gateway(pages) as (url, asked):
         assert run("--url", url, "status", "iris") == 0
@@ -258,7 +258,7 @@ def test_the_status_of_a_model_on_ray_says_how_ray_is(capsys: pytest.CaptureFixt
 
 
 def test_as_json_both_verbs_give_what_the_gateway_says(capsys: pytest.CaptureFixture[str]) -> None:
-    pages = {"/models": snapshot_view(snapshot(UP, IRIS, restarts=2)), "/models/iris": status_view(IRIS, 50.0)}
+    pages = {"/models": snapshot_view(snapshot(UP, IRIS, restarts=2)), "/models/iris": written(Status, IRIS, 50.0)}
     with gateway(pages) as (url, asked):
         assert run("--url", url, "list", "--json") == 0
         found = json.loads(capsys.readouterr().out)["ray"]

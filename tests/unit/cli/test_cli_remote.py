@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from modelium import views
 from modelium.cli import replies, show
 from modelium.cli.remote import Refused, Remote, Unreachable, find_key, model_path
 from modelium.cli.terminal import duration
 from modelium.errors import ConfigError
-from modelium.gateway.status.json_views import plan_view, status_view
 from modelium.values import (
     Decision,
     Device,
@@ -37,6 +37,7 @@ from modelium.values import (
     Task,
     Verb,
 )
+from modelium.views import Status, written
 from tests.unit.views import snapshot_view
 
 HOST = Device(id="host", kind=DeviceKind.HOST, index=-1, name="memory", total_bytes=2**34, used_bytes=2**30, budget_bytes=2**33)
@@ -253,7 +254,7 @@ def test_a_list_without_models_says_what_to_do() -> None:
 
 
 def test_the_status_tells_what_is_known() -> None:
-    text = text_of(show.model(replies.model(reply_of(status_view(LOADED, 50.0)))))
+    text = text_of(show.model(replies.model(reply_of(written(Status, LOADED, 50.0)))))
     for words in (
         "org/minilm",
         "22,713,216 parameters",
@@ -267,38 +268,40 @@ def test_the_status_tells_what_is_known() -> None:
 
 
 def test_the_status_of_a_copy_under_way_names_what_is_missing() -> None:
-    text = text_of(show.model(replies.model(reply_of(status_view(COPYING, 50.0)))))
+    text = text_of(show.model(replies.model(reply_of(written(Status, COPYING, 50.0)))))
     assert "model-00002-of-00003.safetensors: 1.1 of 4.6 GiB" in text
 
 
 def test_the_status_of_a_failure_says_whether_it_is_tried_again() -> None:
-    text = text_of(show.model(replies.model(reply_of(status_view(FAILED, 50.0)))))
+    text = text_of(show.model(replies.model(reply_of(written(Status, FAILED, 50.0)))))
     assert "4, quarantined until the folder changes" in text
 
 
 def test_why_gives_rule_and_reason() -> None:
-    model = replies.model(reply_of(status_view(LOADED, 50.0)))
+    model = replies.model(reply_of(written(Status, LOADED, 50.0)))
     assert "kept: 0.300 requests/s is over 0.01" in text_of(show.reasons(model))
     assert json.loads(replies.decisions_json(model))[0]["rule"] == "evict.3"
-    nothing = replies.model(reply_of(status_view(COPYING, 50.0)))
+    nothing = replies.model(reply_of(written(Status, COPYING, 50.0)))
     assert "nothing was decided" in text_of(show.reasons(nothing))
 
 
 def test_the_plan_shows_pressure_and_steps() -> None:
     load = Decision(at=50.0, model="llama", verb=Verb.LOAD, rule="load.3", reason="it fits", placement=LOADED.placement)
-    view = plan_view(Plan(actions=(load,), decisions=(load, KEPT), pressure={"host": "95 % of its budget is taken"}), 50.0)
+    view = written(
+        views.Plan, Plan(actions=(load,), decisions=(load, KEPT), pressure={"host": "95 % of its budget is taken"}), 50.0
+    )
     text = text_of(show.plan(replies.plan(reply_of(view))))
     assert "host is under pressure: 95 % of its budget is taken" in text
     assert text.count("llama") == 1, "an action is listed once"
     assert "evict.3" in text
-    assert "nothing to do" in text_of(show.plan(replies.plan(reply_of(plan_view(Plan(), 0.0)))))
+    assert "nothing to do" in text_of(show.plan(replies.plan(reply_of(written(views.Plan, Plan(), 0.0)))))
 
 
 @pytest.mark.parametrize(
     ("verb", "words"), [("load", "loaded: LOADED in 3.2 s on host, 440 MiB"), ("pin", "pinned"), ("unload", "unloaded")]
 )
 def test_a_wish_is_confirmed_in_one_line(verb: str, words: str) -> None:
-    text = text_of(show.outcome(verb, replies.model(reply_of(status_view(LOADED, 50.0)))))
+    text = text_of(show.outcome(verb, replies.model(reply_of(written(Status, LOADED, 50.0)))))
     assert words in text
     assert len(text.strip().splitlines()) == 1
 
@@ -330,5 +333,5 @@ def test_a_long_name_leaves_everybody_elses_state_readable(width: int) -> None:
         assert name in line
     assert usual.label in said and "…" in said and "nended" in said
     kept = Decision(at=40.0, model=longest.name, verb=Verb.KEEP, rule="evict.3", reason="kept: it is asked")
-    planned = text_of(show.plan(replies.plan(reply_of(plan_view(Plan(decisions=(kept,)), 50.0)))), width)
+    planned = text_of(show.plan(replies.plan(reply_of(written(views.Plan, Plan(decisions=(kept,)), 50.0)))), width)
     assert "nended  keep" in planned and "kept: it is asked" in " ".join(planned.split())

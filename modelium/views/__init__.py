@@ -1,0 +1,35 @@
+"""What is told of models in JSON: values enter, dictionaries leave, and what was read of them comes back typed.
+
+Each field is declared once, in the class that writes it and that it is read back as: the gateway, the verbs and the page share
+these names. Names and units are part of the interface: sizes in bytes (``_bytes``), durations in seconds (``_s``). To add a
+field to what is told of a model, add it to ``values.ModelStatus`` and to ``Summary`` or ``Status``.
+"""
+
+from modelium.views.fields import Json, written
+from modelium.views.language import Adapter, Engine, Language, LayerGroup, PlanLine
+from modelium.views.listing import Listing, Node, Ray, Server
+from modelium.views.models import Decision, Described, FullProfile, Part, Placement, Plan, Profile, Replicas, Status, Summary
+
+__all__ = [
+    "Adapter",
+    "Decision",
+    "Described",
+    "Engine",
+    "FullProfile",
+    "Json",
+    "Language",
+    "LayerGroup",
+    "Listing",
+    "Node",
+    "Part",
+    "Placement",
+    "Plan",
+    "PlanLine",
+    "Profile",
+    "Ray",
+    "Replicas",
+    "Server",
+    "Status",
+    "Summary",
+    "written",
+]
