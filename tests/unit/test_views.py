@@ -39,10 +39,13 @@ def test_what_is_written_is_read_back(status: ModelStatus) -> None:
 
 
 def test_clients_see_the_names_in_their_order() -> None:
-    assert " ".join(written(views.Summary, LOADED)) == SUMMARY
-    assert " ".join(written(views.Status, LOADED)) == f"{SUMMARY} {REST}"
-    assert " ".join(snapshot_view(SNAPSHOT)) == "models devices triton ray scanned directories unclaimed"
-    assert " ".join(written(views.Decision, KEPT)) == "model verb rule reason device age_s"
+    for sent, known in (
+        (written(views.Summary, LOADED), SUMMARY),
+        (written(views.Status, LOADED), f"{SUMMARY} {REST}"),
+        (snapshot_view(SNAPSHOT), "models devices triton ray scanned directories unclaimed"),
+        (written(views.Decision, KEPT), "model verb rule reason device age_s"),
+    ):
+        assert [name for name in sent if name in known.split()] == known.split()  # more may come
 
 
 def test_an_instant_is_told_as_an_age() -> None:
