@@ -63,8 +63,8 @@ run: setup ## serve models/incoming
 test: setup ## the whole test suite, against the real Triton
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
-test-fast: .venv/.made ## the tests that need no server, in seconds
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 tests/unit $(PYTEST_FLAGS)
+test-fast: .venv/.made ## the tests that need no server and are no long ones, with few examples of each: half a minute
+	@HF_HUB_OFFLINE=1 HYPOTHESIS_PROFILE=fast $(BIN)/pytest -n 2 -m 'not thorough' tests/unit $(PYTEST_FLAGS)
 
 lint: .venv/.made ## ruff (rules and format) and the layers of imports
 	@$(BIN)/ruff check $(SOURCES)

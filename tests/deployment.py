@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = {"gpu": "infra/k8s", "cpu": "infra/k8s/overlays/cpu"}
 
@@ -43,7 +45,7 @@ def run_compose(*arguments: str, environment: Mapping[str, str] | None = None) -
         env=inherited | dict(environment or {}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -64,7 +66,7 @@ def kustomize(variant: str) -> tuple[Object, ...]:
     """Every object that ``kubectl apply -k`` would send: ``gpu`` or ``cpu``. Treat them as frozen."""
     kubectl = tool("kubectl", "apt-get install kubernetes-client")
     done = subprocess.run(
-        [kubectl, "kustomize", ROOT / OVERLAYS[variant]], capture_output=True, text=True, timeout=60, check=False
+        [kubectl, "kustomize", ROOT / OVERLAYS[variant]], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 PROMETHEUS = ROOT / "infra" / "prometheus"
 GRAFANA = ROOT / "infra" / "grafana"
@@ -63,7 +65,7 @@ def tool(name: str) -> str:
 
 def promtool(*arguments: str | Path) -> None:
     """Run it; fails with all that it said."""
-    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -19,6 +19,7 @@ this instant; a rewrite in place that sent no event is seen up to four surveys l
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -153,7 +154,11 @@ class Surveyor:
         directories, proven, best, unsure = [(path, top.mtime_ns)], set[str](), Evidence.NONE, bool(top.links)
         for name in members:
             at = f"{path}/{name}"
-            if is_part(name, top.files) or name in top.links:
+            if name in top.links:
+                continue
+            if is_part(name, top.files):
+                with contextlib.suppress(OSError):  # it went away, and its parent's time says so
+                    directories.append((at, os.stat(at).st_mtime_ns))  # with weights in it, it tells what this directory is
                 continue
             try:
                 listing = list_directory(at)

@@ -32,7 +32,8 @@ from modelium.triton.backends import compose_backends
 from modelium.triton.launch import server_environment
 from tests.deployment import ROOT, compose, container, environment_of, find, kustomize, tool
 from tests.dockerfiles import last, read_dockerfile, read_environment
-from tests.server.systems import PATIENCE_S, RUNTIME
+from tests.patience import PATIENCE_S
+from tests.server.systems import RUNTIME
 
 KEY = "key-of-the-tests-0123456789"
 _LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -214,7 +215,7 @@ def end(process: subprocess.Popen[bytes]) -> int:
     if process.poll() is None:
         process.terminate()
     try:
-        return process.wait(40)
+        return process.wait(PATIENCE_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ import aiohttp
 import yaml
 
 from tests.monitoring import PROMETHEUS, tool
-from tests.server.systems import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 PACE = "1s"  # of scrapes and of the rules; the real ones take 15 s
 

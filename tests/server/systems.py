@@ -21,10 +21,10 @@ from onnx import TensorProto, helper
 
 from modelium.app import Running, running
 from modelium.config import Settings
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
-PATIENCE_S = 240.0
 # Each check weighs the processes of all models, for which the kernel walks through their memory and holds up who maps more
 # meanwhile: where torch is in them, five checks a second took a third of a core and slowed the loads that were waited for.
 HEAVY = {"check_interval_seconds": 2.0}

@@ -19,7 +19,8 @@ from modelium.app import running
 from modelium.devices import Devices, find_process
 from modelium.errors import TritonError
 from tests.models import minilm
-from tests.server.systems import PATIENCE_S, System, settings_of, system, write_adder, write_counter, write_unloadable
+from tests.patience import PATIENCE_S
+from tests.server.systems import System, settings_of, system, write_adder, write_counter, write_unloadable
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 

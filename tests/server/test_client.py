@@ -17,6 +17,7 @@ from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, Model
 from modelium.guarded.processes import descendants
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
+from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_model
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -59,8 +60,8 @@ async def client(server: EmbeddedServer, repository: Path) -> AsyncIterator[Trit
     await client.close()
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10) -> None:
-    async with asyncio.timeout(within_s):
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
         while not await holds():  # noqa: ASYNC110 — the truth lies in another process
             await asyncio.sleep(0.02)
 
@@ -102,13 +103,13 @@ async def test_deadline_ends_the_wait(client: TritonClient) -> None:
 
 
 async def test_cancelled_task_cancels_the_request_in_triton(client: TritonClient) -> None:
-    long = asyncio.create_task(client.infer("echo", {"IN": np.array([1030], np.float32)}))
+    long = asyncio.create_task(client.infer("echo", {"IN": np.array([11_000], np.float32)}))
     await asyncio.sleep(0)
     await client.live()  # a round trip later the request is on its way
     long.cancel()
     with pytest.raises(asyncio.CancelledError):
         await long
-    async with asyncio.timeout(10):  # the only instance is free again long before the 30 s are over
+    async with asyncio.timeout(PATIENCE_S):  # the only instance is free again, not in three hours
         await client.infer("echo", {"IN": np.zeros(1, np.float32)})
 
 
@@ -186,10 +187,10 @@ async def test_restarted_server_is_used_at_once(client: TritonClient, server: Em
     assert not await client.live()
     for _ in range(20):
         with pytest.raises(TritonUnavailable):
-            await client.infer("echo", {"IN": np.zeros(1, np.float32)}, timeout_s=5)
+            await client.infer("echo", {"IN": np.zeros(1, np.float32)}, timeout_s=PATIENCE_S)
     with pytest.raises(TritonUnavailable):
-        await client.load("echo", timeout_s=5)
+        await client.load("echo", timeout_s=PATIENCE_S)
     await server.start()
-    await until(client.live, within_s=15.0)
+    await until(client.live)
     await client.load("echo", timeout_s=240)
     await client.infer("echo", {"IN": np.zeros(1, np.float32)})

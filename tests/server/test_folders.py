@@ -12,6 +12,7 @@ import pytest
 
 from modelium.app import running
 from modelium.errors import ConfigError, TritonError
+from tests.patience import PATIENCE_S
 from tests.server.conftest import find_model
 from tests.server.systems import System, settings_of, system, write_adder
 
@@ -54,11 +55,11 @@ async def test_a_second_modelium_is_refused_at_once_and_the_first_goes_on(tmp_pa
         port = int(modelium.running.gateway_url.rpartition(":")[2])
         triton = {"state_directory": tmp_path / "another"}
         with pytest.raises(ConfigError, match="another Modelium"):
-            async with asyncio.timeout(60), running(settings_of(tmp_path, triton=triton)):
+            async with asyncio.timeout(PATIENCE_S), running(settings_of(tmp_path, triton=triton)):
                 pass
         triton["model_repository"] = tmp_path / "another-repository"
         with pytest.raises(TritonError, match=f"port {port} for Modelium is taken"):
-            async with asyncio.timeout(60), running(settings_of(tmp_path, triton=triton, gateway={"port": port})):
+            async with asyncio.timeout(PATIENCE_S), running(settings_of(tmp_path, triton=triton, gateway={"port": port})):
                 pass
         assert (await modelium.add("adder", 1.0))[0] == 200
 
@@ -68,7 +69,7 @@ async def test_a_second_modelium_is_refused_at_once_and_the_first_goes_on(tmp_pa
 TEXT = {"inputs": "a model that is replaced while it serves"}
 
 
-async def ask(modelium: System, deadline_s: float = 60) -> tuple[int, Any]:
+async def ask(modelium: System, deadline_s: float = PATIENCE_S) -> tuple[int, Any]:
     return await modelium.post("/predict/tiny", TEXT, headers={"X-Request-Timeout": str(deadline_s)})
 
 

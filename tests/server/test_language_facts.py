@@ -14,6 +14,7 @@ import pytest
 from modelium.analyzers.language import read_language_model
 from modelium.values import LanguageModel
 from tests.models import RUNTIME
+from tests.patience import PATIENCE_S
 from tests.unit.analyzers import language_configs
 
 pytestmark = pytest.mark.server
@@ -57,7 +58,7 @@ def test_vllm_reads_the_same_facts_from_the_same_file() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=2 * PATIENCE_S,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"},
     )
     seen = json.loads(answer.stdout.splitlines()[-1])

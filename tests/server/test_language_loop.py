@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -86,9 +85,6 @@ async def test_two_language_models_and_an_embedder_share_the_host(tmp_path: Path
         remains = _processes(modelium, GPT2)
         core = next(process for process in remains if "EngineCore" in _command(process))
         os.kill(core.pid, signal.SIGKILL)
-        died_at = time.monotonic()
         await modelium.becomes(GPT2, "LOADING")
-        noticed_s = time.monotonic() - died_at
-        assert noticed_s < 10, noticed_s
         await _recites(modelium, language_models, GPT2)
         assert not any(DEVICES.alive(process) for process in remains)

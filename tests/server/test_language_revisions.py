@@ -44,7 +44,8 @@ async def test_an_adapter_comes_and_goes_under_load(tmp_path: Path, language_mod
                 assert await _asks(modelium, LLAMA, of_base.prompt, of_base.max_new_tokens) == of_base.text
                 seen = await modelium.get(f"/models/{LLAMA}")
                 after += seen["loads"] >= loads
-                await asyncio.sleep(0.3)  # without a pause the old engine takes the cores from the one that starts
+                # Without a pause the old engine takes the cores from the one that starts.
+                await asyncio.sleep(0.05 if seen["loads"] >= loads else 1.0)
 
         await modelium.until(f"/models/{LLAMA}", lambda model: "state" in model, "the folder was seen")
         async with asyncio.timeout(LOAD_S):

@@ -208,12 +208,7 @@ async def test_an_application_streams_as_it_speaks_and_hears_when_the_client_lea
     response = await modelium.http.get(f"{url}/words")
     assert await response.content.readany() == b"one "
     response.close()
-    for _ in range(200):
-        async with modelium.http.get(f"{url}/left") as said:
-            if (await said.json())["left"] == 1:
-                return
-        await asyncio.sleep(0.05)
-    pytest.fail("the application was never told that its client had left")
+    await modelium.until("/apps/greeter/left", lambda said: said["left"] == 1, "the application hears that its client left")
 
 
 async def test_requests_to_an_application_are_under_way_together(modelium: System, held: Any) -> None:

@@ -21,6 +21,7 @@ from modelium.guarded.addresses import Address
 from modelium.ray.launch import HeadLaunch, head_command, ray_environment
 from modelium.runtime_env import inspect
 from tests.models import ensure_models
+from tests.patience import PATIENCE_S
 from tests.server.ray_apps import PATIENT, ROW, SETOSA, SETTINGS, drop, load
 from tests.server.systems import HEAVY, RUNTIME, system
 
@@ -55,7 +56,7 @@ class Cluster:
                 for each in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
         self.processes.clear()
 
 

@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from modelium.devices import Devices
 from tests.models import ensure_models
+from tests.patience import PATIENCE_S
 from tests.server.ray_apps import PATIENT, ROW, SETOSA, SETTINGS, drop, load
-from tests.server.systems import PATIENCE_S, System, system
+from tests.server.systems import System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 

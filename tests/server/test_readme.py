@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from modelium.runtime_env import inspect
+from tests.patience import PATIENCE_S
 from tests.server.systems import RUNTIME
 
 pytestmark = pytest.mark.server
@@ -132,12 +133,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield made
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(PATIENCE_S)
 
 
 def state_of(url: str) -> str:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=PATIENCE_S) as response:
             return str(json.load(response)["state"])
     except urllib.error.URLError:
         return ""
@@ -190,7 +191,7 @@ def test_the_demo_names_a_taken_port(tmp_path: Path) -> None:
             env=made.environment(),
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE_S,
             check=False,
         )
     assert done.returncode == 1

@@ -21,6 +21,7 @@ from modelium.guarded.processes import descendants
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.triton.launch import GRPC_HEADER, HEADER
+from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo
 from tests.server.test_embedded import guardian_of, memory_of, settings_in, until
 
@@ -104,10 +105,10 @@ async def test_over_grpc_a_stranger_may_ask_models_and_nothing_else(server: Embe
         for call, request in refused:
             for metadata in ((), ((GRPC_HEADER, "guessed"),)):
                 with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
-                    await call(request, metadata=metadata, timeout=60)
+                    await call(request, metadata=metadata, timeout=PATIENCE_S)
     stranger = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url)
     assert await stranger.live() and await stranger.version()
-    assert await stranger.infer("echo", {"IN": np.array([0], np.float32)}, timeout_s=60)
+    assert await stranger.infer("echo", {"IN": np.array([0], np.float32)}, timeout_s=PATIENCE_S)
     with pytest.raises(TritonError, match=r"restricted.*triton\.headers"):
         await stranger.index()
     await stranger.close()
@@ -140,7 +141,7 @@ async def test_what_modelium_keeps_and_what_models_share_is_this_users_alone(ser
     memory = memory_of(directory)
     assert memory
     files = (*memory, server.log_path, directory / "state" / "server.json")
-    await until(lambda: not any(map(open_to_others, files)), 10)  # the guardian follows Triton, which sets 0644
+    await until(lambda: not any(map(open_to_others, files)))  # the guardian follows Triton, which sets 0644
 
 
 def open_to_others(path: Path) -> bool:

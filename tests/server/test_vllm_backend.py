@@ -24,15 +24,17 @@ from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelG
 from modelium.resources import templates_directory
 from modelium.triton.client import TritonClient
 from tests.models.language import ADAPTER, LLAMA, continuations
+from tests.patience import PATIENCE_S
 from tests.server.conftest import Triton, started
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
 LOAD_S = 900.0
-PATIENCE_S = 240.0
 CONTEXT = 1024
 RUNNING = "vllm:num_requests_running"
-ENDLESS = {"max_tokens": CONTEXT - 8, "ignore_eos": True, "temperature": 0}
+WRITTEN = "vllm:generation_tokens_total"
+MOST_TOKENS = CONTEXT - 8
+ENDLESS = {"max_tokens": MOST_TOKENS, "ignore_eos": True, "temperature": 0}
 ARRAYS = dict[str, Any]
 
 
@@ -71,7 +73,7 @@ class Engines:
         await self.client.load(name, timeout_s=LOAD_S)
 
     def stream(self, name: str, inputs: dict[str, object]) -> AsyncGenerator[ARRAYS, None]:
-        return self.client.stream(name, {key: tensor(value) for key, value in inputs.items()}, timeout_s=240)
+        return self.client.stream(name, {key: tensor(value) for key, value in inputs.items()}, timeout_s=PATIENCE_S)
 
     async def ask(
         self, prompt: str, sampling: Mapping[str, object] | None = None, *, stream: bool = False, name: str = LLAMA
@@ -117,15 +119,22 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return not any(map(lives, processes))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two
+        return False
 
 
 def engine_process(processes: list[psutil.Process], title: str) -> psutil.Process:
     return next(one for one in processes if cmdline(one) and cmdline(one)[0].startswith(title))
 
 
-async def until(look: Callable[[], Any], holds: Callable[[Any], bool], what: str, within_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + within_s
+async def until(look: Callable[[], Any], holds: Callable[[Any], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         seen = look()
         seen = await seen if asyncio.iscoroutine(seen) else seen
@@ -239,7 +248,7 @@ async def test_a_prompt_beyond_the_context_is_told_from_other_faults(engines: En
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_cancelled_request_leaves_the_engine_within_a_second(engines: Engines, stream: bool) -> None:
+async def test_a_cancelled_request_leaves_the_engine_long_before_its_end(engines: Engines, stream: bool) -> None:
     sampling = json.dumps(ENDLESS | {"n": 4, "temperature": 1})
     inputs = {"text_input": "x", "stream": stream, "sampling_parameters": sampling}
 
@@ -248,12 +257,12 @@ async def test_a_cancelled_request_leaves_the_engine_within_a_second(engines: En
             async for _ in answers:
                 pass
 
+    before = await engines.gauge(WRITTEN)
     reading = asyncio.create_task(read())
     await until(lambda: engines.gauge(RUNNING), lambda value: value > 0, "it runs")
     reading.cancel()
-    begun = time.monotonic()
     await engines.until_running(0)
-    assert time.monotonic() - begun < 5.0
+    assert await engines.gauge(WRITTEN) - before < 0.9 * 4 * MOST_TOKENS
     with pytest.raises(asyncio.CancelledError):
         await reading
 
@@ -266,24 +275,21 @@ async def test_an_engine_of_one_rank_computes_in_the_process_of_its_core(engines
 async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
     processes = engines.processes(LLAMA)
     engine_process(processes, "VLLM::EngineCore").kill()
-    await until(lambda: gone(processes), bool, "stub and engine are gone", within_s=60)
+    await until(lambda: gone(processes), bool, "stub and engine are gone")
     with pytest.raises(ModelGone):
         await engines.ask("x")
 
 
-async def test_an_unload_ends_in_time_also_with_a_stuck_engine_and_answers_who_waits(engines: Engines) -> None:
+async def test_an_unload_ends_also_with_a_stuck_engine_and_answers_who_waits(engines: Engines) -> None:
     await engines.load("stuck", parameters={"modelium_unload_timeout_s": "6"})
     asking = asyncio.create_task(engines.ask("x", ENDLESS, name="stuck"))
     await engines.until_running(1, "stuck")
     processes = engines.processes("stuck")
     os.kill(engine_process(processes, "VLLM::EngineCore").pid, signal.SIGSTOP)
-    begun = time.monotonic()
-    await engines.client.unload("stuck")
+    await engines.client.unload("stuck")  # which waits for ever where the backend sets no limit
     with pytest.raises(ModelGone):
         await asking
     await until(lambda: gone(processes), bool, "its processes are gone")
-    # The deadline, how late it may be where something of Triton's hangs, and a busy machine. Else it waits for ever.
-    assert time.monotonic() - begun < 6 + 5 + 15
     # Triton may call it UNLOADING for ever (seen once in fifty runs; server #7626): the loop does not depend on that word.
     assert (await engines.client.index())["stuck"].state in ("UNAVAILABLE", "UNLOADING")
 

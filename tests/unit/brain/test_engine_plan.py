@@ -28,6 +28,7 @@ from modelium.values import (
     State,
     Verb,
 )
+from tests.patience import work_s
 from tests.unit.brain.languages import LLAMA_8B, LLAMA_70B, QWEN_HALF_B, TINY, accelerator
 from tests.unit.brain.worlds import GIB, MIB, NOW, host, loaded, profile, wanted, world
 
@@ -256,7 +257,7 @@ def test_two_hundred_requests_for_different_models_do_not_hold_up_a_pass() -> No
     observed = _world(*views, devices=(accelerator(),))
     started = time.process_time()
     made = plan(observed)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 30 * work_s()
     assert [each.verb for each in made.decisions].count(Verb.WAIT) == 199
 
 
@@ -274,5 +275,5 @@ def test_two_thousand_unloaded_folders_do_not_hold_up_a_pass() -> None:
         observed = _world(*models, devices=(device,))
         started = time.process_time()
         made = plan(observed)
-        assert time.process_time() - started < 1.0
+        assert time.process_time() - started < 60 * work_s()
         assert len(made.decisions) < 40

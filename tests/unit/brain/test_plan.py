@@ -25,6 +25,7 @@ from modelium.values import (
     Usage,
     Verb,
 )
+from tests.patience import work_s
 from tests.unit.brain.worlds import GIB, MIB, NOW, gpu, host, loaded, placed, profile, wanted, world
 
 IN_USE = Usage(last_used_at=NOW, in_flight=2)
@@ -201,7 +202,7 @@ def test_thousands_without_room_are_not_all_looked_at() -> None:
     started = time.process_time()
     made = plan(observed)
     assert len(made.decisions) == 16
-    assert time.process_time() - started < 1.0  # minutes, if each were explained against each
+    assert time.process_time() - started < 50 * work_s()  # minutes, if each were explained against each
 
 
 def test_a_small_model_is_not_starved_by_many_large_ones_that_wait() -> None:

@@ -200,7 +200,7 @@ def _all_the_time(name: str, seconds: float, until: float, every: float) -> list
     return [Request(at=at * every, model=name, seconds=seconds) for at in range(int(until / every))]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(2, 5), st.integers(1, 2), st.floats(0.5, 20), st.floats(0.2, 60))
 def test_nobody_starves_where_all_are_always_in_use(count: int, fitting: int, load_s: float, seconds: float) -> None:
     device = host(budget=fitting * GIB)

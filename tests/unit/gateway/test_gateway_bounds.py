@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,13 @@ from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.gateway.openai.tool_calls import FAMILIES, Scanner
 from modelium.values import Task
+from tests.patience import PATIENCE_S, cpu_s, work_s
 
 from .openai_models import chat_model, sampling_of, saying, write_folder
 from .stand_in import Served, Step, Tensors, profile_of, response, status_of, text_asked
 
 HI = [{"role": "user", "content": "hello"}]
 LLAMA = profile_of(Task.TEXT_GENERATION, "llama")
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
 
 
 @pytest.mark.parametrize(
@@ -111,7 +105,7 @@ def test_a_body_full_of_faults_is_refused_for_the_first(kind: type[Any], field: 
         with pytest.raises(Refused):
             parse(kind, data)
 
-    assert cpu_seconds(refused) < 1.5  # a list of all faults takes 9 s
+    assert cpu_s(refused) < 40 * work_s()  # a list of all faults takes four times that
 
 
 def test_a_fault_in_a_list_has_its_place() -> None:
@@ -123,9 +117,10 @@ def test_a_fault_in_a_list_has_its_place() -> None:
 
 def test_reading_a_call_takes_no_longer_than_its_length() -> None:
     hostile = "f" + "<arg_key></arg_key><arg_value>" * 20_000
-    assert cpu_seconds(lambda: FAMILIES["glm45"].read(hostile)) < 1
-    assert cpu_seconds(lambda: FAMILIES["qwen3_coder"].read("<function=" * 20_000)) < 1
-    assert cpu_seconds(lambda: FAMILIES["hermes"].read("{} " * 100_000)) < 1
+    most = 40 * work_s()  # where each start is looked at from every other, it is minutes
+    assert cpu_s(lambda: FAMILIES["glm45"].read(hostile)) < most
+    assert cpu_s(lambda: FAMILIES["qwen3_coder"].read("<function=" * 20_000)) < most
+    assert cpu_s(lambda: FAMILIES["hermes"].read("{} " * 100_000)) < most
 
 
 @pytest.mark.parametrize(
@@ -238,7 +233,7 @@ async def test_a_client_that_reads_nothing_frees_the_model_at_its_deadline(
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", port))
         client.send(head.encode() + body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await gateway.controller.released.wait()
     assert gateway.controller.held == 0
     assert gateway.triton.cancelled.is_set()

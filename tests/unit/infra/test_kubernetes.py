@@ -6,6 +6,7 @@ resource definitions.
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ import kubernetes_validate
 import pytest
 import yaml
 from aiohttp import web
-from cloudcoil.models.prometheus_operator import v1 as operator
 from pydantic import BaseModel
 
 import modelium
@@ -29,9 +29,17 @@ from modelium.gateway.http.keys import OPEN_ROUTES
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
 from tests.deployment import OVERLAYS, ROOT, Object, compose, container, environment_of, find, kustomize, pod_of
+from tests.patience import PATIENCE_S
 
 VERSIONS = ("1.30", "1.37")  # the oldest that is promised, and the newest whose schemas there are
-OPERATOR: dict[str, type[BaseModel]] = {"ServiceMonitor": operator.ServiceMonitor, "PrometheusRule": operator.PrometheusRule}
+OPERATOR = ("ServiceMonitor", "PrometheusRule")
+
+
+@pytest.fixture(scope="module")
+def operator() -> dict[str, type[BaseModel]]:
+    """The operator's kinds; to import them takes seconds, which only the tests that ask for them pay."""
+    kinds = importlib.import_module("cloudcoil.models.prometheus_operator.v1")
+    return {kind: getattr(kinds, kind) for kind in OPERATOR}
 
 
 @pytest.fixture(params=list(OVERLAYS))
@@ -62,20 +70,22 @@ def test_every_object_is_one_of_kubernetes(objects: tuple[Object, ...], version:
             kubernetes_validate.validate(one, version, strict=True)
 
 
-def test_the_operators_objects_are_of_its_kinds_and_have_no_field_that_it_does_not_know(objects: tuple[Object, ...]) -> None:
-    for kind, model in OPERATOR.items():
+def test_the_operators_objects_are_of_its_kinds_and_have_no_field_that_it_does_not_know(
+    objects: tuple[Object, ...], operator: dict[str, type[BaseModel]]
+) -> None:
+    for kind, model in operator.items():
         one = find(objects, kind)
         assert model.model_validate(one).model_dump(mode="json", by_alias=True, exclude_unset=True) == one
 
 
-def test_a_wrong_field_would_be_seen() -> None:
+def test_a_wrong_field_would_be_seen(operator: dict[str, type[BaseModel]]) -> None:
     """The validators themselves: without this, ones that accept everything would look like success."""
     one = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"prots": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
     wrong = {"kind": "ServiceMonitor", "apiVersion": "monitoring.coreos.com/v1", "metadata": {"name": "x"}}
     wrong |= {"spec": {"selector": {}, "endpoints": [{"prot": "metrics"}]}}
-    model = operator.ServiceMonitor.model_validate(wrong)
+    model = operator["ServiceMonitor"].model_validate(wrong)
     assert model.model_dump(mode="json", by_alias=True, exclude_unset=True) != wrong
 
 
@@ -90,7 +100,7 @@ def test_the_secrets_example_is_a_secret_and_lets_nobody_start(tmp_path: Path) -
 
 def write_rules(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "scripts" / "write_prometheus_rules.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_prometheus_rules_are_those_of_infra_prometheus() -> None:
