@@ -165,11 +165,11 @@ def as_bytes(values: Sequence[str]) -> np.ndarray:
     return np.array([value.encode() for value in values], dtype=np.object_)
 
 
-def ints(values: Sequence[int]) -> np.ndarray:
+def ints(values: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=np.int32)
 
 
-def floats(values: Sequence[float]) -> np.ndarray:
+def floats(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
 
 

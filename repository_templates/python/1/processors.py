@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import PretrainedConfig
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from .contract import BadInput, Settings
 from .loading import load_processor, read_object

@@ -104,7 +104,7 @@ def _import_quickly() -> None:
     compiler._trace_wrapped_higher_order_op = mask_helper  # type: ignore[attr-defined]
     is_available = torch.distributed.is_available
     sys.modules[_COMPILER], sys.modules[_MASK_HELPER] = compiler, mask_helper
-    torch._dynamo = compiler  # type: ignore[assignment]
+    torch._dynamo = compiler
     torch.distributed.is_available = lambda: False  # one process: skips DTensor and FSDP (1 s)
     try:
         with _without_what_trains():

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ class Forwarder(Protocol):
 
     async def open(self) -> None: ...
     def read(self, request: Incoming) -> Any: ...
-    def answer(self, ask: Any) -> AsyncIterator[Reply]: ...
+    def answer(self, ask: Any) -> AsyncGenerator[Reply, None]: ...
     async def close(self) -> None: ...
 
 
@@ -91,7 +91,7 @@ class TaskForwarder:
             raise Refused(f"the request has none of the inputs {', '.join(self._inputs)}")
         return found if self._batches else {name: value[None] for name, value in found.items()}
 
-    async def answer(self, ask: dict[str, np.ndarray]) -> AsyncIterator[Reply]:
+    async def answer(self, ask: dict[str, np.ndarray]) -> AsyncGenerator[Reply, None]:
         said = await _try_again(lambda: self._handle.infer.remote(ask))
         if isinstance(said, str):
             raise Refused(said)
@@ -119,7 +119,7 @@ class EngineForwarder:
         except BadRequest as error:
             raise Refused(str(error)) from None
 
-    async def answer(self, ask: Any) -> AsyncIterator[Reply]:
+    async def answer(self, ask: Any) -> AsyncGenerator[Reply, None]:
         for attempt in range(1, _TRIES + 1):
             begun = False
             stream = self._handle.generate.remote(ask)
@@ -192,7 +192,7 @@ class HttpForwarder:
             body=b"" if body is None or not body.size else bytes(body.reshape(-1)[0]),
         )
 
-    async def answer(self, ask: HttpAsk) -> AsyncIterator[Reply]:
+    async def answer(self, ask: HttpAsk) -> AsyncGenerator[Reply, None]:
         """As the application speaks."""
         begun = time.time()
         async with aclosing(self._ask(ask)) as pieces:
@@ -211,7 +211,7 @@ class HttpForwarder:
                     return
         yield Reply(arrays={}, last=True)
 
-    async def _ask(self, ask: HttpAsk) -> AsyncIterator[Piece]:
+    async def _ask(self, ask: HttpAsk) -> AsyncGenerator[Piece, None]:
         """What breaks before its first piece is an answer too: whether the application has acted on it, nobody knows."""
         assert self._client is not None
         begun = False

@@ -7,7 +7,7 @@ actor beside the proxy. Ray moves this module there by value: nothing here impor
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Client:
         except (aiohttp.ClientError, ValueError):
             return False
 
-    async def ask(self, route: str, ask: HttpAsk) -> AsyncIterator[Piece]:
+    async def ask(self, route: str, ask: HttpAsk) -> AsyncGenerator[Piece, None]:
         """A body of a stated length in one piece; one that comes in pieces, piece by piece, and an empty one when it is over. A
         failure (500) comes whole. Raises ``RuntimeError`` when the answer breaks off."""
         import aiohttp
@@ -133,13 +133,13 @@ def _only_once() -> Any:
 class Relay:
     """A ``Client`` as an actor of Ray's."""
 
-    async def __init__(self, base: str) -> None:
+    async def __init__(self, base: str) -> None:  # type: ignore[misc]  # on the actor's loop, as Ray takes it
         self._client = Client(base)
 
     async def knows(self, route: str) -> bool:
         return await self._client.knows(route)
 
-    async def ask(self, route: str, ask: HttpAsk) -> AsyncIterator[Piece]:
+    async def ask(self, route: str, ask: HttpAsk) -> AsyncGenerator[Piece, None]:
         async for piece in self._client.ask(route, ask):
             yield piece
 
@@ -165,7 +165,7 @@ class Relayed:
     async def knows(self, route: str) -> bool:
         return bool(await self._relay.knows.remote(route))
 
-    async def ask(self, route: str, ask: HttpAsk) -> AsyncIterator[Piece]:
+    async def ask(self, route: str, ask: HttpAsk) -> AsyncGenerator[Piece, None]:
         import ray
 
         stream = self._relay.ask.options(num_returns="streaming").remote(route, ask)

@@ -31,6 +31,9 @@ class _Waiting:
     cancelled: bool = False
     rows: list[Any] = field(default_factory=list)
 
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
 
 class TaskReplica:
     """A task of the python runtime, or an adapter for a library that it does not have."""
@@ -108,7 +111,7 @@ class TaskReplica:
         said: dict[int, dict[str, np.ndarray] | str | Exception] = {}
         for number, each in enumerate(batch):
             try:
-                each.rows = rows_of(each.arrays, lambda each=each: each.cancelled)
+                each.rows = rows_of(each.arrays, each.is_cancelled)
             except BadInput as error:
                 said[number] = str(error)
             except Exception as error:
@@ -136,7 +139,7 @@ class TaskReplica:
 class EngineReplica:
     """vLLM, asked and answering as Triton's vLLM backend."""
 
-    async def __init__(self, given: Mapping[str, str], visible_devices: str) -> None:
+    async def __init__(self, given: Mapping[str, str], visible_devices: str) -> None:  # type: ignore[misc]  # as Ray takes it
         from vllm_backend import environment, processes
 
         arguments = json.loads(given["engine"])

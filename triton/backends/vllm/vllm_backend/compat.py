@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -171,7 +171,7 @@ def lora_request(name: str, number: int, path: str) -> LoRARequest:
 
 async def generate(
     engine: AsyncLLM, prompt: Any, params: SamplingParams, request_id: str, lora: LoRARequest | None
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """The engine's outputs. Ends the request in the engine when it is closed early."""
     async with _spoken(engine) as spoken:
         rendered = await _render(engine, prompt)

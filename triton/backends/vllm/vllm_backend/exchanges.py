@@ -25,7 +25,7 @@ class Exchange:
 
     def __init__(self, sender: Any, post: Callable[[Exchange, Any, bool], None]) -> None:
         self.sender = sender
-        self.cancel: Callable[[], None] | None = None
+        self.cancel: Callable[[], object] | None = None
         self.cancelled = False
         self.lock = threading.Lock()  # around the numbers here; never held for longer than a moment
         self.sender_lock = threading.Lock()  # around the sender, which knows nothing of threads and may take its time

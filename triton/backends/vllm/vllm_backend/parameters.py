@@ -121,7 +121,7 @@ def _construct(value: Any, kind: type) -> Any:
     if not isinstance(value, dict):
         raise _Misfit(f"{_show(value)} is not an object")
     hints = typing.get_type_hints(kind)
-    known = [one.name for one in dataclasses.fields(kind) if one.init]  # type: ignore[arg-type]
+    known = [one.name for one in dataclasses.fields(kind) if one.init]
     values = {}
     for name, one in value.items():
         if name not in known:

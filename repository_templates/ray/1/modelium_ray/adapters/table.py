@@ -15,7 +15,8 @@ from modelium_tasks.contract import Answer, BadInput, Row, as_bytes, attempt
 class Estimator(Protocol):
     """``columns``: their names in order, where the model has them."""
 
-    columns: Sequence[str] | None
+    @property
+    def columns(self) -> Sequence[str] | None: ...
 
     def predict(self, table: Any) -> np.ndarray:
         """One value (or several) a row."""
@@ -35,6 +36,7 @@ class Table:
         answers, good = attempt(rows, self._cells)
         for width in sorted({len(cells) for cells in good.values()}):  # a wrong width is its own row's fault
             numbers = [number for number, cells in good.items() if len(cells) == width]
+            said: Sequence[Answer | BadInput]
             try:
                 said = self._estimate([good[number] for number in numbers])
             except (ValueError, TypeError, KeyError) as error:  # of the values: a text where a number belongs, a wrong width
