@@ -114,7 +114,7 @@ class Served:
 
 @contextlib.contextmanager
 def serve(
-    settings: Mapping[str, Any], *, prepare: Callable[[Path], None] = lambda incoming: None, ready: bool = True
+    settings: Mapping[str, Any], *, prepare: Callable[[Path], None] = lambda _: None, ready: bool = True
 ) -> Iterator[Served]:
     """Serve a fresh directory, which ``prepare(incoming)`` may fill before the start. It is kept only when something failed."""
     place = lay_out(Path(tempfile.mkdtemp(prefix="modelium-bench-")), settings)

@@ -69,7 +69,7 @@ class Contents:
         references: Iterable[str] = (),
         hints: Iterable[str] = (),
         note: str = "",
-        only: Callable[[str], bool] = lambda name: True,
+        only: Callable[[str], bool] = lambda _: True,
     ) -> Folder:
         """A model's folder: every file's mark, down to a bounded depth and number."""
         directories, names, digest = [*aside], [*hints], blake2b(digest_size=16)

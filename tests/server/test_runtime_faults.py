@@ -63,8 +63,8 @@ async def test_rows_of_one_request_are_computed_together_and_padded(triton: Trit
     answer = await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": parameters}, timeout_s=240)
     assert answer["LABEL"].tolist() == [[b"POSITIVE", b""], [b"NEGATIVE", b"POSITIVE"]]
     assert answer["SCORE"].shape == (2, 2) and answer["SCORE"][0, 1] == 0
+    wrong = np.array([[b""], [b'{"x": 1}']], dtype=np.object_)
     with pytest.raises(InferenceFailed, match="row 1: unknown parameter"):
-        wrong = np.array([[b""], [b'{"x": 1}']], dtype=np.object_)
         await triton.client.infer("classifier", {"TEXT": texts, "PARAMETERS": wrong}, timeout_s=240)
     await triton.unload("classifier")
 

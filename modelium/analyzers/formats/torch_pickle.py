@@ -195,7 +195,7 @@ class _Reader:
             return int.from_bytes(piece, "little", signed=True)
         return piece.decode("utf-8", "replace") if is_text else piece
 
-    def compound(self, code: int) -> None:
+    def compound(self, code: int) -> None:  # noqa: C901 — a table of opcodes
         stack = self.stack
         match code:
             case 0x80:  # PROTO

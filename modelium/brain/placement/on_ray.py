@@ -61,7 +61,7 @@ def places_on_ray(
     chosen = RayOptions() if profile.app is not None else override.ray.over(policies.ray)
     if ray.here:  # 1
         found = places_here(view, profile, Runtime.RAY, rooms, override, policies, engine=engine)
-        return [(room, replace(_here(placement, chosen, view), way=way)) for room, placement in found]
+        return [(room, replace(_here(placement, chosen), way=way)) for room, placement in found]
     places = [room for room in rooms if room.device.cluster and override.device in (None, room.device.id)]
     places.sort(key=lambda room: room.device.id != GPUS)
     result = []
@@ -76,7 +76,7 @@ def places_on_ray(
     return result
 
 
-def _here(placement: Placement, chosen: RayOptions, view: ModelView) -> Placement:
+def _here(placement: Placement, chosen: RayOptions) -> Placement:
     cuda = placement.device_kind is DeviceKind.CUDA
     pinned = ",".join(device.removeprefix("cuda:") for device in placement.devices) if cuda else ""
     bundle = Bundle(cpus=chosen.cpus_per_replica or 0.0)

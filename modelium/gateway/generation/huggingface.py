@@ -139,6 +139,27 @@ def options_of(parameters: Mapping[str, object]) -> Options:
         elif value is not False and (isinstance(value, bool) or value != 1):
             raise InvalidBody("is supported neither by vLLM nor in a stream; leave it out", field=path)
     samples = _samples(sent)
+    count, seed, top_tokens, stop = (sent.get(name) for name in ("num_return_sequences", "seed", "top_n_tokens", "stop"))
+    if isinstance(count, int) and count > 1 and not samples:
+        raise InvalidBody(
+            "above 1 needs do_sample, for greedy answers are all the same", field="parameters.num_return_sequences"
+        )
+    return Options(
+        sampling=_in_vllms_words(sent, grammar, samples=samples),
+        samples=samples,
+        count=count if isinstance(count, int) else 1,
+        adapter=str(sent.get("adapter_id", "")),
+        full_text=bool(sent.get("return_full_text")),
+        details=bool(sent.get("details")),
+        top_tokens=top_tokens if isinstance(top_tokens, int) else 0,
+        seed=seed if isinstance(seed, int) else None,
+        stop=tuple(str(word) for word in stop) if isinstance(stop, list) else (),
+    )
+
+
+def _in_vllms_words(
+    sent: Mapping[str, JsonValue], grammar: dict[str, JsonValue] | None, *, samples: bool
+) -> dict[str, JsonValue]:
     sampling: dict[str, JsonValue] = {} if samples else {"temperature": 0}
     for name in _SAMPLING_ONLY if samples else ():
         if name in sent and not (name == "top_k" and sent[name] == 0):
@@ -151,22 +172,7 @@ def options_of(parameters: Mapping[str, object]) -> Options:
             sampling[theirs] = sent[ours]
     if grammar is not None:
         sampling["structured_outputs"] = grammar
-    count, seed, top_tokens, stop = (sent.get(name) for name in ("num_return_sequences", "seed", "top_n_tokens", "stop"))
-    if isinstance(count, int) and count > 1 and not samples:
-        raise InvalidBody(
-            "above 1 needs do_sample, for greedy answers are all the same", field="parameters.num_return_sequences"
-        )
-    return Options(
-        sampling=sampling,
-        samples=samples,
-        count=count if isinstance(count, int) else 1,
-        adapter=str(sent.get("adapter_id", "")),
-        full_text=bool(sent.get("return_full_text")),
-        details=bool(sent.get("details")),
-        top_tokens=top_tokens if isinstance(top_tokens, int) else 0,
-        seed=seed if isinstance(seed, int) else None,
-        stop=tuple(str(word) for word in stop) if isinstance(stop, list) else (),
-    )
+    return sampling
 
 
 def _samples(sent: Mapping[str, JsonValue]) -> bool:

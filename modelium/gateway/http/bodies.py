@@ -106,7 +106,7 @@ class Bodies:
         """``work``, in the thread for large bodies."""
         return await asyncio.get_running_loop().run_in_executor(self._apart, work)
 
-    async def close(self, app: web.Application) -> None:
+    async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
         self._apart.shutdown(wait=False, cancel_futures=True)
 

@@ -53,12 +53,12 @@ class OpenAI:
             web.get("/v1/models/{model:.+}", self.show_model),
         ]
 
-    async def close(self, app: web.Application) -> None:
+    async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
         await self._renderer.close()
         await self._tokenizing.close()
 
-    async def list_models(self, request: web.Request) -> web.Response:
+    async def list_models(self, _request: web.Request) -> web.Response:
         return json_response({"object": "list", "data": await self._directory.list_all()})
 
     async def show_model(self, request: web.Request) -> web.Response:

@@ -26,11 +26,11 @@ class Health:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
 
-    async def live(self, request: web.Request) -> web.Response:
+    async def live(self, _request: web.Request) -> web.Response:
         alive = self._controller.alive()
         return json_response({"alive": alive}, status=200 if alive else 503)
 
-    async def ready(self, request: web.Request) -> web.Response:
+    async def ready(self, _request: web.Request) -> web.Response:
         ready = self._controller.ready()
         body = {"ready": ready, "scanned": self._controller.scanned(), "triton": written(Server, self._controller.server())}
         return json_response(body, status=200 if ready else 503)

@@ -46,7 +46,7 @@ class Models:
             web.get("/plan", self.plan),
         ]
 
-    async def list_all(self, request: web.Request) -> web.Response:
+    async def list_all(self, _request: web.Request) -> web.Response:
         return json_response(await listed(await self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
@@ -72,7 +72,7 @@ class Models:
     async def unpin(self, request: web.Request) -> web.Response:
         return _answer(self._controller.pin(model_of(request), False))
 
-    async def plan(self, request: web.Request) -> web.Response:
+    async def plan(self, _request: web.Request) -> web.Response:
         return json_response(written(Plan, self._controller.plan(), monotonic()))
 
 

@@ -159,5 +159,5 @@ _HEADERS = {
 }
 
 
-async def show_page(request: web.Request) -> web.Response:
+async def show_page(_request: web.Request) -> web.Response:
     return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)

@@ -39,7 +39,7 @@ def finite(array: np.ndarray) -> np.ndarray:
 class FiniteScores:
     """A logits processor for ``generate``: each step's scores have a largest one (forbidden words have minus infinity)."""
 
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
+    def __call__(self, _input_ids: Any, scores: Any) -> Any:
         if not np.isfinite(float(scores.amax(dim=-1).sum())):
             raise BadOutput(f"the model's scores of the next word are no numbers: most likely {_WHY}")
         return scores

@@ -46,7 +46,7 @@ class Cancelled(StoppingCriteria):
         self._steps = 0
         self.prompt_tokens = 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, _scores: torch.Tensor, **_: Any) -> torch.Tensor:
         self._steps += 1
         if self._steps == 1:
             self.prompt_tokens = input_ids.shape[1] - 1

@@ -239,7 +239,7 @@ def test_two_steps_swap_names_where_the_file_system_has_no_exchange(tmp_path: Pa
         (tmp_path / name / name).touch()
     exchange_in_steps(tmp_path / "made", tmp_path / "target")
     assert (tmp_path / "target" / "made").exists() and (tmp_path / "made" / "target").exists()
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         exchange_in_steps(tmp_path / "absent", tmp_path / "target")
     assert (tmp_path / "target" / "made").exists()
 

@@ -199,6 +199,10 @@ async def test_cancelling_the_reader_cancels_at_the_server(triton: StreamingServ
 
 async def test_a_closed_client_is_no_cancellation_of_the_reader(triton: StreamingServer) -> None:
     triton.answer = until_cancelled
-    with pytest.raises(TritonUnavailable):
+
+    async def read() -> None:
         async for _ in triton.client.stream("llama", INPUTS):
             await triton.client.close()
+
+    with pytest.raises(TritonUnavailable):
+        await read()

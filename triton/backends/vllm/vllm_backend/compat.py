@@ -63,7 +63,7 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None, *, fork: boo
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             pass
 
-        def record(self, scheduler_stats: Any, iteration_stats: Any, *rest: Any, **more: Any) -> None:
+        def record(self, scheduler_stats: Any, iteration_stats: Any, *_rest: Any, **_more: Any) -> None:
             assert record is not None
             record(scheduler_stats, iteration_stats)
 

@@ -13,7 +13,7 @@ import numpy as np
 from .table import Table
 
 
-def load(given: Mapping[str, str], device: str) -> Table:
+def load(given: Mapping[str, str], _device: str) -> Table:
     """The booster."""
     tabular = json.loads(given["tabular"])
     booster = lightgbm.Booster(model_file=str(Path(given["model_path"]) / tabular["file"]))

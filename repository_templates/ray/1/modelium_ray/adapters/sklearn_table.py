@@ -12,7 +12,7 @@ import numpy as np
 from .table import Table
 
 
-def load(given: Mapping[str, str], device: str) -> Table:
+def load(given: Mapping[str, str], _device: str) -> Table:
     """skops files are read without running anything of theirs, unless their model is allowed to."""
     tabular = json.loads(given["tabular"])
     path = Path(given["model_path"]) / tabular["file"]

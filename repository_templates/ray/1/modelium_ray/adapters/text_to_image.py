@@ -68,7 +68,7 @@ class TextToImage:
         if parameters.seed is not None:
             given["generator"] = torch.Generator(self._device).manual_seed(parameters.seed)
 
-        def stop_if_cancelled(pipeline: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        def stop_if_cancelled(pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
             pipeline._interrupt = row.is_cancelled()
             return values
 
