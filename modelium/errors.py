@@ -167,6 +167,8 @@ class InvalidBody(RequestError):
 
 
 class BodyTooLarge(RequestError):
+    """The body is larger than ``gateway.max_body_bytes``."""
+
     type = "body_too_large"
 
 
@@ -177,6 +179,8 @@ class NotServable(RequestError):
 
 
 class DeadlineExceeded(RequestError):
+    """The request's time is over."""
+
     type = "deadline_exceeded"
 
 

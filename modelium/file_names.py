@@ -34,6 +34,7 @@ def is_weights(name: str) -> bool:
 
 
 def is_whole_model(name: str) -> bool:
+    """Is a file of that name a model by itself?"""
     return name.lower().endswith(WHOLE_MODELS)
 
 

@@ -8,6 +8,7 @@ LOOPBACK_NAMES = frozenset({"localhost"})
 
 
 def is_address(name: str) -> bool:
+    """Is it an IP address, not a name?"""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -114,6 +114,7 @@ class Ledger:
             self.save()
 
     def pinned(self, name: str) -> bool:
+        """Did the user pin it?"""
         return name in self._pinned
 
     def names(self) -> frozenset[str]:
@@ -130,6 +131,7 @@ class Ledger:
         return revision.facts
 
     def remember_pin(self, name: str, pinned: bool) -> None:
+        """The user pinned it, or took the pin away."""
         if pinned != (name in self._pinned):
             (self._pinned.add if pinned else self._pinned.discard)(name)
             self._changed = True
@@ -142,6 +144,7 @@ class Ledger:
         self._learn(name, fingerprint, replace(_free(facts), load_seconds=load_seconds, loaded=True))
 
     def remember_unload(self, name: str, fingerprint: str) -> None:
+        """It is not to be loaded after a restart."""
         self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False))
 
     def remember_measurement(self, name: str, fingerprint: str, measured_bytes: int) -> None:
@@ -149,10 +152,12 @@ class Ledger:
         self._learn(name, fingerprint, replace(self._known(name, fingerprint), measured_bytes=measured_bytes))
 
     def remember_quarantine(self, name: str, fingerprint: str, reason: str, *, seal: str = "") -> None:
+        """It is not tried again until its folder changes; ``seal``: the rights and times of its files then."""
         facts = replace(self._known(name, fingerprint), loaded=False, quarantine=reason, quarantine_seal=seal)
         self._learn(name, fingerprint, facts)
 
     def lift_quarantine(self, name: str, fingerprint: str) -> None:
+        """It may be tried again."""
         self._learn(name, fingerprint, _free(self._known(name, fingerprint)))
 
     def save(self) -> bool:

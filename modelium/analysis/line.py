@@ -49,6 +49,8 @@ class _Crowd(Generic[T]):
 
 
 class Line(Generic[T]):
+    """Those who wait to be looked at; ``docs/design.md`` says whose turn is next."""
+
     def __init__(self) -> None:
         self._crowds: dict[Class, _Crowd[T]] = {}
         self._turns = itertools.count()

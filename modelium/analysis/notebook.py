@@ -48,10 +48,12 @@ class Notebook:
         return mark in self._tries
 
     def begin(self, mark: str) -> None:
+        """Note that ``mark`` is being looked at, should Modelium end meanwhile."""
         self._under_way.add(mark)
         self._note()
 
     def end(self, mark: str, over: str | None = None) -> None:
+        """``mark`` was looked at; ``over``: beyond which limit it went, so that nobody looks at it again."""
         self._under_way.discard(mark)
         self._note()
         if over is not None:

@@ -91,6 +91,7 @@ class Analysts:
         self._spawn(self._tend_after_a_start())
 
     async def close(self) -> None:
+        """End the worker processes, whatever they are looking at."""
         self._closing = True
         for task in (tending := list(self._tending)):
             task.cancel()

@@ -59,10 +59,12 @@ class Worker:
 
     @property
     def pid(self) -> int:
+        """Of the worker itself, not of the children that it forks."""
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
+        """Has nobody seen it end yet?"""
         return self._process.returncode is None
 
     async def ask(self, requests: bytes) -> None:
@@ -102,6 +104,7 @@ class Worker:
         return True
 
     async def end(self) -> None:
+        """Kill it, and wait until it is gone."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         if self._process.stdin is not None:

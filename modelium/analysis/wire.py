@@ -34,6 +34,7 @@ class BadAnswer(Exception):
 
 
 def encode(analysis: Analysis) -> bytes:
+    """What ``decode`` takes."""
     return json.dumps({"kind": type(analysis).__name__, "value": _plain(analysis)}).encode()
 
 

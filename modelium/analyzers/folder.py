@@ -46,6 +46,7 @@ class File:
     mtime_ns: int
 
     def open(self) -> BinaryIO:
+        """For reading; the caller closes it. Raises ``OSError``."""
         return Path(self.path).open("rb")
 
 
@@ -66,12 +67,14 @@ class Folder:
         self._contents: dict[str, bytes] = {}
 
     def get(self, name: str) -> File | None:
+        """The file of that name below the folder, None where there is none."""
         return self.files.get(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
 
     def names(self) -> Iterator[str]:
+        """Of all files, relative to the folder."""
         return iter(self.files)
 
     def named(self, *endings: str) -> list[str]:

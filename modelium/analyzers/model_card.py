@@ -17,6 +17,8 @@ _SCALAR = re.compile(r"^(pipeline_tag|library_name)[ \t]*:[ \t]*[\"']?([A-Za-z0-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
+    """What a README's front matter says of the model; "" where it is silent."""
+
     pipeline_tag: str = ""
     library_name: str = ""
 

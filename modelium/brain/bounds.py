@@ -27,6 +27,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgrown:
+    """A model that has to be ended, by which rule, and why."""
+
     model: str
     rule: str
     reason: str

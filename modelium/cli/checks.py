@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
+    """``FAIL``: it cannot serve. ``WARN``: it can, but less well than it might."""
+
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
@@ -14,6 +16,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
+    """One thing that serving needs: what was found, and what to do about it ("" for nothing)."""
+
     name: str
     outcome: Outcome
     found: str

@@ -44,6 +44,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
 
 
 def as_json(checks: tuple[Check, ...]) -> str:
+    """For programs."""
     return json.dumps([asdict(check) for check in checks], indent=2)
 
 

@@ -98,6 +98,7 @@ class CountEqualLines(logging.Filter):
         return max(len(self._equal), len(self._alike))
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Is the line to be written? Those that came too often are counted instead."""
         if isinstance(record, _Told):
             return True
         template = _shorten(record)

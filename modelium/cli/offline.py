@@ -67,6 +67,7 @@ class Inspection:
 
     @property
     def servable(self) -> bool:
+        """Would it be loaded on this machine?"""
         return self.placement is not None
 
     def facts(self) -> dict[str, str]:
@@ -98,10 +99,12 @@ class Inspection:
         return {name: value for name, value in rows.items() if value}
 
     def tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Inputs and outputs."""
         described = signature(self.profile, by_vllm=self.choice.engine)
         return described.inputs, described.outputs
 
     def as_json(self) -> str:
+        """For programs."""
         profile, placement = self.profile, self.placement
         served = {
             "runtime": self.choice.runtime,
@@ -130,9 +133,11 @@ class Rendering:
     inspection: Inspection
 
     def files(self) -> list[str]:
+        """Of the entry, relative to it, sorted."""
         return sorted(str(path.relative_to(self.entry)) for path in self.entry.rglob("*") if path.is_file())
 
     def as_json(self) -> str:
+        """For programs."""
         return json.dumps({"entry": str(self.entry), "name": self.inspection.profile.name, "files": self.files()}, indent=2)
 
 

@@ -47,9 +47,11 @@ class Remote:
 
     @property
     def sends_a_key(self) -> bool:
+        """Is there a key to send?"""
         return self._key is not None
 
     def get(self, path: str, *, timeout_s: float = 30) -> bytes:
+        """The reply's body. Raises ``Refused`` and ``Unreachable``."""
         return self._ask("GET", path, timeout_s=timeout_s)
 
     def post(self, path: str, *, timeout_s: float) -> bytes:

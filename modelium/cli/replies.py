@@ -21,14 +21,17 @@ class NotUnderstood(ModeliumError):
 
 
 def models(body: bytes) -> Listing:
+    """Raises ``NotUnderstood`` for what is not this reply."""
     return _read(Listing, body)
 
 
 def model(body: bytes) -> Status:
+    """Raises ``NotUnderstood`` for what is not this reply."""
     return _read(Status, body)
 
 
 def plan(body: bytes) -> Plan:
+    """Raises ``NotUnderstood`` for what is not this reply."""
     return _read(Plan, body)
 
 

@@ -30,6 +30,7 @@ _PACKAGES = (
 
 
 def inspection(found: Inspection) -> RenderableType:
+    """What ``modelium inspect`` prints."""
     inputs, outputs = found.tensors()
     return Group(
         Text(found.profile.name, style="bold"),
@@ -80,6 +81,7 @@ def _plan(found: Inspection) -> list[RenderableType]:
 
 
 def rendering(found: Rendering) -> RenderableType:
+    """What ``modelium render`` prints."""
     tree = Tree(Text(str(found.entry), style="bold"))
     for file in found.files():
         tree.add(Text(file))
@@ -97,6 +99,7 @@ def configuration(settings: Settings) -> RenderableType:
 
 
 def checks(found: Iterable[Check]) -> RenderableType:
+    """What ``modelium doctor`` prints."""
     table = columns("check", "")
     table.add_column("found", overflow="fold")
     table.add_column("what to do", overflow="fold")
@@ -106,6 +109,7 @@ def checks(found: Iterable[Check]) -> RenderableType:
 
 
 def runtime(found: RuntimeReport) -> RenderableType:
+    """What ``modelium runtime show`` prints."""
     rows = {
         "directory": str(found.directory),
         "python": ".".join(map(str, found.python_minor)) if found.python_minor else "",
@@ -118,6 +122,7 @@ def runtime(found: RuntimeReport) -> RenderableType:
 
 
 def runtime_json(found: RuntimeReport) -> str:
+    """The same for programs."""
     return json.dumps(
         {
             "directory": str(found.directory),

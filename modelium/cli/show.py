@@ -18,6 +18,7 @@ _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red
 
 
 def models(found: views.Listing) -> RenderableType:
+    """What ``modelium list`` prints."""
     table = columns("model", "state", "task", "runtime", "device")
     for name in ("memory", "qps", "idle"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -62,12 +63,14 @@ def model(found: views.Status, ray: views.Ray | None = None) -> RenderableType:
 
 
 def reasons(found: views.Status) -> RenderableType:
+    """What ``modelium why`` prints."""
     head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
     said = [*_decisions(found.decisions), *_engine(found)]
     return Group(head, *(said or [Text("nothing was decided about it yet")]))
 
 
 def plan(found: views.Plan) -> RenderableType:
+    """What ``modelium plan`` prints."""
     parts: list[RenderableType] = [
         Text(f"{device} is under pressure: {why}", style="yellow") for device, why in found.pressure.items()
     ]
@@ -79,6 +82,7 @@ def plan(found: views.Plan) -> RenderableType:
 
 
 def outcome(verb: str, found: views.Status) -> RenderableType:
+    """What ``modelium load``, ``unload``, ``pin`` and ``unpin`` print."""
     done = {"load": "loaded", "unload": "unloaded", "pin": "pinned", "unpin": "unpinned"}[verb]
     text = Text.assemble((found.name, "bold"), f" {done}: ", state(found.state))
     match verb:

@@ -47,6 +47,7 @@ def spinner(message: str) -> AbstractContextManager[object]:
 
 
 def state(word: str) -> Text:
+    """A model's state in its colour."""
     known = State.__members__.get(word)  # the gateway may be newer
     return Text(word, style=_COLOURS[known.tone] if known is not None else "")
 

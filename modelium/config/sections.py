@@ -29,6 +29,8 @@ class _Section(BaseModel):
 
 
 class GatewaySettings(_Section):
+    """``gateway:`` where it listens, whom it lets in, what a request may cost."""
+
     host: str = "127.0.0.1"
     port: Port = 8080
     api_keys_file: OptionalPath = None
@@ -57,6 +59,8 @@ class GatewaySettings(_Section):
 
 
 class TritonSettings(_Section):
+    """``triton:`` where Triton is, or how it is started, and where its entries lie."""
+
     mode: Literal["embedded", "external"] = "embedded"
     http_url: str = "127.0.0.1:8000"
     grpc_url: str = "127.0.0.1:8001"
@@ -78,6 +82,8 @@ class TritonSettings(_Section):
 
 
 class VllmSettings(_Section):
+    """``vllm:`` how its engines are planned."""
+
     enabled: bool = True
     kv_concurrency: Annotated[int, Field(ge=1)] = 4
     kv_cache_floor: Bytes = 64 * 2**20
@@ -91,6 +97,8 @@ class VllmSettings(_Section):
 
 
 class OnnxSettings(_Section):
+    """``onnx:`` whether graphs are served by onnxruntime."""
+
     enabled: bool = True
 
 
@@ -122,6 +130,8 @@ class RayModelSettings(_Section):
 
 
 class RaySettings(RayModelSettings):
+    """``ray:`` which cluster, and how much of it each model gets unless it says more."""
+
     enabled: bool = False
     address: RayAddress = "auto"
     dashboard_url: str | None = None
@@ -140,12 +150,16 @@ class RaySettings(RayModelSettings):
 
 
 class DiscoverySettings(_Section):
+    """``orchestration.model_discovery:`` where folders are looked for, and how often."""
+
     watch_directories: tuple[Path, ...] = (Path("./models/incoming"),)
     scan_interval_seconds: Seconds = 30
     settle_seconds: Seconds = 2
 
 
 class PolicySettings(_Section):
+    """``orchestration.policies:`` what stays loaded, and what goes for whom."""
+
     always_loaded: tuple[str, ...] = ()
     eviction: Eviction | None = None  # None: as ``modelium_brain`` says
     evict_after_idle_seconds: Seconds = 300
@@ -160,12 +174,16 @@ class PolicySettings(_Section):
 
 
 class OrchestrationSettings(_Section):
+    """``orchestration:`` what is loaded by itself, and when it goes."""
+
     model_discovery: DiscoverySettings = DiscoverySettings()
     load_on_discovery: bool = True
     policies: PolicySettings = PolicySettings()
 
 
 class DeviceSettings(_Section):
+    """``devices:`` how much of their memory models may use."""
+
     host_memory: Bytes | None = None  # None: three quarters of the machine's memory
     gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
 
@@ -185,6 +203,8 @@ class BrainSettings(_Section):
 
 
 class MetricsSettings(_Section):
+    """``metrics:`` where Prometheus finds them."""
+
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Port = 9090
@@ -198,6 +218,8 @@ ToolParser = Literal[
 
 
 class ModelSettings(_Section):
+    """``models.NAME:`` what the user knows better than the analysis."""
+
     runtime: Runtime | None = None
     device: str | None = None
     task: Task | None = None

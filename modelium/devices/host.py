@@ -12,6 +12,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMemory:
+    """Of this machine, or of the container that it is."""
+
     total_bytes: int
     used_bytes: int
 

@@ -49,6 +49,7 @@ class Nvml:
         self._not_before = 0.0
 
     def gpus(self) -> tuple[Gpu, ...]:
+        """Those that answer; one that does not is left out."""
         with self._lock:
             found = (self._read_gpu(index, handle) for index, handle in enumerate(self._handles()))
             return tuple(gpu for gpu in found if gpu is not None)

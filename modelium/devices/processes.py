@@ -156,6 +156,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def read_row(pid: int) -> _Row | None:
+    """What ``/proc`` says of a process, None for one that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - read for every process of the machine
             stat = file.read()
@@ -170,6 +171,7 @@ def read_row(pid: int) -> _Row | None:
 
 
 def read_command_line(pid: int) -> list[str]:
+    """Its words, none for a process that is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "surrogateescape").removesuffix("\0").split("\0")
     except OSError:

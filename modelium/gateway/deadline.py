@@ -17,6 +17,7 @@ class Deadline:
     started_at: float = field(default_factory=monotonic)
 
     def elapsed_s(self) -> float:
+        """Since the request came, in seconds."""
         return monotonic() - self.started_at
 
     def remaining_s(self) -> float:

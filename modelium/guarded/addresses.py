@@ -15,6 +15,8 @@ from modelium.errors import ConfigError, TritonError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
+    """Where something listens."""
+
     host: str
     port: int
 

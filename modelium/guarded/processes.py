@@ -49,6 +49,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def all_processes() -> Iterator[Process]:
+    """Of this machine; those that end meanwhile are left out."""
     for entry in os.listdir(_PROC):  # noqa: PTH208 — Path.iterdir builds an object per entry
         if entry.isdigit() and (process := read_process(int(entry))) is not None:
             yield process

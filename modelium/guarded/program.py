@@ -61,6 +61,7 @@ class GuardedProgram:
 
     @property
     def running(self) -> bool:
+        """Has it been started, and not ended?"""
         return self._end is not None and not self._end.done()
 
     def end_leftovers(self) -> None:

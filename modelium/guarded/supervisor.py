@@ -19,9 +19,14 @@ _STEADY_AFTER_S = 60.0  # a server that ran this long starts again without the p
 class Server(Protocol):
     """What can be kept up: one that is started here, or one of somebody else's, which only comes and goes."""
 
-    async def start(self) -> None: ...
-    async def wait(self) -> object: ...
-    async def stop(self) -> None: ...
+    async def start(self) -> None:
+        """Return when it answers. Raises ``ModeliumError``; ``RuntimeMissing`` where no retry helps."""
+
+    async def wait(self) -> object:
+        """Return when it has ended, with how."""
+
+    async def stop(self) -> None:
+        """End it, if it runs."""
 
 
 class Supervisor:

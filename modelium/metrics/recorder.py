@@ -44,6 +44,7 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
+        """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
@@ -79,6 +80,7 @@ class Recorder:
         self._observe(REQUEST_SECONDS, seconds, model)
 
     def infer_retry(self, model: str) -> None:
+        """A request is asked again, for its model went away under it."""
         self._count(RETRIES, model)
 
     def first_token(self, model: str, seconds: float, prompt_tokens: int) -> None:
@@ -87,9 +89,11 @@ class Recorder:
         self._count(PROMPT_TOKENS, model, by=prompt_tokens)
 
     def output_tokens(self, model: str, count: int) -> None:
+        """So many more tokens were generated."""
         self._count(OUTPUT_TOKENS, model, by=count)
 
     def cold_start(self, model: str, waited_s: float) -> None:
+        """A request waited ``waited_s`` seconds for its model."""
         self._count(COLD_STARTS, model)
         self._observe(COLD_START_SECONDS, waited_s)
 
@@ -107,10 +111,12 @@ class Recorder:
         self._observe(LOAD_SECONDS, seconds)
 
     def unload(self, model: str, reason_rule: str, seconds: float) -> None:
+        """An unload by that rule took so many seconds."""
         self._count(UNLOADS, model, reason_rule)
         self._observe(UNLOAD_SECONDS, seconds)
 
     def eviction(self, rule: str, age_s: float) -> None:
+        """A model that was idle for ``age_s`` seconds was evicted."""
         self._count(EVICTIONS, rule)
         self._observe(EVICTION_AGE, age_s)
 
@@ -123,18 +129,23 @@ class Recorder:
         self._count(SWAPS, device)
 
     def decision(self, verb: str, rule: str) -> None:
+        """The brain decided something else about a model than before."""
         self._count(DECISIONS, verb, rule)
 
     def watcher_lag(self, seconds: float) -> None:
+        """So many seconds passed from a file event to the end of the scan that it caused."""
         self._observe(WATCHER_LAG, seconds)
 
     def scan(self, seconds: float) -> None:
+        """A scan of the watched directories took so many seconds."""
         self._observe(SCAN_SECONDS, seconds)
 
     def triton_restart(self) -> None:
+        """Triton was started again."""
         self._count(TRITON_RESTARTS)
 
     def ray_restart(self) -> None:
+        """Ray was started again."""
         self._count(RAY_RESTARTS)
 
     def _count(self, family: Family, *labels: str, by: int = 1) -> None:
@@ -148,9 +159,11 @@ class Recorder:
         histogram.observe(value)
 
     def counted(self, family: Family) -> list[tuple[Labels, float]]:
+        """The counters of a family, by their labels."""
         return list(self._counters[family].items()) or ([] if family.labels else [((), 0)])
 
     def observed(self, family: Family) -> list[tuple[Labels, Histogram]]:
+        """The histograms of a family, by their labels."""
         return list(self._histograms[family].items())
 
     def keep(self, models: frozenset[str]) -> None:

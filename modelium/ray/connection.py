@@ -44,5 +44,6 @@ def write_connection(state: Path, connection: Connection) -> None:
 
 
 def forget_connection(state: Path) -> None:
+    """Nobody who is started from now on finds it."""
     with contextlib.suppress(OSError):
         connection_file(state).unlink(missing_ok=True)

@@ -167,6 +167,8 @@ class Observed:
 
 
 class Verb(StrEnum):
+    """What is to be done with a model."""
+
     LOAD = "load"
     UNLOAD = "unload"
     KEEP = "keep"

@@ -116,10 +116,12 @@ class ModelProfile:
 
     @property
     def label_count(self) -> int:
+        """How many classes it tells apart."""
         return len(self.labels)
 
     @property
     def pickled(self) -> bool:
+        """Are its weights a pickle, which could run code?"""
         return self.weight_format is WeightFormat.PICKLE
 
 

@@ -19,6 +19,8 @@ class Runtime(StrEnum):
 
 
 class DeviceKind(StrEnum):
+    """The host's memory or a GPU's, on this machine or on a Ray cluster."""
+
     HOST = "host"
     CUDA = "cuda"
 
@@ -50,6 +52,7 @@ class Fleet:
     ray: Ray = field(default_factory=Ray)
 
     def get(self, device_id: str) -> Device | None:
+        """The device of that id, None where there is none."""
         return next((d for d in self.devices if d.id == device_id), None)
 
 
@@ -62,6 +65,7 @@ class Footprint:
 
     @property
     def bytes(self) -> int:
+        """As measured, else as estimated."""
         return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes
 
 

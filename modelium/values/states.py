@@ -50,6 +50,7 @@ class State(StrEnum):
 
     @property
     def tone(self) -> Tone:
+        """How it is to look."""
         return self._meaning.tone
 
     @property

@@ -35,6 +35,7 @@ class Folder:
     turn: int = 0  # surveys until the files are looked at again
 
     def unchanged(self, *, thorough: bool, now_ns: int) -> bool:
+        """Is it as it was, by its directories' times, and now and then by those of all its files?"""
         if self.volatile:
             return False
         stat = os.stat
@@ -120,6 +121,7 @@ class Contents:
     def candidate(
         self, label: str, path: str, signature: str, newest_mtime: float, note: str = "", reading_bytes: int = 0
     ) -> Candidate:
+        """What the controller is told of a folder; one whose name cannot be served gets a stand-in's."""
         try:
             name, conflict = served_name(label), None
         except ValueError as error:

@@ -35,6 +35,7 @@ class Listing:
 
 
 def list_directory(path: str) -> Listing:
+    """Raises ``OSError``. Not sorted."""
     listing = Listing(os.stat(path).st_mtime_ns, [], [], [], [])  # the mtime first: a change meanwhile is seen next time
     with os.scandir(path) as entries:
         for count, entry in enumerate(entries):
@@ -55,6 +56,7 @@ def list_directory(path: str) -> Listing:
 
 
 def leads_to_directory(entry: os.DirEntry[str]) -> bool:
+    """Is it a directory, or a link to one?"""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -76,6 +78,7 @@ def marks_of(files: Iterable[str]) -> list[int]:
 
 
 def size_of(path: str) -> int:
+    """In bytes; 0 for what is gone."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -83,6 +86,7 @@ def size_of(path: str) -> int:
 
 
 def mtime_ns(path: str) -> int:
+    """0 for what is gone."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -90,4 +94,5 @@ def mtime_ns(path: str) -> int:
 
 
 def is_fresh(changed_ns: int, now_ns: int) -> bool:
+    """Was it changed so lately that a second change may have the same time?"""
     return now_ns - changed_ns < _FRESH_NS

@@ -72,6 +72,7 @@ class Alarm:
                 self._changed.notify()
 
     def stop(self) -> None:
+        """No more wake-ups; waits for the one under way."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -110,6 +111,7 @@ class FolderEvents(FileSystemEventHandler):
         self._touched: set[str] | None = None  # None: all
 
     def start(self) -> None:
+        """Begin to watch. Where that is impossible, the periodic scan has to do: said once in the log."""
         try:
             self._observer = Observer()
             self._observer.start()
@@ -119,6 +121,7 @@ class FolderEvents(FileSystemEventHandler):
         self.ensure()
 
     def stop(self) -> None:
+        """Watch no more."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
@@ -168,6 +171,7 @@ class FolderEvents(FileSystemEventHandler):
             self._warned.discard(root)
 
     def dispatch(self, event: FileSystemEvent) -> None:
+        """watchdog's: an event wakes the scan, if it is of a path that matters."""
         matters = False
         for path in (event.src_path, event.dest_path):
             matters |= bool(path) and self._note(os.fsdecode(path))

@@ -60,6 +60,7 @@ class GgufHeader:
     data_bytes: int
 
     def text(self, key: str) -> str:
+        """The text under ``key``, "" where there is none."""
         value = self.facts.get(key)
         return value if isinstance(value, str) else ""
 

@@ -137,6 +137,7 @@ def prove_whole(file: File, *, thorough: bool) -> None:
 
 
 def text(source: JsonObject, key: str) -> str:
+    """The text under ``key``, "" where there is none."""
     value = source.get(key)
     return value if isinstance(value, str) else ""
 
@@ -151,11 +152,13 @@ def integer(source: JsonObject, *keys: str) -> int | None:
 
 
 def nested(source: JsonObject, key: str) -> JsonObject:
+    """The object under ``key``, an empty one where there is none."""
     value = source.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def texts(source: JsonObject, key: str) -> tuple[str, ...]:
+    """The texts of the list under ``key``; what is no text in it is left out."""
     value = source.get(key)
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 

@@ -67,6 +67,7 @@ class FileBytes:
             raise TooManyFields
 
     def byte(self, at: int) -> int:
+        """The byte at a place of the file. Raises ``FileShrank`` behind its end."""
         offset = at - self._at
         if not 0 <= offset < len(self._window):
             self._window, self._at, offset = os.pread(self._file, _WINDOW_BYTES, at), at, 0
@@ -75,6 +76,7 @@ class FileBytes:
         return self._window[offset]
 
     def piece(self, start: int, end: int) -> bytes:
+        """The bytes from ``start`` to ``end``. Raises ``FileShrank`` where there are fewer."""
         offset = start - self._at
         if offset >= 0 and end - self._at <= len(self._window):
             return self._window[offset : end - self._at]

@@ -43,6 +43,8 @@ class PickleEnds(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Storage:
+    """A run of numbers of one type: where they lie in the archive, and how many."""
+
     key: str
     dtype: str
     item_bytes: int
@@ -51,6 +53,8 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
+    """A view of a storage: ``count`` items from ``offset`` on."""
+
     storage: Storage
     offset: int
     count: int

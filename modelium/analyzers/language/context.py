@@ -31,6 +31,8 @@ _LONGEST = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
+    """How many tokens a model reads at once (None: its config does not say), and what stretches them."""
+
     length: int | None
     scaling: str
 

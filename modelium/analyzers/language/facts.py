@@ -23,6 +23,7 @@ class Facts:
 
     @property
     def model_type(self) -> str:
+        """As the file says, else as its class does."""
         return text(self.given, "model_type") or self.known.model_type
 
     def value(self, *names: str) -> object:
@@ -40,14 +41,17 @@ class Facts:
         return as_number(self.value(*names))
 
     def word(self, *names: str) -> str:
+        """The first of ``names`` that is given, "" where it is no text."""
         value = self.value(*names)
         return value if isinstance(value, str) else ""
 
     def flag(self, *names: str) -> bool | None:
+        """The first of ``names`` that is given, None where it is no boolean."""
         value = self.value(*names)
         return value if isinstance(value, bool) else None
 
     def items(self, *names: str) -> list[object]:
+        """The first of ``names`` that is given, empty where it is no list."""
         value = self.value(*names)
         return value if isinstance(value, list) else []
 
@@ -59,6 +63,7 @@ class Facts:
         return Facts(given=inner, known=known if known is not UNKNOWN else class_of_part(self.known, key))
 
     def has(self, *names: str) -> bool:
+        """Is any of ``names`` given, or known of the class?"""
         return self.value(*names) is not None
 
     def _keys(self, name: str) -> Iterator[str]:

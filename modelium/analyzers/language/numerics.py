@@ -62,6 +62,7 @@ class Quantization:
 
     @property
     def packed(self) -> bool:
+        """Do several weights share one stored number?"""
         return self.method in _PACKED and 0 < self.bits < 8
 
 

@@ -27,10 +27,12 @@ class State:
 
     @property
     def elements(self) -> int:
+        """Numbers of one layer, for one sequence."""
         return self.inputs + self.recurring
 
     @property
     def bytes(self) -> int:
+        """Of one layer, for one sequence."""
         return self.inputs * self.input_bytes + self.recurring * self.recurring_bytes
 
 

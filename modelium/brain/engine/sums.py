@@ -113,6 +113,7 @@ class TooBig:
 
     @property
     def short_bytes(self) -> int:
+        """How much memory is missing."""
         return self.needed_bytes - self.available_bytes
 
 

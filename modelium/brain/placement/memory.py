@@ -33,9 +33,11 @@ class Estimate:
 
     @property
     def total(self) -> int:
+        """In bytes."""
         return self.weights + self.activations + self.process + self.cache
 
     def explain(self) -> str:
+        """The parts in words."""
         parts = [("weights", self.weights), ("activations", self.activations), ("process", self.process)]
         if self.cache:
             parts.insert(1, ("KV cache", self.cache))

@@ -37,6 +37,7 @@ class Waited:
     cold: bool = False
 
     def add(self, lease: Lease) -> None:
+        """One more lease was waited for."""
         self.cold = self.cold or lease.cold
         self.seconds += lease.waited_s
 

@@ -36,6 +36,7 @@ def kind(value: object) -> str:
 
 
 def wrong(field: str, expected: str, found: object) -> InvalidBody:
+    """The error for a value of the wrong kind."""
     said = shown(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else kind(found)
     return InvalidBody(f"expected {expected}, found {said}", field=field)
 
@@ -108,6 +109,7 @@ def excess(value: object, *, size: int, depth: int) -> str:
 
 
 def string(value: object, field: str) -> str:
+    """``value``, if it is one. Raises ``InvalidBody``."""
     if not isinstance(value, str):
         raise wrong(field, "a string", value)
     return value

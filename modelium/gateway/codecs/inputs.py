@@ -31,9 +31,11 @@ class Rows:
 
     @property
     def count(self) -> int:
+        """How many rows there are."""
         return len(next(iter(self.columns.values())))
 
     def tensors(self, parameters: Mapping[str, object]) -> Tensors:
+        """Triton's inputs; each row has all ``parameters``. Raises ``InvalidBody`` where that is too much."""
         columns = dict(self.columns)
         if parameters:
             written = orjson.dumps(parameters)

@@ -40,6 +40,7 @@ class Seams:
 
     @classmethod
     def of(cls, parts: Sequence[Seams]) -> Seams:
+        """Those of pieces that follow each other."""
         return cls(
             places=np.concatenate([part.places for part in parts]),
             depths=np.concatenate([part.depths for part in parts]),
@@ -47,6 +48,7 @@ class Seams:
         )
 
     def between(self, start: int, end: int, depth: int, *, commas: bool) -> NDArray[np.int64]:
+        """Places from ``start`` to ``end`` at that depth: of the commas, or of the colons."""
         first, last = np.searchsorted(self.places, (start, end))
         chosen = (self.depths[first:last] == depth) & (self.commas[first:last] == commas)
         found: NDArray[np.int64] = self.places[first:last][chosen]

@@ -43,6 +43,7 @@ class Measure:
 
     @property
     def seams(self) -> Seams:
+        """Those of everything that was measured."""
         return Seams.of(self.found)
 
 

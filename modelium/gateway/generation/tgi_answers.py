@@ -69,6 +69,7 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """What was generated so far, behind the prompt where the request wants it."""
         text = "".join(self._texts)
         return self._prompt + text if self._options.full_text else text
 
@@ -108,6 +109,7 @@ def error_event(error: ModeliumError) -> bytes:
 
 
 def error_body(error: ModeliumError) -> Json:
+    """The error as Hugging Face's clients read it."""
     match error:
         case InvalidBody() | InferenceFailed() | BodyTooLarge():
             kind = "validation"

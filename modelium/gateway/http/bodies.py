@@ -98,6 +98,7 @@ class Bodies:
         self._coming.pop(upload, None)
 
     def give_back(self, upload: _Upload) -> None:
+        """The memory of an upload is free again."""
         self._coming.pop(upload, None)
         self._held -= upload.held
         upload.held = 0

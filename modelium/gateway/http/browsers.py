@@ -57,6 +57,7 @@ class Guard:
 
     @classmethod
     def of(cls, gateway: GatewaySettings) -> Guard:
+        """As ``gateway:`` says."""
         return cls(hosts=_hosts(gateway, gateway.host), origins=frozenset(gateway.cors_origins))
 
     @classmethod
@@ -65,6 +66,7 @@ class Guard:
         return cls(hosts=_hosts(gateway, host))
 
     def welcomes(self, origin: str | None) -> bool:
+        """May pages of ``origin`` ask (``gateway.cors_origins``)?"""
         return origin is not None and ("*" in self.origins or origin in self.origins)
 
     def check_host(self, request: web.Request) -> None:
@@ -77,6 +79,7 @@ class Guard:
             )
 
     def check_site(self, request: web.Request) -> None:
+        """Raises ``OtherSite`` for what a page of another site had a browser send."""
         origin = request.headers.get(hdrs.ORIGIN)
         if self.welcomes(origin) or _of_our_site(request, origin) or (request.method in ("GET", "HEAD") and _is_open(request)):
             return
@@ -86,6 +89,7 @@ class Guard:
         )
 
     def check_content_type(self, request: web.Request) -> None:
+        """Raises ``UnsupportedMediaType`` for what a form of another page could send without asking."""
         if not any(name in request.headers for name in _OF_BROWSERS) or not request.can_read_body or _of_an_app(request):
             return
         sent = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()

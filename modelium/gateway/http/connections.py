@@ -38,6 +38,8 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: clos
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """How many requests at a time, and how long a client may take for its head, between bytes, and between requests."""
+
     requests: int
     header_s: float
     stall_s: float
@@ -45,6 +47,7 @@ class Limits:
 
     @classmethod
     def of(cls, gateway: GatewaySettings) -> Limits:
+        """As ``gateway:`` says, and no more than this process may have open files."""
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _KEPT_DESCRIPTORS - RESERVE
         requests = max(1, min(gateway.max_connections, room))
         if requests < gateway.max_connections:
@@ -58,6 +61,7 @@ class Limits:
 
     @property
     def connections(self) -> int:
+        """Some more than requests: those that are told to come back later."""
         return self.requests + min(RESERVE, self.requests)
 
 
@@ -96,6 +100,7 @@ class Connections:
         return True
 
     def leave(self, connection: Connection) -> None:
+        """It is closed."""
         self.open.pop(connection, None)
         self.idle.pop(connection, None)
 
@@ -146,6 +151,7 @@ class Connection(web.RequestHandler):
         return self._all.make_room()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio's; closed at once where there are too many."""
         # uvloop's transports are no subclass of asyncio's, so no isinstance() here.
         self._wire = wire = cast("asyncio.Transport", transport)
         if not self._all.admit(self):
@@ -157,10 +163,12 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """asyncio's."""
         self._all.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """asyncio's; notes that the client moves on."""
         self._moved_at = self._loop.time()
         if self._asked is None and self._began_at is None and data:
             self._began_at = self._moved_at
@@ -260,5 +268,6 @@ class Connection(web.RequestHandler):
         self.force_close()
 
     def abort(self) -> None:
+        """Close it without sending what is left."""
         if self._wire is not None:
             self._wire.abort()

@@ -48,6 +48,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def error_response(error: Exception, request: web.Request) -> web.Response:
+    """The answer in Modelium's own shape: ``{"error", "type"}``."""
     match error:
         case web.HTTPRequestEntityTooLarge():
             return _said(body_too_large(request))

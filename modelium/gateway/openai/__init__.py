@@ -45,6 +45,7 @@ class OpenAI:
         self._embeddings = Embeddings(self._directory, asking, self._tokenizing, timeout_s=timeout_s)
 
     def routes(self) -> list[web.RouteDef]:
+        """All below ``/v1``."""
         return [
             web.post("/v1/chat/completions", self._chat.answer),
             web.post("/v1/completions", self._completion.answer),
@@ -59,8 +60,10 @@ class OpenAI:
         await self._tokenizing.close()
 
     async def list_models(self, _request: web.Request) -> web.Response:
+        """``GET /v1/models``."""
         return json_response({"object": "list", "data": await self._directory.list_all()})
 
     async def show_model(self, request: web.Request) -> web.Response:
+        """``GET /v1/models/{model}``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
         return json_response(await self._directory.show(request.match_info["model"], deadline))

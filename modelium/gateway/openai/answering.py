@@ -36,6 +36,7 @@ class Writer(Protocol):
 
 
 async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[Stream], per_prompt: int) -> web.Response:
+    """One answer when all of ``streams`` have ended."""
     usage = Usage()
     async with aclosing(interleave(streams)) as pieces:
         async for index, piece in pieces:
@@ -70,6 +71,7 @@ async def answer_streamed(
 
 
 def count(usage: Usage, prompt: int, piece: Piece) -> None:
+    """Add what a piece says of tokens to ``usage``."""
     if piece.prompt_tokens is not None:
         usage.prompts[prompt] = piece.prompt_tokens
     usage.completion_tokens += piece.output_tokens

@@ -29,6 +29,7 @@ class Head:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def json(self, *, chunk: bool = False) -> Json:
+        """The fields that every answer, and every chunk, begins with."""
         return {
             "id": self.id,
             "object": self.kind + (".chunk" if chunk and self.kind == "chat.completion" else ""),
@@ -39,11 +40,13 @@ class Head:
 
 
 def new_head(kind: str, model: str, fingerprint: str) -> Head:
+    """With an id of its own."""
     prefix = "chatcmpl-" if kind == "chat.completion" else "cmpl-"
     return Head(kind=kind, model=model, fingerprint=f"fp_{fingerprint[:12]}", id=prefix + secrets.token_hex(12))
 
 
 def event(value: Json) -> bytes:
+    """A server-sent event."""
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
@@ -53,10 +56,12 @@ def chunk(head: Head, choice: Json, *, usage: bool) -> bytes:
 
 
 def usage_chunk(head: Head, usage: Usage) -> bytes:
+    """The last chunk of a stream whose client wants to know the usage."""
     return event({**head.json(chunk=True), "choices": [], "usage": usage.json()})
 
 
 def whole(head: Head, choices: Sequence[Json], usage: Usage) -> Json:
+    """An answer that is no stream."""
     return {**head.json(), "choices": list(choices), "usage": usage.json()}
 
 
@@ -64,6 +69,7 @@ def whole(head: Head, choices: Sequence[Json], usage: Usage) -> Json:
 
 
 def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json:
+    """A choice in a chunk of a chat; the ``first`` one names the role."""
     content: Json = {"role": "assistant", "content": delta.text} if first else {}
     if delta.text:
         content["content"] = delta.text
@@ -82,6 +88,7 @@ def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json
 
 
 def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
+    """A choice of a whole chat."""
     text = "".join(delta.text for delta in deltas)
     reasoning = "".join(delta.reasoning for delta in deltas)
     calls: dict[int, tuple[CallDelta, list[str]]] = {}
@@ -139,6 +146,7 @@ class CompletionLogprobs:
         self._alternatives = alternatives
 
     def json(self, tokens: Sequence[TokenLogprob]) -> Json:
+        """Of the next ``tokens``; offsets go on where the last ones ended."""
         offsets = []
         for token in tokens:
             offsets.append(self._offset)

@@ -20,6 +20,8 @@ from modelium.values import ModelProfile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyChat:
+    """A chat as the engine takes it."""
+
     prompt: str
     images: tuple[str, ...]
     sampling: Sampling

@@ -52,6 +52,7 @@ class Child:
 
     @property
     def is_there(self) -> bool:
+        """Does it still run, and can it answer?"""
         return self.process.returncode is None and self.process.stdout is not None and not self.process.stdout.at_eof()
 
     async def end(self) -> None:
@@ -98,6 +99,7 @@ class Children:
                     await child.end()
 
     async def close(self) -> None:
+        """End all of them, those at work too."""
         for child in self._busy:  # whoever waits for it takes leave of it
             with suppress(ProcessLookupError):
                 child.process.kill()

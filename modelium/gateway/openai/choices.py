@@ -24,11 +24,14 @@ class Reader(Protocol):
     """Makes text and tool calls of what a model writes. ``called``: it wrote one of its own accord."""
 
     @property
-    def called(self) -> bool: ...
+    def called(self) -> bool:
+        """Was a tool called?"""
 
-    def feed(self, text: str) -> Delta: ...
+    def feed(self, text: str) -> Delta:
+        """What the next piece of text brings."""
 
-    def finish(self) -> Delta: ...
+    def finish(self) -> Delta:
+        """What was held back until the end."""
 
 
 class ChatChoice:
@@ -77,9 +80,11 @@ class Plain:
     called = False
 
     def feed(self, text: str) -> Delta:
+        """All of it is text."""
         return Delta(text=text)
 
     def finish(self) -> Delta:
+        """Nothing was held back."""
         return Delta()
 
 
@@ -94,12 +99,15 @@ class Automatic:
 
     @property
     def called(self) -> bool:
+        """Was a tool called?"""
         return self._count > 0
 
     def feed(self, text: str) -> Delta:
+        """Text and calls, as the model's family writes them."""
         return self._delta(self._scanner.feed(text))
 
     def finish(self) -> Delta:
+        """What might have become a call and did not."""
         return self._delta(self._scanner.finish())
 
     def _delta(self, found: Sequence[str | Call]) -> Delta:
@@ -120,6 +128,7 @@ class Named:
         self._first: CallDelta | None = CallDelta(index=0, id=_new_id(family), name=name, arguments="")
 
     def feed(self, text: str) -> Delta:
+        """Each text is a part of the one call's arguments."""
         if not text:
             return Delta()
         first, self._first = self._first, None
@@ -128,6 +137,7 @@ class Named:
         return Delta(calls=(CallDelta(index=0, arguments=text),))
 
     def finish(self) -> Delta:
+        """The call, where it has no arguments."""
         return Delta(calls=(self._first,) if self._first is not None else ())
 
 
@@ -140,10 +150,12 @@ class Required:
         self.called = False
 
     def feed(self, text: str) -> Delta:
+        """Nothing yet: the calls are a list in JSON."""
         self._text += text
         return Delta()
 
     def finish(self) -> Delta:
+        """All calls; text where the list was cut short."""
         try:
             calls = orjson.loads(self._text)
             made = tuple(

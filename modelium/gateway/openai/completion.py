@@ -37,6 +37,7 @@ class Completion:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/completions``. Raises ``Refused`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(CompletionRequest, request, deadline)
         if asked.echo and asked.logprobs is not None:

@@ -38,6 +38,7 @@ class Served:
 
     @property
     def fingerprint(self) -> str:
+        """Of the model's folder."""
         return self.profile.fingerprint
 
 
@@ -84,6 +85,7 @@ class Directory:
         return [view async for status, created in pairs for view in _shown(status, created)]
 
     async def show(self, name: str, deadline: Deadline) -> Json:
+        """One model in OpenAI's words. Raises ``UnknownModel``."""
         target, status = await self._look_up(name, deadline)
         if not _servable(status):
             raise UnknownModel(f"{name!r} cannot be served: {status.reason}")

@@ -36,6 +36,7 @@ class Embeddings:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.Response:
+        """``POST /v1/embeddings``. Raises ``Refused`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(EmbeddingRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)

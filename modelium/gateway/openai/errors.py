@@ -61,6 +61,7 @@ class Description:
 
     @property
     def body(self) -> dict[str, object]:
+        """The answer's JSON."""
         said = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": said}
 

@@ -24,6 +24,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
+    """What a chat template takes, and the images in their order."""
+
     messages: tuple[Object, ...]
     images: tuple[str, ...]  # base64
 

@@ -25,6 +25,7 @@ class Thoughts:
         return self._take(final=False)
 
     def finish(self) -> tuple[str, str]:
+        """The thought and the text that were held back until the end."""
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> tuple[str, str]:

@@ -51,11 +51,15 @@ class Part(BaseModel):
 
 
 class FunctionCall(BaseModel):
+    """A call that was made earlier in the conversation."""
+
     name: str
     arguments: Annotated[str | Object, Arguments] = ""
 
 
 class ToolCall(BaseModel):
+    """The same with its id."""
+
     id: str = ""
     type: str = "function"
     function: FunctionCall
@@ -73,6 +77,8 @@ class Message(BaseModel):
 
 
 class Function(BaseModel):
+    """A function that the model may call; ``parameters``: a JSON schema."""
+
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
     parameters: Object | None = None
@@ -80,6 +86,8 @@ class Function(BaseModel):
 
 
 class Tool(BaseModel):
+    """What the model may call."""
+
     type: Literal["function"]
     function: Function
 
@@ -89,6 +97,8 @@ class _FunctionName(BaseModel):
 
 
 class NamedTool(BaseModel):
+    """The one that it has to call."""
+
     type: Literal["function"] = "function"
     function: _FunctionName
 
@@ -106,6 +116,8 @@ class AllowedTools(BaseModel):
 
 
 class JsonSchema(BaseModel):
+    """The schema that an answer has to follow."""
+
     model_config = ConfigDict(populate_by_name=True)
     name: str = "answer"
     schema_: Annotated[Object, Shape, Field(alias="schema", default_factory=dict)]
@@ -114,11 +126,15 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
+    """The form of an answer."""
+
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
 class StreamOptions(BaseModel):
+    """What a stream says besides its text."""
+
     include_usage: bool = False
     include_obfuscation: bool = False
 
@@ -138,6 +154,8 @@ class StructuredOutputs(BaseModel):
 
 
 class Request(BaseModel):
+    """What all requests have."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
     model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
     _ignored: tuple[str, ...] = PrivateAttr(())
@@ -148,6 +166,7 @@ class Request(BaseModel):
         return self._ignored
 
     def leave_out(self, names: tuple[str, ...]) -> None:
+        """Remember what was ignored, for a header of the answer."""
         self._ignored = names
 
 
@@ -186,14 +205,18 @@ class Generating(Request):
 
     @property
     def choices(self) -> int:
+        """How many answers are wanted."""
         return self.n or 1
 
     @property
     def include_usage(self) -> bool:
+        """Does a stream end with its usage?"""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
 class ChatRequest(Generating):
+    """The body of ``/v1/chat/completions``."""
+
     messages: Annotated[Many[Message], Field(min_length=1)]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
@@ -211,12 +234,16 @@ class ChatRequest(Generating):
 
 
 class CompletionRequest(Generating):
+    """The body of ``/v1/completions``."""
+
     prompt: Texts
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
 class EmbeddingRequest(Request):
+    """The body of ``/v1/embeddings``."""
+
     input: Texts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None

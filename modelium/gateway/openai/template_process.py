@@ -85,6 +85,7 @@ class Templates:
         self._kept: OrderedDict[str, Template] = OrderedDict()
 
     def render(self, source: str, variables: dict[str, object]) -> str:
+        """The text. Raises what jinja2 raises, and ``_TooMuchText`` beyond ``MAX_TEXT_BYTES``."""
         blocks: list[str] = []
         length = 0
         for block in self._compiled(source).generate(variables):

@@ -49,6 +49,7 @@ class Renderer:
                 raise Refused(f"messages: this model's chat template cannot render them: {words}", param="messages")
 
     async def close(self) -> None:
+        """End its processes."""
         await self._children.close()
 
     async def _ask(self, template: str, request: bytes) -> dict[str, str]:

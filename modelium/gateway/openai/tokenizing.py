@@ -65,6 +65,7 @@ class Tokenizing:
         return int(answer.get("count", 0))
 
     async def close(self) -> None:
+        """End its processes."""
         await self._children.close()
 
     async def _ask(self, profile: ModelProfile, what: Mapping[str, object]) -> tuple[int, _Answer]:

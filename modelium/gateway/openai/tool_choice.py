@@ -30,6 +30,7 @@ class ToolUse:
 
     @property
     def special(self) -> bool:
+        """Are the markers of calls special tokens, which the engine must not swallow?"""
         return self.automatic and self.family is not None and self.family.special
 
     def reader(self) -> Reader:

@@ -39,6 +39,7 @@ class Usage:
     completion_tokens: int = 0
 
     def json(self) -> dict[str, int]:
+        """In OpenAI's words."""
         prompt_tokens = sum(self.prompts.values())
         return {
             "prompt_tokens": prompt_tokens,

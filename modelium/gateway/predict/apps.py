@@ -42,6 +42,7 @@ class Apps:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """``/apps/{model}/…``. Raises ``InvalidBody`` for a model that is no application."""
         deadline = deadline_of(request, self._timeout_s)
         target = await self._controller.known_target(model_of(request), timeout_s=deadline.remaining_s())
         name = request[MODEL] = target.model

@@ -46,6 +46,7 @@ class Predict:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """``POST /predict/{model}``. Raises ``InvalidBody`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         target = await self._controller.known_target(called_name(request), timeout_s=deadline.remaining_s())
         name = request[MODEL] = target.model  # counted under its name from here on: it exists

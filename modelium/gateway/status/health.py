@@ -24,13 +24,16 @@ class Health:
         self._controller = controller
 
     def routes(self) -> list[web.RouteDef]:
+        """All below ``/health``."""
         return [web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
 
     async def live(self, _request: web.Request) -> web.Response:
+        """``GET /health/live``: 503 when the controller's loop stands still."""
         alive = self._controller.alive()
         return json_response({"alive": alive}, status=200 if alive else 503)
 
     async def ready(self, _request: web.Request) -> web.Response:
+        """``GET /health/ready``: 503 until the folders were looked at and Triton is up."""
         ready = self._controller.ready()
         body = {"ready": ready, "scanned": self._controller.scanned(), "triton": written(Server, self._controller.server())}
         return json_response(body, status=200 if ready else 503)

@@ -36,6 +36,7 @@ class Models:
         self._timeout_s = timeout_s
 
     def routes(self) -> list[web.RouteDef]:
+        """All below ``/models``, and ``/plan``."""
         return [
             web.get("/models", self.list_all),
             web.get("/models/{model:.+}", self.show),
@@ -47,9 +48,11 @@ class Models:
         ]
 
     async def list_all(self, _request: web.Request) -> web.Response:
+        """``GET /models``."""
         return json_response(await listed(await self._controller.snapshot()))
 
     async def show(self, request: web.Request) -> web.Response:
+        """``GET /models/{model}``. Raises ``UnknownModel``."""
         try:
             return _answer(self._controller.explained(model_of(request)))
         except UnknownModel:
@@ -59,20 +62,25 @@ class Models:
             raise
 
     async def load(self, request: web.Request) -> web.Response:
+        """``POST /models/{model}/load``: answers when it is loaded. Raises what ``Controller.load`` raises."""
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()
         return _answer(await self._controller.load(model_of(request), timeout_s=timeout_s))
 
     async def unload(self, request: web.Request) -> web.Response:
+        """``POST /models/{model}/unload``: answers when its memory is back. Raises what ``Controller.unload`` raises."""
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()
         return _answer(await self._controller.unload(model_of(request), timeout_s=timeout_s))
 
     async def pin(self, request: web.Request) -> web.Response:
+        """``POST /models/{model}/pin``. Raises ``UnknownModel``."""
         return _answer(self._controller.pin(model_of(request), True))
 
     async def unpin(self, request: web.Request) -> web.Response:
+        """``POST /models/{model}/unpin``. Raises ``UnknownModel``."""
         return _answer(self._controller.pin(model_of(request), False))
 
     async def plan(self, _request: web.Request) -> web.Response:
+        """``GET /plan``: what would be done next, without doing it."""
         return json_response(written(Plan, self._controller.plan(), monotonic()))
 
 

@@ -160,4 +160,5 @@ _HEADERS = {
 
 
 async def show_page(_request: web.Request) -> web.Response:
+    """``GET /``: the page, which asks for the rest itself."""
     return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)

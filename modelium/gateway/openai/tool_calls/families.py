@@ -73,6 +73,8 @@ FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
+    """The family whose form of calls a model writes (None: none is known), and how that was told."""
+
     family: Family | None
     reason: str
 

@@ -27,6 +27,7 @@ class Scanner:
         self._inside: str | None = None  # the start marker of the call that the buffer is in ("" for an opening)
 
     def feed(self, text: str) -> list[Found]:
+        """What is known for certain with ``text``; the rest is held back."""
         self._buffer += text
         return list(self._found(final=False))
 
