@@ -13,7 +13,6 @@ from modelium.analyzers.formats.json_text import read_object, text, texts
 from modelium.analyzers.verdict import NotYet, Refused
 from modelium.values import MissingPart, ModelOverride
 
-_RENAME = "name it model.safetensors"
 # Endings of files at the top of the folder → what they are, what would help. The first that is there answers.
 _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
@@ -35,7 +34,7 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "a training checkpoint",
         "save the model with save_pretrained() as safetensors, or export it to ONNX",
     ),
-    ((".safetensors",), "safetensors weights under a name that transformers does not look for", _RENAME),
+    ((".safetensors",), "safetensors weights under a name that transformers does not look for", "name it model.safetensors"),
     (
         (".bin",),
         "weights under a name that transformers does not look for",
@@ -53,10 +52,9 @@ _MAX_SETFIT_BYTES = 2**20
 
 def describe_ending(name: str) -> tuple[str, str] | None:
     """What a file of this name is, and what would help; None where nothing is known of it."""
-    for endings, what, hint in _ENDINGS:
-        if hint != _RENAME and name.endswith(endings):
-            return what, hint
-    return None
+    if name.endswith(".safetensors"):  # by itself it may have any name
+        return None
+    return next(((what, hint) for endings, what, hint in _ENDINGS if name.endswith(endings)), None)
 
 
 def refuse_checkpoints(folder: Folder) -> None:

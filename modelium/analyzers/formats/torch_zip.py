@@ -36,13 +36,11 @@ def read_torch_file(file: File) -> TensorTally:
 
 
 def _read_zip(file: File) -> TensorTally:
+    if not zipfile.is_zipfile(file.path):  # the directory at the end is not there: the rest is on its way
+        raise not_whole(file.name, file.size)
     try:
         archive = zipfile.ZipFile(file.path)
-    except zipfile.BadZipFile as error:
-        if str(error) == "File is not a zip file":  # the directory at the end is not there: the rest is on its way
-            raise not_whole(file.name, file.size) from None
-        raise Refused(f"{file.name}: its directory is damaged", _HINT) from None
-    except (NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
         raise Refused(f"{file.name}: its directory is damaged", _HINT) from None
     with archive:
         entries = {info.filename: info for info in archive.infolist()}

@@ -12,7 +12,14 @@ from modelium.brain.engine.caches import caches_worth_trying
 from modelium.brain.engine.faults import find_contradiction
 from modelium.brain.engine.kv_cache import KvSettings, Pool, kv_bytes_per_token, pool_of
 from modelium.brain.engine.memory import DTYPE_BYTES
-from modelium.brain.engine.settings import BY_HAND, Chosen, EngineSettings, choose_settings, divides, tensor_parallel_wish
+from modelium.brain.engine.settings import (
+    Chosen,
+    EngineSettings,
+    choose_settings,
+    divides,
+    tensor_parallel_wish,
+    written_by_hand,
+)
 from modelium.brain.engine.sums import UNSEEN, Cache, Sums, TooBig, bytes_of_share, lines_of, plan_of, too_big
 from modelium.values import (
     AttentionKind,
@@ -177,7 +184,7 @@ class _Planner:
             batch = Chosen(value=_SMALL_BATCH, reason="memory is tight: small steps take less")
             settings = replace(settings, batched_tokens=batch)
             yield settings
-        if not settings.eager.value and settings.eager.reason != BY_HAND:
+        if not settings.eager.value and not settings.eager.by_hand:
             yield replace(settings, eager=Chosen(value=True, reason="memory is tight: no CUDA graphs"))
 
     def _caches(self, settings: EngineSettings, ranks: int) -> Iterator[Cache]:
@@ -230,7 +237,7 @@ class _Planner:
     def _sequences(self, settings: EngineSettings, cache: Cache, *, host: bool) -> Chosen[int]:
         """How many requests run at once (rule 4)."""
         if settings.max_num_seqs is not None:
-            return Chosen(value=settings.max_num_seqs, reason=BY_HAND)
+            return written_by_hand(settings.max_num_seqs)
         most = min(_MOST_SEQUENCES_HOST if host else _MOST_SEQUENCES, settings.batched_tokens.value)  # vLLM's own condition
         typical = min(_TYPICAL_TOKENS, settings.max_model_len.value)
         blocks = cache.pool.blocks(typical)

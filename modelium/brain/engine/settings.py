@@ -26,10 +26,16 @@ _MOST_ADAPTERS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen(Generic[_T]):
-    """A setting and why it is that."""
+    """A setting and why it is that. ``by_hand``: the user wrote it."""
 
     value: _T
     reason: str
+    by_hand: bool = False
+
+
+def written_by_hand(value: _T) -> Chosen[_T]:
+    """A setting that the user wrote into ``engine_args``."""
+    return Chosen(value=value, reason=BY_HAND, by_hand=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,7 @@ def choose_settings(profile: ModelProfile, language: LanguageModel, device: Devi
     eager = args.get("enforce_eager")
     tiny = 0 < profile.parameters < _TINY_PARAMETERS
     if isinstance(eager, bool):
-        graphs = Chosen(value=eager, reason=BY_HAND)
+        graphs = written_by_hand(eager)
     elif device.kind is DeviceKind.HOST:
         graphs = Chosen(value=True, reason="the CPU has no CUDA graphs, and compiling costs minutes")
     else:
@@ -123,7 +129,7 @@ def divides(language: LanguageModel, ranks: int) -> bool:
 def _dtype(profile: ModelProfile, language: LanguageModel, args: Mapping[str, JsonValue]) -> Chosen[str]:
     wish = args.get("dtype")
     if isinstance(wish, str) and wish != "auto":
-        return Chosen(value={"half": "float16", "float": "float32"}.get(wish, wish), reason=BY_HAND)
+        return written_by_hand({"half": "float16", "float": "float32"}.get(wish, wish))
     own = language.dtype if language.dtype in DTYPE_BYTES else profile.dtype
     if own in ("bfloat16", "float16"):
         if profile.dtype in ("float32", "float64") and not language.quantization:
@@ -142,7 +148,7 @@ def _kv_dtype_bytes(wish: str, dtype: str) -> int:
 
 def _context(profile: ModelProfile, language: LanguageModel, args: Mapping[str, JsonValue]) -> Chosen[int]:
     if (wish := _whole(args, "max_model_len")) is not None:
-        return Chosen(value=wish, reason=BY_HAND)
+        return written_by_hand(wish)
     if (own := language.context_length or profile.max_length) is not None:
         scaled = f", rope scaling {language.rope_scaling}" if language.rope_scaling else ""
         return Chosen(value=own, reason=f"the model's context length{scaled}")
@@ -155,7 +161,7 @@ def _batch(
     language: LanguageModel, device: Device, max_model_len: int, args: Mapping[str, JsonValue]
 ) -> tuple[Chosen[int], bool]:
     if (wish := _whole(args, "max_num_batched_tokens")) is not None:
-        return Chosen(value=wish, reason=BY_HAND), False
+        return written_by_hand(wish), False
     host = device.kind is DeviceKind.HOST
     kinds = {group.kind for group in language.groups}
     if language.encoder_decoder or (host and AttentionKind.LATENT in kinds):
