@@ -42,6 +42,7 @@ class Order:
 
     @property
     def model_path(self) -> str:
+        """The model's folder or file as Triton sees it."""
         return self.seen_by_triton(self.source)
 
 

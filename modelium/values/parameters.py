@@ -21,6 +21,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
+    """What a parameter takes: its kind, its limits, or the words to choose from."""
+
     kind: Kind
     low: float = -math.inf
     high: float = math.inf

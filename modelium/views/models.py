@@ -24,6 +24,7 @@ class Described:
 
     @cached_property
     def signature(self) -> Signature:
+        """The tensors of its task."""
         return signature(self.profile, by_vllm=self.by_vllm)
 
 
