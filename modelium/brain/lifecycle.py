@@ -19,7 +19,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     # UNLOADED: Triton went away meanwhile; DRAINING: its folder was removed meanwhile, or a user wants it out.
     State.LOADING: frozenset({State.LOADED, State.DRAINING, State.FAILED, State.UNLOADED}),
     State.LOADED: frozenset({State.DRAINING, State.LOADING, State.UNLOADED, State.FAILED}),  # LOADING: its process died
-    State.DRAINING: frozenset({State.LOADED, State.UNLOADING, State.UNLOADED}),  # LOADED: a request came, eviction is off
+    State.DRAINING: frozenset({State.LOADED, State.UNLOADING, State.UNLOADED, State.FAILED}),  # LOADED: a request came
     State.UNLOADING: frozenset({State.UNLOADED, State.FAILED}),
     State.FAILED: _UNSERVED | {State.LOADING, State.LOADED},
 }

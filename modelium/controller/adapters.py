@@ -46,7 +46,7 @@ def arrange(
         if plain is None:
             continue
         revision = with_adapters(plain, dressed.get(key, ()))
-        if record.folder.undressed or profile is None or revision.fingerprint != profile.fingerprint:
+        if record.folder.unrevised or profile is None or revision.fingerprint != profile.fingerprint:
             revisions[key] = revision
     return changed, revisions
 

@@ -86,20 +86,20 @@ class Loop:
         now = time.monotonic()
         try:
             self._passes.run(now)
+            self._models.start_analyses()
         except Exception:
             log.exception("a pass broke off, a defect of Modelium")
-        self._models.start_analyses()
-        self._set_timer()
+        self._set_timer(now)
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, now: float) -> None:
+        """``now``: of the pass. What became due while it went on was not planned, and is due at once."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = time.monotonic()
         next_at = self._passes.next_at(now)
         if next_at is not None:
             wake = asyncio.get_running_loop().call_later
-            self._timer = wake(max(0.0, next_at - now), self._queue.put_nowait, Wake())
+            self._timer = wake(max(0.0, next_at - time.monotonic()), self._queue.put_nowait, Wake())
 
     async def _measure_regularly(self) -> None:
         while True:

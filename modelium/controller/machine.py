@@ -6,7 +6,7 @@ What enters: the configuration and the rooms that look. What leaves: values. Thi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from modelium.brain.placement.cluster import cluster_devices
@@ -72,13 +72,11 @@ class Machine:
         """Does it still serve? Ends in ``Checked``."""
         self._readings.check(key, order)
 
-    def watch(self, key: str, order: Watch) -> list[Callable[[], None]]:
-        """Tell when a process ends: one ``ProcessDied`` each."""
-        watches = []
+    def watch(self, key: str, order: Watch) -> Iterator[Callable[[], None]]:
+        """Tell when a process ends: one ``ProcessDied`` each. Begins with each as its end of the watch is taken."""
         for process in order.processes:
             died = About(key, ProcessDied(number=order.number, pid=process.pid))
-            watches.append(self._server.devices.watch_exit(process, partial(self._post, died)))
-        return watches
+            yield self._server.devices.watch_exit(process, partial(self._post, died))
 
     def measure(self, generation: int, places: Mapping[str, Device]) -> None:
         """A reading of Triton and of all processes; ends in ``Measured``."""

@@ -11,10 +11,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from modelium.controller.events import Event, Wake
+from modelium.controller.events import About, Event, Wake
 from modelium.controller.leases import Lease
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
@@ -25,7 +25,7 @@ from modelium.controller.life.record import Record
 from modelium.controller.life.table import step
 from modelium.controller.ports import Actions, Questions
 from modelium.controller.server import Surroundings
-from modelium.errors import DeadlineExceeded, ModeliumError, UnknownModel
+from modelium.errors import DeadlineExceeded, LoadFailed, ModeliumError, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.values import Candidate, Demand, Device, Fleet
@@ -67,6 +67,7 @@ class Models:
         self._post = post
         self._surroundings = surroundings
         self._models: dict[str, Model] = {}
+        self._last_number = 0  # the highest of a model that was forgotten
         self._to_analyze: list[tuple[str, do.Analyze]] = []
 
     # -- who is here -------------------------------------------------------------------------------------------------
@@ -89,7 +90,8 @@ class Models:
         return next((m for m in self._models.values() if m.record.folder.candidate.label == label), None)
 
     def add(self, record: Record) -> Model:
-        """A folder that was not here before."""
+        """A folder that was not here before, or whose predecessor was forgotten: late events of that one are told apart."""
+        record = replace(record, past=replace(record.past, numbered=self._last_number))
         model = self._models[record.key] = Model(record)
         return model
 
@@ -105,10 +107,18 @@ class Models:
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def apply(self, model: Model, event: LifeEvent) -> None:
-        """Change the record as the event says, and do what follows. Raises ``IllegalTransition``, and then nothing changed."""
+        """Change the record as the event says, and do what follows. Raises ``IllegalTransition``, and then nothing changed.
+
+        What cannot be done is a defect of Modelium, or the machine's want (of file descriptors): it keeps nothing else from
+        being done, and work that could not begin has failed.
+        """
         model.record, effects = step(model.record, event, self._around())
         for effect in effects:
-            self._perform(model, effect)
+            try:
+                self._perform(model, effect)
+            except Exception as defect:
+                log.exception("%s: %r could not be done, a defect of Modelium", model.record.key, effect)
+                self._fail(model, effect, defect)
 
     def try_to_apply(self, model: Model, event: LifeEvent) -> bool:
         """``apply()`` where a defect that one model provokes must not stop the others. False: there was one; it is logged."""
@@ -211,7 +221,10 @@ class Models:
         model.waiters.clear()
         self._count_waiters(model)
         for waiter in waiters:
-            waiter.set_result(self.grant(model))
+            try:
+                waiter.set_result(self.grant(model))
+            except Exception as defect:  # a waiter without an answer would wait for its whole deadline
+                waiter.set_exception(defect)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
@@ -233,11 +246,12 @@ class Models:
             case do.Check():
                 self._questions.check(key, effect)
             case do.Watch():
-                model.exit_watches += self._questions.watch(key, effect)
+                for cancel in self._questions.watch(key, effect):
+                    model.exit_watches.append(cancel)
             case do.StopWatching():
-                for cancel in model.exit_watches:
+                watches, model.exit_watches = model.exit_watches, []
+                for cancel in watches:
                     cancel()
-                model.exit_watches.clear()
             case do.Measure():
                 self.measure()
             case do.Grant():
@@ -257,6 +271,17 @@ class Models:
                 log.log(_LEVELS[level], "%s: %s", key, words)
             case _:
                 self._note(key, effect)
+
+    def _fail(self, model: Model, effect: do.Effect, defect: Exception) -> None:
+        """Work that could not begin ends here, or the model would wait for its end for ever."""
+        error = LoadFailed(f"{type(defect).__name__}: {defect}")
+        match effect:
+            case do.Load(number=number):
+                self._post(About(model.record.key, happens.NotLoaded(number=number, seconds=0.0, error=error)))
+            case do.Unload(number=number) | do.Bury(number=number):
+                self._post(About(model.record.key, happens.NotUnloaded(number=number, seconds=0.0, error=error)))
+            case _:
+                pass
 
     def _note(self, key: str, effect: do.Effect) -> None:
         """What is kept over restarts, and what is counted."""
@@ -285,6 +310,7 @@ class Models:
         key = model.record.key
         if self._models.get(key) is model:
             del self._models[key]
+            self._last_number = max(self._last_number, model.record.past.numbered)
             self._actions.remove(key)
             self.reject(model, UnknownModel(f"{key!r}: its folder was removed"))
             log.info("%s: removed, its folder is gone", key)

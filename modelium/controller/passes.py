@@ -53,6 +53,7 @@ class Passes:
 
     def run(self, now: float) -> None:
         """One pass."""
+        self._again_at = None  # of the last plan: past it, and without a new one, each pass would set a timer for now
         self._routing.settle_adapters()
         self._reload(now)
         if self._surroundings.server.up:
@@ -100,7 +101,8 @@ class Passes:
         except Exception as defect:
             log.exception("%s: its new revision could not be placed, a defect of Modelium", record.key)
             decided = happens.ReloadRefused(f"a defect of Modelium: {type(defect).__name__}: {defect}")
-        self._models.try_to_apply(model, decided)
+        if not self._models.try_to_apply(model, decided):
+            self._models.try_to_apply(model, happens.ReloadRefused("a defect of Modelium, which is in its log"))
 
     def _apply(self, plan: Plan) -> None:
         self._surroundings.room_is_wanted = plan.room_is_wanted
@@ -129,19 +131,24 @@ class Passes:
 
     def _settle(self) -> None:
         """Unload what is drained, forget what is removed."""
+        measured = self._measured_by_engines()
         for model in self._models:
             record = model.record
-            if isinstance(record.phase, Draining) or record.folder.gone:
-                ends = happens.PassEnds(is_waited_for=self._models.is_waited_for(record), disturbs=self._disturbs(record))
+            if isinstance(record.phase, Draining):
+                ends = happens.PassEnds(
+                    is_waited_for=self._models.is_waited_for(record),
+                    disturbs=not measured.isdisjoint(record.phase.serving.placement.devices),
+                )
                 self._models.try_to_apply(model, ends)
+            elif record.folder.gone:
+                self._models.try_to_apply(model, happens.PassEnds())
 
-    def _disturbs(self, record: Record) -> bool:
-        """Whether a vllm engine starts on an accelerator that this model would give memory back to (``load_order``)."""
-        place = record.placement
-        return place is not None and any(
-            other.phase.attempt.placement.engine is not None
-            and other.phase.attempt.placement.device_kind is not DeviceKind.HOST
-            and not set(place.devices).isdisjoint(other.phase.attempt.placement.devices)
-            for other in self._models.records()
-            if isinstance(other.phase, Loading)
+    def _measured_by_engines(self) -> frozenset[str]:
+        """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
+        starting = [record.phase.attempt.placement for record in self._models.records() if isinstance(record.phase, Loading)]
+        return frozenset(
+            device
+            for place in starting
+            if place.engine is not None and place.device_kind is not DeviceKind.HOST
+            for device in place.devices
         )

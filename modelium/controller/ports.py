@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from modelium.controller.life.effects import Check, Load, Unload, Watch
@@ -46,8 +46,8 @@ class Questions(Protocol):
     def check(self, key: str, order: Check) -> None:
         """Does it still serve? Ends in ``Checked``."""
 
-    def watch(self, key: str, order: Watch) -> list[Callable[[], None]]:
-        """Tell when a process ends: one ``ProcessDied`` each. What is returned ends the watch."""
+    def watch(self, key: str, order: Watch) -> Iterator[Callable[[], None]]:
+        """Tell when a process ends: one ``ProcessDied`` each. Gives what ends each watch, as it begins it."""
 
     def measure(self, generation: int, places: Mapping[str, Device]) -> None:
         """A reading of Triton and of all processes; ends in ``Measured``."""

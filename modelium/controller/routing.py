@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 
+from modelium.brain.adapters import name_adapters
 from modelium.brain.bounds import Held, who_outgrew
 from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.memory import estimate_footprint
@@ -27,7 +28,7 @@ from modelium.controller.events import (
 from modelium.controller.life import events as happens
 from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.folder import is_as_before
-from modelium.controller.life.phases import Loading
+from modelium.controller.life.phases import Absent, AdapterFolder, Loading
 from modelium.controller.life.record import Folder, Memory, Record, Wish
 from modelium.controller.life.views import view_of
 from modelium.controller.machine import Machine
@@ -105,10 +106,13 @@ class Routing:
             self._recorder.watcher_lag(event.lag_s)
         self._surroundings.directories, self._surroundings.unclaimed = event.directories, event.unclaimed
         seen: set[str] = set()
+        served_before = self._ledger.names()
         for candidate in event.candidates:
             key = _key(candidate)
             seen.add(key)
-            model = self._models.get(key) or self._models.add(self._new(key, candidate))
+            model = self._models.get(key)
+            if model is None:
+                model = self._models.add(self._new(key, candidate, served_before=key in served_before))
             # What is missing may have become final, and what cannot prove that it is whole has been quiet long enough by now.
             again = event.lag_s is None or time.time() - candidate.newest_mtime < _LATELY_S
             found = happens.FolderSeen(candidate=candidate, again=again)
@@ -120,11 +124,11 @@ class Routing:
                 self._models.try_to_apply(model, happens.FolderGone())
         self._surroundings.first_scan.set()
 
-    def _new(self, key: str, candidate: Candidate) -> Record:
+    def _new(self, key: str, candidate: Candidate, *, served_before: bool) -> Record:
         override = self._machine.overrides.get(candidate.name)
         return Record(
             key=key,
-            folder=Folder(candidate=candidate, served_before=key in self._ledger.names()),
+            folder=Folder(candidate=candidate, served_before=served_before),
             wish=Wish(
                 want=self._at_discovery,
                 since=time.monotonic(),
@@ -140,8 +144,9 @@ class Routing:
             self._models.apply(model, event)
         except Exception as defect:
             log.error("%s: what was found cannot be used, a defect of Modelium", model.record.key, exc_info=defect)
-            words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
-            self._models.try_to_apply(model, happens.Unusable(printable(words)))
+            known = model.record.folder.analyzed_signature
+            signature = event.signature if isinstance(event, happens.Analyzed) else known
+            self._models.try_to_apply(model, _unusable(defect, signature))
 
     def settle_adapters(self) -> None:
         """Adapters go to their bases, and what was analyzed is revised with the adapters that it has: one pass for all."""
@@ -149,13 +154,20 @@ class Routing:
             return
         self._adapters_may_move = False
         capabilities = self._machine.capabilities() if self._surroundings.server.starts else None
-        moved, revisions = arrange(self._models.records(), self._machine.overrides, capabilities)
+        try:
+            moved, revisions = arrange(self._models.records(), self._machine.overrides, capabilities)
+        except Exception:  # one odd adapter must not keep all models from being served
+            log.exception("adapters could not be given to their bases, a defect of Modelium")
+            models = [record for record in self._models.records() if not isinstance(record.phase, AdapterFolder)]
+            moved, revisions = arrange(models, self._machine.overrides, capabilities)
         for key, standing in moved.items():
             if (adapter := self._models.get(key)) is not None:
                 log.info("%s: %s", key, standing.reason)
                 self._models.try_to_apply(adapter, standing)
         for key, profile in revisions.items():
             if (model := self._models.get(key)) is not None:
+                if profile.language is not None and profile.language.adapters:
+                    log.info("%s: %s", key, name_adapters(key, profile.language.adapters))
                 self._revise(model, profile)
 
     def _revise(self, model: Model, profile: ModelProfile) -> None:
@@ -170,8 +182,7 @@ class Routing:
             )
         except Exception as defect:
             log.error("%s: what was found cannot be used, a defect of Modelium", key, exc_info=defect)
-            words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
-            self._models.try_to_apply(model, happens.Unusable(printable(words)))
+            self._models.try_to_apply(model, _unusable(defect, model.record.folder.analyzed_signature))
             return
         self._apply_what_was_found(model, revised)
         self._take_over(model)
@@ -198,7 +209,7 @@ class Routing:
         """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
         record, server = model.record, self._surroundings.server
         profile = record.folder.profile
-        if record.state is not State.UNLOADED or record.key not in server.ready:
+        if not isinstance(record.phase, Absent) or record.state is not State.UNLOADED or record.key not in server.ready:
             return
         if profile is None or server.ready[record.key] != profile.fingerprint:
             self._surroundings.server = server.without_ready(record.key)
@@ -249,8 +260,8 @@ class Routing:
                 continue
             reading = _reading_of(record.key, event)
             self._models.try_to_apply(model, reading)
-            if model.record.state is State.LOADED and reading.held:
-                weighed.append(model)
+            if model.record.state is State.LOADED and model.record.memory is not record.memory:
+                weighed.append(model)  # by this very reading
         self._bound(weighed)
 
     def _bound(self, weighed: list[Model]) -> None:
@@ -268,6 +279,11 @@ class Routing:
         gone = who_outgrew(held, host, pressure_fraction=self._machine.policies.pressure_fraction)
         if gone is not None and (model := self._models.get(gone.model)) is not None:
             self._models.try_to_apply(model, happens.Outgrew(rule=gone.rule, reason=gone.reason))
+
+
+def _unusable(defect: Exception, signature: str) -> happens.Unusable:
+    words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+    return happens.Unusable(words=printable(words), signature=signature)
 
 
 def _reading_of(key: str, event: Measured) -> happens.Read:

@@ -160,15 +160,23 @@ class Work:
                 await self._verify_unloaded(key, ())
                 raise FolderChanged(CHANGED)
         except Exception as error:
-            cause = await self._why_not_loaded(key, order, older, error)
+            cause = await self._why(key, order, older, error)
             seconds = time.monotonic() - started
             self._post(About(key, NotLoaded(number=order.number, seconds=seconds, error=cause)))
         else:
             seconds = time.monotonic() - started
             self._post(About(key, HasLoaded(number=order.number, seconds=seconds, older=frozenset(older))))
 
+    async def _why(self, key: str, order: Load, older: Sequence[Process], error: Exception) -> ModeliumError:
+        """Whatever breaks while the cause is looked for: the model must not stay LOADING for ever."""
+        try:
+            return await self._why_not_loaded(key, order, older, error)
+        except Exception as defect:
+            log.exception("the failed load of %s could not be cleaned up", key)
+            return LoadFailed(f"{error} (and then {type(defect).__name__}: {defect})")
+
     async def _why_not_loaded(self, key: str, order: Load, older: Sequence[Process], error: Exception) -> ModeliumError:
-        """Clean up after a load that failed, and find its cause. A defect of ours must not leave the model LOADING for ever."""
+        """Clean up after a load that failed, and find its cause."""
         match error:
             case FolderChanged():
                 if order.how is How.AFTER_DEATH:

@@ -246,7 +246,7 @@ def lose_server(
     crashes = tuple(at for at in record.tries.crashes if at <= around.now - _SAME_OUTAGE_S)
     record = without_memory(replace(record, tries=replace(record.tries, crashes=crashes)))  # also what could not be unloaded
     loaded_then = event.alone or event.place is not None
-    if not record.occupies and not (loaded_then and record.state.may_load):
+    if not record.occupies and not (loaded_then and isinstance(phase, Absent) and phase.state.may_load):
         return record, ()
     leaving = isinstance(phase, Draining | Unloading)
     record = replace(record, wish=replace(record.wish, leave=False))

@@ -39,11 +39,12 @@ class Analyzed:
     seal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """A defect of Modelium came out when it used what was found."""
+    """A defect of Modelium came out when it used what was found in the folder as it was with this ``signature``."""
 
     words: str
+    signature: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,11 +26,12 @@ def not_reloaded(record: Record, phase: Loaded | Draining, event: NotLoaded, aro
     if reload is None or event.number != reload.number:
         return record, ()
     tries, its_own = blame(record.tries, error, phase.serving.placement, around)
+    goes_on = replace(phase, reload=None, reload_at=None) if isinstance(phase, Loaded) else replace(phase, reload=None)
     words = f"the new revision failed to load, the old one goes on serving: {error}"
     record = without_reload(
         replace(
             record,
-            phase=replace(phase, reload=None),
+            phase=goes_on,
             tries=put_off(tries, around),
             past=replace(record.past, entry=None),
             revision_error=words,
@@ -46,7 +47,7 @@ def not_reloaded(record: Record, phase: Loaded | Draining, event: NotLoaded, aro
 @on(NotLoaded, Loading)
 def not_loaded(record: Record, phase: Loading, event: NotLoaded, around: Around) -> Step:
     """Triton or Ray is away, or the folder was written to: tried again. Else one failure more."""
-    attempt, error, reason = phase.attempt, event.error, str(event.error)
+    attempt, error, reason, is_to_leave = phase.attempt, event.error, str(event.error), record.wish.leave
     if event.number != attempt.number:
         return record, ()
     tries, its_own = blame(record.tries, error, attempt.placement, around)
@@ -56,22 +57,23 @@ def not_loaded(record: Record, phase: Loading, event: NotLoaded, around: Around)
     effects: tuple[Effect, ...] = (CountLoad(outcome="failed", seconds=event.seconds), StopWatching())
     if _ray_is_why(attempt, event, around):
         words = reason if isinstance(error, RayUnavailable) else f"Ray is down: {around.ray_detail}"
-        return _tried_again(record, State.FAILED, words, around.now, effects)
+        return _tried_again(record, State.FAILED, words, around.now, effects, wanted=not is_to_leave)
     if isinstance(error, TritonUnavailable):  # its supervisor brings it back
         record = replace(record, tries=replace(tries, lost_at=around.now))
-        return _tried_again(record, State.UNLOADED, reason, around.now + _AFTER_OUTAGE_S, effects)
+        return _tried_again(record, State.UNLOADED, reason, around.now + _AFTER_OUTAGE_S, effects, wanted=not is_to_leave)
     if isinstance(error, FolderChanged):
         # A crash, if there was one, is forgotten: its process read what was being written.
         tries = put_off(replace(tries, crashes=tries.crashes[:-1]), around)
         record, looks = look_again(replace(record, tries=tries))
-        return _tried_again(record, State.UNLOADED, reason, tries.put_off_until, (*effects, *looks))
+        return _tried_again(record, State.UNLOADED, reason, tries.put_off_until, (*effects, *looks), wanted=not is_to_leave)
     record, counted = count(record, State.FAILED, reason, around, its_own=its_own)
     return record, (*effects, *counted)
 
 
-def _tried_again(record: Record, state: State, reason: str, at: float, effects: tuple[Effect, ...]) -> Step:
-    record = wanting(replace(record, phase=Absent(state=state, reason=reason)), Demand.RESTORE)
-    return replace(record, tries=replace(record.tries, retry_at=at)), (*effects, UnloadIsOver())
+def _tried_again(record: Record, state: State, reason: str, at: float, effects: tuple[Effect, ...], *, wanted: bool) -> Step:
+    """Nobody's failure: it is tried again, unless a user asked for its unload meanwhile."""
+    record = replace(record, phase=Absent(state=state, reason=reason), tries=replace(record.tries, retry_at=at))
+    return wanting(record, Demand.RESTORE) if wanted else record, (*effects, UnloadIsOver())
 
 
 def _ray_is_why(attempt: Attempt, event: NotLoaded, around: Around) -> bool:

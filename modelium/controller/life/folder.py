@@ -107,7 +107,8 @@ def analyzed(record: Record, phase: Phase, event: Analyzed, around: Around) -> S
 @on(Unusable, *PHASES)
 def unusable(record: Record, phase: Phase, event: Unusable, around: Around) -> Step:
     """What one folder says must not leave it, or the others, without an answer."""
-    return _refuse(record, event.words, around)
+    folder = replace(record.folder, analyzing=False, unrevised=False, analyzed_signature=event.signature)
+    return _refuse(replace(record, folder=folder), event.words, around)
 
 
 def _apply(record: Record, event: Analyzed, around: Around) -> Step:
@@ -155,7 +156,7 @@ def _become_adapter(record: Record, profile: AdapterProfile) -> Step:
     record = replace(
         record,
         phase=replace(known, profile=profile) if known is not None else new,
-        folder=replace(record.folder, plain=None, profile=None, undressed=False),
+        folder=replace(record.folder, plain=None, profile=None, unrevised=False),
         wish=replace(record.wish, want=Demand.NONE),
         tries=forgiven(record.tries),
         revision_error="",
@@ -168,14 +169,14 @@ def _become_model(record: Record, profile: ModelProfile, event: Analyzed, around
     """It is revised when adapters are settled: with all of them at once, not with each in turn."""
     folder = record.folder
     folder = replace(
-        folder, missing=(), touched=folder.touched or event.seal != folder.seal, seal=event.seal, plain=profile, undressed=True
+        folder, missing=(), touched=folder.touched or event.seal != folder.seal, seal=event.seal, plain=profile, unrevised=True
     )
     return replace(_no_adapter(record, around), folder=folder)
 
 
 def _forget_revision(record: Record, around: Around) -> Record:
     record = _no_adapter(record, around)
-    return replace(record, folder=replace(record.folder, plain=None, profile=None, undressed=False))
+    return replace(record, folder=replace(record.folder, plain=None, profile=None, unrevised=False))
 
 
 def _no_adapter(record: Record, around: Around) -> Record:
@@ -199,7 +200,7 @@ def attach(record: Record, phase: AdapterFolder, event: Attached, around: Around
 def revise(record: Record, phase: Absent | Loading | Loaded | Draining | Unloading, event: Revised, around: Around) -> Step:
     """A complete revision, adapters included. The same as before: nothing but a copy that was touched."""
     known, profile, touched = record.folder.profile, event.profile, record.folder.touched
-    record = replace(record, folder=replace(record.folder, touched=False, undressed=False))
+    record = replace(record, folder=replace(record.folder, touched=False, unrevised=False))
     if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
         return _same_revision(record, touched, around)
     record = replace(

@@ -95,9 +95,9 @@ def called_back(record: Record, phase: Draining, around: Around, *, is_waited_fo
 def with_newest_due(record: Record, phase: Loaded, around: Around) -> Record:
     """The newest revision is to be loaded, where an older one serves; who was just writing to it has a while to end."""
     newest = record.folder.profile
-    if newest is None or newest.fingerprint == phase.serving.profile.fingerprint:
-        return record
-    return replace(record, phase=replace(phase, reload_at=max(around.now, record.tries.put_off_until)))
+    is_newer = newest is not None and newest.fingerprint != phase.serving.profile.fingerprint
+    reload_at = max(around.now, record.tries.put_off_until) if is_newer else None
+    return replace(record, phase=replace(phase, reload_at=reload_at))
 
 
 @on(PassEnds, Draining)

@@ -1,15 +1,16 @@
-"""What is known of one model, in parts. Each part is changed by one kind of event; a phase carries what only it has.
+"""What is known of one model, in parts, and who changes which.
 
-===============  =================================================  ==========================================================
-part             what it is                                         who changes it
-===============  =================================================  ==========================================================
-``folder``       what lies in the watch directory                   scans and analyses (``folder.py``)
-``phase``        where the model is in its life, and what serves    decisions, the ends of work (``loads.py``, ``leaving.py``)
-``tries``        failures so far, and when the next try is          the ends of work, pardons (``tries.py``)
-``wish``         who wants it loaded                                users, requests, and what was lost (``requests.py``)
-``use``          leases, waiting requests, how often it is asked    requests and readings (``requests.py``)
-``memory``       what it holds, or was promised, in bytes           decisions and readings
-===============  =================================================  ==========================================================
+===================  =================================================  ======================================================
+part                 what it is                                         what changes it
+===================  =================================================  ======================================================
+``folder``           what lies in the watch directory                   scans, analyses, revisions (``folder.py``)
+``phase``            where the model is in its life, and what serves    nearly every event: it is what the table is about
+``tries``            failures so far, and when the next try is          the ends of work (``failing.py``, ``tries.py``), pardons
+``wish``             who wants it loaded                                users and requests; what was lost is wanted back
+``use``              leases, waiting requests, how often it is asked    requests (``requests.py``), readings
+``memory``           what it holds, or was promised, in bytes           decisions, the ends of work, readings
+``past``             what was learned, counted and written              decisions, the ends of work
+===================  =================================================  ======================================================
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Folder:
     plain: ModelProfile | None = None
     profile: ModelProfile | None = None
     seal: str = ""  # the signature of the folder as ``plain`` was found in it
-    undressed: bool = False  # ``plain`` is newer than ``profile``
+    unrevised: bool = False  # ``plain`` is newer than ``profile``
     touched: bool = False  # files of the model have been written to since ``profile`` was last compared with ``plain``
 
     @property
@@ -67,13 +68,14 @@ class Folder:
     @property
     def was_looked_at(self) -> bool:
         """And that is settled: what was found waits for no revision."""
-        return (bool(self.analyzed_signature) and not self.undressed) or self.candidate.conflict is not None
+        return (bool(self.analyzed_signature) and not self.unrevised) or self.candidate.conflict is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tries:
     """``failures``: loads that failed in a row; ``excused``: of these, the machine's; ``of_memory``: of the last ones, in a
-    row, those for want of memory. ``put_off``: loads in a row that failed because the folder was being written to.
+    row, those for want of memory. ``put_off``: in a row, reloads that failed, and loads that met a folder that was
+    being written to.
     ``retry_at``: the instant of the next try, None: not until the folder changes. ``crashes``: instants. ``lost_at``: when
     Triton last went away during a load of it.
     """
@@ -193,11 +195,6 @@ class Record:
     def reload(self) -> Attempt | None:
         """The newer revision that loads beside the one that serves."""
         return self.phase.reload if isinstance(self.phase, Loaded | Draining) else None
-
-    @property
-    def loading(self) -> Attempt | None:
-        """The load under way."""
-        return self.phase.attempt if isinstance(self.phase, Loading) else self.reload
 
     @property
     def placement(self) -> Placement | None:

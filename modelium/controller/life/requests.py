@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from modelium.brain import usage as use
 from modelium.controller.life.around import Around
-from modelium.controller.life.effects import Check, Level, Say, Wake
+from modelium.controller.life.effects import Check, Grant, Level, Say, Wake
 from modelium.controller.life.events import (
     Asked,
     CalledBack,
@@ -102,8 +102,9 @@ def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, around: Ar
 
 @on(CalledBack, Draining)
 def call_back(record: Record, phase: Draining, event: CalledBack, around: Around) -> Step:
+    """Who waits already is answered too."""
     stays = called_back(record, phase, around, is_waited_for=event.is_waited_for)
-    return (record, ()) if stays is None else (stays, (Wake(),))
+    return (record, ()) if stays is None else (stays, (Grant(), Wake()))
 
 
 @on(FoundGone, Loaded)

@@ -146,6 +146,17 @@ def test_a_user_who_unloads_what_loads_gets_it_out_when_it_is_loaded() -> None:
     assert life.record.wish.leave is False
 
 
+@pytest.mark.parametrize("error", [FolderChanged("written to"), TritonUnavailable("refused"), MachineTrouble("full")])
+def test_a_user_who_unloads_what_loads_and_fails_does_not_get_it_back(error: ModeliumError) -> None:
+    life = told(*ARRIVED, load(), happens.UserUnloads(), failed(1, error))
+    assert (life.want, life.asked[-1]) == (Demand.NONE, "UnloadIsOver")
+
+
+def test_a_call_back_answers_who_waits_already() -> None:
+    life = told(*SERVES, evict("evict.7", "other"), happens.WaitingChanged(1))
+    assert life.tell(happens.CalledBack(is_waited_for=False)).asked == ["Grant"]
+
+
 def test_a_removed_folder_takes_its_model_along_from_wherever_it_is() -> None:
     life = told(*SERVES, happens.FolderGone())
     assert (life.state, life.record.demand) == (State.DRAINING, Demand.NONE)
@@ -287,6 +298,18 @@ def test_the_end_of_an_earlier_load_is_history() -> None:
 def test_a_revision_that_met_a_passing_trouble_is_tried_again_later() -> None:
     life = newer(told(*SERVES)).tell(reload(), failed(2, FolderChanged("written to")))
     assert life.record.reload_is_due_at == NOW + 0.5
+
+
+def test_a_folder_that_is_again_what_serves_is_not_loaded_beside_itself() -> None:
+    life = newer(told(*SERVES)).tell(reload(), failed(2, MachineTrouble("the disk is full")))
+    assert life.record.reload_is_due_at is not None
+    life.tell(seen("s1"), analyzed(FIRST, "s1"), revised(FIRST))
+    assert life.record.reload_is_due_at is None
+
+
+def test_a_reload_that_fails_by_itself_after_a_call_back_is_not_tried_again() -> None:
+    life = newer(told(*SERVES)).tell(reload(), evict(), happens.CalledBack(is_waited_for=False), failed(2))
+    assert life.record.reload_is_due_at is None
 
 
 def test_without_room_for_both_the_old_revision_goes_first() -> None:
@@ -441,6 +464,19 @@ def test_an_adapter_has_a_standing_of_its_own_and_becomes_a_model_again() -> Non
     assert isinstance(life.record.phase, AdapterFolder), "attached, it serves on while a copy is under way"
     assert life.tell(seen("s2"), analyzed(signature="s2"), revised()).want is Demand.DISCOVERY
     assert life.tell(load()).state is State.LOADING
+
+
+def test_what_cannot_be_used_is_looked_at_again_when_the_folder_changes() -> None:
+    life = told(seen(), happens.Unusable(words="a defect of Modelium", signature="s1"))
+    assert (life.state, life.record.folder.analyzing) == (State.UNSUPPORTED, False)
+    assert life.tell(seen()).asked == []
+    assert life.tell(seen("s2")).asked == ["analyze"]
+
+
+def test_an_adapter_whose_folder_loaded_when_triton_died_stays_an_adapter() -> None:
+    life = told(*ARRIVED, load(), failed(1, TritonUnavailable("refused")))
+    life.tell(seen("s2"), happens.Analyzed(signature="s2", analysis=POET), happens.ServerLost(detail="x", alone=True))
+    assert isinstance(life.record.phase, AdapterFolder)
 
 
 def test_a_conflict_of_names_is_said_and_nothing_is_analyzed() -> None:

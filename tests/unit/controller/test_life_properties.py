@@ -264,6 +264,12 @@ class AnyLife(RuleBasedStateMachine):
             assert not record.serves, "who waits for what serves is answered"
 
     @invariant()
+    def only_what_is_newer_is_loaded_beside_what_serves(self) -> None:
+        record = self.life.record
+        if record.reload_is_due_at is not None and record.serving is not None and record.folder.profile is not None:
+            assert record.folder.profile.fingerprint != record.serving.profile.fingerprint
+
+    @invariant()
     def counts_stay_counts(self) -> None:
         record = self.life.record
         assert record.use.leases >= 0 and record.wish.user_loads >= 0 and record.tries.excused <= record.tries.failures
