@@ -38,6 +38,7 @@ class Lease:
 
     @property
     def signature(self) -> Signature:
+        """The tensors that the model takes and answers with, as it is served now."""
         return signature(self.profile, by_vllm=self.placement.by_vllm)
 
     def release(self) -> None:

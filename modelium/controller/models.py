@@ -76,9 +76,11 @@ class Models:
         return iter(list(self._models.values()))
 
     def get(self, key: str) -> Model | None:
+        """The model with this key; None where there is none."""
         return self._models.get(key)
 
     def keys(self) -> frozenset[str]:
+        """The served names of all models."""
         return frozenset(self._models)
 
     def records(self) -> list[Record]:
@@ -254,6 +256,13 @@ class Models:
                     cancel()
             case do.Measure():
                 self.measure()
+            case _:
+                self._tell(model, effect)
+
+    def _tell(self, model: Model, effect: do.Effect) -> None:
+        """Those who wait for the model, the loop, and whoever reads the log."""
+        key = model.record.key
+        match effect:
             case do.Grant():
                 self._grant_all(model)
             case do.Reject(error=error):

@@ -21,6 +21,7 @@ class Pauses:
         self._late: deque[tuple[float, float]] = deque()  # when, by how much; falling, so that the first is the longest
 
     async def watch(self) -> None:
+        """Until cancelled."""
         while True:
             due = time.monotonic() + _EVERY_S
             await asyncio.sleep(_EVERY_S)

@@ -24,6 +24,7 @@ class Scanner:
         self._woken_at: float | None = None
 
     async def run(self) -> None:
+        """Until cancelled."""
         loop = asyncio.get_running_loop()
 
         def wake() -> None:  # called from the watcher's thread

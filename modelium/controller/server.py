@@ -47,6 +47,7 @@ class Server:
 
     @property
     def status(self) -> ServerStatus:
+        """As users see it."""
         return ServerStatus(up=self.up, version=self.version, restarts=max(0, self.starts - 1), detail=self.detail)
 
 

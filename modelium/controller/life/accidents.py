@@ -59,6 +59,7 @@ def _crashed_now(record: Record, around: Around) -> Tries:
 
 @on(ProcessDied, Loaded)
 def die(record: Record, phase: Loaded, event: ProcessDied, around: Around) -> Step:
+    """A process of what serves ended."""
     if event.number != phase.serving.number:
         return record, ()
     return crashed(record, phase, f"its process {event.pid} died", around)
@@ -224,6 +225,7 @@ def lose_ray(record: Record, phase: Loaded, event: RayLost, around: Around) -> S
 
 @on(RayLost, Draining)
 def lose_ray_while_it_drains(record: Record, phase: Draining, event: RayLost, around: Around) -> Step:
+    """It is on its way out already; a reload beside it would wait for Ray for ever."""
     ends = phase.reload is not None and phase.serving.placement.runtime is Runtime.RAY
     return record, (EndProcesses(),) if ends else ()
 

@@ -28,6 +28,8 @@ class Analyze:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
+    """Write the entry if ``write``, and load it. ``source``: the folder as it was looked at; a change is seen."""
+
     number: int
     profile: ModelProfile
     placement: Placement
@@ -38,6 +40,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unload:
+    """Unload, verify, and remove the entry if ``remove``. ``processes`` have to be gone before its memory is free."""
+
     number: int
     processes: tuple[Process, ...]
     remove: bool
@@ -70,6 +74,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
+    """Tell when one of these ends."""
+
     number: int
     processes: tuple[Process, ...]
 
@@ -121,17 +127,23 @@ class RememberLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberUnload:
+    """It is not loaded any more: a restart does not bring it back."""
+
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberMeasurement:
+    """What its processes were seen to take, in bytes."""
+
     fingerprint: str
     measured_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberQuarantine:
+    """It is not tried again until its folder, sealed as it is now, changes."""
+
     fingerprint: str
     reason: str
     seal: str
@@ -139,17 +151,23 @@ class RememberQuarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiftQuarantine:
+    """It may be tried again."""
+
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountLoad:
+    """``outcome``: "ok" or "failed", after so many seconds."""
+
     outcome: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountUnload:
+    """``rule``: why, as in ``modelium_model_unloads_total``; after so many seconds."""
+
     rule: str
     seconds: float
 

@@ -81,6 +81,8 @@ class FoundInTriton:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadDecided:
+    """Load this revision there."""
+
     decision: Decision
     profile: ModelProfile
     placement: Placement
@@ -88,6 +90,8 @@ class LoadDecided:
 
 @dataclass(frozen=True, slots=True)
 class UnloadDecided:
+    """Unload it by policy, or for somebody who waits."""
+
     decision: Decision
 
 
@@ -100,6 +104,8 @@ class RefusalDecided:
 
 @dataclass(frozen=True, slots=True)
 class WaitDecided:
+    """It is wanted and has to wait; the reason says for what."""
+
     decision: Decision
 
 
@@ -113,6 +119,8 @@ class ReloadDecided:
 
 @dataclass(frozen=True, slots=True)
 class ReloadRefused:
+    """Nothing here can serve the newest revision."""
+
     reason: str
 
 
@@ -192,6 +200,8 @@ class UserUnloads:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
+    """A user pinned or unpinned it."""
+
     pinned: bool
 
 
@@ -209,6 +219,8 @@ class HasLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotLoaded:
+    """A load or a reload came to nothing."""
+
     number: int
     seconds: float
     error: ModeliumError
@@ -224,6 +236,8 @@ class HasUnloaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotUnloaded:
+    """Nobody knows whether its memory is free."""
+
     number: int
     seconds: float
     error: ModeliumError
@@ -231,6 +245,8 @@ class NotUnloaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessDied:
+    """A process of what serves ended."""
+
     number: int
     pid: int
 

@@ -72,6 +72,7 @@ def remove_what_is_not_loaded(record: Record, phase: Absent | AdapterFolder, eve
 
 @on(FolderGone, Loaded)
 def remove_what_is_loaded(record: Record, phase: Loaded, event: FolderGone, around: Around) -> Step:
+    """It drains."""
     if record.folder.gone:
         return record, ()
     return drained(_gone(record), phase, Cause.REMOVED, _REMOVED, around.now + around.drain_timeout_s)

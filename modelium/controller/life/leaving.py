@@ -65,17 +65,20 @@ def evict(record: Record, phase: Loaded, event: UnloadDecided, around: Around) -
 
 @on(UserUnloads, Loaded)
 def unload_for_user(record: Record, phase: Loaded, event: UserUnloads, around: Around) -> Step:
+    """It drains, however it is used."""
     record = replace(record, wish=replace(record.wish, want=Demand.NONE))
     return drained(record, phase, Cause.USER, "unloaded by the user", around.now + around.drain_timeout_s)
 
 
 @on(UserUnloads, Loading)
 def unload_when_loaded(record: Record, phase: Loading, event: UserUnloads, around: Around) -> Step:
+    """Triton cannot break a load off: its end brings the model out."""
     return replace(record, wish=replace(record.wish, want=Demand.NONE, leave=True)), (Wake(),)
 
 
 @on(UserUnloads, Absent, Draining, Unloading)
 def want_no_more(record: Record, phase: Absent | Draining | Unloading, event: UserUnloads, around: Around) -> Step:
+    """There is nothing to unload, or it is on its way."""
     return replace(record, wish=replace(record.wish, want=Demand.NONE)), ()
 
 
@@ -137,6 +140,7 @@ ignore((Loading, Loaded, Unloading), PassEnds)
 
 @on(HasUnloaded, Unloading)
 def unloaded(record: Record, phase: Unloading, event: HasUnloaded, around: Around) -> Step:
+    """Its memory is anybody's. What outgrew its memory has failed; what Ray took down is tried again."""
     if event.number != phase.number:
         return record, ()
     cause, gone = phase.leaving.cause, record.folder.gone

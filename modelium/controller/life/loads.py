@@ -91,6 +91,7 @@ def refuse(record: Record, phase: Absent, event: RefusalDecided, around: Around)
 
 @on(WaitDecided, Absent)
 def wait(record: Record, phase: Absent, event: WaitDecided, around: Around) -> Step:
+    """Said in its state, where it is not loaded."""
     record, counted = _remember(record, event.decision)
     if phase.state is State.UNLOADED:
         record = replace(record, phase=replace(phase, reason=event.decision.reason))
@@ -126,6 +127,7 @@ def begin_reload(record: Record, phase: Loaded, event: ReloadDecided, around: Ar
 
 @on(ReloadRefused, Loaded)
 def refuse_reload(record: Record, phase: Loaded, event: ReloadRefused, around: Around) -> Step:
+    """The old revision goes on."""
     words = f"the new revision cannot be served: {event.reason}"
     return replace(record, phase=replace(phase, reload_at=None), revision_error=words), ()
 
@@ -179,6 +181,7 @@ def reloaded(record: Record, phase: Loaded, event: HasLoaded, around: Around) ->
 
 @on(HasLoaded, Draining)
 def reloaded_while_it_drains(record: Record, phase: Draining, event: HasLoaded, around: Around) -> Step:
+    """The newer revision drains in the place of the old one."""
     reload = phase.reload
     if reload is None or event.number != reload.number:
         return record, ()

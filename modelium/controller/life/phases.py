@@ -99,6 +99,7 @@ class AdapterFolder:
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return _STATE_OF_STANDING[self.standing]
 
 
@@ -111,11 +112,14 @@ _STATE_OF_STANDING: Mapping[Standing, State] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
+    """``attempt`` is under way and nothing serves."""
+
     attempt: Attempt
     reason: str
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return State.LOADING
 
 
@@ -133,11 +137,14 @@ class Loaded:
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return State.LOADED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draining:
+    """It answers what was begun, and gives no new leases."""
+
     serving: Serving
     leaving: Leaving
     reason: str
@@ -146,11 +153,14 @@ class Draining:
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return State.DRAINING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unloading:
+    """Triton was asked to unload it. ``number``: of this unload."""
+
     number: int
     serving: Serving
     leaving: Leaving
@@ -158,6 +168,7 @@ class Unloading:
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return State.UNLOADING
 
 

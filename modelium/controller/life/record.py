@@ -104,6 +104,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
+    """``window``: how often it was asked lately. ``leases``: requests under way. ``waiting``: those that wait for its load."""
+
     window: UsageWindow = field(default_factory=UsageWindow)
     leases: int = 0
     waiting: int = 0
@@ -163,6 +165,7 @@ class Record:
 
     @property
     def state(self) -> State:
+        """What users see as its state."""
         return self.phase.state
 
     @property

@@ -52,6 +52,7 @@ def obstacle(record: Record, now: float) -> NotServable | None:
 
 @on(Asked, *PHASES)
 def ask(record: Record, phase: Phase, event: Asked, around: Around) -> Step:
+    """Its rhythm is told by arrivals, without what they wait for."""
     return replace(record, use=replace(record.use, window=use.ask(record.use.window, around.now))), ()
 
 
@@ -75,6 +76,7 @@ def give_back(record: Record, phase: Phase, event: LeaseReturned, around: Around
 
 @on(Pinned, *PHASES)
 def pin(record: Record, phase: Phase, event: Pinned, around: Around) -> Step:
+    """It is wanted from now on, or not any more."""
     return replace(record, wish=replace(record.wish, pinned=event.pinned, since=around.now)), (Wake(),)
 
 
