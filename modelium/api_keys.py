@@ -61,7 +61,8 @@ class ApiKeys:
 
     1. A file that can be read is the truth: a key that is taken out is refused from the next request on, and so is every
        key where none is left.
-    2. A file that cannot be read, or has a line that is no key, changes nothing: the keys of before stay, and the log says so.
+    2. A file that cannot be read, or has a line that is no key, changes nothing: the previous keys remain in effect, and the
+       log says so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +95,7 @@ class ApiKeys:
         try:
             keys = read_keys(self._path)
         except ConfigError as error:  # rule 2
-            log.error("%s; the keys of before stay in force", error)
+            log.error("%s; the previous keys remain in effect", error)
             return
         self._digests = _digests(keys)
         log.info("gateway.api_keys_file: %s was read again: %d keys", self._path, len(keys))

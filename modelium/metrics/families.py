@@ -235,18 +235,22 @@ def reference() -> str:
     )
     return f"""# Metrics
 
-Modelium answers a scrape at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus' text format or
-in OpenMetrics, whichever the scraper asks for. Values are computed at the scrape; a removed model's series vanish.
-Counters start at 0 with Modelium, and with a model that is removed and comes back. From a model's first load on its requests,
-cold starts and loads are there, at 0 if need be: a rate does not see the event that a series begins with.
+Modelium answers scrapes at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus'
+text format or in OpenMetrics, whichever the scraper requests. It computes the values at the time of the
+scrape. The series of a removed model disappear.
+
+Counters start at 0 when Modelium starts, and when a removed model comes back. The counters of a model's
+requests, cold starts and loads exist from its first load on, with the value 0 if necessary, because a rate
+does not count the event that begins a series.
 
 This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 
-| name | kind | labels | what it says |
+| name | type | labels | meaning |
 |---|---|---|---|
 {rows}
 
-The process's own metrics (`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` …) come with them.
+The same page exports the metrics of Modelium's own process (`process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_open_fds` …).
 
-Rules, alerts and dashboards that use them: [monitoring.md](monitoring.md).
+[monitoring.md](monitoring.md) describes the rules, alerts and dashboards that use these metrics.
 """

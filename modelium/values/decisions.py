@@ -187,7 +187,7 @@ class Decision:
     at: float
     model: str
     verb: Verb
-    rule: str  # "evict.5", "place.2" …
+    rule: str  # "evict.5", "plan.3" …
     reason: str
     placement: Placement | None = None
     beneficiary: str = ""

@@ -135,7 +135,7 @@ def test_a_file_that_breaks_changes_nothing_and_is_told_once(file: Path, caplog:
         file.unlink()
         assert keys.know(FIRST) and keys.know(FIRST)
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert all("the keys of before stay in force" in record.message for record in caplog.records)
+    assert all("the previous keys remain in effect" in record.message for record in caplog.records)
     assert SECOND not in caplog.text and "this is no key" not in caplog.text.replace("is no key:", "")
     written(file, THIRD)
     assert keys.know(THIRD) and not keys.know(FIRST)

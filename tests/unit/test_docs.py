@@ -176,3 +176,23 @@ def test_the_rooms_of_the_design_are_the_rooms_of_the_tree() -> None:
             continue
         name = path.name if path.is_file() else f"{path.name}/"
         assert f"`{name}`" in page, f"docs/design.md has no room {name}"
+
+
+# -- how they are written ------------------------------------------------------------------------------------------
+
+
+WRAPPED = [*(page for page in PAGES if page.name != "CHANGELOG.md"), ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", WRAPPED, ids=lambda path: path.name)
+def test_prose_is_wrapped_at_110_columns(page: Path) -> None:
+    """Outside of code blocks, tables and what cannot be broken (a URL, a link, a quoted command)."""
+    prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in prose.splitlines():
+        breakable = re.sub(r"\[[^\]]*\]\([^)]*\)|https?://\S+", "", line)
+        assert line.startswith("|") or len(breakable) <= 110, f"{page.name}: {line}"
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    for path in re.findall(r"`([\w.-]+/[\w./*-]*)`", text_of("CONTRIBUTING.md")):
+        assert any(ROOT.glob(path.removesuffix("/"))), f"CONTRIBUTING.md: {path}"

@@ -96,7 +96,7 @@ def status_of(
         max_batch_size=max_batch_size,
     )
     decision = Decision(
-        at=time.monotonic() - 10, model=profile.name, verb=Verb.LOAD, rule="place.2", reason="fits", placement=placement
+        at=time.monotonic() - 10, model=profile.name, verb=Verb.LOAD, rule="plan.3", reason="fits", placement=placement
     )
     return ModelStatus(
         name=profile.name,

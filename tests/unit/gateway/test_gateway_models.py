@@ -55,7 +55,7 @@ async def test_one_model_shows_everything(gateway: Served) -> None:
     assert body["placement"]["max_batch_size"] == 32
     (decision,) = body["decisions"]
     assert 10 <= decision.pop("age_s") < 60
-    assert decision == {"model": "m", "verb": "load", "rule": "place.2", "reason": "fits", "device": "host"}
+    assert decision == {"model": "m", "verb": "load", "rule": "plan.3", "reason": "fits", "device": "host"}
 
 
 async def test_the_list_shows_ray_and_what_its_nodes_have_left(gateway: Served) -> None:

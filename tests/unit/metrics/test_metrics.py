@@ -91,7 +91,7 @@ def busy_recorder(models: Iterable[str]) -> Recorder:
         recorder.unload(model, "evict.5", 0.5)
     recorder.eviction("evict.5", 700.0)
     recorder.swap("host")
-    recorder.decision("load", "place.2")
+    recorder.decision("load", "plan.3")
     recorder.watcher_lag(0.1)
     recorder.scan(0.02)
     recorder.triton_restart()
