@@ -21,7 +21,7 @@ from modelium.analyzers.lone_file import refuse_file
 from modelium.analyzers.onnx_model import profile_onnx_file
 from modelium.analyzers.required_files import FRESH_S, is_fresh
 from modelium.analyzers.transformers_model import profile_folder
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
 
 __all__ = ["FRESH_S", "analyze", "is_in_flight"]
@@ -50,7 +50,7 @@ def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
         if verdict.hint_when_stale is not None and not is_fresh(candidate.newest_mtime):
             return Unsupported(name=name, path=path, why=verdict.why, hint=verdict.hint_when_stale)
         return Incomplete(name=name, path=path, why=verdict.why, missing=verdict.missing)
-    except Refused as verdict:
+    except Rejected as verdict:
         return Unsupported(name=name, path=path, why=verdict.why, hint=verdict.hint)
     except FileNotFoundError as error:
         return Incomplete(name=name, path=path, why=f"{_relative(error, path)} vanished while it was read")

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from modelium.analyzers.verdict import Refused, short_number
+from modelium.analyzers.verdict import Rejected, short_number
 from modelium.names import printable
 from modelium.values import Analysis, Incomplete, Unsupported
 
@@ -46,7 +46,7 @@ def clean(analysis: Analysis) -> Analysis:
             case _:
                 pass
         return _cleaned(analysis)
-    except Refused as verdict:
+    except Rejected as verdict:
         return Unsupported(name=analysis.name, path=analysis.path, why=printable(verdict.why), hint=verdict.hint)
 
 
@@ -70,7 +70,7 @@ def _value(value: object, name: str) -> object:
         case int():
             largest = _LARGEST_OF.get(name, _LARGEST)
             if not -largest <= value <= largest:
-                raise Refused(f"its {_said(name)} is {short_number(value)}, more than any model has", "is it damaged?")
+                raise Rejected(f"its {_said(name)} is {short_number(value)}, more than any model has", "is it damaged?")
             return value
         case tuple() | list():
             _bound_list(value, name)
@@ -90,7 +90,7 @@ def _value(value: object, name: str) -> object:
 def _bound_list(items: tuple[object, ...] | list[object], name: str) -> None:
     size = sum(len(each) for each in items if isinstance(each, str))
     if len(items) > _MOST_ITEMS or size > _MOST_TEXT:
-        raise Refused(
+        raise Rejected(
             f"it has {len(items):,} {_said(name)} of {size:,} characters in all; "
             f"at most {_MOST_ITEMS:,} of {_MOST_TEXT:,} are taken",
             "is it damaged?",
@@ -102,7 +102,7 @@ def _text(text: str, name: str) -> str:
         return printable(text)
     longest = _LONGEST_OF.get(name, _LONGEST)
     if len(text) > longest:
-        raise Refused(
+        raise Rejected(
             f"its {_said(name)} has {len(text):,} characters ({text[:40]!r} …); at most {longest:,} are taken", "is it damaged?"
         )
     return printable(text, longest=None)

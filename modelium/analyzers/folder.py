@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from modelium.analyzers.verdict import NotYet, Refused, not_whole
+from modelium.analyzers.verdict import NotYet, Rejected, not_whole
 from modelium.sizes import human_bytes
 
 MAX_FILES = 20_000
@@ -89,7 +89,7 @@ class Folder:
         file = self.files[name]
         if file.size > limit_bytes:
             size, limit = human_bytes(file.size), human_bytes(limit_bytes)
-            raise Refused(f"{name} has {size}; no model needs more than {limit} there", "is it the right file?")
+            raise Rejected(f"{name} has {size}; no model needs more than {limit} there", "is it the right file?")
         with file.open() as stream:
             data = stream.read(limit_bytes + 1)
         refuse_lfs_pointer(file, data)
@@ -106,7 +106,7 @@ def refuse_lfs_pointer(file: File, head: bytes) -> None:
 
 
 def list_folder(path: Path, root: Path) -> Folder:
-    """List ``path`` to a depth of three. Raises ``Refused`` where a link leaves ``root``, ``NotYet`` where it has vanished."""
+    """List ``path`` to a depth of three. Raises ``Rejected`` where a link leaves ``root``, ``NotYet`` where it has vanished."""
     top, inside = os.fspath(path), _inside(root)
     if not (os.path.realpath(top) + os.sep).startswith(inside):
         raise _leaves(path.name, os.path.realpath(top), root)
@@ -137,7 +137,7 @@ def list_folder(path: Path, root: Path) -> Folder:
                     found = File(name=name, path=entry.path, size=status.st_size, mtime_ns=status.st_mtime_ns)
                     (in_flight if hidden else files)[name] = found
                 if len(files) + len(in_flight) > MAX_FILES:
-                    raise Refused(f"more than {MAX_FILES} files", "drop the folder of one model, not a collection")
+                    raise Rejected(f"more than {MAX_FILES} files", "drop the folder of one model, not a collection")
     # aria2 writes into the file itself, at its full size from the start, and keeps NAME.aria2 beside it until it is done.
     for name in list(in_flight):
         if name.endswith(".aria2") and name[:-6] in files:
@@ -152,7 +152,7 @@ def file_of(path: Path, root: Path) -> File:
         raise _leaves(path.name, target, root)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise Refused(f"{path.name} is not a regular file")
+        raise Rejected(f"{path.name} is not a regular file")
     return File(name=path.name, path=os.fspath(path), size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
@@ -170,7 +170,7 @@ def _inside(root: Path) -> str:
     return real if real.endswith(os.sep) else real + os.sep
 
 
-def _leaves(name: str, target: str, root: Path) -> Refused:
-    return Refused(
+def _leaves(name: str, target: str, root: Path) -> Rejected:
+    return Rejected(
         f"{name} is a link to {target}, outside {root}", "copy the files into the folder, or watch the directory they are in"
     )

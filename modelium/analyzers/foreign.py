@@ -1,7 +1,7 @@
 """What a folder is that is not a transformers or ONNX model: so that the user is told what was dropped, and what would
 help.
 
-What enters: a folder. What leaves: ``Refused`` or ``NotYet``, or nothing where it is none of these.
+What enters: a folder. What leaves: ``Rejected`` or ``NotYet``, or nothing where it is none of these.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import read_object, text, texts
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import MissingPart, ModelOverride
 
 # Endings of files at the top of the folder → what they are, what would help. The first that is there answers.
@@ -78,7 +78,7 @@ def _best_checkpoint(folder: Folder, numbers: list[int]) -> int | None:
             continue
         try:
             named = text(read_object(folder, state, _MAX_STATE_BYTES), "best_model_checkpoint")
-        except (NotYet, Refused):
+        except (NotYet, Rejected):
             continue
         number = named.replace("\\", "/").rstrip("/").rpartition("/")[2].removeprefix("checkpoint-")
         if number.isascii() and number.isdigit() and len(number) < 13 and int(number) in numbers:
@@ -93,7 +93,7 @@ def refuse_triton_entry(folder: Folder, graph: str | None = None) -> None:
         return
     versions = sorted(name for name in folder.names() if _VERSION.fullmatch(name))
     shown = f" and {versions[0]}" if versions else ""
-    raise Refused(
+    raise Rejected(
         f"an entry of a Triton model repository (config.pbtxt{shown}), which is not served from here",
         "drop the model that it was made from; or copy the entry into Triton's model repository (triton.model_repository), "
         "where Modelium leaves it alone, and load it through Triton itself",
@@ -109,7 +109,7 @@ def refuse_setfit(folder: Folder, override: ModelOverride, name: str) -> None:
     if "config_setfit.json" in folder:
         labels = texts(read_object(folder, "config_setfit.json", _MAX_SETFIT_BYTES), "labels")
     classes = f" for {len(labels)} classes ({', '.join(labels)[:80]})" if labels else ""
-    raise Refused(
+    raise Rejected(
         f"a SetFit classifier{classes}: its head (model_head.pkl) is a pickle, which runs code when it is read",
         "export it to ONNX (setfit.exporters.onnx.export_onnx) and drop that; or, to serve its embeddings alone, say so in "
         f"modelium.yaml: models: {{{name}: {{task: sentence-similarity}}}}",
@@ -121,4 +121,4 @@ def refuse_other_weights(folder: Folder) -> None:
     for endings, what, hint in _ENDINGS:
         found = folder.named(*endings)
         if found:
-            raise Refused(f"{found[0]}: {what}, which is not served", hint)
+            raise Rejected(f"{found[0]}: {what}, which is not served", hint)

@@ -19,7 +19,7 @@ from modelium.analyzers.formats.json_text import JsonObject
 from modelium.analyzers.language import read_language_model
 from modelium.analyzers.model_config import ModelConfig, read_config
 from modelium.analyzers.required_files import read_optional
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.analyzers.weights import join_missing
 from modelium.values import (
     AttentionKind,
@@ -68,7 +68,7 @@ def profile_gguf_file(candidate: Candidate, override: ModelOverride) -> ModelPro
     """A single ``NAME.gguf`` among others."""
     file = file_of(candidate.path, candidate.root)
     if _PART.fullmatch(file.name):
-        raise Refused(f"{file.name} is one part of a model", "put all its parts into one folder, with the model's config.json")
+        raise Rejected(f"{file.name} is one part of a model", "put all its parts into one folder, with the model's config.json")
     return _profile(candidate, override, [file], fingerprint_files([file]), None)
 
 
@@ -87,14 +87,14 @@ def _parts_of(folder: Folder, found: list[str]) -> list[File]:
     match = _PART.fullmatch(found[0])
     if match is None:
         if len(found) > 1:
-            raise Refused(f"it has {len(found)} GGUF models: {', '.join(found[:3])} …", "drop the one to serve by itself")
+            raise Rejected(f"it has {len(found)} GGUF models: {', '.join(found[:3])} …", "drop the one to serve by itself")
         return [folder.files[found[0]]]
     total = int(match["total"])
     if not 0 < total <= _MOST_PARTS:
-        raise Refused(f"{found[0]} claims to be one of {total} parts", "copy the model again from its source")
+        raise Rejected(f"{found[0]} claims to be one of {total} parts", "copy the model again from its source")
     names = [f"{match['stem']}-{number:05d}-of-{match['total']}{found[0][-5:]}" for number in range(1, total + 1)]
     if strangers := [name for name in found if name not in names]:
-        raise Refused(f"it has {strangers[0]} beside {found[0]}", "drop the model to serve by itself")
+        raise Rejected(f"it has {strangers[0]} beside {found[0]}", "drop the model to serve by itself")
     gaps = []
     for name in names:
         if name not in folder:
@@ -119,12 +119,12 @@ def _profile(
     kind = header.text("general.architecture")
     what = _NOT_MODELS.get(kind) or _NOT_MODELS.get(header.text("general.type"))
     if what is not None:
-        raise Refused(f"{files[0].name} is {what}, not a model", "drop the GGUF file of the model itself")
+        raise Rejected(f"{files[0].name} is {what}, not a model", "drop the GGUF file of the model itself")
     if not kind or any(word in kind for word in _ENCODERS):
-        raise Refused(f"{files[0].name} holds a {kind or '?'} model, which generates no text", "drop its safetensors folder")
+        raise Rejected(f"{files[0].name} holds a {kind or '?'} model, which generates no text", "drop its safetensors folder")
     if override.task not in (None, Task.TEXT_GENERATION):
         hint = f"remove models: {{{candidate.name}: {{task: …}}}}, or drop the model's safetensors folder"
-        raise Refused(f"a GGUF file is served for text-generation, not for {override.task}", hint)
+        raise Rejected(f"a GGUF file is served for text-generation, not for {override.task}", hint)
     facts = read_config(config) if config else None
     elements: dict[str, int] = {}
     for each in headers:
@@ -170,7 +170,7 @@ def _read_all(files: list[File]) -> list[GgufHeader]:
         raise verdict
     claimed = headers[0].facts.get("split.count")
     if isinstance(claimed, int) and claimed > len(files):
-        raise Refused(f"{files[0].name} is one of {claimed} parts", "put all its parts into one folder, under their own names")
+        raise Rejected(f"{files[0].name} is one of {claimed} parts", "put all its parts into one folder, under their own names")
     return headers
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelium.analyzers.formats.json_text import JsonObject, integer, nested, text, texts
-from modelium.analyzers.verdict import Refused, short_number
+from modelium.analyzers.verdict import Rejected, short_number
 
 _SENTINEL_LENGTH = 10**9  # tokenizers write 1e30 for "no limit"
 _MOST_UNNAMED = 4_096
@@ -86,12 +86,12 @@ def read_config(source: JsonObject) -> ModelConfig:
 
 
 def labels_for(config: ModelConfig) -> tuple[str, ...]:
-    """Labels in id order; transformers leaves them out of the file where they are LABEL_0 and LABEL_1. Raises ``Refused``."""
+    """Labels in id order; transformers leaves them out of the file where they are LABEL_0 and LABEL_1. Raises ``Rejected``."""
     if config.labels:
         return config.labels
     count = config.label_count or 2
     if count > _MOST_UNNAMED:  # a few bytes that would become megabytes, and transformers names the labels that there are
-        raise Refused(
+        raise Rejected(
             f"its config.json says {short_number(count)} labels and names none; at most {_MOST_UNNAMED:,} are taken",
             "add id2label, or is it damaged?",
         )

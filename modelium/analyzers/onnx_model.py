@@ -10,7 +10,7 @@ from pathlib import Path
 from modelium.analyzers.fingerprint import fingerprint_files
 from modelium.analyzers.folder import File, Folder, file_of
 from modelium.analyzers.formats.onnx_graph import OnnxFacts, read_onnx
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 from modelium.analyzers.weights import summarize
 from modelium.values import Candidate, ModelOverride, ModelProfile, Task, WeightFormat
 
@@ -55,7 +55,7 @@ def profile_onnx_folder(
 def _profile(candidate: Candidate, override: ModelOverride, facts: OnnxFacts, fingerprint: str, source: str) -> ModelProfile:
     if override.task not in (None, Task.TENSORS):
         hint = f"remove models: {{{candidate.name}: {{task: …}}}}, or drop the model's safetensors folder"
-        raise Refused(f"an ONNX graph is served as tensors, not as {override.task}", hint)
+        raise Rejected(f"an ONNX graph is served as tensors, not as {override.task}", hint)
     parameters, dtype = summarize(facts.elements)
     return ModelProfile(
         name=candidate.name,

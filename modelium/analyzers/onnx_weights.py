@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.onnx_graph import read_onnx
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 from modelium.analyzers.weights import Weights, summarize
 from modelium.values import Encoded, ModelOverride, OnnxGraph, Task, WeightFormat
 
@@ -53,7 +53,7 @@ def find_onnx_weights(folder: Folder, override: ModelOverride) -> GraphWeights |
     if not tasks:
         if override.onnx_file is not None:
             hint = "it chooses among graphs of a text encoder: take it away, and model.onnx is served as tensors"
-            raise Refused(f"onnx_file {shown(name)!r} takes no tokens, or gives neither token vectors nor logits", hint)
+            raise Rejected(f"onnx_file {shown(name)!r} takes no tokens, or gives neither token vectors nor logits", hint)
         return None
     parameters, dtype = summarize(facts.elements)
     weights = Weights(
@@ -66,7 +66,7 @@ def refuse_other_task(task: Task, graph: GraphWeights, override: ModelOverride) 
     """Where the user chose a graph that cannot be what the model is for: to serve another one silently would be wrong."""
     if override.onnx_file is not None:
         made = ", ".join(sorted(graph.tasks))
-        raise Refused(
+        raise Rejected(
             f"onnx_file {shown(graph.file)!r} cannot do {task}: of its outputs is made {made}", "choose another graph"
         )
 
@@ -81,7 +81,7 @@ def _choose(folder: Folder, override: ModelOverride) -> str | None:
         if override.onnx_file in folder and override.onnx_file.endswith(".onnx"):
             return override.onnx_file
         there = ", ".join(sorted(shown(name) for name in folder.names() if name.endswith(".onnx"))[:10]) or "none"
-        raise Refused(f"onnx_file {shown(override.onnx_file)!r} is not in the folder", f"its ONNX files: {there}")
+        raise Rejected(f"onnx_file {shown(override.onnx_file)!r} is not in the folder", f"its ONNX files: {there}")
     names = (f"{directory}model{variant}.onnx" for variant in _VARIANTS for directory in _DIRECTORIES)
     found = next((name for name in names if name in folder), None)
     if found is None:

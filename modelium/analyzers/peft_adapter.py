@@ -1,7 +1,7 @@
 """A PEFT adapter folder: ``adapter_config.json`` and its weights, without those of a base model.
 
-What enters: a candidate and its folder. What leaves: an ``AdapterProfile``, or ``NotYet`` (a copy under way) / ``Refused`` with
-what vLLM cannot do with it. To which model it belongs is not decided here.
+What enters: a candidate and its folder. What leaves: an ``AdapterProfile``, or ``NotYet`` (a copy under way) / ``Rejected``
+with what vLLM cannot do with it. To which model it belongs is not decided here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import JsonObject, integer, nested, read_object, text, texts
 from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
 from modelium.analyzers.formats.torch_zip import read_torch_file
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.names import served_name
 from modelium.values import Adapter, AdapterProfile, Candidate, MissingPart
 
@@ -44,7 +44,7 @@ def profile_adapter(candidate: Candidate, folder: Folder) -> AdapterProfile:
     rank = _rank_of(config)
     name, tally = _read_weights(folder)
     if not any(".lora_" in tensor for tensor in tally.names):
-        raise Refused(f"{name} has no LoRA tensors", "copy the adapter again from its source")
+        raise Rejected(f"{name} has no LoRA tensors", "copy the adapter again from its source")
     fingerprint = fingerprint_folder(folder, "")
     adapter = Adapter(
         name=adapter_name(candidate),
@@ -68,18 +68,18 @@ def _refuse_what_vllm_lacks(config: JsonObject) -> None:
     kind = text(config, "peft_type")
     if kind.upper() != "LORA":
         named = f"a {kind} adapter" if kind else "an adapter of a kind that its adapter_config.json does not say"
-        raise Refused(f"this is {named}; only LoRA adapters are served", _MERGE)
+        raise Rejected(f"this is {named}; only LoRA adapters are served", _MERGE)
     for key, words in _UNSERVED_SWITCHES.items():
         if config.get(key):
-            raise Refused(f"this adapter uses {words} ({key}), which vLLM does not serve", _MERGE)
+            raise Rejected(f"this adapter uses {words} ({key}), which vLLM does not serve", _MERGE)
     if text(config, "bias") not in ("", "none"):
-        raise Refused(f"this adapter trains biases (bias: {text(config, 'bias')}), which vLLM does not serve", _MERGE)
+        raise Rejected(f"this adapter trains biases (bias: {text(config, 'bias')}), which vLLM does not serve", _MERGE)
     saved = [module for module in texts(config, "modules_to_save") if module not in ("classifier", "score")]
     if saved:
-        raise Refused(f"this adapter replaces whole modules ({', '.join(saved[:3])}), which vLLM does not serve", _MERGE)
+        raise Rejected(f"this adapter replaces whole modules ({', '.join(saved[:3])}), which vLLM does not serve", _MERGE)
     start = text(config, "init_lora_weights")
     if start and start.lower() not in _HARMLESS_STARTS:
-        raise Refused(f"this adapter began with {start}, which changed its base model's own weights", _MERGE)
+        raise Rejected(f"this adapter began with {start}, which changed its base model's own weights", _MERGE)
 
 
 def _rank_of(config: JsonObject) -> int:
@@ -87,9 +87,9 @@ def _rank_of(config: JsonObject) -> int:
     each = [value for value in nested(config, "rank_pattern").values() if isinstance(value, int)]
     rank = max([integer(config, "r") or 0, *each])
     if rank < 1:
-        raise Refused(f"{CONFIG} says no rank (r)", "copy the adapter again from its source")
+        raise Rejected(f"{CONFIG} says no rank (r)", "copy the adapter again from its source")
     if rank > LARGEST_RANK:
-        raise Refused(f"this adapter has rank {rank}; vLLM serves up to {LARGEST_RANK}", _MERGE)
+        raise Rejected(f"this adapter has rank {rank}; vLLM serves up to {LARGEST_RANK}", _MERGE)
     return rank
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import JsonObject, integer, parse, read_object, text
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import MissingPart, Pooling, PoolingMode
 
 _OLD_FLAGS = {
@@ -28,7 +28,7 @@ def read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
     """Pooling and embedding width of a folder with ``modules.json``."""
     modules = parse(folder.read("modules.json", _MAX_MODULES_BYTES), "modules.json")
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
-        raise Refused("modules.json is not a list of modules", "copy the model's own modules.json")
+        raise Rejected("modules.json is not a list of modules", "copy the model's own modules.json")
     pooling: JsonObject | None = None
     normalize = False
     width: int | None = None
@@ -38,7 +38,7 @@ def read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
             case "Transformer":
                 if where and f"{where}/config.json" in folder:
                     hint = "load it once with sentence-transformers and save it again"
-                    raise Refused(f"the transformer lies in {where}/, an old sentence-transformers layout", hint)
+                    raise Rejected(f"the transformer lies in {where}/, an old sentence-transformers layout", hint)
             case "Pooling":
                 pooling = _read_module(folder, f"{where}/config.json" if where else "config.json")
             case "Normalize":
@@ -50,7 +50,7 @@ def read_pooling(folder: Folder) -> tuple[Pooling, int | None]:
             case "Dropout":  # does nothing outside training
                 continue
             case _:
-                raise Refused(f"modules.json has the module {kind or '?'}, which the python runtime does not run", _HINT)
+                raise Rejected(f"modules.json has the module {kind or '?'}, which the python runtime does not run", _HINT)
     if pooling is None:
         return Pooling(mode=PoolingMode.MEAN, normalize=normalize), width
     width = width or integer(pooling, "embedding_dimension", "word_embedding_dimension")
@@ -78,5 +78,5 @@ def _mode(source: JsonObject) -> PoolingMode:
     else:
         modes = [word for flag, word in _OLD_FLAGS.items() if source.get(flag) is True] or ["mean"]
     if len(modes) != 1 or modes[0] not in {mode.value for mode in PoolingMode}:
-        raise Refused(f"its pooling ({' + '.join(modes) or 'none'}) is not one that the python runtime has", _HINT)
+        raise Rejected(f"its pooling ({' + '.join(modes) or 'none'}) is not one that the python runtime has", _HINT)
     return PoolingMode(modes[0])

@@ -14,7 +14,7 @@ from modelium.analyzers.formats.json_text import JsonObject, integer, parse, pro
 from modelium.analyzers.formats.safetensors_header import read_header
 from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.model_card import read_card
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.analyzers.weights import summarize
 from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Pooling, PoolingMode, Task, WeightFormat
 
@@ -35,7 +35,7 @@ def profile_static(candidate: Candidate, override: ModelOverride, folder: Folder
         others = [kind for kind, _ in kinds if kind not in _BESIDE | {_STATIC}]
         if others or kinds[0][0] != _STATIC:
             hint = "export it to ONNX, or serve it with a runtime of its own"
-            raise Refused(f"modules.json has {others[0] if others else kinds[0][0]} beside a StaticEmbedding", hint)
+            raise Rejected(f"modules.json has {others[0] if others else kinds[0][0]} beside a StaticEmbedding", hint)
         normalize = any(kind == "Normalize" for kind, _ in kinds)
         return _profile(candidate, override, folder, kinds[0][1], normalize=normalize, library="sentence-transformers")
     if "modules.json" in folder or "config.json" not in folder:
@@ -62,7 +62,7 @@ def _profile(
     named = card.pipeline_tag == Task.FEATURE_EXTRACTION.value
     task = override.task or (Task.FEATURE_EXTRACTION if named else Task.SENTENCE_SIMILARITY)
     if task not in _TASKS:
-        raise Refused(f"a static embedder is served for {' or '.join(_TASKS)}, not for {task}", "choose one of these tasks")
+        raise Rejected(f"a static embedder is served for {' or '.join(_TASKS)}, not for {task}", "choose one of these tasks")
     prefix = f"{where}/" if where else ""
     tokenizer = _required(folder, f"{prefix}tokenizer.json")
     pickled = f"{prefix}model.safetensors" not in folder and f"{prefix}pytorch_model.bin" in folder
@@ -70,7 +70,7 @@ def _profile(
     prove_whole(tokenizer, thorough=True)
     tally = read_torch_file(weights) if pickled else read_header(weights)
     if not tally.names.intersection(_TABLES):
-        raise Refused(f"{weights.name} has none of the tensors {' or '.join(_TABLES)}", "copy the model again from its source")
+        raise Rejected(f"{weights.name} has none of the tensors {' or '.join(_TABLES)}", "copy the model again from its source")
     parameters, dtype = summarize(tally.elements)
     config = read_object(folder, "config.json") if "config.json" in folder else {}
     return ModelProfile(

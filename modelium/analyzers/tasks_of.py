@@ -1,6 +1,6 @@
 """Which task a folder is for, and why one thinks so.
 
-What enters: config facts, the README's ``pipeline_tag``, names of files. What leaves: a ``TaskFinding``, or ``Refused``
+What enters: config facts, the README's ``pipeline_tag``, names of files. What leaves: a ``TaskFinding``, or ``Rejected``
 with the task that is not served.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from modelium.analyzers.architectures import Mappings
 from modelium.analyzers.model_config import ModelConfig, labels_for
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 from modelium.brain.runtimes import vllm_architectures as vllm
 from modelium.values import Task
 from modelium.values.tasks import TASKS
@@ -77,13 +77,13 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
         return _by_vllm(architecture, config)  # 4
     if architecture:
         what = f"architecture {architecture} (model type {config.model_type or 'missing'})"
-        raise Refused(f"transformers does not know the {what}", "a newer transformers may; or check config.json")
+        raise Rejected(f"transformers does not know the {what}", "a newer transformers may; or check config.json")
     if clues.pipeline_tag and not clues.sentence_modules:
         return _by_tag(config, known, clues)  # 5
     base = known.tables[""].get(config.model_type)
     if base is None:
         said = f"model type {config.model_type!r} is not known to transformers" if config.model_type else "it has no model_type"
-        raise Refused(
+        raise Rejected(
             f"config.json does not say what the model is: no architectures, and {said}", "copy the model's own config.json"
         )
     if clues.sentence_modules:
@@ -124,9 +124,9 @@ def _by_architecture(
     if "IMAGE" in families or (clues.has_image_processor and not clues.has_tokenizer):
         return TaskFinding(task=Task.IMAGE_FEATURE_EXTRACTION, architecture=architecture, source=why)
     if clues.has_feature_extractor:
-        raise Refused(f"{architecture} gives features of sound, which is not served", _LISTED)
+        raise Rejected(f"{architecture} gives features of sound, which is not served", _LISTED)
     if clues.has_image_processor and "TEXT_ENCODING" not in families:
-        raise Refused(f"{architecture} takes images and text together, which is not served", _LISTED)
+        raise Rejected(f"{architecture} takes images and text together, which is not served", _LISTED)
     refined, why = _refine(Task.FEATURE_EXTRACTION, config, clues, why)
     return TaskFinding(task=refined, architecture=architecture, source=why)
 
@@ -170,7 +170,7 @@ def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFi
             refined, why = Task.IMAGE_TEXT_TO_TEXT, f"{why}, README pipeline_tag: {clues.pipeline_tag}"
         llm = refined.row.continues
         return TaskFinding(task=refined, architecture=shown, source=why, custom_code=True, is_llm=llm)
-    raise Refused(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)
+    raise Rejected(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)
 
 
 def _by_vllm(architecture: str, config: ModelConfig) -> TaskFinding:
@@ -187,7 +187,7 @@ def _by_tag(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
             llm = task.row.continues and not config.encoder_decoder
             return TaskFinding(task=Task(clues.pipeline_tag), architecture=found, source=source, is_llm=llm)
     what = f"model type {config.model_type!r}" if config.model_type else "a config.json without model_type"
-    raise Refused(f"the README says {clues.pipeline_tag!r}, which is not served for {what}", _LISTED)
+    raise Rejected(f"the README says {clues.pipeline_tag!r}, which is not served for {what}", _LISTED)
 
 
 def _embedding(architecture: str, clues: Clues, *, custom_code: bool) -> TaskFinding:
@@ -197,9 +197,9 @@ def _embedding(architecture: str, clues: Clues, *, custom_code: bool) -> TaskFin
     return TaskFinding(task=task, architecture=architecture, source=f"modules.json{said}", custom_code=custom_code)
 
 
-def _not_served(architecture: str, family: str) -> Refused:
+def _not_served(architecture: str, family: str) -> Rejected:
     words = _FAMILY_WORDS.get(family, family.lower().replace("_", "-"))
-    return Refused(f"{architecture} is for {words}, which is not served", _LISTED)
+    return Rejected(f"{architecture} is for {words}, which is not served", _LISTED)
 
 
 def _class_of(reference: str) -> str:

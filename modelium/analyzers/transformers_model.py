@@ -23,7 +23,7 @@ from modelium.analyzers.sentence_modules import read_pooling
 from modelium.analyzers.served_by_ray import INDEX, is_app, is_sklearn_config, profile_app, profile_pipeline, profile_table
 from modelium.analyzers.static_embeddings import profile_static
 from modelium.analyzers.tasks_of import TaskFinding, find_task
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.analyzers.weights import Weights, find_weights, join_missing
 from modelium.values import (
     AdapterProfile,
@@ -163,9 +163,9 @@ def _without_weights(candidate: Candidate, override: ModelOverride, folder: Fold
 
 def _refuse_other_libraries(config: ModelConfig) -> None:
     if config.timm:
-        raise Refused("this is a timm model, which transformers does not load by itself", "export it to ONNX and drop that")
+        raise Rejected("this is a timm model, which transformers does not load by itself", "export it to ONNX and drop that")
     if config.mlx:
-        raise Refused("these weights are quantized for MLX (Apple)", "drop the original folder of this model")
+        raise Rejected("these weights are quantized for MLX (Apple)", "drop the original folder of this model")
 
 
 def _decide_task(config: ModelConfig, folder: Folder, card: ModelCard, override: ModelOverride, name: str) -> TaskFinding:
@@ -173,17 +173,17 @@ def _decide_task(config: ModelConfig, folder: Folder, card: ModelCard, override:
     if finding.custom_code and not override.allow_custom_code:
         code = next(iter(config.auto_map.values()))
         hint = f"if you trust it, allow it in modelium.yaml: models: {{{name}: {{allow_custom_code: true}}}}"
-        raise Refused(f"it needs code from its folder ({code}) to run", hint)
+        raise Rejected(f"it needs code from its folder ({code}) to run", hint)
     if finding.custom_code and (elsewhere := [value for value in config.auto_map.values() if "--" in value]):
         repository = elsewhere[0].split("--")[0]
         hint = f"copy the .py files of {repository} into the folder and take '{repository}--' out of auto_map in config.json"
-        raise Refused(f"its code lies in another repository ({repository}), and nothing is downloaded", hint)
+        raise Rejected(f"its code lies in another repository ({repository}), and nothing is downloaded", hint)
     if override.task is None:
         return finding
     if override.task is Task.TENSORS:
-        raise Refused("the task 'tensors' is for ONNX files", f"choose another one in models: {{{name}: {{task: …}}}}")
+        raise Rejected("the task 'tensors' is for ONNX files", f"choose another one in models: {{{name}: {{task: …}}}}")
     if override.task is Task.SERVE_APP:
-        raise Refused(
+        raise Rejected(
             "the task 'serve-app' is for folders with an application of Ray Serve", "put a serve_app.py into the folder"
         )
     return TaskFinding(

@@ -1,4 +1,4 @@
-"""How an analysis ends early: ``NotYet`` (a copy under way) and ``Refused`` (cannot be served).
+"""How an analysis ends early: ``NotYet`` (a copy under way) and ``Rejected`` (cannot be served).
 
 What enters: what one file shows. What leaves: an exception that ``analyze`` turns into ``Incomplete`` or
 ``Unsupported``. They never leave this room.
@@ -24,7 +24,7 @@ class NotYet(Exception):
         self.hint_when_stale = hint_when_stale
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """The folder cannot be served as it is, whatever else arrives."""
 
     def __init__(self, why: str, hint: str = "") -> None:

@@ -14,7 +14,7 @@ from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import nested, read_object
 from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
 from modelium.analyzers.formats.torch_zip import read_torch_file
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import MissingPart, WeightFormat
 
 _SHARD = re.compile(r"(model|pytorch_model)-(\d{5,6})-of-(\d{5,6})\.(safetensors|bin)")
@@ -76,13 +76,13 @@ def _read_shards(folder: Folder, kind: WeightFormat, index: str) -> Weights:
     content = read_object(folder, index)
     placed = {name: shard for name, shard in nested(content, "weight_map").items() if isinstance(shard, str)}
     if not placed:
-        raise Refused(f"{index} names no shards", "copy the model again from its source")
+        raise Rejected(f"{index} names no shards", "copy the model again from its source")
     shards = tuple(sorted(set(placed.values())))
     if len(shards) > MAX_SHARDS:
-        raise Refused(f"{index} names {len(shards):,} shards; at most {MAX_SHARDS:,} are read", "is it the right file?")
+        raise Rejected(f"{index} names {len(shards):,} shards; at most {MAX_SHARDS:,} are read", "is it the right file?")
     for shard in shards:
         if shard.startswith("/") or ".." in shard.split("/"):
-            raise Refused(f"{index} points outside the folder: {shard[:120]!r}", "copy the model again from its source")
+            raise Rejected(f"{index} points outside the folder: {shard[:120]!r}", "copy the model again from its source")
     total = nested(content, "metadata").get("total_size")
     expected_total = total if isinstance(total, int) and total > 0 else None
     return _read_files(folder, kind, shards, expected_total=expected_total, placed=placed)
@@ -123,7 +123,7 @@ def _read_files(
             elements[dtype] = elements.get(dtype, 0) + count
     for tensor, shard in (placed or {}).items():
         if shard in tallies and tensor not in tallies[shard].names:
-            raise Refused(
+            raise Rejected(
                 f"{shard} lacks {tensor[:120]!r}, which the index says it holds", "the shards are of different versions"
             )
     parameters, dtype = summarize(elements)

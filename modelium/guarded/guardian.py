@@ -25,7 +25,7 @@ from pathlib import Path
 
 from modelium.guarded.hidden import CannotHide, ask_to_be_traced, reveal, with_hidden
 from modelium.guarded.processes import (
-    Process,
+    ProcessRow,
     boot_id,
     descendants,
     kill_all,
@@ -89,7 +89,7 @@ class Guardian:
         self._server = 0
         self._status: int | None = None  # waitpid's word, once the server has ended
         self._told = False
-        self._orphans: dict[Process, float] = {}  # and since when
+        self._orphans: dict[ProcessRow, float] = {}  # and since when
         self._mapped: set[Path] = set()  # shared memory seen in the tree before it was told to end
 
     def run(self) -> None:
@@ -253,7 +253,7 @@ def _cut_log(log: Path) -> None:
         pass  # the disk is full, or somebody removed the file: the server matters more
 
 
-def _children() -> list[Process]:
+def _children() -> list[ProcessRow]:
     """Our direct children. The kernel's own list, where it has one, spares reading all of /proc."""
     me = os.getpid()
     try:
@@ -263,7 +263,7 @@ def _children() -> list[Process]:
     return [process for pid in listed if (process := read_process(int(pid))) is not None]
 
 
-def _wait_gone(processes: list[Process], *, within_s: float) -> None:
+def _wait_gone(processes: list[ProcessRow], *, within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if all((now := read_process(p.pid)) is None or now.zombie or now.started != p.started for p in processes):

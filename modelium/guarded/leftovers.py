@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from modelium.guarded.guardian import RUN_MARK, Record
-from modelium.guarded.processes import Process, all_processes, boot_id, kill_all, read_process, send, sweep_shared_memory
+from modelium.guarded.processes import ProcessRow, all_processes, boot_id, kill_all, read_process, send, sweep_shared_memory
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def end_leftovers(record_path: Path, *, guardian_may_take_s: float) -> int:
     return len(found)
 
 
-def _survivors(record: Record) -> list[Process]:
+def _survivors(record: Record) -> list[ProcessRow]:
     leader = read_process(record.guardian)
     session_is_theirs = leader is None or leader.started == record.guardian_started
     found = []
@@ -69,7 +69,7 @@ def _run_mark_of(pid: int) -> str | None:
     return next((variable[len(prefix) :].decode() for variable in variables if variable.startswith(prefix)), None)
 
 
-def _wait_for_end(process: Process, *, within_s: float) -> None:
+def _wait_for_end(process: ProcessRow, *, within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         now = read_process(process.pid)

@@ -19,7 +19,7 @@ _SHM = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class ProcessRow:
     """A process as /proc shows it. ``started`` (clock ticks since boot) tells it from a later one with the same id."""
 
     pid: int
@@ -30,7 +30,7 @@ class Process:
     name: str = field(default="", compare=False)  # as it calls itself now, which is not who it is
 
 
-def read_process(pid: int) -> Process | None:
+def read_process(pid: int) -> ProcessRow | None:
     """None when there is no such process."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
@@ -38,7 +38,7 @@ def read_process(pid: int) -> Process | None:
         return None
     # "pid (name) state ppid pgrp session …": the name may hold spaces and parentheses, so count from its end.
     name, fields = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
-    return Process(
+    return ProcessRow(
         pid=pid,
         parent=int(fields[1]),
         session=int(fields[3]),
@@ -48,19 +48,19 @@ def read_process(pid: int) -> Process | None:
     )
 
 
-def all_processes() -> Iterator[Process]:
+def all_processes() -> Iterator[ProcessRow]:
     """Of this machine; those that end meanwhile are left out."""
     for entry in os.listdir(_PROC):  # noqa: PTH208 — Path.iterdir builds an object per entry
         if entry.isdigit() and (process := read_process(int(entry))) is not None:
             yield process
 
 
-def descendants(pid: int) -> list[Process]:
+def descendants(pid: int) -> list[ProcessRow]:
     """Everything below ``pid``, zombies left out, parents before children."""
-    children: dict[int, list[Process]] = {}
+    children: dict[int, list[ProcessRow]] = {}
     for process in all_processes():
         children.setdefault(process.parent, []).append(process)
-    found: list[Process] = []
+    found: list[ProcessRow] = []
     queue = [pid]
     while queue:
         below = children.get(queue.pop(), [])
@@ -69,13 +69,13 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
-def same(process: Process) -> bool:
+def same(process: ProcessRow) -> bool:
     """Is this very process still there and not a zombie?"""
     now = read_process(process.pid)
     return now is not None and now.started == process.started and not now.zombie
 
 
-def send(process: Process, signum: int) -> None:
+def send(process: ProcessRow, signum: int) -> None:
     """Signal this very process; nothing happens when it has ended, even if its id is in use again."""
     try:
         descriptor = os.pidfd_open(process.pid)
@@ -90,7 +90,7 @@ def send(process: Process, signum: int) -> None:
         os.close(descriptor)
 
 
-def kill_all(find: Callable[[], list[Process]], *, within_s: float, reap: Callable[[], None] = lambda: None) -> set[Path]:
+def kill_all(find: Callable[[], list[ProcessRow]], *, within_s: float, reap: Callable[[], None] = lambda: None) -> set[Path]:
     """SIGKILL whatever ``find`` finds until it finds nothing; the shared-memory files that they had mapped are returned."""
     mapped: set[Path] = set()
     deadline = time.monotonic() + within_s

@@ -18,7 +18,7 @@ import pytest
 
 from modelium.config import TritonSettings
 from modelium.errors import LoadFailed, ModelGone, RuntimeMissing, TritonError, TritonUnavailable
-from modelium.guarded.processes import Process, descendants, read_process, same
+from modelium.guarded.processes import ProcessRow, descendants, read_process, same
 from modelium.guarded.supervisor import Supervisor
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
@@ -48,7 +48,7 @@ def settings_in(directory: Path, **changes: object) -> TritonSettings:
 class Family:
     """Everything that a run has made, so that its end can be waited for."""
 
-    processes: list[Process] = field(default_factory=list)
+    processes: list[ProcessRow] = field(default_factory=list)
     memory: list[Path] = field(default_factory=list)
 
     def left(self) -> list[object]:

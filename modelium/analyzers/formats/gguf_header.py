@@ -1,6 +1,6 @@
 """The header of a GGUF file: exact tensor sizes, the model's own facts, and the proof that the file is whole.
 
-What enters: a file. What leaves: its ``GgufHeader``, or ``NotYet`` (shorter than the header says) / ``Refused`` (a header that
+What enters: a file. What leaves: its ``GgufHeader``, or ``NotYet`` (shorter than the header says) / ``Rejected`` (a header that
 contradicts itself). The format is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; nothing but the header is read,
 and of its long arrays (a tokenizer's tokens) only how many there are.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
-from modelium.analyzers.verdict import Refused, not_whole
+from modelium.analyzers.verdict import Rejected, not_whole
 from modelium.sizes import human_bytes
 
 _MAGIC = b"GGUF"
@@ -84,7 +84,7 @@ def read_gguf(file: File) -> GgufHeader:
         refuse_lfs_pointer(file, head)
         refuse_preallocated(file, head)
         if head[:4] != _MAGIC[: len(head)]:
-            raise Refused(f"{file.name} is not a GGUF file", _HINT)
+            raise Rejected(f"{file.name} is not a GGUF file", _HINT)
         stream.seek(len(_MAGIC))
         try:
             return _read(_Reader(stream, file), file)
@@ -109,7 +109,7 @@ class _Reader:
     def _pay(self, count: int) -> None:
         self._bytes_left -= count
         if self._bytes_left < 0:
-            raise Refused(f"{self._file.name}: its header lies: it is longer than {human_bytes(_MAX_HEADER)}", _HINT)
+            raise Rejected(f"{self._file.name}: its header lies: it is longer than {human_bytes(_MAX_HEADER)}", _HINT)
 
     def take(self, letters: str) -> tuple[int | float | bool, ...]:
         wanted = struct.calcsize(f"<{letters}")
@@ -122,7 +122,7 @@ class _Reader:
     def whole(self, letter: str, limit: int, what: str) -> int:
         value = int(self.take(letter)[0])
         if value > limit:
-            raise Refused(f"{self._file.name}: its header lies: {value} {what}", _HINT)
+            raise Rejected(f"{self._file.name}: its header lies: {value} {what}", _HINT)
         return value
 
     def text(self, limit: int) -> str | None:
@@ -147,7 +147,7 @@ class _Reader:
         """A tokenizer has a quarter of a million of them: 0.1 s."""
         self._texts_left -= count
         if self._texts_left < 0:
-            raise Refused(f"{self._file.name}: its header lies: more than {_MAX_TEXTS:,} texts in its arrays", _HINT)
+            raise Rejected(f"{self._file.name}: its header lies: more than {_MAX_TEXTS:,} texts in its arrays", _HINT)
         read, seek, start = self._stream.read, self._stream.seek, self._stream.tell()
         for _ in range(count):
             length = read(8)
@@ -155,7 +155,7 @@ class _Reader:
                 raise _Ended
             size = int.from_bytes(length, "little")
             if size > _LONGEST_TEXT:
-                raise Refused(f"{self._file.name}: its header lies: a text of {size} bytes in an array", _HINT)
+                raise Rejected(f"{self._file.name}: its header lies: a text of {size} bytes in an array", _HINT)
             seek(size, 1)
         self.skip(0)
         self._pay(self._stream.tell() - start)
@@ -168,8 +168,8 @@ def _read(reader: _Reader, file: File) -> GgufHeader:
     version = int(reader.take("I")[0])
     if version not in (2, 3):
         if version in (2 << 24, 3 << 24):
-            raise Refused(f"{file.name} is a big-endian GGUF file", _CONVERT)
-        raise Refused(f"{file.name} is GGUF version {version}; known are 2 and 3", _CONVERT)
+            raise Rejected(f"{file.name} is a big-endian GGUF file", _CONVERT)
+        raise Rejected(f"{file.name} is GGUF version {version}; known are 2 and 3", _CONVERT)
     tensors = reader.whole("Q", _MAX_TENSORS, "tensors")
     facts, lengths = _read_pairs(reader, reader.whole("Q", _MAX_PAIRS, "keys"), file)
     shapes, elements, data_bytes = _read_tensors(reader, tensors, file)
@@ -187,7 +187,7 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
         key = reader.text(_LONGEST_KEY)
         kind = int(reader.take("I")[0])
         if key is None:
-            raise Refused(f"{file.name}: its header lies: a key of more than {_LONGEST_KEY} bytes", _HINT)
+            raise Rejected(f"{file.name}: its header lies: a key of more than {_LONGEST_KEY} bytes", _HINT)
         if kind in _SCALARS:
             facts[key] = reader.take(_SCALARS[kind])[0]
         elif kind == _TEXT:
@@ -199,14 +199,14 @@ def _read_pairs(reader: _Reader, count: int, file: File) -> tuple[dict[str, Valu
             if inner == _TEXT:
                 reader.skip_texts(length)
             elif inner not in _SCALARS:
-                raise Refused(f"{file.name}: its header lies: {key[:80]!r} is an array of type {inner}", _HINT)
+                raise Rejected(f"{file.name}: its header lies: {key[:80]!r} is an array of type {inner}", _HINT)
             elif length <= _KEPT_ELEMENTS and kept + length <= _KEPT_IN_ALL:
                 kept += length
                 facts[key] = reader.take(f"{length}{_SCALARS[inner]}") if length else ()
             else:
                 reader.skip(length * struct.calcsize(f"<{_SCALARS[inner]}"))
         else:
-            raise Refused(f"{file.name}: its header lies: {key[:80]!r} has the type {kind}", _HINT)
+            raise Rejected(f"{file.name}: its header lies: {key[:80]!r} has the type {kind}", _HINT)
     return facts, lengths
 
 
@@ -223,11 +223,11 @@ def _read_tensors(reader: _Reader, count: int, file: File) -> tuple[dict[str, tu
         shape = tuple(int(size) for size in reader.take(f"{rank}Q")) if rank else ()
         kind, offset = (int(each) for each in reader.take("IQ"))
         if kind not in _TENSOR_TYPES:
-            raise Refused(f"{file.name}: tensor {name[:80]!r} has the type {kind}, which is not known", _CONVERT)
+            raise Rejected(f"{file.name}: tensor {name[:80]!r} has the type {kind}, which is not known", _CONVERT)
         word, per_block, block_bytes = _TENSOR_TYPES[kind]
         number = min(math.prod(shape), 2**62)
         if (shape and shape[0] % per_block) or number * block_bytes // per_block + offset > 2**50:
-            raise Refused(f"{file.name}: its header lies: tensor {name[:80]!r} of {word} has the shape {shape}", _HINT)
+            raise Rejected(f"{file.name}: its header lies: tensor {name[:80]!r} of {word} has the shape {shape}", _HINT)
         shapes[name] = shape
         elements[word] = elements.get(word, 0) + number
         end = max(end, offset + number // per_block * block_bytes)

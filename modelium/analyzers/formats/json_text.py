@@ -1,6 +1,6 @@
 """JSON from a folder: whole, cut short, or broken.
 
-What enters: bytes that somebody else wrote. What leaves: an object with typed getters, or ``NotYet`` / ``Refused``. A
+What enters: bytes that somebody else wrote. What leaves: an object with typed getters, or ``NotYet`` / ``Rejected``. A
 strict prefix of a JSON object is never taken for whole, and never for broken: the rest may still arrive.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from modelium.analyzers.folder import File, Folder, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.unreal_numbers import find_unreal_number
-from modelium.analyzers.verdict import Refused, not_whole
+from modelium.analyzers.verdict import Rejected, not_whole
 
 MAX_CONFIG_BYTES = 64 * 2**20
 MAX_VALUES = 4_000_000  # a header of 250,000 tensors has 3,000,000; each may take 64 bytes and more once it is parsed
@@ -30,7 +30,7 @@ def read_object(folder: Folder, name: str, limit_bytes: int = MAX_CONFIG_BYTES) 
     data = folder.read(name, limit_bytes)
     value = parse_object(data, name)
     if unreal := find_unreal_number(data, value):
-        raise Refused(f"{name}: {unreal}", f"put the number that is meant into {name}, or copy the model's own")
+        raise Rejected(f"{name}: {unreal}", f"put the number that is meant into {name}, or copy the model's own")
     return value
 
 
@@ -38,7 +38,7 @@ def parse_object(data: bytes, name: str) -> JsonObject:
     """``data`` as a JSON object."""
     value = parse(data, name)
     if not isinstance(value, dict):
-        raise Refused(f"{name} holds a JSON {type(value).__name__}, not an object", f"replace {name} by the model's own")
+        raise Rejected(f"{name} holds a JSON {type(value).__name__}, not an object", f"replace {name} by the model's own")
     return value
 
 
@@ -72,9 +72,9 @@ def refuse_byte_order_mark(name: str, head: bytes) -> None:
     """Editors on Windows write one. transformers, tokenizers and sentence-transformers fail on it when they load the model."""
     if head.startswith(codecs.BOM_UTF8):
         why = f"{name} begins with a byte order mark, which transformers does not read"
-        raise Refused(why, f"save {name} as UTF-8 without BOM")
+        raise Rejected(why, f"save {name} as UTF-8 without BOM")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise Refused(f"{name} is UTF-16, which transformers does not read", f"save {name} as UTF-8")
+        raise Rejected(f"{name} is UTF-16, which transformers does not read", f"save {name} as UTF-8")
 
 
 def refuse_crowded(data: bytes, name: str) -> None:
@@ -84,7 +84,7 @@ def refuse_crowded(data: bytes, name: str) -> None:
     """
     count = data.count(b",") + data.count(b"[") + data.count(b"{") + data.count(b":")
     if count > MAX_VALUES:
-        raise Refused(f"{name} has some {count:,} values; at most {MAX_VALUES:,} are read", "is it the right file?")
+        raise Rejected(f"{name} has some {count:,} values; at most {MAX_VALUES:,} are read", "is it the right file?")
 
 
 def is_cut_short(error: json.JSONDecodeError) -> bool:
@@ -163,5 +163,5 @@ def texts(source: JsonObject, key: str) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def _broken(name: str, what: str) -> Refused:
-    return Refused(f"{name} is not valid JSON: {what}", f"replace {name} by the model's own")
+def _broken(name: str, what: str) -> Rejected:
+    return Rejected(f"{name} is not valid JSON: {what}", f"replace {name} by the model's own")

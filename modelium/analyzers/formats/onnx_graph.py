@@ -1,7 +1,7 @@
 """An ONNX file's signature, sizes and completeness, from its protobuf alone; tensors are skipped over, never read.
 
 What enters: a file (and the files beside it that hold external data). What leaves: ``OnnxFacts``, or ``NotYet`` /
-``Refused``. The field numbers are those of onnx.proto3; ``tests/unit/analyzers/test_onnx_graph.py`` holds them against
+``Rejected``. The field numbers are those of onnx.proto3; ``tests/unit/analyzers/test_onnx_graph.py`` holds them against
 the onnx package.
 """
 
@@ -24,7 +24,7 @@ from modelium.analyzers.formats.protobuf_wire import (
     signed,
     walk,
 )
-from modelium.analyzers.verdict import NotYet, Refused, describe_part, not_whole
+from modelium.analyzers.verdict import NotYet, Rejected, describe_part, not_whole
 from modelium.values import MissingPart, OnnxGraph, Tensor
 
 _MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
@@ -76,7 +76,7 @@ def read_onnx(file: File, beside: Callable[[str], File | None], graph_file: str 
         except FileShrank:
             raise not_whole(file.name, 0, file.size, "being written anew") from None
         except TooManyFields:
-            raise Refused(f"{file.name} has more fields than any ONNX model", _EXPORT_HINT) from None
+            raise Rejected(f"{file.name} has more fields than any ONNX model", _EXPORT_HINT) from None
 
 
 def _read(source: FileBytes, file: File, beside: Callable[[str], File | None], graph_file: str) -> OnnxFacts:
@@ -88,22 +88,22 @@ def _read(source: FileBytes, file: File, beside: Callable[[str], File | None], g
     except FieldEnds as short:
         raise not_whole(file.name, end, short.expected_end) from None
     except NotProtobuf:
-        raise Refused(f"{file.name} is not an ONNX file", _EXPORT_HINT) from None
+        raise Rejected(f"{file.name} is not an ONNX file", _EXPORT_HINT) from None
     if not reading.has_graph or not reading.opset:  # both are required, and the opset is written behind the graph
         raise not_whole(file.name, end)
     for many, what in ((len(reading.inputs) - len(reading.initializers), "inputs"), (len(reading.outputs), "outputs")):
         if many > _MAX_TENSORS:
-            raise Refused(f"{file.name}: its graph has {many:,} {what}; at most {_MAX_TENSORS:,} are served", _EXPORT_HINT)
+            raise Rejected(f"{file.name}: its graph has {many:,} {what}; at most {_MAX_TENSORS:,} are served", _EXPORT_HINT)
     _require_external_data(reading, beside)
     try:
         inputs = [_read_value(source, part, file.name) for part in reading.inputs]
         outputs = [_read_value(source, part, file.name) for part in reading.outputs]
     except (FieldEnds, NotProtobuf):
-        raise Refused(f"{file.name}: an input or output is damaged", _EXPORT_HINT) from None
+        raise Rejected(f"{file.name}: an input or output is damaged", _EXPORT_HINT) from None
     # Before IR version 4 weights were listed among the inputs too.
     inputs = [shape for shape in inputs if shape.tensor.name not in reading.initializers]
     if not inputs or not outputs:
-        raise Refused(f"{file.name}: its graph has no {'inputs' if not inputs else 'outputs'}", _EXPORT_HINT)
+        raise Rejected(f"{file.name}: its graph has no {'inputs' if not inputs else 'outputs'}", _EXPORT_HINT)
     return OnnxFacts(
         graph=OnnxGraph(
             inputs=tuple(shape.tensor for shape in inputs),
@@ -195,7 +195,7 @@ def _read_initializer(source: FileBytes, part: Field, reading: _Reading, name: s
         offset, length = _whole_number(external.get("offset")), _whole_number(external.get("length"))
         parts = location.replace("\\", "/").split("/")
         if location.startswith(("/", "\\")) or ".." in parts or "\0" in location:
-            raise Refused(f"{name} keeps tensors in {location[:120]!r}, outside its folder", _EXPORT_HINT)
+            raise Rejected(f"{name} keeps tensors in {location[:120]!r}, outside its folder", _EXPORT_HINT)
         location = os.path.normpath(location)
         reading.external[location] = max(reading.external.get(location, 0), offset + (length or byte_count))
     word = TORCH_WORDS.get(kind, "unknown")
@@ -232,14 +232,14 @@ def _read_value(source: FileBytes, part: Field, name: str) -> _Shape:
                         dims, symbol = _read_shape(source, detail)
     if other:
         hint = "export it with plain tensors as inputs and outputs (skl2onnx: options={'zipmap': False})"
-        raise Refused(f"{name}: {tensor_name!r} is {other}, which Triton cannot carry", hint)
+        raise Rejected(f"{name}: {tensor_name!r} is {other}, which Triton cannot carry", hint)
     if kind not in KSERVE_WORDS:
-        raise Refused(
+        raise Rejected(
             f"{name}: {tensor_name!r} has element type {kind}, which Triton cannot carry", "export it as FP32 or FP16"
         )
     if dims is None:
         hint = "give it shapes with onnx.shape_inference.infer_shapes, or export it again"
-        raise Refused(f"{name}: the number of dimensions of {tensor_name!r} is not known", hint)
+        raise Rejected(f"{name}: the number of dimensions of {tensor_name!r} is not known", hint)
     return _Shape(Tensor(name=tensor_name, datatype=KSERVE_WORDS[kind], dims=dims), symbol)
 
 

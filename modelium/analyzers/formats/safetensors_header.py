@@ -1,6 +1,6 @@
 """The header of a safetensors file: exact tensor sizes, and the proof that the file is whole.
 
-What enters: a file. What leaves: its ``TensorTally``, or ``NotYet`` (shorter than the header says) / ``Refused`` (a
+What enters: a file. What leaves: its ``TensorTally``, or ``NotYet`` (shorter than the header says) / ``Rejected`` (a
 header that contradicts itself). The checks are those of the safetensors library, which would refuse the file only at
 load.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.json_text import refuse_crowded
-from modelium.analyzers.verdict import Refused, not_whole
+from modelium.analyzers.verdict import Rejected, not_whole
 from modelium.sizes import human_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -68,7 +68,7 @@ def read_header(file: File) -> TensorTally:
         length = int.from_bytes(head, "little")
         if length > MAX_HEADER_BYTES:
             claim = human_bytes(length)
-            raise Refused(f"{file.name} claims a header of {claim}: not a safetensors file, or a damaged one", _HINT)
+            raise Rejected(f"{file.name} claims a header of {claim}: not a safetensors file, or a damaged one", _HINT)
         header = stream.read(length)
     if len(header) < length:
         raise not_whole(
@@ -83,21 +83,21 @@ def read_header(file: File) -> TensorTally:
         raise not_whole(file.name, file.size, expected)
     if file.size > expected:
         extra = human_bytes(file.size - expected)
-        raise Refused(f"{file.name} is {extra} longer than its header says", _HINT)
+        raise Rejected(f"{file.name} is {extra} longer than its header says", _HINT)
     return tally
 
 
 def tally_header(header: bytes, name: str) -> TensorTally:
     """Check a header's JSON against itself: shapes against offsets, offsets against each other."""
     if (count := header.count(b'"data_offsets"')) > MAX_TENSORS:
-        raise Refused(f"{name}: its header lists {count:,} tensors; at most {MAX_TENSORS:,} are read", _HINT)
+        raise Rejected(f"{name}: its header lists {count:,} tensors; at most {MAX_TENSORS:,} are read", _HINT)
     refuse_crowded(header, f"{name}: its header")
     try:
         tensors = json.loads(header)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{name}: its header is not valid JSON ({type(error).__name__})", _HINT) from None
+        raise Rejected(f"{name}: its header is not valid JSON ({type(error).__name__})", _HINT) from None
     if not isinstance(tensors, dict):
-        raise Refused(f"{name}: its header is not a JSON object", _HINT)
+        raise Rejected(f"{name}: its header is not a JSON object", _HINT)
     tensors.pop("__metadata__", None)
     elements: dict[str, int] = {}
     spans: list[tuple[int, int]] = []
@@ -109,7 +109,7 @@ def tally_header(header: bytes, name: str) -> TensorTally:
     for begin, end in sorted(spans):
         if begin != position:
             what = "overlap" if begin < position else "leave a hole"
-            raise Refused(f"{name}: its header lies: tensors {what} at byte {begin}", _HINT)
+            raise Rejected(f"{name}: its header lies: tensors {what} at byte {begin}", _HINT)
         position = end
     return TensorTally(names=frozenset(tensors), elements=elements, data_bytes=position)
 
@@ -119,17 +119,17 @@ def _read_entry(entry: object, tensor: str, name: str) -> tuple[str, int, int, i
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} has no dtype, shape or offsets", _HINT)
+            raise Rejected(f"{name}: its header lies: tensor {tensor[:80]!r} has no dtype, shape or offsets", _HINT)
     if not 0 <= begin <= end <= _MAX_DATA_BYTES:
-        raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} is at bytes {begin} to {end}", _HINT)
+        raise Rejected(f"{name}: its header lies: tensor {tensor[:80]!r} is at bytes {begin} to {end}", _HINT)
     word, bits = _DTYPES.get(dtype, (dtype.lower(), 0))
     count = 1
     for dimension in shape:
         if not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 0:
-            raise Refused(f"{name}: its header lies: tensor {tensor[:80]!r} has the shape {str(shape)[:80]}", _HINT)
+            raise Rejected(f"{name}: its header lies: tensor {tensor[:80]!r} has the shape {str(shape)[:80]}", _HINT)
         count = min(count * dimension, 2**62)  # a product of lies stays small enough to compute with
     if bits and (count * bits + 7) // 8 != end - begin:
-        raise Refused(
+        raise Rejected(
             f"{name}: its header lies: tensor {tensor[:80]!r} of {count} {dtype} cannot have {end - begin} bytes", _HINT
         )
     return word, count, begin, end

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 
 _STORAGES = {
     "DoubleStorage": ("float64", 8),
@@ -109,13 +109,13 @@ _TUPLES = {0x85: 1, 0x86: 2, 0x87: 3}
 
 
 def read_pickle(data: bytes, start: int, name: str) -> PickleFacts:
-    """Read one pickle at ``start``. Raises ``PickleEnds`` when the bytes end first, ``Refused`` when it is not weights."""
+    """Read one pickle at ``start``. Raises ``PickleEnds`` when the bytes end first, ``Rejected`` when it is not weights."""
     try:
         return _Reader(data, start, name).run()
     except (struct.error, PickleEnds):
         raise PickleEnds from None
     except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refused(
+        raise Rejected(
             f"{name}: its pickle is damaged ({type(error).__name__})", "copy the file again from its source"
         ) from None
 
@@ -190,7 +190,7 @@ class _Reader:
             else:
                 self.compound(code)
         hint = "convert the weights to safetensors"
-        raise Refused(f"{self.name}: its pickle takes more than {MAX_STEPS:,} steps to read; no weights need so many", hint)
+        raise Rejected(f"{self.name}: its pickle takes more than {MAX_STEPS:,} steps to read; no weights need so many", hint)
 
     def prefixed(self, code: int) -> object:
         size, is_text = _PREFIXED[code]
@@ -238,7 +238,7 @@ class _Reader:
                 stack.pop()
             case _:
                 hint = "convert the weights to safetensors"
-                raise Refused(f"{self.name}: its pickle uses opcode 0x{code:02x}, which torch's safe reader refuses", hint)
+                raise Rejected(f"{self.name}: its pickle uses opcode 0x{code:02x}, which torch's safe reader refuses", hint)
 
     def line(self) -> str:
         window = self.data[self.at : self.at + 512]
@@ -253,7 +253,7 @@ class _Reader:
         inert = root in _INERT_ROOTS or (root in ("builtins", "__builtin__") and name in _INERT_BUILTINS)
         if not inert:
             hint = "use a safetensors version from a source you trust; such a file is never opened"
-            raise Refused(f"{self.name}: reading it would call {module[:150]}.{name[:150]}", hint)
+            raise Rejected(f"{self.name}: reading it would call {module[:150]}.{name[:150]}", hint)
         return _Global(module, name)
 
     def set_item(self, key: object, value: object) -> None:

@@ -1,6 +1,6 @@
 """``pytorch_model.bin``: a zip whose directory comes last, or torch's older plain format.
 
-What enters: a file. What leaves: its ``TensorTally``, or ``NotYet`` / ``Refused``. The zip's directory stands at the
+What enters: a file. What leaves: its ``TensorTally``, or ``NotYet`` / ``Rejected``. The zip's directory stands at the
 very end, so finding it proves the copy; the older format states the length of each storage. Never unpickled: see
 ``torch_pickle``.
 """
@@ -12,7 +12,7 @@ import zipfile
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.safetensors_header import TensorTally
 from modelium.analyzers.formats.torch_pickle import PickleEnds, PickleFacts, StoredTensor, read_pickle
-from modelium.analyzers.verdict import Refused, not_whole
+from modelium.analyzers.verdict import Rejected, not_whole
 
 _MAX_PICKLE_BYTES = 64 * 2**20
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -32,7 +32,7 @@ def read_torch_file(file: File) -> TensorTally:
         return _read_zip(file)
     if head.startswith(_LEGACY_MAGIC):
         return _read_legacy(file)
-    raise Refused(f"{file.name} is not a torch file", "convert the weights to safetensors")
+    raise Rejected(f"{file.name} is not a torch file", "convert the weights to safetensors")
 
 
 def _read_zip(file: File) -> TensorTally:
@@ -41,26 +41,26 @@ def _read_zip(file: File) -> TensorTally:
     try:
         archive = zipfile.ZipFile(file.path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        raise Refused(f"{file.name}: its directory is damaged", _HINT) from None
+        raise Rejected(f"{file.name}: its directory is damaged", _HINT) from None
     with archive:
         entries = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise Refused(f"{file.name} is a zip but not a torch file (no data.pkl)", "convert the weights to safetensors")
+            raise Rejected(f"{file.name} is a zip but not a torch file (no data.pkl)", "convert the weights to safetensors")
         prefix = pickles[0].removesuffix("data.pkl")
         if prefix + "constants.pkl" in entries:
-            raise Refused(f"{file.name} is a TorchScript program, not weights", "export it to ONNX, or save its state_dict")
+            raise Rejected(f"{file.name} is a TorchScript program, not weights", "export it to ONNX, or save its state_dict")
         info = entries[pickles[0]]
         if info.file_size > _MAX_PICKLE_BYTES or info.compress_type != zipfile.ZIP_STORED:
-            raise Refused(f"{file.name}: its data.pkl is too large or compressed", _HINT)
+            raise Rejected(f"{file.name}: its data.pkl is too large or compressed", _HINT)
         try:
             facts = read_pickle(archive.read(info), 0, file.name)
         except (PickleEnds, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
-            raise Refused(f"{file.name}: its data.pkl is damaged", _HINT) from None
+            raise Rejected(f"{file.name}: its data.pkl is damaged", _HINT) from None
     for storage in facts.storages.values():
         record = entries.get(f"{prefix}data/{storage.key}")
         if record is None or record.file_size < storage.count * storage.item_bytes:
-            raise Refused(f"{file.name}: storage {storage.key[:40]} is missing or too short", _HINT)
+            raise Rejected(f"{file.name}: storage {storage.key[:40]} is missing or too short", _HINT)
     return _tally(facts, file.name)
 
 
@@ -88,10 +88,10 @@ def _read_legacy(file: File) -> TensorTally:
 
 def _tally(facts: PickleFacts, name: str) -> TensorTally:
     if not isinstance(facts.value, dict):
-        raise Refused(f"{name} does not hold named tensors", "save the model's state_dict, best as safetensors")
+        raise Rejected(f"{name} does not hold named tensors", "save the model's state_dict, best as safetensors")
     tensors = {key: value for key, value in facts.value.items() if isinstance(value, StoredTensor)}
     if not tensors:
-        raise Refused(f"{name} does not hold named tensors", "save the model's state_dict, best as safetensors")
+        raise Rejected(f"{name} does not hold named tensors", "save the model's state_dict, best as safetensors")
     elements: dict[str, int] = {}
     for tensor in set(tensors.values()):  # tied weights are stored once: count them once
         elements[tensor.storage.dtype] = elements.get(tensor.storage.dtype, 0) + tensor.count

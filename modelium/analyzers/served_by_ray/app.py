@@ -15,7 +15,7 @@ import yaml
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.required_files import is_fresh, is_settling
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import Candidate, JsonValue, ModelOverride, ModelProfile, ServeApp, Task, WeightFormat
 
 APP_FILE = "serve_app.py"
@@ -41,10 +41,10 @@ def profile_app(candidate: Candidate, override: ModelOverride, folder: Folder) -
     app = _read(folder)
     if not override.allow_custom_code:
         hint = f"if you trust it, allow it in modelium.yaml: models: {{{candidate.name}: {{allow_custom_code: true}}}}"
-        raise Refused(f"it is a Ray Serve application ({app.import_path}), and serving it runs its code", hint)
+        raise Rejected(f"it is a Ray Serve application ({app.import_path}), and serving it runs its code", hint)
     _check_module(candidate, folder, app.import_path)
     if override.task not in (None, Task.SERVE_APP):
-        raise Refused(
+        raise Rejected(
             f"an application answers what it likes, not {override.task}", f"remove models: {{{candidate.name}: {{task: …}}}}"
         )
     said = CONFIG_FILE if CONFIG_FILE in folder else APP_FILE
@@ -71,23 +71,23 @@ def _read(folder: Folder) -> ServeApp:
         _refuse_aliases(data)
         content = yaml.safe_load(data) or {}
     except (yaml.YAMLError, ValueError) as error:  # a number of more than 4,300 digits is a ValueError, as is what is not UTF-8
-        raise Refused(f"{CONFIG_FILE} is not YAML: {_one_line(error)}", f"mend the {CONFIG_FILE} in the folder") from None
+        raise Rejected(f"{CONFIG_FILE} is not YAML: {_one_line(error)}", f"mend the {CONFIG_FILE} in the folder") from None
     except RecursionError:
-        raise Refused(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder") from None
+        raise Rejected(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder") from None
     if not isinstance(content, dict):
-        raise Refused(f"{CONFIG_FILE} holds no mapping", f"it takes {' and '.join(_KEYS)}")
+        raise Rejected(f"{CONFIG_FILE} holds no mapping", f"it takes {' and '.join(_KEYS)}")
     for key in content:
         if key not in _KEYS:
             said = repr(key)[:80]
             near = difflib.get_close_matches(said.strip("'"), _KEYS, n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
-            raise Refused(f"{CONFIG_FILE} has {said}", f"{did}In a model's folder it takes {' and '.join(_KEYS)}")
+            raise Rejected(f"{CONFIG_FILE} has {said}", f"{did}In a model's folder it takes {' and '.join(_KEYS)}")
     path = content.get("import_path", _DEFAULT)
     if not isinstance(path, str) or not _IMPORT_PATH.fullmatch(path):
-        raise Refused(f"{CONFIG_FILE}: import_path is {repr(path)[:80]}", "write it as MODULE:ATTRIBUTE, like my_app:app")
+        raise Rejected(f"{CONFIG_FILE}: import_path is {repr(path)[:80]}", "write it as MODULE:ATTRIBUTE, like my_app:app")
     args = content.get("args", {})
     if not isinstance(args, dict):
-        raise Refused(f"{CONFIG_FILE}: args is no mapping", "it holds what the function that builds the application takes")
+        raise Rejected(f"{CONFIG_FILE}: args is no mapping", "it holds what the function that builds the application takes")
     return ServeApp(import_path=path, args={str(key): _plain(value) for key, value in args.items()})
 
 
@@ -100,10 +100,12 @@ def _refuse_aliases(data: bytes) -> None:
     for token in yaml.scan(data):
         depth += isinstance(token, _OPENING) - isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
         if depth > _DEEPEST:
-            raise Refused(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder")
+            raise Rejected(f"{CONFIG_FILE} is nested too deeply", f"mend the {CONFIG_FILE} in the folder")
         if isinstance(token, yaml.AliasToken):
             line = token.start_mark.line + 1
-            raise Refused(f"{CONFIG_FILE} uses an alias (*{token.value[:40]}, line {line})", "write the value out in its place")
+            raise Rejected(
+                f"{CONFIG_FILE} uses an alias (*{token.value[:40]}, line {line})", "write the value out in its place"
+            )
 
 
 def _plain(value: object) -> JsonValue:
@@ -116,7 +118,7 @@ def _plain(value: object) -> JsonValue:
         case list():
             return [_plain(each) for each in value]
         case _:
-            raise Refused(f"{CONFIG_FILE}: args holds {repr(value)[:80]}, which JSON has not", "write it as a text in quotes")
+            raise Rejected(f"{CONFIG_FILE}: args holds {repr(value)[:80]}, which JSON has not", "write it as a text in quotes")
 
 
 def _check_module(candidate: Candidate, folder: Folder, import_path: str) -> None:
@@ -132,12 +134,12 @@ def _check_module(candidate: Candidate, folder: Folder, import_path: str) -> Non
         why = f"{name} is not Python: {_one_line(error)}"
         if is_fresh(candidate.newest_mtime):
             raise NotYet(why, hint_when_stale=f"mend {name}") from None
-        raise Refused(why, f"mend {name}") from None
+        raise Rejected(why, f"mend {name}") from None
     defined = _defined(tree)
     if attribute not in defined and "*" not in defined:
         near = difflib.get_close_matches(attribute, defined, n=3, cutoff=0.3) or sorted(defined)[:6]
         there = f"it has {', '.join(near)}" if near else "it defines nothing"
-        raise Refused(
+        raise Rejected(
             f"{name} has no {attribute!r} at its top level; {there}",
             f"name the application in a {CONFIG_FILE} in the folder: import_path: {module}:NAME",
         )

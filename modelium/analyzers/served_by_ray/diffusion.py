@@ -10,7 +10,7 @@ from modelium.analyzers.folder import File, Folder
 from modelium.analyzers.formats.json_text import read_object, text
 from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
 from modelium.analyzers.formats.torch_zip import read_torch_file
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.analyzers.weights import join_missing, summarize
 from modelium.brain.runtimes.ray import TEXT_TO_IMAGE
 from modelium.values import Candidate, MissingPart, ModelOverride, ModelProfile, Task, WeightFormat
@@ -25,9 +25,9 @@ def profile_pipeline(candidate: Candidate, override: ModelOverride, folder: Fold
     kind = text(index, "_class_name")
     if kind not in TEXT_TO_IMAGE:
         listed = ", ".join(sorted(TEXT_TO_IMAGE)[:4])
-        raise Refused(f"{kind or 'its pipeline'} is not one that makes an image of a text", f"served are {listed} …")
+        raise Rejected(f"{kind or 'its pipeline'} is not one that makes an image of a text", f"served are {listed} …")
     if override.task not in (None, Task.TEXT_TO_IMAGE):
-        raise Refused(f"{kind} does text-to-image, not {override.task}", f"remove models: {{{candidate.name}: {{task: …}}}}")
+        raise Rejected(f"{kind} does text-to-image, not {override.task}", f"remove models: {{{candidate.name}: {{task: …}}}}")
     unfinished: list[NotYet] = []
     elements: dict[str, int] = {}
     total, pickled = 0, False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer
 from modelium.analyzers.formats.json_text import refuse_crowded
-from modelium.analyzers.verdict import Refused, not_whole
+from modelium.analyzers.verdict import Rejected, not_whole
 
 _EDGE = 256 * 1024  # of a file, at its beginning or end: the trees lie between
 _MAX_SCHEMA_BYTES = 64 * 2**20
@@ -38,17 +38,17 @@ def read_skops(file: File) -> TableFacts:
         with zipfile.ZipFile(file.path) as archive:
             info = archive.getinfo("schema.json")
             if info.file_size > _MAX_SCHEMA_BYTES:
-                raise Refused(f"{file.name}: its schema.json is too large", _AGAIN)
+                raise Rejected(f"{file.name}: its schema.json is too large", _AGAIN)
             data = archive.read(info)
         refuse_crowded(data, f"{file.name}: its schema.json")
         schema = json.loads(data)
     except KeyError:
-        raise Refused(f"{file.name} is a zip but not skops' (no schema.json)", _AGAIN) from None
+        raise Rejected(f"{file.name} is a zip but not skops' (no schema.json)", _AGAIN) from None
     except zipfile.BadZipFile:
         refuse_lfs_pointer(file, _head(file))
         raise not_whole(file.name, file.size) from None  # the zip's directory comes last
     except (ValueError, NotImplementedError, RecursionError) as error:
-        raise Refused(f"{file.name}: its schema.json cannot be read: {str(error)[:100]}", _AGAIN) from None
+        raise Rejected(f"{file.name}: its schema.json cannot be read: {str(error)[:100]}", _AGAIN) from None
     last = _last_step(schema)
     count = next((_number(node) for node in _attributes(schema, "n_features_in_")), None)
     return TableFacts(

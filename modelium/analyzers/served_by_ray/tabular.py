@@ -14,7 +14,7 @@ from modelium.analyzers.formats.json_text import JsonObject, nested, text, texts
 from modelium.analyzers.model_card import read_card
 from modelium.analyzers.required_files import is_settling
 from modelium.analyzers.served_by_ray.tables import TableFacts, read_joblib, read_lightgbm, read_skops, read_xgboost
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import Candidate, ModelOverride, ModelProfile, TabularModel, Task, WeightFormat
 
 TASKS = tuple(task for task in Task if task.row.is_table)
@@ -63,7 +63,7 @@ def _profile(
     pickled = form is WeightFormat.JOBLIB
     if pickled and not override.allow_custom_code:
         hint = f"save it with skops.io.dump(), or, if you trust it: models: {{{candidate.name}: {{allow_custom_code: true}}}}"
-        raise Refused(f"{file.name} is a Python pickle: whoever reads it runs what is in it", hint)
+        raise Rejected(f"{file.name} is a Python pickle: whoever reads it runs what is in it", hint)
     if pickled and is_settling(candidate.newest_mtime):
         raise NotYet(f"{file.name}: waiting until nothing is written to it any more")  # it cannot prove that it is whole
     task, source = _task(candidate, override, folder, hub, file, facts)
@@ -96,9 +96,9 @@ def _task(
         if found := next((task for task in TASKS if task.value == word), None):
             return found, source
     if override.task is not None:
-        raise Refused(f"{file.name} is a model of rows and columns, it does no {override.task}", _either(candidate))
+        raise Rejected(f"{file.name} is a model of rows and columns, it does no {override.task}", _either(candidate))
     if facts.classifies is None:
-        raise Refused(f"{file.name} does not say whether it classifies or estimates numbers", _either(candidate))
+        raise Rejected(f"{file.name} does not say whether it classifies or estimates numbers", _either(candidate))
     task = Task.TABULAR_CLASSIFICATION if facts.classifies else Task.TABULAR_REGRESSION
     return task, f"files: {file.name}"
 

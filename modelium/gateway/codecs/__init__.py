@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs.answers import Raw, answer_of
-from modelium.gateway.codecs.body import Body, read_body
+from modelium.gateway.codecs.body import Body, parse_body
 from modelium.gateway.codecs.call import Call, Tensors
 from modelium.gateway.codecs.inputs import rows_of
 from modelium.gateway.codecs.parameters import check
@@ -12,14 +12,14 @@ from modelium.gateway.codecs.tables import encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
 from modelium.values import ModelProfile, Task
 
-__all__ = ["Body", "Call", "Raw", "Tensors", "encode", "encode_body", "encode_texts", "read_body"]
+__all__ = ["Body", "Call", "Raw", "Tensors", "encode", "encode_body", "encode_texts", "parse_body"]
 
 _ANSWERED_HERE = frozenset({"details"})  # parameters that shape the answer and mean nothing to the model
 
 
 def encode(profile: ModelProfile, content_type: str, data: bytes) -> Call:
     """What ``data`` asks of ``profile``. Raises ``InvalidBody`` (it doesn't fit) or ``RequestError`` (broken JSON)."""
-    return encode_body(profile, read_body(profile.task, content_type, data))
+    return encode_body(profile, parse_body(profile.task, content_type, data))
 
 
 def encode_body(profile: ModelProfile, body: Body) -> Call:

@@ -30,7 +30,7 @@ class Body:
     stream: bool = False
 
 
-def read_body(task: Task, content_type: str, data: bytes) -> Body:
+def parse_body(task: Task, content_type: str, data: bytes) -> Body:
     """Parse ``data``, and check everything but the shape of ``inputs`` and what the parameters hold.
 
     Raises ``InvalidBody`` (it doesn't fit the task) or ``RequestError`` (broken JSON).

@@ -38,7 +38,7 @@ class Chat:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/chat/completions``. Raises ``Refused`` and what the generator raises."""
+        """``POST /v1/chat/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(ChatRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)

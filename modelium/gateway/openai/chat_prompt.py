@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelium.gateway.openai.chat_template import render_chat
 from modelium.gateway.openai.choices import ChatChoice
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.messages import conversation_of
 from modelium.gateway.openai.reasoning import START, Thoughts, reasons
 from modelium.gateway.openai.requests import ChatRequest
@@ -37,17 +37,17 @@ class ReadyChat:
 async def ready_chat(
     request: ChatRequest, profile: ModelProfile, form: ChatFormat, tool_parser: str | None, renderer: Renderer
 ) -> ReadyChat:
-    """Raises ``Refused``."""
+    """Raises ``BadRequest``."""
     template = form.template(tools=bool(request.tools))
     if template is None:
-        raise Refused(
+        raise BadRequest(
             f"model: {profile.name!r} has no chat template, so it takes no chats; ask POST /v1/completions, or put a "
             "chat_template.jinja into its folder",
             param="model",
             code="no_chat_template",
         )
     if request.continue_final_message and request.add_generation_prompt:
-        raise Refused("continue_final_message: excludes add_generation_prompt", param="continue_final_message")
+        raise BadRequest("continue_final_message: excludes add_generation_prompt", param="continue_final_message")
     tools = tool_use_of(request, choose_family(template, named=tool_parser))
     language = profile.language
     takes_images = profile.task.row.takes_images or (language is not None and "image" in language.modalities)
@@ -68,7 +68,7 @@ async def ready_chat(
     sampling = sampling_of(request, language.generation_defaults if language is not None else {})
     if tools.shape is not None:
         if "structured_outputs" in sampling:
-            raise Refused("response_format: tool_choice already says what the answer looks like", param="response_format")
+            raise BadRequest("response_format: tool_choice already says what the answer looks like", param="response_format")
         sampling["structured_outputs"] = {"json": tools.shape}
     if tools.special:
         sampling["skip_special_tokens"] = False

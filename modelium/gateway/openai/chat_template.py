@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.values import JsonValue
 
@@ -25,7 +25,7 @@ async def render_chat(
     continue_final_message: bool = False,
     variables: Object | None = None,
 ) -> str:
-    """The prompt. Raises ``Refused`` with the template's own words, or when it is no template."""
+    """The prompt. Raises ``BadRequest`` with the template's own words, or when it is no template."""
     said = ""
     if continue_final_message:
         messages, said = _marked(messages)
@@ -53,12 +53,12 @@ def _marked(messages: Sequence[Object]) -> tuple[list[Object], str]:
         if isinstance(part, dict) and isinstance(text := part.get("text"), str):
             part["text"] = text + _END
             return marked, text
-    raise Refused("continue_final_message: the last message has no text to continue", param="messages")
+    raise BadRequest("continue_final_message: the last message has no text to continue", param="messages")
 
 
 def _cut(prompt: str, said: str) -> str:
     """Everything up to the mark; a template may have trimmed the space before or behind it."""
     at = prompt.rfind(_END.strip())
     if at < 0 or said.strip() not in prompt:
-        raise Refused("continue_final_message: the chat template leaves the last message out", param="messages")
+        raise BadRequest("continue_final_message: the chat template leaves the last message out", param="messages")
     return prompt[:at] if prompt.startswith(_END, at) else prompt[:at].rstrip()

@@ -16,7 +16,7 @@ from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason
 from modelium.gateway.openai.directory import Directory, Served, require
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
@@ -37,11 +37,11 @@ class Completion:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/completions``. Raises ``Refused`` and what the generator raises."""
+        """``POST /v1/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(CompletionRequest, request, deadline)
         if asked.echo and asked.logprobs is not None:
-            raise Refused("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
+            raise BadRequest("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, lambda row: row.generates, "completions")
@@ -78,12 +78,14 @@ class Completion:
         """What would fail later is refused before anything is loaded for it."""
         prompts = 1 if isinstance(asked.prompt, str) or isinstance(next(iter(asked.prompt), ""), int) else len(asked.prompt)
         if (wanted := prompts * asked.choices) > MOST_GENERATIONS:
-            raise Refused(f"prompt: one request makes at most {MOST_GENERATIONS} generations, found {wanted}", param="prompt")
+            raise BadRequest(
+                f"prompt: one request makes at most {MOST_GENERATIONS} generations, found {wanted}", param="prompt"
+            )
         if not served.profile.task.row.continues:
             placement = self._directory.controller.status(served.name).placement
             if placement is None or not placement.by_vllm:
                 said = f"model: {served.name!r} does {served.profile.task.value}, it does not continue texts"
-                raise Refused(f"{said}; ask POST /predict/{served.name}", param="model", code="unsupported_model")
+                raise BadRequest(f"{said}; ask POST /predict/{served.name}", param="model", code="unsupported_model")
 
 
 class _CompletionWriter:
@@ -123,7 +125,7 @@ async def prompts_of(
     if isinstance(sent, str):
         return [sent]
     if not sent:
-        raise Refused(f"{param}: the list is empty", param=param)
+        raise BadRequest(f"{param}: the list is empty", param=param)
     if isinstance(sent[0], int):
         return [await tokenizing.decode(profile, _ids(sent), param=param)]
     if isinstance(sent[0], str):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelium.errors import UnknownModel
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable
 from modelium.pace import in_pieces
@@ -95,13 +95,13 @@ class Directory:
 
 
 def require(served: Served, does: Callable[[TaskRow], bool], asked: str) -> None:
-    """Raises ``Refused`` with what the model does instead."""
+    """Raises ``BadRequest`` with what the model does instead."""
     task = served.profile.task
     row = task.row
     if does(row) and served.profile.onnx is None:
         return
     instead = "POST /v1/embeddings or " if row.embeds_texts else "POST /v1/chat/completions or " if row.generates else ""
-    raise Refused(
+    raise BadRequest(
         f"model: {served.name!r} does not do {asked}; it does {task.value}: ask {instead}POST /predict/{served.name}",
         param="model",
         code="unsupported_model",

@@ -17,7 +17,7 @@ from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import Directory, require
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import EmbeddingRequest
 from modelium.gateway.openai.tokenizing import Tokenizing
@@ -36,14 +36,14 @@ class Embeddings:
         self._timeout_s = timeout_s
 
     async def answer(self, request: web.Request) -> web.Response:
-        """``POST /v1/embeddings``. Raises ``Refused`` and what asking a model raises."""
+        """``POST /v1/embeddings``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(EmbeddingRequest, request, deadline)
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, lambda row: row.embeds_texts, "embeddings")
         if isinstance(asked.input, list) and not isinstance(next(iter(asked.input), ""), str) and asked.encoding is None:
-            raise Refused(
+            raise BadRequest(
                 "input: token ids of another tokenizer would spell other words here, and most clients send OpenAI's; send text "
                 '(LangChain: check_embedding_ctx_length=False), or "encoding": "model" with ids of the model\'s own tokenizer',
                 param="input",
@@ -51,10 +51,10 @@ class Embeddings:
             )
         texts = await prompts_of(asked.input, served.profile, "input", self._tokenizing)
         if "" in texts:
-            raise Refused("input: a text is empty", param="input", code="invalid_value")
+            raise BadRequest("input: a text is empty", param="input", code="invalid_value")
         width = served.profile.embedding_width
         if asked.dimensions is not None and width is not None and asked.dimensions > width:
-            raise Refused(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
+            raise BadRequest(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
 
         async def ask(lease: Lease) -> Sequence[Tensors]:
             call = encode_texts(lease.profile.task, texts, {"prompt_name": asked.prompt_name, "prompt": asked.prompt})

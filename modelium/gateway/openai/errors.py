@@ -37,7 +37,7 @@ from modelium.gateway.http.statuses import status_of
 _AGAIN_IS_NO_USE = {"x-should-retry": "false"}
 
 
-class Refused(RequestError):
+class BadRequest(RequestError):
     """A request that cannot be answered as it stands; ``param`` is the field that is to blame."""
 
     type = "invalid_request_error"
@@ -71,7 +71,7 @@ def described(error: ModeliumError) -> Description:
     kind, status, code, param = "invalid_request_error", status_of(error), error.type, None
     headers: Mapping[str, str] = {}
     match error:
-        case Refused():
+        case BadRequest():
             return Description(status=status, kind=kind, message=str(error), code=error.code, param=error.param)
         case Unauthorized():
             code, headers = "invalid_api_key", CHALLENGE

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import orjson
 
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.requests import Message, Part, ToolCall
 from modelium.values import JsonValue
 
@@ -31,7 +31,7 @@ class Conversation:
 
 
 def conversation_of(messages: Sequence[Message], template: str, *, takes_images: bool) -> Conversation:
-    """Raises ``Refused`` for what a part cannot be here."""
+    """Raises ``BadRequest`` for what a part cannot be here."""
     parts_wanted, strings_wanted = _wanted(template)
     images: list[str] = []
     made: list[Object] = []
@@ -42,7 +42,7 @@ def conversation_of(messages: Sequence[Message], template: str, *, takes_images:
             content = [{"type": "text", "text": content}]
         if isinstance(content, list) and not parts_wanted:
             if any(part["type"] == "image" for part in content if isinstance(part, dict)):
-                raise Refused(f"{place}: this model's chat template has no place for images", param=place)
+                raise BadRequest(f"{place}: this model's chat template has no place for images", param=place)
             content = "\n".join(str(part["text"]) for part in content if isinstance(part, dict))
         role = "system" if message.role == "developer" and "developer" not in template else message.role
         one: Object = {"role": role, "content": content}
@@ -81,7 +81,7 @@ def _is_content(path: str, *, subscripted: bool) -> bool:
 def _content(message: Message, place: str, images: list[str], *, takes_images: bool) -> str | list[JsonValue]:
     if message.content is None:  # an assistant's message that only calls tools
         if message.role not in ("assistant", "tool"):
-            raise Refused(f"{place}.content: is missing", param=f"{place}.content", code="missing_required_parameter")
+            raise BadRequest(f"{place}.content: is missing", param=f"{place}.content", code="missing_required_parameter")
         return ""
     if isinstance(message.content, str):
         return message.content
@@ -95,11 +95,11 @@ def _content(message: Message, place: str, images: list[str], *, takes_images: b
                 made.append({"type": "text", "text": part.refusal or ""})
             case "image_url" | "input_image":
                 if not takes_images:
-                    raise Refused(f"{where}: this model takes no images", param=where, code="unsupported_content")
+                    raise BadRequest(f"{where}: this model takes no images", param=where, code="unsupported_content")
                 images.append(_image(part, where))
                 made.append({"type": "image"})
             case other:
-                raise Refused(
+                raise BadRequest(
                     f"{where}: parts of type {other!r} are not supported; text and image_url are", param=where,
                     code="unsupported_content",
                 )  # fmt: skip
@@ -111,17 +111,17 @@ def _image(part: Part, where: str) -> str:
     sent = part.image_url
     url = sent.get("url") if isinstance(sent, dict) else sent
     if not isinstance(url, str) or not url:
-        raise Refused(f"{where}.image_url: expected an object with a url", param=where)
+        raise BadRequest(f"{where}.image_url: expected an object with a url", param=where)
     head, comma, data = url.partition(",")
     if not head.startswith("data:"):
-        raise Refused(
+        raise BadRequest(
             f"{where}.image_url: only data: URLs are taken, Modelium fetches nothing from elsewhere; send the image itself as "
             "data:image/png;base64,…",
             param=where,
             code="unsupported_content",
         )
     if not comma or not head.endswith(";base64") or not data or _BASE64.fullmatch(data) is None:
-        raise Refused(f"{where}.image_url: expected data:image/…;base64,DATA", param=where)
+        raise BadRequest(f"{where}.image_url: expected data:image/…;base64,DATA", param=where)
     return data
 
 

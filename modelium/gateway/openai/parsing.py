@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from modelium.gateway.codecs.fields import nearest, shown
 from modelium.gateway.codecs.json_text import load_json
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.requests import Request
 
 IGNORED = frozenset(
@@ -66,17 +66,17 @@ R = TypeVar("R", bound=Request)
 
 
 def parse(kind: type[R], data: bytes) -> R:
-    """Raises ``Refused`` with the first field that does not fit."""
+    """Raises ``BadRequest`` with the first field that does not fit."""
     body = load_json(data)
     if not isinstance(body, dict):
-        raise Refused(f"the body must be a JSON object, found {type(body).__name__}")
+        raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
     for theirs, ours in ALSO.items():
         if theirs in _UNLIMITED and isinstance(body.get(theirs), int) and body[theirs] < 0:
             continue
         if theirs in body and ours in kind.model_fields and body.get(ours) is None:
             body[ours] = body.pop(theirs)
     if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
-        raise Refused(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
+        raise BadRequest(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
     known = {name: value for name, value in body.items() if _means_something(kind, name, value, body)}
     ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
     try:
@@ -96,16 +96,16 @@ def _means_something(kind: type[Request], name: str, value: object, body: Mappin
     if name == "best_of" and value == 1:
         return False
     if name in UNAVAILABLE:
-        raise Refused(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
+        raise BadRequest(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
     if body.get(_OTHERS_BESIDE.get(name, "")) is not None:
         return False
     if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
         near = nearest(name, sorted(kind.model_fields))
-        raise Refused(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
+        raise BadRequest(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
     return False
 
 
-def _first(error: ValidationError) -> Refused:
+def _first(error: ValidationError) -> BadRequest:
     """The deepest fault of the first field that has one: of a union's branches that is the one which fitted best."""
     faults = error.errors(include_url=False, include_context=False)
     head = faults[0]["loc"][0] if faults[0]["loc"] else ""
@@ -113,10 +113,10 @@ def _first(error: ValidationError) -> Refused:
     where = [str(part) for part in fault["loc"] if isinstance(part, int) or _is_field(str(part))]
     place = shown(".".join(where))
     if fault["type"] == "extra_forbidden":
-        return Refused(f"{place}: unknown parameter", param=place, code="unknown_parameter")
+        return BadRequest(f"{place}: unknown parameter", param=place, code="unknown_parameter")
     if fault["type"] == "missing":
-        return Refused(f"{place}: is missing", param=place, code="missing_required_parameter")
-    return Refused(f"{place}: {fault['msg']} (found {_short(fault['input'])})", param=place, code="invalid_value")
+        return BadRequest(f"{place}: is missing", param=place, code="missing_required_parameter")
+    return BadRequest(f"{place}: {fault['msg']} (found {_short(fault['input'])})", param=place, code="invalid_value")
 
 
 def _is_field(part: str) -> bool:

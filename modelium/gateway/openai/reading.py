@@ -19,7 +19,7 @@ R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
 
 
 async def read_request(kind: type[R], request: web.Request, deadline: Deadline) -> R:
-    """Raises ``Refused`` with the first field that does not fit, and what ``read_body`` raises."""
+    """Raises ``BadRequest`` with the first field that does not fit, and what ``read_body`` raises."""
     data = await read_body(request, deadline)
     asked = await work_on(request, deadline, len(data), lambda: parse(kind, data))
     request[_IGNORED] = asked.ignored

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelium.gateway.generation.seeds import nth_seed
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Generating
 from modelium.values import JsonValue
 
@@ -60,7 +60,7 @@ def seed_of(request: Generating, index: int) -> int | None:
 def _logprobs(request: Generating) -> int | None:
     match request:
         case ChatRequest(top_logprobs=int(), logprobs=None | False):
-            raise Refused("top_logprobs: needs logprobs: true", param="top_logprobs")
+            raise BadRequest("top_logprobs: needs logprobs: true", param="top_logprobs")
         case ChatRequest(logprobs=True):
             return request.top_logprobs or 0
         case CompletionRequest():
@@ -76,7 +76,7 @@ def _shape(request: Generating) -> Sampling | None:
         if form.type == "json_object":
             said["response_format"] = {"json_object": True}
         elif form.json_schema is None:
-            raise Refused("response_format.json_schema: is missing", param="response_format")
+            raise BadRequest("response_format.json_schema: is missing", param="response_format")
         else:
             said["response_format"] = {"json": form.json_schema.schema_}
     if request.structured_outputs is not None:
@@ -87,11 +87,11 @@ def _shape(request: Generating) -> Sampling | None:
             said[f"guided_{kind}"] = {kind: value}
     if len(said) > 1:
         names = " and ".join(said)
-        raise Refused(f"{names}: say in one way what the answer must look like", param=next(iter(said)))
+        raise BadRequest(f"{names}: say in one way what the answer must look like", param=next(iter(said)))
     return next(iter(said.values()), None)
 
 
 def _is_token(token: str) -> bool:
     if not token.isdigit():
-        raise Refused(f"logit_bias: expected token ids, found {token!r}", param="logit_bias")
+        raise BadRequest(f"logit_bias: expected token ids, found {token!r}", param="logit_bias")
     return True

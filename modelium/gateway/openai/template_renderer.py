@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from modelium.gateway.openai.child_process import Children
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.values import JsonValue
 
 RENDER_SECONDS = 5.0
@@ -28,25 +28,25 @@ class Renderer:
     _children: Children = field(default_factory=lambda: Children(_PROGRAM))
 
     async def render(self, template: str, variables: Mapping[str, JsonValue]) -> str:
-        """Raises ``Refused`` with the template's own words, or when it is no template, or takes too much."""
+        """Raises ``BadRequest`` with the template's own words, or when it is no template, or takes too much."""
         try:
             # The process ends itself a little later than it is ended: that is for when the controller is gone.
             request = orjson.dumps({"template": template, "variables": variables, "seconds": self.seconds + 1})
         except TypeError as error:
-            raise Refused(f"messages: the chat template cannot be given them: {error}", param="messages") from None
+            raise BadRequest(f"messages: the chat template cannot be given them: {error}", param="messages") from None
         answer = await self._ask(template, request)
         match answer:
             case {"text": str(text)}:
                 return text
             case {"error": "broken", "words": words}:
-                raise Refused(f"this model's chat template is broken: {words}")
+                raise BadRequest(f"this model's chat template is broken: {words}")
             case {"error": "refuses", "words": words}:
-                raise Refused(f"messages: this model's chat template refuses them: {words}", param="messages")
+                raise BadRequest(f"messages: this model's chat template refuses them: {words}", param="messages")
             case {"error": "stopped", "words": words}:
                 raise _stopped(words)
             case _:
                 words = answer["words"]
-                raise Refused(f"messages: this model's chat template cannot render them: {words}", param="messages")
+                raise BadRequest(f"messages: this model's chat template cannot render them: {words}", param="messages")
 
     async def close(self) -> None:
         """End its processes."""
@@ -66,5 +66,5 @@ class Renderer:
         return answer
 
 
-def _stopped(words: str) -> Refused:
-    return Refused(f"messages: this model's chat template was stopped: {words}", param="messages")
+def _stopped(words: str) -> BadRequest:
+    return BadRequest(f"messages: this model's chat template was stopped: {words}", param="messages")

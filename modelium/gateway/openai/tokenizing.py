@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from modelium.gateway.openai.child_process import Child, ChildFailed, Children
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.values import ModelProfile
 
 READ_SECONDS = 30.0
@@ -42,17 +42,19 @@ class Tokenizing:
     _given_up: dict[tuple[str, str], None] = field(default_factory=dict)  # revisions whose tokenizer takes too much to be read
 
     async def decode(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
-        """The text of ``tokens``. Raises ``Refused``."""
+        """The text of ``tokens``. Raises ``BadRequest``."""
         try:
             vocabulary, answer = await self._ask(profile, {"tokens": [token if 0 <= token < 2**32 else 0 for token in tokens]})
         except _Stopped:
-            raise Refused(f"{param}: to read token ids for {profile.name!r} takes too much; send text", param=param) from None
+            raise BadRequest(
+                f"{param}: to read token ids for {profile.name!r} takes too much; send text", param=param
+            ) from None
         if not vocabulary:
-            raise Refused(f"{param}: {profile.name!r} has no tokenizer.json to read token ids with; send text", param=param)
+            raise BadRequest(f"{param}: {profile.name!r} has no tokenizer.json to read token ids with; send text", param=param)
         if any(not 0 <= token < vocabulary for token in tokens):
-            raise Refused(f"{param}: {profile.name!r} has token ids from 0 to {vocabulary - 1}", param=param)
+            raise BadRequest(f"{param}: {profile.name!r} has token ids from 0 to {vocabulary - 1}", param=param)
         if "text" not in answer:
-            raise Refused(f"{param}: the tokenizer of {profile.name!r} cannot read these token ids; send text", param=param)
+            raise BadRequest(f"{param}: the tokenizer of {profile.name!r} cannot read these token ids; send text", param=param)
         return str(answer["text"])
 
     async def count(self, profile: ModelProfile, texts: Sequence[str], *, within_s: float) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelium.gateway.openai.choices import Automatic, Named, Plain, Reader, Required
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.requests import AllowedTools, ChatRequest, NamedTool, Tool
 from modelium.gateway.openai.tool_calls import Choice, Family
 from modelium.values import JsonValue
@@ -45,7 +45,7 @@ class ToolUse:
 
 
 def tool_use_of(request: ChatRequest, choice: Choice) -> ToolUse:
-    """Raises ``Refused`` where the model has no way to do what is asked.
+    """Raises ``BadRequest`` where the model has no way to do what is asked.
 
     1. No tools, or ``none``: text. 2. A named function: the text is its arguments, held to its schema. 3. ``required``: a list
     of calls, held to the schemas. 4. ``auto``: the model's own way, for which its family must be known.
@@ -56,7 +56,7 @@ def tool_use_of(request: ChatRequest, choice: Choice) -> ToolUse:
         allowed = {tool.function.name for tool in wish.allowed_tools.tools}
         tools, wish = [tool for tool in tools if tool.function.name in allowed], wish.allowed_tools.mode
     if not tools and wish != "none":
-        raise Refused("tool_choice: there are no tools to choose from; send tools", param="tool_choice")
+        raise BadRequest("tool_choice: there are no tools to choose from; send tools", param="tool_choice")
     if wish == "none":
         return ToolUse()  # 1
     offered = tuple(_template_view(tool) for tool in tools)
@@ -65,12 +65,12 @@ def tool_use_of(request: ChatRequest, choice: Choice) -> ToolUse:
         named = next((tool for tool in tools if tool.function.name == wish.function.name), None)
         if named is None:
             names = ", ".join(tool.function.name for tool in tools)
-            raise Refused(f"tool_choice: no tool is called {wish.function.name!r}; there are {names}", param="tool_choice")
+            raise BadRequest(f"tool_choice: no tool is called {wish.function.name!r}; there are {names}", param="tool_choice")
         return ToolUse(offered=offered, shape=_schema(named), family=family, name=named.function.name)  # 2
     if wish == "required":
         return ToolUse(offered=offered, shape=_any_of(tools, parallel=parallel), family=family, required=True)  # 3
     if family is None:
-        raise Refused(
+        raise BadRequest(
             f"tools: {request.model!r} cannot choose tools by itself: {choice.reason}. Name the function in tool_choice, say "
             'tool_choice "required", or set models: {NAME: {tool_parser: …}} in modelium.yaml',
             param="tools",
@@ -102,7 +102,7 @@ def _any_of(tools: Sequence[Tool], *, parallel: bool) -> Object:
         own = schema.pop("$defs", None)
         for name, definition in (own if isinstance(own, dict) else {}).items():
             if definitions.setdefault(name, definition) != definition:
-                raise Refused(f"tools: two tools define $defs/{name} differently; rename one", param="tools")
+                raise BadRequest(f"tools: two tools define $defs/{name} differently; rename one", param="tools")
         kinds.append(
             {
                 "type": "object",

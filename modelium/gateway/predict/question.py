@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelium.errors import InvalidBody
-from modelium.gateway.codecs import Call, encode_body, read_body
+from modelium.gateway.codecs import Call, encode_body, parse_body
 from modelium.gateway.generation.huggingface import TextCall, options_for, text_call
 from modelium.values import ModelProfile, Placement
 
@@ -52,7 +52,7 @@ def read_question(profile: ModelProfile, placement: Placement | None, content_ty
     """Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
     if profile.app is not None:
         return Question(profile=profile)
-    body = read_body(profile.task, content_type, data)
+    body = parse_body(profile.task, content_type, data)
     text = text_call(body) if profile.task.row.continues else None
     if text is not None and (text.stream or _is_for_vllm(text, placement)):
         return Question(profile=profile, text=text)

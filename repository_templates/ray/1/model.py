@@ -25,7 +25,7 @@ from typing import Any  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 from modelium_ray import guard  # noqa: E402
 from modelium_ray.deployment import Deployment  # noqa: E402
-from modelium_ray.forwarding import Refused, Reply, forwarder_of  # noqa: E402
+from modelium_ray.forwarding import NotForwarded, Reply, forwarder_of  # noqa: E402
 from modelium_ray.settings import Settings  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
 
@@ -66,7 +66,7 @@ class TritonPythonModel:
             try:
                 ask = self._forward.read(_Incoming(request))
             except Exception as error:
-                kind = pb_utils.TritonError.INVALID_ARG if isinstance(error, Refused) else pb_utils.TritonError.INTERNAL
+                kind = pb_utils.TritonError.INVALID_ARG if isinstance(error, NotForwarded) else pb_utils.TritonError.INTERNAL
                 exchange.send(_error(str(error), kind), last=True)
             else:
                 self._run(self._answer(exchange, ask))
@@ -100,7 +100,7 @@ class TritonPythonModel:
                 exchange.send(_error("the answer broke off", pb_utils.TritonError.INTERNAL), last=True)
         except asyncio.CancelledError:
             exchange.send(_error("Request was cancelled", pb_utils.TritonError.CANCELLED), last=True)
-        except Refused as error:
+        except NotForwarded as error:
             exchange.send(_error(str(error), pb_utils.TritonError.INVALID_ARG), last=True)
         except Exception as error:
             pb_utils.Logger.log_error(f"[{self._name}] a request failed: {type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from modelium.analyzers.folder import file_of
 from modelium.analyzers.formats.gguf_header import read_gguf
-from modelium.analyzers.verdict import NotYet, Refused
+from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import AttentionKind, ModelOverride, Task, WeightFormat
 from tests.unit.analyzers.folders import TOKENIZER, incomplete, lay, profile, unsupported
 from tests.unit.analyzers.gguf_files import LLAMA, TENSORS, gguf
@@ -154,7 +154,7 @@ def test_whatever_the_bytes_there_is_a_verdict(tmp_path_factory: pytest.TempPath
     data = bytearray(gguf())
     data[at : at + len(junk)] = junk
     folder = lay(tmp_path_factory.mktemp("junk"), {"x.gguf": bytes(data)})
-    with contextlib.suppress(NotYet, Refused):
+    with contextlib.suppress(NotYet, Rejected):
         read_gguf(file_of(folder / "x.gguf", folder))
 
 
@@ -182,7 +182,7 @@ def test_a_sparse_header_that_is_endless_costs_neither_time_nor_memory(tmp_path:
     if kind != "arrays of texts":  # which keep nothing, and are ten times slower when traced
         tracemalloc.start()
     started = time.process_time()
-    with pytest.raises(Refused, match="its header lies"):
+    with pytest.raises(Rejected, match="its header lies"):
         read_gguf(file_of(file, tmp_path))
     took, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()

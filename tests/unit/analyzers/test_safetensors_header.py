@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelium.analyzers.formats.safetensors_header import tally_header
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 from modelium.values import Incomplete, ModelProfile, Unsupported, WeightFormat
 from tests.unit.analyzers.folders import drop, incomplete, look, minilm, profile, safetensors, unsupported, with_header
 
@@ -126,7 +126,7 @@ _json = st.recursive(
 def test_random_headers_never_raise_anything_but_a_refusal(header: object) -> None:
     try:
         tally = tally_header(json.dumps(header).encode(), "model.safetensors")
-    except Refused as refusal:
+    except Rejected as refusal:
         assert "model.safetensors" in refusal.why
     else:
         assert tally.data_bytes >= 0

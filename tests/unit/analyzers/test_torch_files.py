@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelium.analyzers.formats.torch_pickle import PickleEnds, read_pickle
-from modelium.analyzers.verdict import Refused
+from modelium.analyzers.verdict import Rejected
 from modelium.values import Incomplete, ModelProfile, WeightFormat
 from tests.unit.analyzers.folders import BERT, TOKENIZER, incomplete, lay, look, profile, torch_legacy, torch_zip, unsupported
 
@@ -89,7 +89,7 @@ def test_a_zip_that_lacks_a_storage_is_refused(tmp_path: Path) -> None:
 @_random
 @given(st.binary(max_size=200))
 def test_random_pickles_end_or_are_refused_and_nothing_else(data: bytes) -> None:
-    with contextlib.suppress(PickleEnds, Refused):
+    with contextlib.suppress(PickleEnds, Rejected):
         read_pickle(b"\x80\x02" + data, 0, "pytorch_model.bin")
 
 

@@ -21,7 +21,7 @@ from modelium.config import GatewaySettings, Settings
 from modelium.controller import Controller, Lease
 from modelium.errors import NoModelCalled, UnknownModel
 from modelium.gateway import build_app, build_metrics_app, build_runner
-from modelium.gateway.codecs import read_body
+from modelium.gateway.codecs import parse_body
 from modelium.gateway.generation.huggingface import TextCall, text_call
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
@@ -319,7 +319,7 @@ async def _listen(runner: web.AppRunner) -> str:
 
 def text_asked(body: object) -> TextCall:
     """What ``body`` asks of a generator of text."""
-    return text_call(read_body(Task.TEXT_GENERATION, "application/json", json.dumps(body).encode()))
+    return text_call(parse_body(Task.TEXT_GENERATION, "application/json", json.dumps(body).encode()))
 
 
 def texts(*rows: list[str]) -> NDArray[np.object_]:

@@ -33,7 +33,7 @@ from modelium.gateway.http.bodies import BODIES, Bodies, read_body
 from modelium.gateway.http.decompression import PIECE_BYTES
 from modelium.gateway.http.errors import MAX_BODY_BYTES
 from modelium.gateway.http.statuses import status_of
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.values import Task
@@ -244,7 +244,7 @@ def test_more_than_a_task_needs_is_refused_in_few_words(task: Task, body: dict[s
     ],
 )
 def test_more_than_a_request_of_openai_needs_is_refused(kind: type[Any], fields: dict[str, object], param: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(BadRequest) as refused:
         parse(kind, json.dumps({"model": "m", **fields}).encode())
     assert str(refused.value.param).startswith(param)
     assert len(str(refused.value)) < 400

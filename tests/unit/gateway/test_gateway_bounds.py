@@ -19,7 +19,7 @@ from modelium.gateway.generation.huggingface import options_for
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.generation.values import AT_ONCE, MOST_GENERATIONS
 from modelium.gateway.generation.vllm_runtime import PieceReader, tensors_of
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.interleave import interleave
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -102,16 +102,16 @@ def test_a_body_full_of_faults_is_refused_for_the_first(kind: type[Any], field: 
     data = json.dumps({"model": "m", **field}).encode()
 
     def refused() -> None:
-        with pytest.raises(Refused):
+        with pytest.raises(BadRequest):
             parse(kind, data)
 
     assert cpu_s(refused) < 40 * work_s()  # a list of all faults takes four times that
 
 
 def test_a_fault_in_a_list_has_its_place() -> None:
-    with pytest.raises(Refused, match=r"^prompt\.1: "):
+    with pytest.raises(BadRequest, match=r"^prompt\.1: "):
         parse(CompletionRequest, b'{"model": "m", "prompt": ["a", 1]}')
-    with pytest.raises(Refused, match=r"^prompt\.0\.1: "):
+    with pytest.raises(BadRequest, match=r"^prompt\.0\.1: "):
         parse(CompletionRequest, b'{"model": "m", "prompt": [[1, "a"]]}')
 
 
@@ -212,7 +212,7 @@ def test_images_of_chats_are_in_plain_base64() -> None:
     content = chat("data:image/png;base64,_-8\n").messages[0].content
     assert isinstance(content, list)
     assert content[0].image_url == {"url": f"data:image/png;base64,{plain_base64('_-8')}"}
-    with pytest.raises(Refused, match="is not base64"):
+    with pytest.raises(BadRequest, match="is not base64"):
         chat("data:image/png;base64,&&&&")
 
 

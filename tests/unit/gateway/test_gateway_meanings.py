@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from modelium.values import Task
@@ -85,7 +85,7 @@ def test_no_limit_in_other_servers_words_is_none_here(name: str, value: int) -> 
     ],
 )
 def test_what_would_change_the_answer_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(BadRequest):
         parse(ChatRequest, json.dumps({"model": "m", "messages": HI, **fields}).encode())
 
 
@@ -98,7 +98,7 @@ def test_what_would_change_the_answer_is_refused(fields: dict[str, object]) -> N
     ],
 )
 def test_another_servers_word_for_the_form_of_an_answer_is_told_by_ours(fields: dict[str, object], instead: str) -> None:
-    with pytest.raises(Refused, match=instead) as caught:
+    with pytest.raises(BadRequest, match=instead) as caught:
         parse(ChatRequest, json.dumps({"model": "m", "messages": HI, **fields}).encode())
     assert (caught.value.param, caught.value.code) == (next(iter(fields)), "unsupported_parameter")
 
@@ -114,9 +114,9 @@ async def test_token_ids_of_who_knows_which_tokenizer_are_refused(gateway: Serve
 
 @pytest.mark.parametrize("sent", [[True, False], [[1, True]]])
 def test_true_is_no_token_id(sent: list[Any]) -> None:
-    with pytest.raises(Refused, match=r"input.*integer"):
+    with pytest.raises(BadRequest, match=r"input.*integer"):
         parse(EmbeddingRequest, json.dumps({"model": "m", "input": sent, "encoding": "model"}).encode())
-    with pytest.raises(Refused, match=r"prompt.*integer"):
+    with pytest.raises(BadRequest, match=r"prompt.*integer"):
         parse(CompletionRequest, json.dumps({"model": "m", "prompt": sent}).encode())
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from modelium.gateway.openai import template_process
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.values import JsonValue
 from tests.patience import PATIENCE_S, work_s
@@ -71,7 +71,7 @@ async def test_a_hostile_template_neither_hangs_nor_fills_nor_stops_the_controll
         answers = await asyncio.gather(*(renderer.render(bomb, {"messages": TALK}) for bomb in BOMBS), return_exceptions=True)
     ticker.cancel()
     await renderer.close()
-    assert [bomb[-60:] for bomb, answer in zip(BOMBS, answers, strict=True) if not isinstance(answer, Refused)] == []
+    assert [bomb[-60:] for bomb, answer in zip(BOMBS, answers, strict=True) if not isinstance(answer, BadRequest)] == []
     assert max(gaps) < 10 * work_s(), "this process, whose turns they are, computes for none of them"
     assert _processes() == []
 
@@ -83,7 +83,7 @@ async def test_a_renderer_that_is_killed_fails_one_request_and_the_next_has_anot
     busy = asyncio.ensure_future(renderer.render(ENDLESS, {}))
     await _until(lambda: process.cpu_percent() > 0)
     process.kill()
-    with pytest.raises(Refused, match="its process ended"):
+    with pytest.raises(BadRequest, match="its process ended"):
         await busy
     assert await renderer.render("{{ a }}", {"a": "after"}) == "after"
     await renderer.close()

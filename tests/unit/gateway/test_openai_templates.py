@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from modelium.gateway.openai.chat_template import render_chat
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.messages import conversation_of
 from modelium.gateway.openai.requests import Message
 from modelium.gateway.openai.template_files import first_token, read_chat_format
@@ -103,7 +103,7 @@ async def test_a_last_message_is_continued_as_transformers_does(renderer: Render
     ],
 )
 async def test_what_a_template_refuses_is_said_in_its_words(renderer: Renderer, template: str, words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(BadRequest, match=words):
         await render_chat(renderer, template, TALK)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.tokenizing import Tokenizing
 from modelium.values import ModelProfile, Task
 
@@ -41,7 +41,7 @@ async def test_tokens_are_counted_and_read(tmp_path: Path) -> None:
     _processes()[0].kill()
     assert await tokenizing.count(two, ["hello"], within_s=300) == 1
     for outside in (-1, 8, 2**32, 2**70):
-        with pytest.raises(Refused, match="token ids from 0 to 7"):
+        with pytest.raises(BadRequest, match="token ids from 0 to 7"):
             await tokenizing.decode(one, [3, outside], param="input")
     await tokenizing.close()
     assert _processes() == []
@@ -56,7 +56,7 @@ async def test_what_is_no_tokenizer_counts_nothing(tmp_path: Path, content: byte
         file.write_bytes(content)
     tokenizing = Tokenizing()
     assert await tokenizing.count(profile, ["hello"], within_s=300) == 0
-    with pytest.raises(Refused, match="send text"):
+    with pytest.raises(BadRequest, match="send text"):
         await tokenizing.decode(profile, [3], param="input")
     assert await tokenizing.count(good, ["hello"], within_s=300) == 1
     await tokenizing.close()
@@ -71,7 +71,7 @@ async def test_one_that_takes_too_long_is_given_up_until_it_changes(tmp_path: Pa
     hasty = Tokenizing(read_seconds=0.001)
     assert await hasty.count(profile, ["hello"], within_s=300) == 0
     assert _processes() == [], "it is ended"
-    with pytest.raises(Refused, match="takes too much; send text"):
+    with pytest.raises(BadRequest, match="takes too much; send text"):
         await hasty.decode(profile, [3], param="input")
     assert _processes() == [], "and none is started for it again"
     await hasty.close()

@@ -8,7 +8,7 @@ import pytest
 
 from modelium import errors
 from modelium.gateway.http.statuses import STATUSES, status_of
-from modelium.gateway.openai.errors import Refused
+from modelium.gateway.openai.errors import BadRequest
 
 # Of these none reaches a client but as "something broke inside Modelium".
 _INSIDE = {errors.ConfigError, errors.EntryError, errors.RuntimeMissing}
@@ -26,5 +26,5 @@ def test_what_has_a_word_of_its_own_has_a_row_of_its_own(kind: type[errors.Model
 
 def test_others_have_the_status_of_what_they_are_derived_from() -> None:
     assert status_of(errors.OutOfMemory("no memory")) == status_of(errors.LoadFailed) == 503
-    assert status_of(Refused("no")) == 400
+    assert status_of(BadRequest("no")) == 400
     assert status_of(errors.IllegalTransition("no")) == 500

@@ -17,7 +17,7 @@ import pytest
 from modelium.guarded.guardian import RUN_MARK
 from modelium.guarded.leftovers import end_leftovers
 from modelium.guarded.processes import (
-    Process,
+    ProcessRow,
     boot_id,
     descendants,
     kill_all,
@@ -43,7 +43,7 @@ time.sleep(1000)
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Iterator[list[Process]]:
+def tree(tmp_path: Path) -> Iterator[list[ProcessRow]]:
     script = tmp_path / "tree.py"
     script.write_text(_TREE)
     environment = {**os.environ, RUN_MARK: tmp_path.name}
@@ -59,26 +59,26 @@ def tree(tmp_path: Path) -> Iterator[list[Process]]:
             send(process, signal.SIGKILL)
 
 
-def test_descendants_cross_sessions(tree: list[Process]) -> None:
+def test_descendants_cross_sessions(tree: list[ProcessRow]) -> None:
     root, child = tree
     assert [process.pid for process in descendants(root.pid)] == [child.pid]
     assert child.session != root.session
     assert {root.pid, child.pid} <= {process.pid for process in descendants(os.getpid())}
 
 
-def test_kill_all_ends_what_is_found(tree: list[Process]) -> None:
+def test_kill_all_ends_what_is_found(tree: list[ProcessRow]) -> None:
     kill_all(lambda: [process for process in tree if same(process)], within_s=5)
     assert not any(same(process) for process in tree)
 
 
-def test_later_process_with_the_same_id_is_not_signalled(tree: list[Process]) -> None:
+def test_later_process_with_the_same_id_is_not_signalled(tree: list[ProcessRow]) -> None:
     root, _ = tree
-    other = Process(pid=root.pid, parent=root.parent, session=root.session, started=root.started - 1, zombie=False)
+    other = ProcessRow(pid=root.pid, parent=root.parent, session=root.session, started=root.started - 1, zombie=False)
     send(other, signal.SIGKILL)
     assert same(root) and not same(other)
 
 
-def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(tree: list[Process], tmp_path: Path) -> None:
+def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(tree: list[ProcessRow], tmp_path: Path) -> None:
     prefix = f"modelium_test_{uuid.uuid4().hex}_"
     (SHM / f"{prefix}1").write_text("")
     record = tmp_path / "server.json"
@@ -90,7 +90,7 @@ def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(tree: list[Process]
     assert not record.exists()
 
 
-def test_record_of_another_boot_or_another_run_ends_nobody(tree: list[Process], tmp_path: Path) -> None:
+def test_record_of_another_boot_or_another_run_ends_nobody(tree: list[ProcessRow], tmp_path: Path) -> None:
     record = tmp_path / "server.json"
     root = tree[0]
     values = {"owner": 1, "guardian": root.pid, "guardian_started": root.started, "shm_prefix": "modelium_no_such_"}

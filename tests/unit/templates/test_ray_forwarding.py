@@ -64,7 +64,7 @@ def test_a_request_is_a_post_of_json_to_the_application_unless_it_says_otherwise
 )
 def test_what_makes_no_request_is_refused_with_both(module: Any, method: str, path: str) -> None:
     forwarding = module("forwarding")
-    with pytest.raises(forwarding.Refused) as caught:
+    with pytest.raises(forwarding.NotForwarded) as caught:
         forwarding.HttpForwarder(None).read(incoming(METHOD=method, PATH=path))
     assert str(caught.value) == f"METHOD {method.upper()!r} and PATH {path!r} make no request (a path is percent-encoded)"
 
@@ -74,7 +74,7 @@ def test_any_bytes_make_a_request_or_are_refused(module: Any, method: bytes, pat
     forwarding = module("forwarding")
     try:
         ask = forwarding.HttpForwarder(None).read(incoming(METHOD=method, PATH=path, REQUEST=body))
-    except forwarding.Refused:
+    except forwarding.NotForwarded:
         return
     assert ask.method.isascii() and ask.method.isalpha() and ask.method == ask.method.upper()
     assert ask.path.startswith("/") and not ask.path.startswith("//") and not set(ask.path) & set("\r\n ")
@@ -233,7 +233,7 @@ async def test_a_path_stays_in_its_application(module: Any, path: str) -> None:
     async with proxy(module, note) as client:
         try:
             ask = forwarding.HttpForwarder(None).read(incoming(METHOD="GET", PATH=path))
-        except forwarding.Refused:
+        except forwarding.NotForwarded:
             return
         await pieces_of(client, ask)
     assert all(each.startswith(ROUTE + "/") for each in reached)

@@ -104,10 +104,10 @@ async def test_an_error_of_the_model_is_one_sentence_and_not_asked_again(forward
 
 
 async def test_what_a_replica_refuses_is_the_senders_affair(forwarding: Any) -> None:
-    with pytest.raises(forwarding.Refused, match=r"^row 1: TEXT is missing$"):
+    with pytest.raises(forwarding.NotForwarded, match=r"^row 1: TEXT is missing$"):
         await answered(forwarding, Handle("row 1: TEXT is missing"))
     reader = forwarding.TaskForwarder(SimpleNamespace(inputs=("A", "B"), batches=True), SimpleNamespace(handle=0))
-    with pytest.raises(forwarding.Refused, match=r"^the request has none of the inputs A, B$"):
+    with pytest.raises(forwarding.NotForwarded, match=r"^the request has none of the inputs A, B$"):
         reader.read(SimpleNamespace(array=lambda name: None))
 
 
@@ -143,7 +143,7 @@ async def streamed(forwarding: Any, handle: Handle) -> list[bool]:
 def test_a_prompt_is_read_as_tritons_vllm_backend_reads_it(forwarding: Any) -> None:
     _, ask = prompt(forwarding, Handle(), stream=np.array([True]))
     assert (ask.prompt, ask.stream, ask.parameters) == ("Once", True, {"temperature": 0})
-    with pytest.raises(forwarding.Refused, match="exclude_input_in_output"):
+    with pytest.raises(forwarding.NotForwarded, match="exclude_input_in_output"):
         prompt(forwarding, Handle(), stream=np.array([True]), exclude_input_in_output=np.array([False]))
 
 
@@ -158,5 +158,5 @@ async def test_a_stream_is_begun_again_only_while_nothing_of_it_was_seen(forward
 
 
 async def test_what_an_engine_refuses_is_the_senders_affair(forwarding: Any) -> None:
-    with pytest.raises(forwarding.Refused, match=r"^an engine behind Ray has no LoRA adapters$"):
+    with pytest.raises(forwarding.NotForwarded, match=r"^an engine behind Ray has no LoRA adapters$"):
         await streamed(forwarding, Handle(["an engine behind Ray has no LoRA adapters"]))

@@ -36,7 +36,7 @@ _REPLICA_DIED = Piece(
 )
 
 
-class Refused(Exception):
+class NotForwarded(Exception):
     """The request cannot be answered as it stands; the message is for its sender."""
 
 
@@ -88,13 +88,13 @@ class TaskForwarder:
     def read(self, request: Incoming) -> dict[str, np.ndarray]:
         found = {name: value for name in self._inputs if (value := request.array(name)) is not None}
         if not found:
-            raise Refused(f"the request has none of the inputs {', '.join(self._inputs)}")
+            raise NotForwarded(f"the request has none of the inputs {', '.join(self._inputs)}")
         return found if self._batches else {name: value[None] for name, value in found.items()}
 
     async def answer(self, ask: dict[str, np.ndarray]) -> AsyncGenerator[Reply, None]:
         said = await _try_again(lambda: self._handle.infer.remote(ask))
         if isinstance(said, str):
-            raise Refused(said)
+            raise NotForwarded(said)
         yield Reply(arrays=said if self._batches else {name: value[0] for name, value in said.items()}, last=True)
 
     async def close(self) -> None:
@@ -117,7 +117,7 @@ class EngineForwarder:
         try:
             return tensors.read(request, lambda _, name: _Tensor(value) if (value := request.array(name)) is not None else None)
         except BadRequest as error:
-            raise Refused(str(error)) from None
+            raise NotForwarded(str(error)) from None
 
     async def answer(self, ask: Any) -> AsyncGenerator[Reply, None]:
         for attempt in range(1, _TRIES + 1):
@@ -127,7 +127,7 @@ class EngineForwarder:
                 async for said in stream:
                     begun = True
                     if isinstance(said, str):
-                        raise Refused(said)
+                        raise NotForwarded(said)
                     arrays, last = said
                     yield Reply(arrays=arrays, last=last)
                 return
@@ -179,12 +179,12 @@ class HttpForwarder:
         body = request.array("REQUEST")
         method, path = text("METHOD", "POST").upper(), text("PATH", "/")
         if not (method.isascii() and method.isalpha()) or not path.isascii() or any(c <= " " or c in "#\x7f" for c in path):
-            raise Refused(f"METHOD {method!r} and PATH {path!r} make no request (a path is percent-encoded)")
+            raise NotForwarded(f"METHOD {method!r} and PATH {path!r} make no request (a path is percent-encoded)")
         if any(unquote(segment) in (".", "..") for segment in path.partition("?")[0].split("/")):
-            raise Refused(f"PATH {path!r} has a segment of dots, which could lead out of the application")
+            raise NotForwarded(f"PATH {path!r} has a segment of dots, which could lead out of the application")
         content_type = text("CONTENT_TYPE", "application/json")
         if not content_type.isprintable():
-            raise Refused(f"CONTENT_TYPE {content_type!r} is no header")
+            raise NotForwarded(f"CONTENT_TYPE {content_type!r} is no header")
         return HttpAsk(
             method=method,
             path="/" + path.lstrip("/"),
