@@ -17,6 +17,7 @@ from modelium.analyzers.folder import file_of
 from modelium.analyzers.formats.gguf_header import read_gguf
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import AttentionKind, ModelOverride, Task, WeightFormat
+from tests.patience import work_s
 from tests.unit.analyzers.folders import TOKENIZER, incomplete, lay, profile, unsupported
 from tests.unit.analyzers.gguf_files import LLAMA, TENSORS, gguf
 
@@ -186,7 +187,7 @@ def test_a_sparse_header_that_is_endless_costs_neither_time_nor_memory(tmp_path:
         read_gguf(file_of(file, tmp_path))
     took, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert took < 3 and peak < 64 * 2**20
+    assert took < 100 * work_s() and peak < 64 * 2**20
 
 
 def test_a_large_vocabulary_is_skipped(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from modelium.resources import templates_directory
 from modelium.signatures import VLLM
 from modelium.triton.faults import stream_error
 from modelium.values import Tensor
+from tests.patience import PATIENCE_S
 
 BACKEND = Path(__file__).parents[3] / "triton" / "backends" / "vllm"
 
@@ -273,7 +274,7 @@ def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
 
 
 def wait_until(holds: Any, what: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, f"never came true: {what}"
         os.sched_yield()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.unit.backends.test_vllm_contract import BACKEND
 
 
@@ -44,7 +45,7 @@ class Sender:
 
     def send(self, response: Response, flags: int = 0) -> None:
         self.sending.set()
-        assert self.way.wait(10)
+        assert self.way.wait(PATIENCE_S)
         self.sent.append(response)
 
     def is_cancelled(self) -> bool:
@@ -99,7 +100,7 @@ def test_a_server_that_takes_nothing_holds_up_nobody_but_the_sending_thread(serv
     exchange = exchanges.open(stuck)
     exchange.cancel = lambda: None
     exchange.send(Response("token"), last=False)
-    assert stuck.sending.wait(10)
+    assert stuck.sending.wait(PATIENCE_S)
 
     def go_on() -> None:
         exchange.send(Response("another"), last=False)
@@ -107,15 +108,15 @@ def test_a_server_that_takes_nothing_holds_up_nobody_but_the_sending_thread(serv
         ended.set()
 
     threading.Thread(target=go_on, daemon=True).start()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE_S)
     cancelled = threading.Event()
     waiting = exchanges.open(other)
     waiting.cancel, other.looks = cancelled.set, lambda: True
-    assert cancelled.wait(5)
+    assert cancelled.wait(PATIENCE_S)
     waiting.send(Response("cancelled"), last=True)
     assert not exchanges.wait_for_end(0.0)
     stuck.way.set()
-    assert exchanges.wait_for_end(5)
+    assert exchanges.wait_for_end(PATIENCE_S)
     assert (stuck.sent, other.sent) == (["token", "another", "end"], ["cancelled"])
 
 
@@ -137,9 +138,9 @@ def test_cancellations_are_looked_for_whatever_the_server_answers(serving: Any) 
     sender.looks = looks
     exchange = exchanges.open(sender)
     exchange.cancel = cancelled.set
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE_S)
     exchange.send(Response("end"), last=True)
-    assert exchanges.wait_for_end(5)
+    assert exchanges.wait_for_end(PATIENCE_S)
     assert set(exchanges.logged) == {
         "it is not known whether a request was cancelled: no answer",
         "it is not known whether the model is being unloaded: the server stops",

@@ -15,6 +15,7 @@ from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.runtime_env.vllm_registry import read_lora, read_registry, vllm_version
 from modelium.triton.backends import usable_backends
 from modelium.values import VllmFacts
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNTIME = Path(os.environ.get("MODELIUM_TEST_RUNTIME", ROOT / ".runtime"))
@@ -106,7 +107,9 @@ def test_vllm_goes_by_two_names() -> None:
 @needs_vllm
 def test_the_record_is_what_the_runtimes_vllm_serves() -> None:
     script = ROOT / "scripts" / "record_vllm_architectures.py"
-    done = subprocess.run([sys.executable, script, RUNTIME, "--check"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, script, RUNTIME, "--check"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, f"run `make generate`\n{done.stderr}"
 
 

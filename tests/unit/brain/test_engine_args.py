@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from modelium.brain.engine.args import ENGINE_ARGS, RUNTIME_VLLM, VLLM_VERSIONS, find_fault
 from modelium.brain.engine.plan import plan_engine
 from modelium.values import Adapter, EnginePlan, JsonValue, ModelOverride, ModelProfile
+from tests.patience import PATIENCE_S
 from tests.unit.brain import languages
 from tests.unit.brain.worlds import host
 
@@ -39,7 +40,7 @@ def test_the_record_is_what_the_installed_vllm_says() -> None:
     if not RUNTIME.is_dir():
         pytest.skip("there is no model runtime")
     script = [sys.executable, "scripts/record_engine_args.py", "--check"]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, f"`make generate` is due {done.stderr}"
 
 

@@ -16,6 +16,7 @@ from modelium.cli import diagnosis, main
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.offline import candidate_at
 from modelium.config import Settings
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -196,7 +197,7 @@ def test_help_comes_without_the_heavy_imports() -> None:
     code = (
         "import sys, modelium.cli; sys.exit(bool({'pydantic', 'aiohttp', 'transformers', 'grpc', 'yaml'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE_S, check=False).returncode == 0
 
 
 # -- doctor --------------------------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ async def test_what_triton_had_already_is_written_anew_before_the_next_load(tmp_
         here.controller.post(ServerUp(version="2.51.0", index=await triton.index(), owned={"llama": known.fingerprint}))
         assert "had it loaded already" in (await here.until_state("llama", State.LOADED)).reason
         assert cache_bytes() == before
-        await here.controller.unload("llama", timeout_s=5)
-        placement = (await here.controller.load("llama", timeout_s=5)).placement
+        await here.controller.unload("llama", timeout_s=300)
+        placement = (await here.controller.load("llama", timeout_s=300)).placement
         assert placement is not None and placement.engine is not None
         assert cache_bytes() == placement.engine.engine_args["kv_cache_memory_bytes"] != before
 
@@ -196,12 +196,12 @@ async def test_an_unload_waits_for_the_reload_under_way(tmp_path: Path) -> None:
         await here.until_state("llama", State.LOADED)
         triton.gate.clear()
         model = await reloads(here, "llama")
-        asked = asyncio.create_task(here.controller.unload("llama", timeout_s=10))
+        asked = asyncio.create_task(here.controller.unload("llama", timeout_s=300))
         await here.until(lambda: model.state is State.DRAINING)
         lay(here.incoming / "other", {"README.md": "x"})
         await here.until(lambda: "other" in here.controller.names())  # passes went by
         assert model.state is State.DRAINING
-        waits = asyncio.create_task(here.controller.lease("llama", timeout_s=10))
+        waits = asyncio.create_task(here.controller.lease("llama", timeout_s=300))
         triton.gate.set()
         assert (await asked).name == "llama"
         assert triton.made[:5] == ["load llama", "loaded llama", "load llama", "loaded llama", "unload llama"]
@@ -215,12 +215,12 @@ async def test_a_revision_that_came_while_a_model_drained_is_loaded_when_it_is_c
         llama(here.incoming / "llama")
         await here.until_state("llama", State.LOADED)
         model = record(here, "llama")
-        lease = await here.controller.lease("llama", timeout_s=1)
+        lease = await here.controller.lease("llama", timeout_s=300)
         evict(here, "llama")
         adapter(here.incoming / "poet")
         await here.until(lambda: model.serving != model.profile)
         assert model.state is State.DRAINING
-        second = await here.controller.lease("llama", timeout_s=1)
+        second = await here.controller.lease("llama", timeout_s=300)
         await here.until(lambda: model.state is State.LOADED and model.serving == model.profile)
         lease.release()
         second.release()
@@ -317,8 +317,8 @@ def work_with(triton: Hanging, background: Background, events: asyncio.Queue[Eve
         overrides={},
         ray=RayService(None, RayFacts()),
         analysts=Here(),
-        load_timeout_s=5,
-        unload_timeout_s=5,
+        load_timeout_s=300,
+        unload_timeout_s=300,
     )
 
 

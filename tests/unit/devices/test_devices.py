@@ -22,6 +22,7 @@ import pytest
 from modelium.devices import Devices, Process, find_process
 from modelium.devices.processes import model_of_command
 from modelium.values import DeviceKind
+from tests.patience import PATIENCE_S
 
 MIB = 2**20
 # Holds 64 MiB, has a child, and says when both are there.
@@ -111,7 +112,7 @@ async def test_offspring_that_outlives_its_stub_stays_with_the_model(devices: De
         ended = asyncio.Event()
         devices.watch_exit(process, ended.set)
         os.kill(pid, signal.SIGKILL)
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)
         assert devices.processes(os.getpid()) == left
 
 
@@ -155,7 +156,7 @@ async def test_an_exit_is_told_once_and_nothing_stays_open(devices: Devices, run
     ended: asyncio.Queue[int] = asyncio.Queue()
     cancel = devices.watch_exit(process_of(running), lambda: ended.put_nowait(1))
     running.kill()
-    await asyncio.wait_for(ended.get(), 5)
+    await asyncio.wait_for(ended.get(), PATIENCE_S)
     cancel()
     cancel()
     assert ended.empty()
@@ -166,19 +167,19 @@ async def test_a_process_that_had_ended_is_told_too(devices: Devices, running: s
     process, ended = process_of(running), asyncio.Event()
     devices.watch_exit(process, ended.set)
     running.kill()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE_S)
     for reap in (lambda: None, running.wait):  # a zombie first, then nothing at all
         reap()
         ended.clear()
         devices.watch_exit(process, ended.set)
         assert not devices.alive(process)
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)
 
 
 async def test_another_process_with_the_same_id_is_not_mistaken(devices: Devices) -> None:
     ended = asyncio.Event()
     devices.watch_exit(Process(os.getpid(), 1), ended.set)
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE_S)
 
 
 async def test_a_cancelled_watch_says_nothing(devices: Devices, running: subprocess.Popen[bytes]) -> None:
@@ -186,7 +187,7 @@ async def test_a_cancelled_watch_says_nothing(devices: Devices, running: subproc
     devices.watch_exit(process_of(running), first.set)()
     devices.watch_exit(process_of(running), second.set)
     running.kill()
-    await asyncio.wait_for(second.wait(), 5)
+    await asyncio.wait_for(second.wait(), PATIENCE_S)
     assert not first.is_set()
 
 

@@ -12,6 +12,7 @@ from yarl import URL
 
 from modelium.metrics.families import COLD_STARTS, REQUESTS
 from modelium.signatures import signature
+from tests.patience import PATIENCE_S
 
 from .ray_models import GREETER, asked, piece, post, read, serve_app
 from .stand_in import Served
@@ -126,7 +127,7 @@ async def test_a_replica_that_died_is_told_once_and_asked_once(gateway: Served) 
 async def test_a_stream_is_passed_on_as_it_is_spoken(gateway: Served) -> None:
     go = asyncio.Event()
     url = serve_app(gateway, piece(b"one "), go, piece(b"two "), piece(b"three", status=500))
-    async with asyncio.timeout(5), gateway.http.get(url) as response:
+    async with asyncio.timeout(PATIENCE_S), gateway.http.get(url) as response:
         assert (response.status, await response.content.readany()) == (200, b"one ")
         go.set()
         assert await response.content.read() == b"two three"
@@ -134,7 +135,7 @@ async def test_a_stream_is_passed_on_as_it_is_spoken(gateway: Served) -> None:
 
 async def test_a_client_that_leaves_a_stream_ends_it_and_frees_the_lease(gateway: Served) -> None:
     url = serve_app(gateway, piece(b"one "), asyncio.Event())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         response = await gateway.http.get(url)
         assert await response.content.readany() == b"one "
         response.close()

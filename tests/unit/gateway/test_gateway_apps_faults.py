@@ -15,6 +15,7 @@ from yarl import URL
 from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, NotServable, TritonUnavailable
 from modelium.metrics.families import REQUESTS
 from modelium.values import State
+from tests.patience import PATIENCE_S
 
 from .ray_models import IRIS, asked, piece, post, serve_app
 from .stand_in import Served, Step, Tensors
@@ -58,7 +59,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(gateway: S
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await gateway.controller.released.wait()
     ((counted, _),) = gateway.recorder.counted(REQUESTS)
     assert counted[0] == "greeter" and int(counted[-1]) >= 400, "what began well did not end so"
@@ -67,7 +68,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(gateway: S
 async def test_an_answer_whose_model_dies_silently_breaks_off(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelium.gateway.asking.watching.LOOK_EVERY_S", 0.01)
     url = serve_app(gateway, piece(b"half"), asyncio.Event())
-    async with asyncio.timeout(5), gateway.http.get(url) as response:
+    async with asyncio.timeout(PATIENCE_S), gateway.http.get(url) as response:
         assert await response.content.readany() == b"half"
         gateway.controller.models["greeter"] = replace(gateway.controller.models["greeter"], state=State.FAILED)
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -90,7 +91,7 @@ async def test_an_application_whose_folder_is_taken_away_answers_to_the_end(
         return status(name)
 
     url = serve_app(gateway, piece(b"one "), go, piece(b"two"))
-    async with asyncio.timeout(5), gateway.http.get(url) as response:
+    async with asyncio.timeout(PATIENCE_S), gateway.http.get(url) as response:
         assert await response.content.readany() == b"one "
         gateway.controller.status = look  # type: ignore[method-assign]
         del gateway.controller.models["greeter"]
@@ -201,7 +202,7 @@ async def test_a_model_that_dies_in_the_middle_is_reported(gateway: Served) -> N
     with pytest.raises(aiohttp.ClientPayloadError):
         async with gateway.http.get(url) as response:
             await response.read()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await gateway.controller.released.wait()
     assert gateway.controller.gone == ["its stub died"]
 
@@ -219,6 +220,6 @@ async def test_a_client_that_reads_nothing_frees_the_application_at_its_deadline
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
         client.send(head)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_S):
             await gateway.controller.released.wait()
     assert gateway.controller.held == 0

@@ -16,6 +16,7 @@ from huggingface_hub import InferenceClient
 from PIL import Image
 
 from modelium.values import Task
+from tests.patience import PATIENCE_S
 
 from .ray_models import IRIS, PAINTER, classified
 from .stand_in import Served, numbers, profile_of, repeated, texts
@@ -35,7 +36,7 @@ async def ask(url: str, question: Callable[[InferenceClient], T]) -> T:
     """The client is synchronous, the gateway runs on this loop."""
 
     def call() -> T:
-        with InferenceClient(model=url, token="none", timeout=10) as client:
+        with InferenceClient(model=url, token="none", timeout=PATIENCE_S) as client:
             return question(client)
 
     return await asyncio.to_thread(call)

@@ -17,6 +17,7 @@ from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, NotSer
 from modelium.gateway.asking import ATTEMPTS
 from modelium.metrics.families import COLD_STARTS, REQUESTS, RETRIES
 from modelium.values import Task
+from tests.patience import PATIENCE_S
 
 from .stand_in import Served, numbers, profile_of, repeated, served, status_of, texts
 
@@ -79,7 +80,7 @@ async def test_a_client_that_leaves_cancels_the_inference_and_frees_the_lease(ga
     url = gateway.serve(profile_of(Task.FEATURE_EXTRACTION), embed)
     gateway.triton.hang = True
     request = asyncio.create_task(post(gateway, url, {"inputs": "x"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await gateway.triton.started.wait()
         request.cancel()
         await gateway.triton.cancelled.wait()

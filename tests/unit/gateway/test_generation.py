@@ -15,6 +15,7 @@ from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, NotSer
 from modelium.gateway.asking import ATTEMPTS
 from modelium.metrics.families import COLD_STARTS, FIRST_TOKEN_SECONDS, OUTPUT_TOKENS, PROMPT_TOKENS, REQUESTS, RETRIES
 from modelium.values import State, Task
+from tests.patience import PATIENCE_S
 
 from .stand_in import Served, Step, Tensors, numbers, profile_of, response, served, status_of, texts
 
@@ -111,7 +112,7 @@ async def test_a_model_that_dies_without_a_word_is_noticed(gateway: Served, monk
         gateway.controller.models["llama"] = status_of(LLAMA, state=State.LOADING)
         yield asyncio.Event()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         events = await streamed(gateway, gateway.serve_vllm(LLAMA, steps))
     assert events[1]["type"] == "model_gone"
     assert gateway.triton.cancelled.is_set()
@@ -160,7 +161,7 @@ async def test_a_client_that_waits_for_a_load_sees_comments(gateway: Served, mon
     url = gateway.serve_vllm(LLAMA, hello)
     gateway.controller.models["llama"] = status_of(LLAMA, state=State.LOADING)
     gateway.controller.never = True
-    async with asyncio.timeout(5), gateway.http.post(url, json=STREAM) as answer:
+    async with asyncio.timeout(PATIENCE_S), gateway.http.post(url, json=STREAM) as answer:
         assert answer.status == 200
         for _ in range(2):
             assert await answer.content.readline() == b": llama is LOADING\n"
@@ -172,7 +173,7 @@ async def test_an_error_after_a_comment_is_an_event(monkeypatch: pytest.MonkeyPa
     async with served(request_timeout_seconds=5) as gateway:
         wait = asyncio.Event()
         url = gateway.serve_vllm(LLAMA, lambda inputs: [wait, InferenceFailed("too long")])
-        async with asyncio.timeout(5), gateway.http.post(url, json=STREAM) as answer:
+        async with asyncio.timeout(PATIENCE_S), gateway.http.post(url, json=STREAM) as answer:
             assert (await answer.content.readline()).startswith(b": llama is")
             wait.set()
             (event,) = await events_of(answer)
@@ -186,7 +187,7 @@ async def test_a_client_that_leaves_ends_the_generation_and_frees_the_lease(gate
         yield asyncio.Event()
 
     url = gateway.serve_vllm(LLAMA, steps)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async with gateway.http.post(url, json=STREAM) as answer:
             await answer.content.readline()
             answer.close()
@@ -198,7 +199,7 @@ async def test_a_client_that_leaves_ends_the_generation_and_frees_the_lease(gate
 async def test_a_client_that_leaves_while_the_model_loads_frees_everything(gateway: Served) -> None:
     url = gateway.serve_vllm(LLAMA, lambda inputs: [asyncio.Event()])
     request = asyncio.create_task(gateway.http.post(url, json={"inputs": "Once"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await gateway.triton.started.wait()
         request.cancel()
         await gateway.triton.cancelled.wait()

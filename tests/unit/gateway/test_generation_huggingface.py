@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from modelium.errors import InferenceFailed, InvalidBody
 from modelium.gateway.generation.huggingface import TextInput, options_of, request_of
 from modelium.values import Adapter, LanguageModel, ModelProfile, Task
+from tests.patience import PATIENCE_S
 
 from .stand_in import Served, Step, Tensors, profile_of, response, text_asked
 
@@ -45,7 +46,7 @@ def hello(inputs: Tensors) -> Iterator[Step]:
 
 async def ask(url: str, question: Callable[[InferenceClient], T]) -> T:
     def call() -> T:
-        with InferenceClient(model=url, token="none", timeout=10) as client:
+        with InferenceClient(model=url, token="none", timeout=PATIENCE_S) as client:
             return question(client)
 
     return await asyncio.to_thread(call)

@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 
 from modelium.metrics.families import REQUESTS
 from modelium.values import Adapter
+from tests.patience import PATIENCE_S
 
 from .openai_models import chat_model, prompt_of, sampling_of, saying, write_folder
 from .stand_in import Served, response
@@ -226,8 +227,8 @@ async def test_a_client_that_leaves_cancels_its_generation(gateway: Served, clie
     async for _ in stream:
         break
     await stream.close()
-    await asyncio.wait_for(gateway.triton.cancelled.wait(), 3)
-    await asyncio.wait_for(gateway.controller.released.wait(), 3)
+    await asyncio.wait_for(gateway.triton.cancelled.wait(), PATIENCE_S)
+    await asyncio.wait_for(gateway.controller.released.wait(), PATIENCE_S)
     assert gateway.controller.held == 0
 
 

@@ -20,6 +20,7 @@ from openai import AsyncOpenAI
 from modelium.errors import ContextExceeded, DeadlineExceeded, InferenceFailed, NotServable, QueueFull, TritonUnavailable
 from modelium.metrics.families import REQUESTS
 from modelium.values import State, Task
+from tests.patience import PATIENCE_S
 
 from .openai_models import chat_model, prompt_of, sampling_of, saying, write_folder
 from .stand_in import Served, Step, Tensors, numbers, profile_of, response, status_of
@@ -88,7 +89,7 @@ async def test_a_failure_of_one_choice_fails_the_answer(gateway: Served, client:
     gateway.serve_vllm(chat_model(folder), steps)
     with pytest.raises(openai.BadRequestError, match="bad luck"):
         await client.completions.create(model="m", prompt="x", n=2, seed=0)
-    await asyncio.wait_for(gateway.triton.cancelled.wait(), 3)
+    await asyncio.wait_for(gateway.triton.cancelled.wait(), PATIENCE_S)
     assert gateway.controller.held == 0
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.hidden import CannotHide, ask_to_be_traced, reveal, with_hidden
+from tests.patience import PATIENCE_S
 
 _PROGRAM = """
 import json, os, pathlib, sys
@@ -30,7 +31,7 @@ async def test_the_program_gets_what_ps_does_not_show(tmp_path: Path) -> None:
     )
     assert "secret" not in repr(command)
     await program.start(command)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await program.wait() == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "said").read_text()
     assert '["--key=the secret is longer than its stand-in", "--plain", ""]' in said

@@ -27,6 +27,7 @@ from modelium.guarded.processes import (
     send,
     sweep_shared_memory,
 )
+from tests.patience import PATIENCE_S
 
 SHM = Path("/dev/shm")
 
@@ -67,7 +68,7 @@ def test_descendants_cross_sessions(tree: list[ProcessRow]) -> None:
 
 
 def test_kill_all_ends_what_is_found(tree: list[ProcessRow]) -> None:
-    kill_all(lambda: [process for process in tree if same(process)], within_s=5)
+    kill_all(lambda: [process for process in tree if same(process)], within_s=PATIENCE_S)
     assert not any(same(process) for process in tree)
 
 

@@ -22,6 +22,7 @@ from modelium.runtime_env import RuntimeReport
 from modelium.triton.launch import Launch, command_line, hidden_arguments, server_environment
 from tests.deployment import ROOT, tool
 from tests.dockerfiles import last, read_dockerfile, read_environment
+from tests.patience import PATIENCE_S
 
 TRITON, CONTROLLER = ROOT / "triton" / "Dockerfile", ROOT / "infra" / "modelium" / "Dockerfile"
 of_every_dockerfile = pytest.mark.parametrize("path", [TRITON, CONTROLLER], ids=["triton", "modelium"])
@@ -33,7 +34,7 @@ of_every_dockerfile = pytest.mark.parametrize("path", [TRITON, CONTROLLER], ids=
 @of_every_dockerfile
 def test_hadolint_has_nothing_to_say(path: Path) -> None:
     done = subprocess.run(
-        [tool("hadolint", "make setup"), "--no-color", path], capture_output=True, text=True, timeout=60, check=False
+        [tool("hadolint", "make setup"), "--no-color", path], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -167,7 +168,7 @@ def test_its_flags_are_the_embedded_servers(tmp_path: Path) -> None:
         tritonserver='printf "%s\\n" "$@" ${TRITON_SECRET+"a secret was left to the models"}',
         environment={"TRITON_SECRET_FILE": str(tmp_path / "secret")},
     )
-    flags = process.communicate(timeout=30)[0].splitlines()
+    flags = process.communicate(timeout=PATIENCE_S)[0].splitlines()
     launch = replace(launch_in(tmp_path), secret="of-the-file")
     hidden = hidden_arguments(launch)
     embedded = [hidden.get(flag, flag) for flag in command_line(report_of(tmp_path), launch)]
@@ -180,7 +181,7 @@ def test_its_flags_are_the_embedded_servers(tmp_path: Path) -> None:
 def test_a_secret_locks_its_apis_and_without_one_they_are_open(tmp_path: Path) -> None:
     shown = 'printf "%s\\n" "$@" ${TRITON_SECRET+"a secret was left to the models"}'
     for given in ({"TRITON_SECRET": "of-the-environment"}, {"TRITON_SECRET": ""}, {}):
-        flags = serve(tmp_path, tritonserver=shown, environment=given).communicate(timeout=30)[0].splitlines()
+        flags = serve(tmp_path, tritonserver=shown, environment=given).communicate(timeout=PATIENCE_S)[0].splitlines()
         locked = [flag for flag in flags if "restricted" in flag]
         assert len(locked) == (2 if given.get("TRITON_SECRET") else 0)
         assert all(flag.endswith(":modelium=of-the-environment") for flag in locked)
@@ -189,7 +190,9 @@ def test_a_secret_locks_its_apis_and_without_one_they_are_open(tmp_path: Path) -
 
 def test_its_addresses_and_ports_can_be_chosen(tmp_path: Path) -> None:
     chosen = {"TRITON_ADDRESS": "127.0.0.1", "TRITON_HTTP_PORT": "1", "TRITON_GRPC_PORT": "2", "TRITON_METRICS_PORT": "3"}
-    flags = serve(tmp_path, tritonserver='printf "%s\\n" "$@"', environment=chosen).communicate(timeout=30)[0].splitlines()
+    flags = (
+        serve(tmp_path, tritonserver='printf "%s\\n" "$@"', environment=chosen).communicate(timeout=PATIENCE_S)[0].splitlines()
+    )
     assert {"--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=0.0.0.0"} <= set(flags)
     assert {"--http-port=1", "--grpc-port=2", "--metrics-port=3"} <= set(flags)
 
@@ -198,14 +201,14 @@ def test_told_to_stop_it_lets_the_server_finish(tmp_path: Path) -> None:
     process = serve(tmp_path, tritonserver=DRAINING)
     assert process.stdout.readline() == "up\n"
     process.terminate()
-    assert process.communicate(timeout=30)[0] == "drained\n"
+    assert process.communicate(timeout=PATIENCE_S)[0] == "drained\n"
     assert process.returncode == 0
 
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_server_that_ends_by_itself_ends_the_container_with_its_code(tmp_path: Path, code: int) -> None:
     process = serve(tmp_path, tritonserver=f"exit {code}")
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
 
 
@@ -213,11 +216,11 @@ def test_it_waits_for_the_repository_that_modelium_makes(tmp_path: Path) -> None
     process = serve(tmp_path, tritonserver="echo up", environment={"MODEL_REPOSITORY": str(tmp_path / "later")})
     assert "waiting for Modelium to make it" in process.stdout.readline()
     (tmp_path / "later").mkdir()
-    assert process.communicate(timeout=30)[0] == "up\n"
+    assert process.communicate(timeout=PATIENCE_S)[0] == "up\n"
     waiting = serve(tmp_path, tritonserver="echo up", environment={"MODEL_REPOSITORY": str(tmp_path / "never")})
     assert "never is not there yet" in waiting.stdout.readline()
     waiting.terminate()
-    assert waiting.communicate(timeout=30)[0] == ""
+    assert waiting.communicate(timeout=PATIENCE_S)[0] == ""
     assert waiting.returncode == 0
 
 
@@ -228,7 +231,7 @@ def test_it_joins_a_ray_cluster_and_brings_nothing_along(tmp_path: Path) -> None
     process = serve(tmp_path, tritonserver=server, ray=joined, environment={"RAY_ADDRESS": "ray:6379"})
     assert process.stdout.readline() == "up\n"
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == [
         "ray start --address=ray:6379 --num-cpus=0 --num-gpus=0 --memory=0 --object-store-memory=268435456 "
@@ -243,4 +246,4 @@ def test_a_ray_cluster_that_is_not_there_is_no_reason_not_to_serve(tmp_path: Pat
     said = {process.stdout.readline(), process.stdout.readline()}
     assert said == {"up\n", "serve.sh: not in the Ray cluster at ray:6379; trying again in 5 s\n"}
     process.terminate()
-    assert process.communicate(timeout=30)[0] == "drained\n"
+    assert process.communicate(timeout=PATIENCE_S)[0] == "drained\n"

@@ -28,6 +28,7 @@ from tests.monitoring import (
     recorded,
     substituted,
 )
+from tests.patience import PATIENCE_S
 
 of_every_panel = pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel.id)
 of_every_dashboard = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda dashboard: dashboard["uid"])
@@ -35,7 +36,7 @@ of_every_dashboard = pytest.mark.parametrize("dashboard", dashboards(), ids=lamb
 
 def test_the_files_are_what_the_generator_writes() -> None:
     script = [sys.executable, "scripts/write_dashboards.py", "--check"]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, f"`make generate` is due {done.stderr}"
 
 

@@ -24,6 +24,7 @@ from modelium.ray.joined import JoinedRay, is_here
 from modelium.ray.own import OwnRay
 from modelium.runtime_env import RuntimeReport, read_ray
 from modelium.values import Bundle, Ray, RayFacts, RayNode, RayState
+from tests.patience import PATIENCE_S
 from tests.unit.ray.ray_stand_ins import ENDS_AT_ONCE, HEAD, VERSION, StandInDashboard, actor, dashboard, joins, node, runtime
 
 FACTS = RayFacts(version=VERSION)
@@ -53,7 +54,7 @@ async def running(service: RayService) -> AsyncIterator[list[str]]:
 
 
 async def becomes(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 — a reading tells nobody that it is done
             await asyncio.sleep(0)
 
@@ -162,7 +163,7 @@ async def test_a_cluster_is_here_when_all_of_it_is_or_it_is_said(
     async with dashboard(nodes=[node(ip, ip) for ip in ips]) as there:
         service = RayService(joined(tmp_path, there), FACTS, on_this_machine=said)
         async with running(service) as called:
-            await service.ready(timeout_s=10)
+            await service.ready(timeout_s=PATIENCE_S)
             view = service.view()
             assert (called, view.state, view.here, view.version) == (["up"], RayState.UP, here, VERSION)
             assert [each.address for each in view.nodes] == ips
@@ -178,7 +179,7 @@ async def test_a_cluster_that_this_machine_is_a_part_of_is_refused_with_what_to_
         nodes[0] = node("me", "127.0.0.1", cpus=0, memory=0)
         service = RayService(joined(tmp_path, there), FACTS)
         async with running(service):
-            await service.ready(timeout_s=10)
+            await service.ready(timeout_s=PATIENCE_S)
             assert [each.address for each in service.view().nodes] == ["192.0.2.7"] and not service.view().here
 
 
@@ -188,7 +189,7 @@ async def test_what_our_entries_deployed_is_known_by_their_models(tmp_path: Path
     async with dashboard(actors=[*ours, *others]) as there:
         service = RayService(joined(tmp_path, there), FACTS, owner="mine")
         async with running(service):
-            await service.ready(timeout_s=10)
+            await service.ready(timeout_s=PATIENCE_S)
             (found,) = service.view().nodes
     assert found.held == {"iris": (Bundle(cpus=1), Bundle(cpus=1))} and found.free.cpus == 8 - 4
 
@@ -197,7 +198,7 @@ async def test_its_nodes_are_read_again_and_a_reading_that_fails_changes_nothing
     async with dashboard() as there:
         service = RayService(joined(tmp_path, there), FACTS, read_every_s=0.005)
         async with running(service) as called:
-            await service.ready(timeout_s=10)
+            await service.ready(timeout_s=PATIENCE_S)
             there.nodes = [node("a"), node("b")]
             await becomes(lambda: len(service.view().nodes) == 2)
             there.instead["/nodes"] = (500, "")
@@ -211,7 +212,7 @@ async def test_who_waits_for_a_ray_that_is_down_is_told_why(tmp_path: Path) -> N
         service = RayService(joined(tmp_path, there), FACTS)
         with pytest.raises(RayUnavailable, match="Ray was not up within 0 s"):
             await service.ready(timeout_s=0.01)
-        waiting = asyncio.create_task(service.ready(timeout_s=10))
+        waiting = asyncio.create_task(service.ready(timeout_s=PATIENCE_S))
         await asyncio.sleep(0)
         async with running(service) as called:
             with pytest.raises(RayUnavailable, match=r"Ray is down: the cluster at head:6379 runs Ray 2\.59\.1"):
@@ -262,7 +263,7 @@ async def test_it_is_started_when_a_model_needs_it_and_nothing_stays(tmp_path: P
     async with running(service) as called:
         await asyncio.sleep(0)
         assert (called, service.view().state) == ([], RayState.ASLEEP)
-        await service.ready(timeout_s=20)
+        await service.ready(timeout_s=PATIENCE_S)
         assert (service.view().state, service.view().here) == (RayState.UP, True)
         told = json.loads(file.read_text())
         assert stat.S_IMODE(file.stat().st_mode) == 0o600 and len(told["token"]) == 64 and told["http_port"] > 0

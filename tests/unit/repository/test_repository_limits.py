@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 LIMITED = """
     import errno, os, resource, subprocess, sys
     from pathlib import Path
@@ -36,7 +38,12 @@ def run_limited(script: str, root: Path, *wrapper: str) -> subprocess.CompletedP
     code = textwrap.dedent(LIMITED) + textwrap.dedent(script)
     top = Path(__file__).parents[3]
     return subprocess.run(
-        [*wrapper, sys.executable, "-c", code, str(root)], cwd=top, capture_output=True, text=True, timeout=60, check=False
+        [*wrapper, sys.executable, "-c", code, str(root)],
+        cwd=top,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from modelium.resources import templates_directory
+from tests.patience import PATIENCE_S
 
 TEMPLATE = templates_directory() / "ray" / "1"
 CONNECTION = {"address": "head:6379", "dashboard": "", "token": "secret", "http_host": "", "http_port": 0}
@@ -79,8 +80,8 @@ def end(parent: subprocess.Popen[str], word: str, guard: psutil.Process) -> None
     descriptor = os.pidfd_open(guard.pid)
     parent.stdin.write(word + "\n")
     parent.stdin.flush()
-    parent.wait(10)
-    ended, _, _ = select.select([descriptor], [], [], 10)
+    parent.wait(PATIENCE_S)
+    ended, _, _ = select.select([descriptor], [], [], PATIENCE_S)
     os.close(descriptor)
     assert ended, "the guard is still there"
 

@@ -10,6 +10,7 @@ import pytest
 from modelium.config import TritonSettings
 from modelium.errors import TritonError
 from modelium.triton.external import ExternalServer
+from tests.patience import PATIENCE_S
 
 
 def external(repository: Path) -> ExternalServer:
@@ -21,7 +22,7 @@ async def test_the_repository_is_there_before_triton_is(tmp_path: Path) -> None:
     repository = tmp_path / "models" / "repository"
     starting = asyncio.create_task(external(repository).start())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not repository.is_dir():  # noqa: ASYNC110 — the thread that makes it tells nobody
                 await asyncio.sleep(0.01)
         assert not starting.done(), "it waits for Triton"

@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 from modelium.errors import DeadlineExceeded, InferenceFailed, ModelGone, TritonUnavailable
 from modelium.triton.client import TritonClient
 from modelium.triton.tensors import encode_bytes
+from tests.patience import PATIENCE_S
 
 Answer = Callable[[pb.ModelInferRequest, grpc.aio.ServicerContext], AsyncIterator[pb.ModelStreamInferResponse]]
 INPUTS = {"text_input": np.array([b"Once"], dtype=np.object_)}
@@ -156,7 +157,7 @@ async def test_an_error_of_the_call_is_told_by_its_code(
 async def test_nobody_there_is_unavailable() -> None:
     client = TritonClient(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1")
     with pytest.raises(TritonUnavailable):
-        async for _ in client.stream("llama", INPUTS, timeout_s=5):
+        async for _ in client.stream("llama", INPUTS, timeout_s=PATIENCE_S):
             pass
     await client.close()
 
@@ -174,7 +175,7 @@ async def test_time_runs_out(triton: StreamingServer) -> None:
 
 async def test_closing_cancels_at_the_server(triton: StreamingServer) -> None:
     triton.answer = until_cancelled
-    async with asyncio.timeout(5), aclosing(triton.client.stream("llama", INPUTS)) as responses:
+    async with asyncio.timeout(PATIENCE_S), aclosing(triton.client.stream("llama", INPUTS)) as responses:
         await anext(responses)
         await responses.aclose()
         await triton.cancelled.wait()
@@ -188,7 +189,7 @@ async def test_cancelling_the_reader_cancels_at_the_server(triton: StreamingServ
         async for _ in triton.client.stream("llama", INPUTS):
             first.set()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         reader = asyncio.create_task(read())
         await first.wait()
         reader.cancel()
