@@ -41,20 +41,20 @@ REQUEST_SECONDS = Family(
     kind="histogram",
     labels=("model",),
     buckets=REQUEST_BUCKETS,
-    help="Time from the first byte of a request to its answer, waiting for a load included.",
+    help="Time from the first byte of a request to its answer, including the wait for a load.",
 )
 RETRIES = Family(
     name="modelium_infer_retries_total",
     kind="counter",
     labels=("model",),
-    help="Inferences tried again because the model or Triton went away under them.",
+    help="Inferences tried again because the model or Triton ended during them.",
 )
 FIRST_TOKEN_SECONDS = Family(
     name="modelium_time_to_first_token_seconds",
     kind="histogram",
     labels=("model",),
     buckets=REQUEST_BUCKETS,
-    help="From the first byte of a request for text to its first token, waiting for a load included.",
+    help="From the first byte of a request for text to its first token, including the wait for a load.",
 )
 PROMPT_TOKENS = Family(
     name="modelium_prompt_tokens_total",
@@ -66,7 +66,7 @@ OUTPUT_TOKENS = Family(
     name="modelium_output_tokens_total",
     kind="counter",
     labels=("model",),
-    help="Tokens that were generated and passed on, those of broken-off answers too.",
+    help="Tokens that were generated and passed on, including those of interrupted answers.",
 )
 IN_FLIGHT = Family(
     name="modelium_requests_in_flight",
@@ -114,7 +114,7 @@ REVISION_FAILED = Family(
     name="modelium_model_revision_failed",
     kind="gauge",
     labels=("model",),
-    help="1 while a newer revision of a loaded model cannot be served and the old one goes on; only for such models.",
+    help="1 while a newer revision of a loaded model cannot be served and the old one continues; only for such models.",
 )
 MODELS = Family(name="modelium_models", kind="gauge", labels=("state",), help="Number of models in each state, zeros included.")
 PINNED = Family(name="modelium_models_pinned", kind="gauge", help="Number of pinned models.")
@@ -138,7 +138,7 @@ LOAD_SECONDS = Family(
     name="modelium_model_load_duration_seconds",
     kind="histogram",
     buckets=LOAD_BUCKETS,
-    help="Duration of loads, failed ones too.",
+    help="Duration of loads, including failed ones.",
 )
 UNLOADS = Family(
     name="modelium_model_unloads_total",
@@ -162,13 +162,13 @@ SWAPS = Family(
     name="modelium_swaps_total",
     kind="counter",
     labels=("device",),
-    help="Models that went because somebody waited for another one: many an hour, and they do not fit together.",
+    help="Models unloaded because a request waited for another one. Many in an hour mean that they do not fit together.",
 )
 DEVICE_BYTES = Family(
     name="modelium_device_memory_bytes",
     kind="gauge",
     labels=("device", "kind"),
-    help="Memory of a device: kind=total, used (by anybody) or budget (what models may use).",
+    help="Memory of a device: kind=total, used (by any program) or budget (what models may use).",
 )
 DECISIONS = Family(
     name="modelium_decisions_total",
@@ -193,17 +193,17 @@ WATCH_DIRECTORY_UP = Family(
     name="modelium_watch_directory_up",
     kind="gauge",
     labels=("path",),
-    help="1 if the watched directory can be looked into, 0 while it is suspended: its models stay as they were.",
+    help="1 if the watched directory can be read, 0 while it is suspended: its models stay as they were.",
 )
 LOOP_AGE = Family(
     name="modelium_loop_turn_age_seconds",
     kind="gauge",
-    help="Seconds since the controller's loop began a turn; it begins one every second, whatever happens.",
+    help="Seconds since the controller's loop began a turn; it begins one at least every second.",
 )
 LOOP_PAUSE = Family(
     name="modelium_loop_longest_pause_seconds",
     kind="gauge",
-    help="The longest time in the last minute for which the event loop, on which every answer is made, held everybody up.",
+    help="The longest time in the last minute for which the event loop, on which every answer is made, was blocked.",
 )
 TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton answers.")
 TRITON_RESTARTS = Family(

@@ -196,3 +196,9 @@ def test_prose_is_wrapped_at_110_columns(page: Path) -> None:
 def test_every_path_that_contributing_names_exists() -> None:
     for path in re.findall(r"`([\w.-]+/[\w./*-]*)`", text_of("CONTRIBUTING.md")):
         assert any(ROOT.glob(path.removesuffix("/"))), f"CONTRIBUTING.md: {path}"
+
+
+def test_every_module_that_the_design_names_exists() -> None:
+    for path in re.findall(r"`([\w.-]+/[\w./-]*\.py)`", text_of("docs/design.md")):
+        found = [*ROOT.glob(path), *ROOT.glob(f"modelium/**/{path}"), *ROOT.glob(f"repository_templates/**/{path}")]
+        assert found, f"docs/design.md: {path}"
