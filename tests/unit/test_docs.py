@@ -25,7 +25,7 @@ from modelium.triton.client import TritonClient
 from modelium.values import State, Task
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
 of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 
@@ -181,7 +181,7 @@ def test_the_rooms_of_the_design_are_the_rooms_of_the_tree() -> None:
 # -- how they are written ------------------------------------------------------------------------------------------
 
 
-WRAPPED = [*(page for page in PAGES if page.name != "CHANGELOG.md"), ROOT / "CONTRIBUTING.md"]
+WRAPPED = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 
 @pytest.mark.parametrize("page", WRAPPED, ids=lambda path: path.name)
