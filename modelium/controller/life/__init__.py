@@ -4,9 +4,14 @@ Nothing here waits, reads a clock or touches the world, so a life can be told as
 effects. ``Models`` (one room above) is the only caller: it keeps the records and does what the effects say.
 """
 
-from modelium.controller.life import accidents, failing, folder, leaving, loads, requests  # noqa: F401 - they fill the table
+import importlib
+import pkgutil
+
 from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
 from modelium.controller.life.record import Record
 from modelium.controller.life.table import TABLE, step
 
 __all__ = ["TABLE", "Absent", "AdapterFolder", "Draining", "Loaded", "Loading", "Record", "Unloading", "step"]
+
+for _module in pkgutil.iter_modules(__path__):  # each may fill the table
+    importlib.import_module(f"{__name__}.{_module.name}")

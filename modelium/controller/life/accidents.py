@@ -23,6 +23,7 @@ from modelium.controller.life.effects import (
 from modelium.controller.life.events import Checked, Outgrew, ProcessDied, RayLost, Read, ServerLost
 from modelium.controller.life.leaving import drained, without_memory, without_reload
 from modelium.controller.life.phases import (
+    PHASES,
     Absent,
     AdapterFolder,
     Attempt,
@@ -35,7 +36,7 @@ from modelium.controller.life.phases import (
     Unloading,
 )
 from modelium.controller.life.record import Record, Tries
-from modelium.controller.life.table import PHASES, Step, ignore, on
+from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count, wanting
 from modelium.values import Decision, Demand, DeviceKind, Runtime, State, Verb
 

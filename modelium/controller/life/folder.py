@@ -10,10 +10,21 @@ from modelium.controller.life.around import Around
 from modelium.controller.life.effects import Analyze, Effect, Reject, Wake
 from modelium.controller.life.events import Analyzed, Attached, FolderGone, FolderSeen, Revised, Unusable
 from modelium.controller.life.leaving import drained, with_newest_due
-from modelium.controller.life.phases import Absent, AdapterFolder, Cause, Draining, Loaded, Loading, Phase, Standing, Unloading
+from modelium.controller.life.phases import (
+    PHASES,
+    Absent,
+    AdapterFolder,
+    Cause,
+    Draining,
+    Loaded,
+    Loading,
+    Phase,
+    Standing,
+    Unloading,
+)
 from modelium.controller.life.record import Record
 from modelium.controller.life.requests import obstacle
-from modelium.controller.life.table import PHASES, Step, ignore, on
+from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import forgiven, pardoned, wanted_at_discovery, wanting
 from modelium.errors import NotServable
 from modelium.values import AdapterProfile, Demand, Incomplete, ModelProfile, State, Unsupported

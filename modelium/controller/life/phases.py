@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar, get_args
 
 from modelium.devices import Process, Replica
 from modelium.values import AdapterProfile, ModelProfile, Placement, State
@@ -76,6 +77,7 @@ class Leaving:
 class Absent:
     """Nothing of it is loaded: INCOMPLETE, UNSUPPORTED, UNLOADED or FAILED."""
 
+    placement: ClassVar[None] = None
     state: State
     reason: str
 
@@ -92,6 +94,7 @@ class Standing(StrEnum):
 class AdapterFolder:
     """The folder is no model, but a LoRA adapter: it answers through its base, where it is ``ATTACHED`` to one."""
 
+    placement: ClassVar[None] = None
     profile: AdapterProfile
     standing: Standing
     reason: str
@@ -114,62 +117,59 @@ _STATE_OF_STANDING: Mapping[Standing, State] = {
 class Loading:
     """``attempt`` is under way and nothing serves."""
 
+    state: ClassVar[State] = State.LOADING
     attempt: Attempt
     reason: str
 
     @property
-    def state(self) -> State:
-        """What users see as its state."""
-        return State.LOADING
+    def placement(self) -> Placement:
+        """Where it will be."""
+        return self.attempt.placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class _Serving:
+    """Something of it is loaded."""
+
+    serving: Serving
+    reason: str
+
+    @property
+    def placement(self) -> Placement:
+        """Where it is."""
+        return self.serving.placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded(_Serving):
     """``reload``: a newer revision loads beside it. ``reload_at``: when the newest revision is to be loaded, None: it is what
     serves, or has failed. ``doubted``: a request found it gone; nobody gets a lease until that was looked at.
     """
 
-    serving: Serving
-    reason: str
+    state: ClassVar[State] = State.LOADED
     reload: Attempt | None = None
     reload_at: float | None = None
     doubted: bool = False
 
-    @property
-    def state(self) -> State:
-        """What users see as its state."""
-        return State.LOADED
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draining:
+class Draining(_Serving):
     """It answers what was begun, and gives no new leases."""
 
-    serving: Serving
+    state: ClassVar[State] = State.DRAINING
     leaving: Leaving
-    reason: str
     reload: Attempt | None = None
     doubted: bool = False
 
-    @property
-    def state(self) -> State:
-        """What users see as its state."""
-        return State.DRAINING
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unloading:
+class Unloading(_Serving):
     """Triton was asked to unload it. ``number``: of this unload."""
 
+    state: ClassVar[State] = State.UNLOADING
     number: int
-    serving: Serving
     leaving: Leaving
-    reason: str
-
-    @property
-    def state(self) -> State:
-        """What users see as its state."""
-        return State.UNLOADING
 
 
 Phase = Absent | AdapterFolder | Loading | Loaded | Draining | Unloading
+PHASES = get_args(Phase)

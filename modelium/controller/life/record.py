@@ -20,14 +20,11 @@ from dataclasses import dataclass, field, replace
 from modelium.brain.usage import UsageWindow
 from modelium.controller.life.phases import (
     Absent,
-    AdapterFolder,
     Attempt,
     Draining,
     Loaded,
-    Loading,
     Phase,
     Serving,
-    Unloading,
 )
 from modelium.values import (
     Candidate,
@@ -187,7 +184,7 @@ class Record:
     @property
     def occupies(self) -> bool:
         """Is its memory taken or promised, or work under way?"""
-        return isinstance(self.phase, Loading | Loaded | Draining | Unloading)
+        return self.state.occupies
 
     @property
     def serving(self) -> Serving | None:
@@ -202,13 +199,7 @@ class Record:
     @property
     def placement(self) -> Placement | None:
         """Where it is, or was last."""
-        match self.phase:
-            case Loading(attempt=attempt):
-                return attempt.placement
-            case Loaded(serving=serving) | Draining(serving=serving) | Unloading(serving=serving):
-                return serving.placement
-            case _:
-                return self.past.placement
+        return self.phase.placement or self.past.placement
 
     @property
     def reload_is_due_at(self) -> float | None:
@@ -217,7 +208,7 @@ class Record:
 
     def is_settled(self) -> bool:
         """Nothing of it is loaded, or on its way."""
-        return isinstance(self.phase, Absent | AdapterFolder)
+        return not self.occupies
 
     def remembering(self, decision: Decision) -> Record:
         """With a decision as the newest; unchanged where it only repeats the last one."""

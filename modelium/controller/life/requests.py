@@ -19,9 +19,9 @@ from modelium.controller.life.events import (
     WaitingChanged,
 )
 from modelium.controller.life.leaving import called_back
-from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Phase, Unloading
+from modelium.controller.life.phases import PHASES, Absent, AdapterFolder, Draining, Loaded, Loading, Phase, Unloading
 from modelium.controller.life.record import Record
-from modelium.controller.life.table import PHASES, Step, ignore, on
+from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import forgiven
 from modelium.errors import NotServable
 from modelium.values import State

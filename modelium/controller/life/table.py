@@ -13,7 +13,6 @@ from modelium.brain import lifecycle
 from modelium.controller.life.around import Around
 from modelium.controller.life.effects import Effect
 from modelium.controller.life.events import LifeEvent
-from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
 from modelium.controller.life.record import Record
 from modelium.errors import IllegalTransition
 
@@ -21,7 +20,6 @@ Step = tuple[Record, tuple[Effect, ...]]
 Handler = Callable[[Record, Any, Any, Around], Step]
 H = TypeVar("H", bound=Handler)
 
-PHASES = (Absent, AdapterFolder, Loading, Loaded, Draining, Unloading)
 TABLE: dict[tuple[type, type], Handler] = {}
 
 

@@ -10,8 +10,8 @@ from types import UnionType
 import pytest
 
 from modelium.controller.life import events as happens
-from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
-from modelium.controller.life.table import PHASES, TABLE, nothing
+from modelium.controller.life.phases import PHASES, Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
+from modelium.controller.life.table import TABLE, nothing
 from tests.unit.test_architecture import ROOT
 
 EVENTS = typing.get_args(happens.LifeEvent)
