@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelium.controller.life.phases import Loading
 from modelium.devices import Devices
 from modelium.triton.client import TritonClient
 from tests.server.conftest import started
@@ -192,9 +191,8 @@ async def test_a_revision_that_comes_during_a_reload_waits(modelium: System, mon
     await called.wait()
     model = modelium.running.controller._models.get("overtaken")
     assert model is not None
-    phase = model.record.phase
-    assert isinstance(phase, Loading)
-    loading = phase.attempt
+    loading = model.record.reload
+    assert loading is not None
     write_adder(file, 20.0)
     await modelium.until(
         "/models/overtaken", lambda _: model.record.folder.profile != loading.profile, "the second revision was analyzed"

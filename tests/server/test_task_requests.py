@@ -35,11 +35,11 @@ def tasks(models: Path) -> Iterator[TaskProcess]:
     process.close()
 
 
-def refused(tasks: TaskProcess, inputs: dict[str, object], **parameters: object) -> str:
+def refused(tasks: TaskProcess, inputs: dict[str, object], kind: str = "BadInput", **parameters: object) -> str:
     """What the one who sent this row is told."""
     with pytest.raises(TaskError) as error:
         tasks.ask(inputs, **parameters)
-    assert error.value.kind == "BadInput"
+    assert error.value.kind == kind
     return str(error.value)
 
 
@@ -54,7 +54,7 @@ def test_nothing_is_imported_that_only_training_and_compiling_want(tasks: TaskPr
 def test_embeddings_refuse_what_they_would_have_to_cut(tasks: TaskProcess) -> None:
     tasks.load("minilm")
     long = "word " * 400
-    assert "402 tokens long, this model takes at most 256" in refused(tasks, {"TEXT": long}, truncate=False)
+    assert "402 tokens long, this model takes at most 256" in refused(tasks, {"TEXT": long}, "TooLong", truncate=False)
     assert "no prompt 'query'; this model has no prompts" in refused(tasks, {"TEXT": "x"}, prompt_name="query")
     left, right = [
         np.array(tasks.ask({"TEXT": "first " + long + "last"}, truncation_direction=side)["EMBEDDING"])
@@ -126,7 +126,7 @@ def test_text_is_generated_as_asked(tasks: TaskProcess) -> None:
     assert not isinstance(among, TaskError), among
     assert alone["GENERATED_TEXT"] == among["GENERATED_TEXT"]
     assert len(set(alone["GENERATED_TEXT"])) == 2
-    assert "context is 96" in refused(tasks, {"TEXT": "fox " * 100})
+    assert "context is 96" in refused(tasks, {"TEXT": "fox " * 100}, "TooLong")
     assert "nothing to continue" in refused(tasks, {"TEXT": ""})
     assert "'do_sample'" in refused(tasks, {"TEXT": "x"}, num_return_sequences=2)
 

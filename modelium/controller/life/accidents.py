@@ -45,6 +45,7 @@ _REMEMBERED_CRASHES = 8
 _SAME_OUTAGE_S = 10.0
 _STEADY_AFTER_S = 30.0
 _ONE_BY_ONE_S = 5.0
+_DYING_S = 2.0
 _NOT_IN_TRITON = ("", "UNAVAILABLE")
 
 
@@ -136,8 +137,12 @@ def lost(record: Record, detail: str) -> Step:
 
 @on(Read, Loaded)
 def read(record: Record, phase: Loaded, event: Read, around: Around) -> Step:
-    """What a reading says of a model that was loaded before the reading began."""
-    if record.past.loaded_at > event.started_at:
+    """What a reading says of a model that was loaded before the reading began.
+
+    Processes of a reload that failed may be in it while they die, and Triton's index shows that failure for a moment.
+    """
+    past = record.past
+    if event.started_at < max(past.loaded_at, past.reload_failed_at + _DYING_S):
         return record, ()
     effects: tuple[Effect, ...] = ()
     if event.completed is not None:

@@ -33,7 +33,7 @@ def not_reloaded(record: Record, phase: Loaded | Draining, event: NotLoaded, aro
             record,
             phase=goes_on,
             tries=put_off(tries, around),
-            past=replace(record.past, entry=None),
+            past=replace(record.past, entry=None, reload_failed_at=around.now),
             revision_error=words,
         ),
         reload,

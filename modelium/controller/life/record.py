@@ -136,6 +136,7 @@ class Past:
     loads: int = 0
     unloads: int = 0
     loaded_at: float = 0.0
+    reload_failed_at: float = float("-inf")
     load_seconds: float = 0.0
     deaths: int = 0
     placement: Placement | None = None

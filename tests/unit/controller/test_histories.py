@@ -295,6 +295,14 @@ def test_the_end_of_an_earlier_load_is_history() -> None:
         assert (life.tell(late).record, life.effects) == (known, [])
 
 
+def test_the_processes_of_a_reload_that_failed_are_not_taken_for_those_that_serve() -> None:
+    """They were in a reading that began during the reload; when they died the model was loaded anew, with that revision."""
+    life = newer(told(*SERVES)).tell(reload(), failed(2))
+    for began in (NOW - 1, NOW + 0.5):
+        assert life.tell(read(STUB, started_at=began)).asked == []
+    assert "Watch" in life.tell(read(STUB, started_at=NOW + 5)).asked
+
+
 def test_a_revision_that_met_a_passing_trouble_is_tried_again_later() -> None:
     life = newer(told(*SERVES)).tell(reload(), failed(2, FolderChanged("written to")))
     assert life.record.reload_is_due_at == NOW + 0.5
