@@ -8,7 +8,7 @@ import logging
 
 from modelium.brain import plan as planner
 from modelium.controller.life import events as happens
-from modelium.controller.life.phases import Draining, Loading
+from modelium.controller.life.phases import Draining, Loaded, Loading
 from modelium.controller.life.record import Record
 from modelium.controller.life.views import view_of
 from modelium.controller.machine import Machine
@@ -63,14 +63,16 @@ class Passes:
     def next_at(self, now: float) -> float | None:
         """The next retry, the next end of a drain, or the instant from which who waits for room may have some."""
         instants = [self._again_at] if self._again_at is not None else []
-        for record in self._models.records():
-            match record.phase:
-                case Draining(leaving=leaving, reload=None):
-                    instants.append(leaving.until)
-                case _ if (due_at := record.reload_is_due_at) is not None:
+        for record in self._models.records():  # thousands, most of which wait for nothing: what is cheap is asked first
+            phase, retry_at = record.phase, record.tries.retry_at
+            if isinstance(phase, Draining):
+                if phase.reload is None:
+                    instants.append(phase.leaving.until)
+            elif isinstance(phase, Loaded):
+                if (due_at := record.reload_is_due_at) is not None:
                     instants.append(due_at)
-                case _ if record.is_settled() and record.demand and (record.tries.retry_at or 0.0) > now:
-                    instants.append(record.tries.retry_at or 0.0)
+            elif retry_at and retry_at > now and record.demand and record.is_settled():
+                instants.append(retry_at)
         return min(instants, default=None)
 
     # -- what is decided ---------------------------------------------------------------------------------------------
