@@ -88,8 +88,8 @@ async def test_a_replica_of_an_application_dies_and_its_client_is_told(modelium:
     await load(modelium, "greeter")
     (replica,) = _replicas("greeter", modelium)
     url = f"{modelium.running.gateway_url}/apps/greeter"
-    waiting = asyncio.create_task(modelium.http.post(f"{url}/meet?99"))
-    async with modelium.http.get(f"{url}/words") as response:
+    waiting = asyncio.create_task(modelium.http.post(f"{url}/meet?99", headers=PATIENT))
+    async with modelium.http.get(f"{url}/words", headers=PATIENT) as response:
         assert await response.content.readany() == b"one "
         os.kill(replica, signal.SIGKILL)
         with pytest.raises(aiohttp.ClientPayloadError):
