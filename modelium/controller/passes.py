@@ -71,7 +71,7 @@ class Passes:
             elif isinstance(phase, Loaded):
                 if (due_at := record.reload_is_due_at) is not None:
                     instants.append(due_at)
-            elif retry_at and retry_at > now and record.demand and record.is_settled():
+            elif retry_at and retry_at > now and record.demand and not record.occupies:
                 instants.append(retry_at)
         return min(instants, default=None)
 

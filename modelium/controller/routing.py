@@ -143,10 +143,13 @@ class Routing:
         try:
             self._models.apply(model, event)
         except Exception as defect:
-            log.error("%s: what was found cannot be used, a defect of Modelium", model.record.key, exc_info=defect)
             known = model.record.folder.analyzed_signature
-            signature = event.signature if isinstance(event, happens.Analyzed) else known
-            self._models.try_to_apply(model, _unusable(defect, signature))
+            self._give_up(model, defect, event.signature if isinstance(event, happens.Analyzed) else known)
+
+    def _give_up(self, model: Model, defect: Exception, signature: str) -> None:
+        log.error("%s: what was found cannot be used, a defect of Modelium", model.record.key, exc_info=defect)
+        words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
+        self._models.try_to_apply(model, happens.Unusable(words=printable(words), signature=signature))
 
     def settle_adapters(self) -> None:
         """Adapters go to their bases, and what was analyzed is revised with the adapters that it has: one pass for all."""
@@ -181,8 +184,7 @@ class Routing:
                 ready_in_triton=key in self._surroundings.server.ready,
             )
         except Exception as defect:
-            log.error("%s: what was found cannot be used, a defect of Modelium", key, exc_info=defect)
-            self._models.try_to_apply(model, _unusable(defect, model.record.folder.analyzed_signature))
+            self._give_up(model, defect, model.record.folder.analyzed_signature)
             return
         self._apply_what_was_found(model, revised)
         self._take_over(model)
@@ -279,11 +281,6 @@ class Routing:
         gone = who_outgrew(held, host, pressure_fraction=self._machine.policies.pressure_fraction)
         if gone is not None and (model := self._models.get(gone.model)) is not None:
             self._models.try_to_apply(model, happens.Outgrew(rule=gone.rule, reason=gone.reason))
-
-
-def _unusable(defect: Exception, signature: str) -> happens.Unusable:
-    words = f"what was found cannot be used, which is a defect of Modelium: {type(defect).__name__}: {defect}"
-    return happens.Unusable(words=printable(words), signature=signature)
 
 
 def _reading_of(key: str, event: Measured) -> happens.Read:

@@ -7,11 +7,5 @@ effects. ``Models`` (one room above) is the only caller: it keeps the records an
 import importlib
 import pkgutil
 
-from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Unloading
-from modelium.controller.life.record import Record
-from modelium.controller.life.table import TABLE, step
-
-__all__ = ["TABLE", "Absent", "AdapterFolder", "Draining", "Loaded", "Loading", "Record", "Unloading", "step"]
-
 for _module in pkgutil.iter_modules(__path__):  # each may fill the table
     importlib.import_module(f"{__name__}.{_module.name}")

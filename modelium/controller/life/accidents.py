@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from modelium.brain import usage as use
 from modelium.controller.life.around import Around
+from modelium.controller.life.attempts import begun
 from modelium.controller.life.effects import (
     Discard,
     Effect,
@@ -13,7 +14,6 @@ from modelium.controller.life.effects import (
     Grant,
     How,
     Level,
-    Load,
     RememberMeasurement,
     Say,
     StopWatching,
@@ -26,7 +26,6 @@ from modelium.controller.life.phases import (
     PHASES,
     Absent,
     AdapterFolder,
-    Attempt,
     Cause,
     Draining,
     Loaded,
@@ -91,23 +90,12 @@ def crashed(record: Record, phase: Loaded, detail: str, around: Around) -> Step:
         # load is a real one: Triton still calls the corpse READY.
         record = wanting(replace(record, past=replace(past, entry=None)), Demand.RESTORE)
         words = f"{detail}; it is loaded again in its turn"
-        record, effects = drained(record, phase, Cause.DIED, words, around.now)
+        record, effects = drained(record, phase, Cause.DIED, words, around)
         return record, (StopWatching(), said, *effects)
-    newest = record.folder.profile
-    number = past.numbered + 1
-    attempt = Attempt(
-        number=number, profile=newest or serving.profile, placement=serving.placement, ray_outages=around.ray_outages
-    )
-    load = Load(
-        number=number,
-        profile=attempt.profile,
-        placement=attempt.placement,
-        write=False,
-        how=How.AFTER_DEATH,
-        source=record.folder.source if newest is not None else None,
-    )
+    revision = record.folder.profile or serving.profile
+    record, attempt, load = begun(record, revision, serving.placement, How.AFTER_DEATH, around)
     loads = Loading(attempt=attempt, reason=f"{detail}; loading it again")
-    return replace(record, phase=loads, past=replace(past, numbered=number)), (StopWatching(), said, load)
+    return replace(record, phase=loads), (StopWatching(), said, load)
 
 
 @on(Checked, Loaded)
@@ -200,7 +188,7 @@ def outgrow(record: Record, phase: Loaded, event: Outgrew, around: Around) -> St
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
     memory, tries = replace(record.memory, measured=None), _crashed_now(record, around)
     record = replace(record, past=past, memory=memory, tries=tries).remembering(decision)
-    record, effects = drained(record, phase, Cause.OUTGREW, event.reason, around.now, rule=event.rule)
+    record, effects = drained(record, phase, Cause.OUTGREW, event.reason, around, rule=event.rule)
     note = RememberMeasurement(fingerprint=phase.serving.profile.fingerprint, measured_bytes=memory.expected)
     return record, (Say(event.reason, Level.ERROR), note, *effects)
 
@@ -225,7 +213,7 @@ def lose_ray(record: Record, phase: Loaded, event: RayLost, around: Around) -> S
     # Its entry is written anew, so that its load is a real one: Triton calls the corpse READY.
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
     record = wanting(replace(record, past=past), Demand.RESTORE)
-    record, effects = drained(record, phase, Cause.RAY_DOWN, f"Ray is down: {event.detail}", around.now)
+    record, effects = drained(record, phase, Cause.RAY_DOWN, f"Ray is down: {event.detail}", around)
     return record, (*effects, EndProcesses()) if phase.reload is not None else effects
 
 
@@ -240,12 +228,7 @@ ignore((Absent, AdapterFolder, Unloading), RayLost)
 
 
 @on(ServerLost, *PHASES)
-def lose_server(
-    record: Record,
-    phase: Phase,
-    event: ServerLost,
-    around: Around,
-) -> Step:
+def lose_server(record: Record, phase: Phase, event: ServerLost, around: Around) -> Step:
     """Everything Triton had loaded is gone. What was loaded or loading is brought back when it is up again.
 
     The model that was loading when Triton died may be the cause: that counts as its failure. Several that were are brought back

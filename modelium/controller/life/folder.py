@@ -64,7 +64,7 @@ def see(record: Record, phase: Phase, event: FolderSeen, around: Around) -> Step
         return record, ()
     record = replace(record, folder=replace(record.folder, candidate=candidate))
     if candidate.conflict is not None:
-        if not record.is_settled():
+        if record.occupies:
             return record, ()
         record = replace(record, phase=Absent(state=State.UNSUPPORTED, reason=candidate.conflict))
         return record, _refusals(record, around)
@@ -86,7 +86,7 @@ def remove_what_is_loaded(record: Record, phase: Loaded, event: FolderGone, arou
     """It drains."""
     if record.folder.gone:
         return record, ()
-    return drained(_gone(record), phase, Cause.REMOVED, _REMOVED, around.now + around.drain_timeout_s)
+    return drained(_gone(record), phase, Cause.REMOVED, _REMOVED, around)
 
 
 @on(FolderGone, Loading, Draining, Unloading)
@@ -140,7 +140,7 @@ def _apply(record: Record, event: Analyzed, around: Around) -> Step:
 
 def _not_yet(record: Record, why: str, around: Around) -> Step:
     attached = isinstance(record.phase, AdapterFolder) and record.phase.standing is Standing.ATTACHED
-    if not record.is_settled() or attached:
+    if record.occupies or attached:
         return replace(record, revision_error=f"a new revision is not complete yet: {why}"), ()
     record = replace(_forget_revision(record, around), phase=Absent(state=State.INCOMPLETE, reason=why))
     return record, _refusals(record, around)
@@ -153,14 +153,14 @@ def _refusals(record: Record, around: Around) -> tuple[Effect, ...]:
 
 
 def _refuse(record: Record, words: str, around: Around) -> Step:
-    if not record.is_settled():
+    if record.occupies:
         return replace(record, revision_error=f"the new revision cannot be served: {words}"), ()
     record = replace(_forget_revision(record, around), phase=Absent(state=State.UNSUPPORTED, reason=words))
     return record, (Reject(NotServable(f"{record.key!r} cannot be served: {words}")),)
 
 
 def _become_adapter(record: Record, profile: AdapterProfile) -> Step:
-    if not record.is_settled():
+    if record.occupies:
         words = "its folder holds a LoRA adapter now: remove the folder, then drop the adapter"
         return replace(record, revision_error=words), ()
     known = record.phase if isinstance(record.phase, AdapterFolder) else None

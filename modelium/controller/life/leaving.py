@@ -29,9 +29,15 @@ from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count
 from modelium.devices import processes_of
 from modelium.errors import NotServable
-from modelium.values import Demand, State
+from modelium.values import Decision, Demand, State
 
 _LOOK_AGAIN_S = 1.0
+
+
+def remembered(record: Record, decision: Decision) -> Step:
+    """With a decision as the newest. One that only repeats the last is not counted."""
+    after = record.remembering(decision)
+    return after, (CountDecision(decision),) if after is not record else ()
 
 
 def without_memory(record: Record) -> Record:
@@ -42,9 +48,12 @@ def without_memory(record: Record) -> Record:
 
 
 def drained(
-    record: Record, phase: Loaded, cause: Cause, reason: str, until: float, *, rule: str = "", yields_to: str = ""
+    record: Record, phase: Loaded, cause: Cause, reason: str, around: Around, *, rule: str = "", yields_to: str = ""
 ) -> Step:
-    """It gives no new leases; it is unloaded when the last is back, or at ``until``. ``yields_to``: for which model."""
+    """It gives no new leases; it is unloaded when the last is back, or when the time for that is over: at once, where it is
+    buried. ``yields_to``: for which model.
+    """
+    until = around.now if cause.is_burial else around.now + around.drain_timeout_s
     leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to)
     drains = Draining(serving=phase.serving, leaving=leaving, reason=reason, reload=phase.reload, doubted=phase.doubted)
     return replace(record, phase=drains), (Wake(),)
@@ -55,11 +64,8 @@ def evict(record: Record, phase: Loaded, event: UnloadDecided, around: Around) -
     """By policy, or for somebody who waits."""
     decision = event.decision
     cause = Cause.TURN if decision.rule == TURN_RULE else Cause.POLICY
-    until = around.now + around.drain_timeout_s
-    known = record.past.decisions
-    record = record.remembering(decision)
-    counted = (CountDecision(decision),) if record.past.decisions is not known else ()
-    record, effects = drained(record, phase, cause, decision.reason, until, rule=decision.rule, yields_to=decision.beneficiary)
+    record, counted = remembered(record, decision)
+    record, effects = drained(record, phase, cause, decision.reason, around, rule=decision.rule, yields_to=decision.beneficiary)
     return record, (*counted, *effects)
 
 
@@ -67,7 +73,7 @@ def evict(record: Record, phase: Loaded, event: UnloadDecided, around: Around) -
 def unload_for_user(record: Record, phase: Loaded, event: UserUnloads, around: Around) -> Step:
     """It drains, however it is used."""
     record = replace(record, wish=replace(record.wish, want=Demand.NONE))
-    return drained(record, phase, Cause.USER, "unloaded by the user", around.now + around.drain_timeout_s)
+    return drained(record, phase, Cause.USER, "unloaded by the user", around)
 
 
 @on(UserUnloads, Loading)

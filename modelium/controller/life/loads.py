@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from modelium.brain import usage as use
 from modelium.controller.life.around import Around
+from modelium.controller.life.attempts import begun
 from modelium.controller.life.effects import (
-    CountDecision,
     CountLoad,
     Effect,
     Grant,
     How,
-    Load,
     Measure,
     Reject,
     RememberLoad,
@@ -29,20 +28,13 @@ from modelium.controller.life.events import (
     ReloadRefused,
     WaitDecided,
 )
-from modelium.controller.life.leaving import drained, with_newest_due
+from modelium.controller.life.leaving import drained, remembered, with_newest_due
 from modelium.controller.life.phases import Absent, AdapterFolder, Attempt, Cause, Draining, Loaded, Loading, Serving, Unloading
 from modelium.controller.life.record import Memory, Record
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import forgiven, wanting
 from modelium.errors import NotServable
-from modelium.repository import entry_basis
-from modelium.values import Decision, Demand, ModelProfile, Placement, State
-
-
-def _remember(record: Record, decision: Decision) -> Step:
-    after = record.remembering(decision)
-    return after, (CountDecision(decision),) if after is not record else ()
-
+from modelium.values import Demand, Placement, State
 
 # -- decisions -------------------------------------------------------------------------------------------------------
 
@@ -50,28 +42,11 @@ def _remember(record: Record, decision: Decision) -> Step:
 @on(LoadDecided, Absent)
 def begin(record: Record, phase: Absent, event: LoadDecided, around: Around) -> Step:
     """Promise the memory and load."""
-    record, counted = _remember(record, event.decision)
-    number, written = record.past.numbered + 1, _written(event.profile, event.placement)
-    attempt = Attempt(number=number, profile=event.profile, placement=event.placement, ray_outages=around.ray_outages)
-    load = Load(
-        number=number,
-        profile=event.profile,
-        placement=event.placement,
-        write=record.past.entry != written,
-        how=How.PLAIN,
-        source=record.folder.source,
-    )
-    record = replace(
-        record,
-        phase=Loading(attempt=attempt, reason=event.decision.reason),
-        memory=_promised(record, event.placement),
-        past=replace(record.past, numbered=number, entry=written),
-    )
+    record, counted = remembered(record, event.decision)
+    record, attempt, load = begun(record, event.profile, event.placement, How.PLAIN, around)
+    loads = Loading(attempt=attempt, reason=event.decision.reason)
+    record = replace(record, phase=loads, memory=_promised(record, event.placement))
     return record, (*counted, load)
-
-
-def _written(profile: ModelProfile, placement: Placement) -> tuple[str, Placement]:
-    return profile.fingerprint, entry_basis(placement)
 
 
 def _promised(record: Record, placement: Placement) -> Memory:
@@ -82,7 +57,7 @@ def _promised(record: Record, placement: Placement) -> Memory:
 @on(RefusalDecided, Absent)
 def refuse(record: Record, phase: Absent, event: RefusalDecided, around: Around) -> Step:
     """Nothing here can serve it: an answer, not an error."""
-    record, counted = _remember(record, event.decision)
+    record, counted = remembered(record, event.decision)
     reason = event.decision.reason
     refused = Absent(state=State.UNSUPPORTED, reason=reason)
     record = replace(record, phase=refused, wish=replace(record.wish, want=Demand.NONE))
@@ -92,7 +67,7 @@ def refuse(record: Record, phase: Absent, event: RefusalDecided, around: Around)
 @on(WaitDecided, Absent)
 def wait(record: Record, phase: Absent, event: WaitDecided, around: Around) -> Step:
     """Said in its state, where it is not loaded."""
-    record, counted = _remember(record, event.decision)
+    record, counted = remembered(record, event.decision)
     if phase.state is State.UNLOADED:
         record = replace(record, phase=replace(phase, reason=event.decision.reason))
     return record, counted
@@ -104,24 +79,10 @@ def begin_reload(record: Record, phase: Loaded, event: ReloadDecided, around: Ar
     phase = replace(phase, reload_at=None)
     if event.placement is None:
         words = "a new revision is to be loaded and there is no room for both"
-        until = around.now + around.drain_timeout_s
-        return drained(wanting(record, Demand.RESTORE), phase, Cause.REVISION, words, until)
-    number, placement = record.past.numbered + 1, event.placement
-    attempt = Attempt(number=number, profile=event.profile, placement=placement, ray_outages=around.ray_outages)
-    load = Load(
-        number=number,
-        profile=event.profile,
-        placement=placement,
-        write=True,
-        how=How.BESIDE,
-        source=record.folder.source,
-    )
-    record = replace(
-        record,
-        phase=replace(phase, reload=attempt),
-        memory=replace(record.memory, held=record.memory.held + placement.footprint.bytes),
-        past=replace(record.past, numbered=number, entry=_written(event.profile, placement)),
-    )
+        return drained(wanting(record, Demand.RESTORE), phase, Cause.REVISION, words, around)
+    record, attempt, load = begun(record, event.profile, event.placement, How.BESIDE, around)
+    held = record.memory.held + event.placement.footprint.bytes
+    record = replace(record, phase=replace(phase, reload=attempt), memory=replace(record.memory, held=held))
     return record, (load, Say("a new revision is loaded beside the old one"))
 
 
@@ -222,11 +183,10 @@ def _answers(record: Record, attempt: Attempt, event: HasLoaded, around: Around)
 
 
 def _see_whether_it_stays(record: Record, phase: Loaded, effects: tuple[Effect, ...], around: Around) -> Step:
-    until = around.now + around.drain_timeout_s
     if record.folder.gone:
-        record, more = drained(record, phase, Cause.REMOVED, "its folder was removed", until)
+        record, more = drained(record, phase, Cause.REMOVED, "its folder was removed", around)
     elif record.wish.leave:
-        record, more = drained(record, phase, Cause.USER, "unloaded by the user", until)
+        record, more = drained(record, phase, Cause.USER, "unloaded by the user", around)
     else:
         record, more = with_newest_due(record, phase, around), ()
     return record, (*effects, Grant(), *more)

@@ -207,10 +207,6 @@ class Record:
         """When the newest revision is to be loaded beside the one that serves; None: not."""
         return self.phase.reload_at if isinstance(self.phase, Loaded) and self.phase.reload is None else None
 
-    def is_settled(self) -> bool:
-        """Nothing of it is loaded, or on its way."""
-        return not self.occupies
-
     def remembering(self, decision: Decision) -> Record:
         """With a decision as the newest; unchanged where it only repeats the last one."""
         last = self.past.decisions[0] if self.past.decisions else None

@@ -249,7 +249,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def all_memory_comes_back(self) -> None:
         record = self.life.record
-        if record.is_settled() and not self.stuck:
+        if not record.occupies and not self.stuck:
             assert record.memory.held == 0
         if record.occupies:
             assert record.memory.held > 0
