@@ -133,17 +133,16 @@ class Passes:
 
     def _settle(self) -> None:
         """Unload what is drained, forget what is removed."""
-        measured = self._measured_by_engines()
-        for model in self._models:
+        leaving = [model for model in self._models if isinstance(model.record.phase, Draining) or model.record.folder.gone]
+        measured = self._measured_by_engines() if leaving else frozenset()
+        for model in leaving:
             record = model.record
-            if isinstance(record.phase, Draining):
-                ends = happens.PassEnds(
-                    is_waited_for=self._models.is_waited_for(record),
-                    disturbs=not measured.isdisjoint(record.phase.serving.placement.devices),
-                )
-                self._models.try_to_apply(model, ends)
-            elif record.folder.gone:
-                self._models.try_to_apply(model, happens.PassEnds())
+            placement = record.phase.placement
+            ends = happens.PassEnds(
+                is_waited_for=self._models.is_waited_for(record),
+                disturbs=placement is not None and not measured.isdisjoint(placement.devices),
+            )
+            self._models.try_to_apply(model, ends)
 
     def _measured_by_engines(self) -> frozenset[str]:
         """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""

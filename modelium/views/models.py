@@ -224,14 +224,16 @@ class Status(Summary):
     @property
     def is_hindered(self) -> bool:
         """Something keeps it from being served: its reason says what. Of a state that this version does not know, no."""
-        known = State.__members__.get(self.state)
-        return known is not None and known.is_hindered
+        return self._state is not None and self._state.is_hindered
 
     @property
     def is_broken(self) -> bool:
         """It will not serve by itself."""
-        known = State.__members__.get(self.state)
-        return known is not None and known.is_broken
+        return self._state is not None and self._state.is_broken
+
+    @property
+    def _state(self) -> State | None:
+        return State.__members__.get(self.state)
 
     @property
     def where(self) -> str:
