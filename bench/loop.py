@@ -5,19 +5,26 @@
    than the later ones and is part of both figures; it is measured on its own, through Triton's port, to see how large a part.
 
 Triton's load is what Modelium reports as ``load_seconds``: the duration of the one gRPC call. As a check on that, the same
-entry is also loaded straight through Triton's port, with Modelium unaware of it, and both medians are printed.
+entry is also loaded by a second Triton that serves the same repository without a Modelium (the port of the first one takes
+no orders from strangers), and both medians are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import tritonclient.grpc as grpcclient
-from served import Answer, Served, minilm, serve
+from served import ROOT, Answer, Served, minilm, serve
+
+from modelium.config import TritonSettings
+from modelium.triton.embedded import EmbeddedServer
 
 _QUESTION = {"inputs": "how long does it take?"}
 
@@ -29,7 +36,8 @@ def main() -> None:
     source = minilm()
     dropped, returned, direct = [], [], []
     # Twice the threshold never comes: only our own unloads unload.
-    with serve({"orchestration": {"policies": {"evict_after_idle_seconds": 3600}}}) as served:
+    settings = {"orchestration": {"policies": {"evict_after_idle_seconds": 3600}}}
+    with serve(settings) as served, alone(served) as triton:
         for run in range(runs):
             name = f"minilm-{run}"
             shutil.copytree(source, served.incoming / name)
@@ -37,11 +45,32 @@ def main() -> None:
             answer = until_answered(served, name)
             dropped.append((answer.at - copied, triton_load_s(served, name)))
             returned.append(come_back(served, name))
-            direct.append(direct_s(served, name))
+            direct.append(direct_s(triton, name))
     print(f"copy finished → answers     {summary(dropped)}")
     print(f"request to unloaded model   {summary(returned)}")
     load, first = (statistics.median(column) for column in zip(*direct, strict=True))
-    print(f"straight through Triton's port: load {load:.2f} s, first inference {first * 1e3:.0f} ms (medians)")
+    print(f"a Triton without Modelium: load {load:.2f} s, first inference {first * 1e3:.0f} ms (medians)")
+
+
+@contextlib.contextmanager
+def alone(served: Served) -> Iterator[EmbeddedServer]:
+    """A second Triton over the same repository."""
+    server = EmbeddedServer(
+        TritonSettings(
+            http_url="127.0.0.1:0",
+            grpc_url="127.0.0.1:0",
+            metrics_url="127.0.0.1:0",
+            model_repository=served.directory / "repository",
+            state_directory=served.directory / "alone",
+            runtime_directory=ROOT / ".runtime",
+        )
+    )
+    with asyncio.Runner() as runner:
+        runner.run(server.start())
+        try:
+            yield server
+        finally:
+            runner.run(server.stop())
 
 
 def until_answered(served: Served, name: str) -> Answer:
@@ -73,17 +102,18 @@ def triton_load_s(served: Served, name: str) -> float:
     return float(served.model(name)["load_seconds"])
 
 
-def direct_s(served: Served, name: str) -> tuple[float, float]:
+def direct_s(server: EmbeddedServer, name: str) -> tuple[float, float]:
     """Load, ask once and unload through Triton's own gRPC port: seconds of the load and of the first inference."""
-    with grpcclient.InferenceServerClient(served.grpc_url) as triton:
+    with grpcclient.InferenceServerClient(server.grpc_url) as triton:
+        headers = dict(server.headers)
         began = time.perf_counter()
-        triton.load_model(name)
+        triton.load_model(name, headers=headers)
         loaded = time.perf_counter()
         text = grpcclient.InferInput("TEXT", [1, 1], "BYTES")
         text.set_data_from_numpy(np.array([[_QUESTION["inputs"].encode()]], dtype=object))
         triton.infer(name, [text])
         answered = time.perf_counter()
-        triton.unload_model(name)
+        triton.unload_model(name, headers=headers)
     return loaded - began, answered - loaded
 
 

@@ -46,7 +46,6 @@ class Served:
         port: int,
         metrics_port: int,
         http_url: str,
-        grpc_url: str,
         process: subprocess.Popen[bytes],
     ) -> None:
         self.directory = directory
@@ -54,8 +53,7 @@ class Served:
         self.log = directory / "serve.log"
         self.port = port
         self.metrics_port = metrics_port
-        self.http_url = http_url  # Triton's own
-        self.grpc_url = grpc_url
+        self.http_url = http_url  # Triton's
         self.up_after_s = 0.0  # from the start of the process to /health/ready
         self.process = process
 
@@ -142,13 +140,11 @@ class Place:
     def start(self) -> Served:
         """One run; the next one, of the same directory, is a restart."""
         process = run(self.directory)
-        http_url, grpc_url = (f"127.0.0.1:{port}" for port in self.ports[2:4])
         return Served(
             directory=self.directory,
             port=self.ports[0],
             metrics_port=self.ports[1],
-            http_url=http_url,
-            grpc_url=grpc_url,
+            http_url=f"127.0.0.1:{self.ports[2]}",
             process=process,
         )
 
