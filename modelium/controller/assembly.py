@@ -11,13 +11,14 @@ from modelium.config import Settings
 from modelium.controller.background import Background
 from modelium.controller.events import Event
 from modelium.controller.loop import Loop
-from modelium.controller.machine import Machine
 from modelium.controller.models import Models
 from modelium.controller.passes import Passes
 from modelium.controller.readings import Readings
 from modelium.controller.routing import Routing
-from modelium.controller.server import Server, Surroundings
+from modelium.controller.server import Server
+from modelium.controller.state import ControllerState
 from modelium.controller.work import Work
+from modelium.controller.world import World
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.ray import RayService
@@ -28,8 +29,8 @@ class Parts:
     """``post`` puts an event into the queue; from the event loop's thread."""
 
     models: Models
-    machine: Machine
-    surroundings: Surroundings
+    world: World
+    state: ControllerState
     readings: Readings
     passes: Passes
     loop: Loop
@@ -41,14 +42,14 @@ def assemble(
 ) -> Parts:
     """Everything that turns for one Triton."""
     queue: asyncio.Queue[Event] = asyncio.Queue()
-    post, background, surroundings = queue.put_nowait, Background(), Surroundings(server)
+    post, background, state = queue.put_nowait, Background(), ControllerState(server)
     readings = Readings(post, background, server)
-    machine = Machine(settings, server, ray, readings, post)
+    world = World(settings, server, ray, readings, post)
     work = Work(
         post,
         background,
         server,
-        overrides=machine.overrides,
+        overrides=world.overrides,
         ray=ray,
         analysts=analysts,
         load_timeout_s=settings.triton.load_timeout_seconds,
@@ -56,15 +57,15 @@ def assemble(
     )
     models = Models(
         work,
-        machine,
+        world,
         ledger=ledger,
         recorder=recorder,
-        around=machine.around,
+        context=world.context,
         post=post,
-        surroundings=surroundings,
+        state=state,
     )
-    routing = Routing(settings, models, machine, surroundings, ledger=ledger, recorder=recorder)
-    passes = Passes(models, routing, machine, surroundings, recorder)
+    routing = Routing(settings, models, world, state, ledger=ledger, recorder=recorder)
+    passes = Passes(models, routing, world, state, recorder)
 
     async def end() -> None:
         await background.close()
@@ -76,15 +77,15 @@ def assemble(
         routing,
         passes,
         measure_every_s=settings.orchestration.policies.check_interval_seconds,
-        is_up=lambda: surroundings.server.up,
+        is_up=lambda: state.server.up,
         begin=work.warm,
         remember=ledger.save,
         end=end,
     )
     return Parts(
         models=models,
-        machine=machine,
-        surroundings=surroundings,
+        world=world,
+        state=state,
         readings=readings,
         passes=passes,
         loop=loop,

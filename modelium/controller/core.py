@@ -15,23 +15,21 @@ from dataclasses import replace
 from modelium.analysis import Analysts
 from modelium.brain import plan as planner
 from modelium.config import Settings
-from modelium.controller.adapters import find_adapter, shown, target_of
+from modelium.controller.adapters import shown
 from modelium.controller.assembly import assemble
 from modelium.controller.events import Event, RayDown, RayUp, ServerDown
 from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
-from modelium.controller.life.phases import AdapterFolder, Draining
+from modelium.controller.life.phases import Draining
 from modelium.controller.life.record import Record
 from modelium.controller.life.requests import obstacle
 from modelium.controller.life.views import status_of
-from modelium.controller.models import Model
+from modelium.controller.lookup import Lookup
 from modelium.controller.server import Server
 from modelium.devices import Devices
-from modelium.errors import Conflict, DeadlineExceeded, NoModelCalled, NotServable, QueueFull, UnknownModel
+from modelium.errors import Conflict, DeadlineExceeded, NotServable, QueueFull, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.names import printable
-from modelium.nearest import nearest
 from modelium.pace import in_pieces
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
@@ -81,8 +79,9 @@ class Controller:
         self._ledger = ledger
         self._recorder = recorder
         self._models = parts.models
-        self._machine = parts.machine
-        self._surroundings = parts.surroundings
+        self._lookup = Lookup(parts.models)
+        self._world = parts.world
+        self._state = parts.state
         self._readings = parts.readings
         self._passes = parts.passes
         self._loop = parts.loop
@@ -104,7 +103,7 @@ class Controller:
 
     def was_up(self) -> bool:
         """Did Triton ever come up?"""
-        return self._surroundings.server.starts > 0
+        return self._state.server.starts > 0
 
     def server_down(self, detail: str) -> None:
         """Triton is gone, and everything that it had loaded."""
@@ -113,7 +112,7 @@ class Controller:
 
     def ray_up(self) -> None:
         """Models can be deployed on Ray; called each time it comes up."""
-        if self._machine.ray.restarts:
+        if self._world.ray.restarts:
             self._recorder.ray_restart()
         self.post(RayUp())
 
@@ -128,19 +127,19 @@ class Controller:
 
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
-        model = self._find(name)
+        model = self._lookup.find(name)
         self._models.apply(model, happens.Asked())
         if isinstance(model.record.phase, Draining):
             waited_for = self._models.is_waited_for(model.record)
             self._models.apply(model, happens.CalledBack(waited_for))
         if model.record.serves:
-            return self._models.grant(model)
+            return self._models.requests.grant(model)
         if (in_vain := obstacle(model.record, time.monotonic())) is not None:
             raise in_vain
         if (waiting := self._models.waiting()) >= self._max_waiting:
             words = f"{waiting} requests wait for models already (gateway.max_waiting = {self._max_waiting}); try again later"
             raise QueueFull(words, _RETRY_AFTER_S)
-        return await self._models.wait(model, timeout_s)
+        return await self._models.requests.wait(model, timeout_s)
 
     def report_gone(self, name: str, detail: str) -> None:
         """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""
@@ -152,7 +151,7 @@ class Controller:
         """Modelium stops: who waits for a load is told so."""
         for model in self._models:
             words = f"{model.record.key!r}: Modelium is stopping; try again when it is back"
-            self._models.reject(model, NotServable(words))
+            self._models.requests.reject(model, NotServable(words))
 
     # -- what users ask ----------------------------------------------------------------------------------------------
 
@@ -161,7 +160,7 @@ class Controller:
 
         Raises what ``lease()`` raises.
         """
-        model = self._find(self.target(name).model)
+        model = self._lookup.find(self.target(name).model)
         self._models.apply(model, happens.UserLoadBegan())
         try:
             (await self.lease(model.record.key, timeout_s=timeout_s)).release()
@@ -173,13 +172,13 @@ class Controller:
         """Drain, unload and verify. Raises ``Conflict`` when a pin or ``always_loaded`` would bring it back at once, and
         ``DeadlineExceeded`` while it goes on.
         """
-        model = self._own(name)
+        model = self._lookup.own(name)
         wish = model.record.wish
         if wish.pinned or wish.always_loaded:
             what = "is pinned: unpin it first" if wish.pinned else "is in always_loaded: take it out of the configuration first"
             raise Conflict(f"{name!r} {what}")
         if model.record.state.stays:
-            done = self._models.when_unloaded(model)
+            done = self._models.requests.when_unloaded(model)
             self._models.apply(model, happens.UserUnloads())
             try:
                 async with asyncio.timeout(timeout_s):
@@ -193,7 +192,7 @@ class Controller:
 
     def pin(self, name: str, pinned: bool) -> ModelStatus:
         """Pinned: loaded, and never unloaded by policy. Raises ``Conflict`` for an adapter."""
-        self._models.apply(self._own(name), happens.Pinned(pinned))
+        self._models.apply(self._lookup.own(name), happens.Pinned(pinned))
         self._ledger.remember_pin(name, pinned)
         return self.status(name)
 
@@ -206,12 +205,12 @@ class Controller:
             async for model in in_pieces(tuple(self._models))
             if self._models.get(model.record.key) is model  # else it went meanwhile
         ]
-        now, known = time.monotonic(), self._surroundings
+        now, known = time.monotonic(), self._state
         return Snapshot(
             now=now,
             models=tuple(models),
-            fleet=self._machine.fleet(),
-            ray_restarts=self._machine.ray.restarts,
+            fleet=self._world.fleet(),
+            ray_restarts=self._world.ray.restarts,
             server=self.server(),
             scanned=known.scanned,
             directories=known.directories,
@@ -222,11 +221,11 @@ class Controller:
 
     def server(self) -> ServerStatus:
         """Triton as it is known now."""
-        return self._surroundings.server.status
+        return self._state.server.status
 
     def scanned(self) -> bool:
         """``incoming/`` was looked at once."""
-        return self._surroundings.scanned
+        return self._state.scanned
 
     def names(self) -> frozenset[str]:
         """The served names of all models, as they are now."""
@@ -241,7 +240,7 @@ class Controller:
             return self.target(name)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._surroundings.first_scan.wait()
+                await self._state.first_scan.wait()
         except TimeoutError:
             raise DeadlineExceeded(f"the watch directories were not scanned within {timeout_s:g} s") from None
         return self.target(name)
@@ -251,14 +250,14 @@ class Controller:
 
         Raises ``UnknownModel`` with the nearest names, ``NotServable`` for an adapter that waits for its base.
         """
-        return target_of(self._find(name).record)
+        return self._lookup.target(name)
 
     def status(self, name: str) -> ModelStatus:
         """Raises ``UnknownModel`` with the nearest names."""
-        return self._status(self._find(name).record, time.monotonic())
+        return self._status(self._lookup.find(name).record, time.monotonic())
 
     def _status(self, record: Record, now: float) -> ModelStatus:
-        return shown(record, status_of(record, now, self._machine.usage_window_s), self._record_of)
+        return shown(record, status_of(record, now, self._world.usage_window_s), self._record_of)
 
     def _record_of(self, key: str) -> Record | None:
         model = self._models.get(key)
@@ -266,7 +265,7 @@ class Controller:
 
     def explained(self, name: str) -> ModelStatus:
         """``status()`` whose decisions begin with what the next pass would say; costs a plan."""
-        record, now = self._find(name).record, time.monotonic()
+        record, now = self._lookup.find(name).record, time.monotonic()
         status = self._status(record, now)
         if record.state is not State.LOADED:
             return status
@@ -291,29 +290,4 @@ class Controller:
 
     def ready(self) -> bool:
         """Triton is up and ``incoming/`` was scanned once."""
-        return self._surroundings.server.up and self._surroundings.scanned and self.alive()
-
-    def _own(self, name: str) -> Model:
-        """Raises ``Conflict`` for an adapter: it is loaded, unloaded and pinned with its base."""
-        model = self._find(name)
-        phase = model.record.phase
-        if isinstance(phase, AdapterFolder):
-            key, base = model.record.key, phase.base or "its base"
-            raise Conflict(f"{key!r} is a LoRA adapter and goes with {base}: ask that of {base}, or remove the folder")
-        return model
-
-    def _find(self, name: str) -> Model:
-        model = self._models.get(name) or self._models.by_label(name) or self._find_adapter(name)
-        if model is None:
-            near = nearest(name, self._models.keys())
-            known = f"did you mean {', '.join(near)}?" if near else "`modelium list` (GET /models) shows those that are there"
-            raise NoModelCalled(printable(name, longest=None), known)
-        return model
-
-    def _find_adapter(self, name: str) -> Model | None:
-        """What ``BASE:ADAPTER`` means. Raises ``UnknownModel`` when only the base is here."""
-        said, colon, wanted = name.rpartition(":")
-        base = (self._models.get(said) or self._models.by_label(said)) if colon else None
-        if base is None or isinstance(base.record.phase, AdapterFolder):
-            return None
-        return self._models.get(find_adapter(wanted, base.record, self._models.records()).key)
+        return self._state.server.up and self._state.scanned and self.alive()

@@ -6,26 +6,23 @@ requests may cause changes too, and no lock is needed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 
 from modelium.controller.events import About, Event, Wake
-from modelium.controller.leases import Lease
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.events import LifeEvent
-from modelium.controller.life.phases import Draining, Loaded, Unloading
+from modelium.controller.life.phases import Draining, Unloading
 from modelium.controller.life.record import Record
 from modelium.controller.life.table import step
+from modelium.controller.model import Model
 from modelium.controller.ports import Actions, Questions
-from modelium.controller.server import Surroundings
-from modelium.errors import DeadlineExceeded, LoadFailed, ModeliumError, UnknownModel
+from modelium.controller.requests import Requests
+from modelium.controller.state import ControllerState
+from modelium.errors import LoadFailed, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.values import Candidate, Demand, Device, Fleet
@@ -33,16 +30,6 @@ from modelium.values import Candidate, Demand, Device, Fleet
 log = logging.getLogger(__name__)
 
 _LEVELS = {do.Level.INFO: logging.INFO, do.Level.WARNING: logging.WARNING, do.Level.ERROR: logging.ERROR}
-
-
-@dataclass(slots=True, eq=False)
-class Model:
-    """A record, and those who wait for it to change."""
-
-    record: Record
-    waiters: deque[asyncio.Future[Lease]] = field(default_factory=deque)
-    unload_waiters: list[asyncio.Future[None]] = field(default_factory=list)
-    exit_watches: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Models:
@@ -55,17 +42,18 @@ class Models:
         *,
         ledger: Ledger,
         recorder: Recorder,
-        around: Callable[[], Around],
+        context: Callable[[], Context],
         post: Callable[[Event], None],
-        surroundings: Surroundings,
+        state: ControllerState,
     ) -> None:
         self._actions = actions
         self._questions = questions
         self._ledger = ledger
         self._recorder = recorder
-        self._around = around
+        self._context = context
         self._post = post
-        self._surroundings = surroundings
+        self._state = state
+        self.requests = Requests(self.apply, state, post)
         self._models: dict[str, Model] = {}
         self._last_number = 0  # the highest of a model that was forgotten
         self._to_analyze: list[tuple[str, do.Analyze]] = []
@@ -114,7 +102,7 @@ class Models:
         What cannot be done is a defect of Modelium, or the machine's want (of file descriptors): it keeps nothing else from
         being done, and work that could not begin has failed.
         """
-        model.record, effects = step(model.record, event, self._around())
+        model.record, effects = step(model.record, event, self._context())
         for effect in effects:
             try:
                 self._perform(model, effect)
@@ -141,7 +129,7 @@ class Models:
 
     def measure(self) -> None:
         """Ask for a reading."""
-        self._questions.measure(self._surroundings.server.starts, self._places(self._questions.fleet()))
+        self._questions.measure(self._state.server.starts, self._places(self._questions.fleet()))
 
     def _places(self, fleet: Fleet) -> dict[str, Device]:
         """Which device each occupying model is on: of a tensor-parallel engine the first, its ranks hold equally much."""
@@ -153,80 +141,6 @@ class Models:
                 if device is not None:
                     found[key] = device
         return found
-
-    # -- requests ----------------------------------------------------------------------------------------------------
-
-    def grant(self, model: Model) -> Lease:
-        """One more lease on a model that answers. Raises ``IllegalTransition`` for one that does not."""
-        self.apply(model, happens.LeaseTaken())
-        phase, deaths = model.record.phase, model.record.past.deaths
-        if not isinstance(phase, Loaded | Draining):
-            raise TypeError(f"a lease was taken on a model that is {model.record.state}")
-        return Lease(
-            profile=phase.serving.profile,
-            placement=phase.serving.placement,
-            release=partial(self._give_back, model),
-            lost=lambda: model.record.past.deaths != deaths,
-        )
-
-    def _give_back(self, model: Model) -> None:
-        self.apply(model, happens.LeaseReturned(room_is_wanted=self._surroundings.room_is_wanted))
-
-    async def wait(self, model: Model, timeout_s: float) -> Lease:
-        """A lease as soon as it serves. Raises ``DeadlineExceeded``, and what ends its waiting."""
-        started = time.monotonic()
-        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        model.waiters.append(waiter)
-        self._count_waiters(model)
-        self._post(Wake())
-        try:
-            async with asyncio.timeout(timeout_s):
-                lease = await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().release()  # granted in the very turn in which the caller gave up
-            if isinstance(error, TimeoutError):
-                record = model.record
-                raise DeadlineExceeded(
-                    f"{record.key!r} was not ready within {timeout_s:.1f} s; it is {record.state}: {record.phase.reason}"
-                ) from None
-            raise
-        finally:
-            if waiter in model.waiters:
-                model.waiters.remove(waiter)
-                self._count_waiters(model)
-        lease.cold = True
-        lease.waited_s = time.monotonic() - started
-        return lease
-
-    def reject(self, model: Model, error: ModeliumError) -> None:
-        """Who waits for it waits in vain."""
-        waiters = list(model.waiters)
-        model.waiters.clear()
-        self._count_waiters(model)
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-
-    def when_unloaded(self, model: Model) -> asyncio.Future[None]:
-        """Done when the unload that is under way, or is to come after the load, is over."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        model.unload_waiters.append(waiter)
-        return waiter
-
-    def _count_waiters(self, model: Model) -> None:
-        if len(model.waiters) != model.record.use.waiting:
-            self.apply(model, happens.WaitingChanged(len(model.waiters)))
-
-    def _grant_all(self, model: Model) -> None:
-        waiters = [waiter for waiter in model.waiters if not waiter.done()]
-        model.waiters.clear()
-        self._count_waiters(model)
-        for waiter in waiters:
-            try:
-                waiter.set_result(self.grant(model))
-            except Exception as defect:  # a waiter without an answer would wait for its whole deadline
-                waiter.set_exception(defect)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
@@ -264,14 +178,11 @@ class Models:
         key = model.record.key
         match effect:
             case do.Grant():
-                self._grant_all(model)
+                self.requests.grant_all(model)
             case do.Reject(error=error):
-                self.reject(model, error)
+                self.requests.reject(model, error)
             case do.UnloadIsOver():
-                waiters, model.unload_waiters = model.unload_waiters, []
-                for waiter in waiters:
-                    if not waiter.done():
-                        waiter.set_result(None)
+                self.requests.tell_unloaded(model)
             case do.Wake():
                 self._post(Wake())
             case do.Forget():
@@ -321,7 +232,7 @@ class Models:
             del self._models[key]
             self._last_number = max(self._last_number, model.record.past.numbered)
             self._actions.remove(key)
-            self.reject(model, UnknownModel(f"{key!r}: its folder was removed"))
+            self.requests.reject(model, UnknownModel(f"{key!r}: its folder was removed"))
             log.info("%s: removed, its folder is gone", key)
 
 

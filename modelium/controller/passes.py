@@ -11,11 +11,12 @@ from modelium.controller.life import events as happens
 from modelium.controller.life.phases import Draining, Loaded, Loading
 from modelium.controller.life.record import Record
 from modelium.controller.life.views import view_of
-from modelium.controller.machine import Machine
-from modelium.controller.models import Model, Models
+from modelium.controller.model import Model
+from modelium.controller.models import Models
 from modelium.controller.reloads import decide_reload
 from modelium.controller.routing import Routing
-from modelium.controller.server import Surroundings
+from modelium.controller.state import ControllerState
+from modelium.controller.world import World
 from modelium.metrics import Recorder
 from modelium.values import Decision, DeviceKind, Observed, Plan, Verb
 
@@ -25,19 +26,17 @@ log = logging.getLogger(__name__)
 class Passes:
     """``again_at``: from when somebody who waits for room may have some, None where nobody does."""
 
-    def __init__(
-        self, models: Models, routing: Routing, machine: Machine, surroundings: Surroundings, recorder: Recorder
-    ) -> None:
+    def __init__(self, models: Models, routing: Routing, world: World, state: ControllerState, recorder: Recorder) -> None:
         self._models = models
         self._routing = routing
-        self._machine = machine
-        self._surroundings = surroundings
+        self._world = world
+        self._state = state
         self._recorder = recorder
         self._again_at: float | None = None
 
     def observe(self, now: float) -> Observed:
         """Models that nobody wants and that occupy nothing are not the brain's business: thousands may lie there."""
-        window_s = self._machine.usage_window_s
+        window_s = self._world.usage_window_s
         return Observed(
             now=now,
             models=tuple(
@@ -45,10 +44,10 @@ class Passes:
                 for record in self._models.records()
                 if record.memory.held or (record.demand and not record.folder.gone)
             ),
-            fleet=self._machine.fleet(),
-            policies=self._machine.policies,
-            overrides=self._machine.overrides,
-            capabilities=self._machine.capabilities(),
+            fleet=self._world.fleet(),
+            policies=self._world.policies,
+            overrides=self._world.overrides,
+            capabilities=self._world.capabilities(),
         )
 
     def run(self, now: float) -> None:
@@ -56,7 +55,7 @@ class Passes:
         self._again_at = None  # of the last plan: past it, and without a new one, each pass would set a timer for now
         self._routing.settle_adapters()
         self._reload(now)
-        if self._surroundings.server.up:
+        if self._state.server.up:
             self._apply(planner.plan(self.observe(now)))
         self._settle()
 
@@ -85,7 +84,7 @@ class Passes:
                 self._decide_reload(model, now)
 
     def _decide_reload(self, model: Model, now: float) -> None:
-        record, window_s = model.record, self._machine.usage_window_s
+        record, window_s = model.record, self._world.usage_window_s
         profile, placement = record.folder.profile, record.placement
         if profile is None or placement is None:
             return
@@ -95,10 +94,10 @@ class Passes:
                 profile,
                 placement,
                 others=[view_of(each, now, window_s) for each in self._models.records() if each.memory.held],
-                fleet=self._machine.fleet(),
-                overrides=self._machine.overrides,
-                capabilities=self._machine.capabilities(),
-                policies=self._machine.policies,
+                fleet=self._world.fleet(),
+                overrides=self._world.overrides,
+                capabilities=self._world.capabilities(),
+                policies=self._world.policies,
             )
         except Exception as defect:
             log.exception("%s: its new revision could not be placed, a defect of Modelium", record.key)
@@ -107,7 +106,7 @@ class Passes:
             self._models.try_to_apply(model, happens.ReloadRefused("a defect of Modelium, which is in its log"))
 
     def _apply(self, plan: Plan) -> None:
-        self._surroundings.room_is_wanted = plan.room_is_wanted
+        self._state.room_is_wanted = plan.room_is_wanted
         self._again_at = plan.again_at
         for decision in plan.decisions:
             model = self._models.get(decision.model)

@@ -8,9 +8,7 @@ import time
 
 from modelium.brain.adapters import name_adapters
 from modelium.brain.bounds import Held, who_outgrew
-from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.memory import estimate_footprint
-from modelium.brain.placement.rooms import rooms_of
 from modelium.brain.runtimes.choice import choose_runtime
 from modelium.config import Settings
 from modelium.controller.adapters import arrange
@@ -28,16 +26,17 @@ from modelium.controller.events import (
 from modelium.controller.life import events as happens
 from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.folder import is_as_before
-from modelium.controller.life.phases import Absent, AdapterFolder, Loading
+from modelium.controller.life.phases import AdapterFolder, Loading
 from modelium.controller.life.record import Folder, Memory, Record, Wish
-from modelium.controller.life.views import view_of
-from modelium.controller.machine import Machine
-from modelium.controller.models import Model, Models
-from modelium.controller.server import Surroundings
+from modelium.controller.model import Model
+from modelium.controller.models import Models
+from modelium.controller.state import ControllerState
+from modelium.controller.takeover import Takeover
+from modelium.controller.world import World
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import printable
-from modelium.values import Candidate, Demand, ModelOverride, ModelProfile, RayState, Runtime, State
+from modelium.values import Candidate, Demand, ModelOverride, ModelProfile, Runtime, State
 
 log = logging.getLogger(__name__)
 
@@ -52,20 +51,21 @@ class Routing:
         self,
         settings: Settings,
         models: Models,
-        machine: Machine,
-        surroundings: Surroundings,
+        world: World,
+        state: ControllerState,
         *,
         ledger: Ledger,
         recorder: Recorder,
     ) -> None:
         self._models = models
-        self._machine = machine
-        self._surroundings = surroundings
+        self._world = world
+        self._state = state
         self._ledger = ledger
         self._recorder = recorder
         self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
         self._at_discovery = Demand.DISCOVERY if settings.orchestration.load_on_discovery else Demand.NONE
         self._adapters_may_move = False
+        self._takeover = Takeover(models, world, state)
 
     def handle(self, event: Event) -> None:
         """Apply one event."""
@@ -81,7 +81,7 @@ class Routing:
             case ServerDown():
                 self._server_down(event)
             case RayUp():
-                self._take_over_all()
+                self._takeover.all_of_them()
             case RayDown():
                 self._ray_down(event)
             case Wake():
@@ -104,7 +104,7 @@ class Routing:
         self._recorder.scan(event.seconds)
         if event.lag_s is not None:
             self._recorder.watcher_lag(event.lag_s)
-        self._surroundings.directories, self._surroundings.unclaimed = event.directories, event.unclaimed
+        self._state.directories, self._state.unclaimed = event.directories, event.unclaimed
         seen: set[str] = set()
         served_before = self._ledger.names()
         for candidate in event.candidates:
@@ -122,10 +122,10 @@ class Routing:
             if model.record.key not in seen and not model.record.folder.gone:
                 self._adapters_may_move = True
                 self._models.try_to_apply(model, happens.FolderGone())
-        self._surroundings.first_scan.set()
+        self._state.first_scan.set()
 
     def _new(self, key: str, candidate: Candidate, *, served_before: bool) -> Record:
-        override = self._machine.overrides.get(candidate.name)
+        override = self._world.overrides.get(candidate.name)
         return Record(
             key=key,
             folder=Folder(candidate=candidate, served_before=served_before),
@@ -156,13 +156,13 @@ class Routing:
         if not self._adapters_may_move:
             return
         self._adapters_may_move = False
-        capabilities = self._machine.capabilities() if self._surroundings.server.starts else None
+        capabilities = self._world.capabilities() if self._state.server.starts else None
         try:
-            moved, revisions = arrange(self._models.records(), self._machine.overrides, capabilities)
+            moved, revisions = arrange(self._models.records(), self._world.overrides, capabilities)
         except Exception:  # one odd adapter must not keep all models from being served
             log.exception("adapters could not be given to their bases, a defect of Modelium")
             models = [record for record in self._models.records() if not isinstance(record.phase, AdapterFolder)]
-            moved, revisions = arrange(models, self._machine.overrides, capabilities)
+            moved, revisions = arrange(models, self._world.overrides, capabilities)
         for key, standing in moved.items():
             if (adapter := self._models.get(key)) is not None:
                 log.info("%s: %s", key, standing.reason)
@@ -174,64 +174,36 @@ class Routing:
                 self._revise(model, profile)
 
     def _revise(self, model: Model, profile: ModelProfile) -> None:
-        key, override = model.record.key, self._machine.overrides.get(profile.name, _UNSET)
+        key, override = model.record.key, self._world.overrides.get(profile.name, _UNSET)
         try:
-            runtime = choose_runtime(profile, self._machine.capabilities(), override).runtime
+            runtime = choose_runtime(profile, self._world.capabilities(), override).runtime
             revised = happens.Revised(
                 profile=profile,
                 remembered=self._ledger.facts(key, profile.fingerprint),
                 estimated_bytes=estimate_footprint(profile, runtime or Runtime.PYTHON),
-                ready_in_triton=key in self._surroundings.server.ready,
+                ready_in_triton=key in self._state.server.ready,
             )
         except Exception as defect:
             self._give_up(model, defect, model.record.folder.analyzed_signature)
             return
         self._apply_what_was_found(model, revised)
-        self._take_over(model)
+        self._takeover.of(model)
 
     # -- Triton ------------------------------------------------------------------------------------------------------
 
     def _server_up(self, event: ServerUp) -> None:
         ready = {name: event.owned.get(name, "") for name, entry in event.index.items() if entry.state == "READY"}
-        self._surroundings.server = self._surroundings.server.came_up(event.version, ready)
-        if self._surroundings.server.starts > 1:
+        self._state.server = self._state.server.came_up(event.version, ready)
+        if self._state.server.starts > 1:
             self._recorder.triton_restart()
         log.info("Triton %s is up", event.version)
         self._adapters_may_move = True
         self.settle_adapters()  # a base is recognised by all that is attached to it
-        self._take_over_all()
-
-    def _take_over_all(self) -> None:
-        """Of what Triton serves already, keep what is known."""
-        for name in list(self._surroundings.server.ready):
-            if (model := self._models.get(name)) is not None:
-                self._take_over(model)
-
-    def _take_over(self, model: Model) -> None:
-        """Triton served it before we looked (an external one, and we were restarted): the same revision stays as it is."""
-        record, server = model.record, self._surroundings.server
-        profile = record.folder.profile
-        if not isinstance(record.phase, Absent) or record.state is not State.UNLOADED or record.key not in server.ready:
-            return
-        if profile is None or server.ready[record.key] != profile.fingerprint:
-            self._surroundings.server = server.without_ready(record.key)
-            self._models.try_to_apply(model, happens.FoundInTriton())
-            return
-        fleet, machine = self._machine.fleet(), self._machine
-        view = view_of(record, time.monotonic(), machine.usage_window_s)
-        rooms = rooms_of(fleet.devices, ())
-        override, policies = machine.overrides.get(profile.name, _UNSET), machine.policies
-        choice, places = choose(view, profile, rooms.values(), override, machine.capabilities(), policies, fleet.ray)
-        rays = choice.runtime is Runtime.RAY or not places
-        if rays and fleet.ray.state is RayState.DOWN:  # a cluster that has not answered yet has no places
-            return
-        self._surroundings.server = server.without_ready(record.key)
-        if places:
-            self._models.try_to_apply(model, happens.FoundInTriton(profile=profile, placement=places[0]))
+        self._takeover.all_of_them()
 
     def _server_down(self, event: ServerDown) -> None:
-        server = self._surroundings.server
-        self._surroundings.server = server.went_down(event.detail)
+        server = self._state.server
+        self._state.server = server.went_down(event.detail)
         if not server.up:
             return
         log.error("Triton is down: %s", event.detail)
@@ -252,7 +224,7 @@ class Routing:
     # -- readings ----------------------------------------------------------------------------------------------------
 
     def _measured(self, event: Measured) -> None:
-        server = self._surroundings.server
+        server = self._state.server
         if event.generation != server.starts or not server.up:
             return
         weighed = []
@@ -268,7 +240,7 @@ class Routing:
 
     def _bound(self, weighed: list[Model]) -> None:
         """Unload what took far more of the host than was thought, where others are short of it (``brain.bounds``)."""
-        host = self._machine.fleet().get("host")
+        host = self._world.fleet().get("host")
         if host is None:
             return
         held = [
@@ -278,7 +250,7 @@ class Routing:
             and record.placement is not None
             and record.placement.device_id == host.id
         ]
-        gone = who_outgrew(held, host, pressure_fraction=self._machine.policies.pressure_fraction)
+        gone = who_outgrew(held, host, pressure_fraction=self._world.policies.pressure_fraction)
         if gone is not None and (model := self._models.get(gone.model)) is not None:
             self._models.try_to_apply(model, happens.Outgrew(rule=gone.rule, reason=gone.reason))
 

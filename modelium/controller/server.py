@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelium.devices import Devices
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
-from modelium.values import ServerStatus, Unclaimed, VllmFacts, WatchDirectory
+from modelium.values import ServerStatus, VllmFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +48,3 @@ class Server:
     def status(self) -> ServerStatus:
         """As users see it."""
         return ServerStatus(up=self.up, version=self.version, restarts=max(0, self.starts - 1), detail=self.detail)
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What the controller knows besides the models. ``room_is_wanted``: somebody waits for room that models in use hold."""
-
-    server: Server
-    directories: tuple[WatchDirectory, ...] = ()
-    unclaimed: tuple[Unclaimed, ...] = ()
-    room_is_wanted: bool = False
-    first_scan: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def scanned(self) -> bool:
-        """Was ``incoming/`` looked at once?"""
-        return self.first_scan.is_set()

@@ -219,7 +219,7 @@ class Work:
             self._post(About(key, HasUnloaded(number=number, seconds=time.monotonic() - started)))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
-        """Those inside Triton, and their replicas on this machine."""
+        """Those inside Triton, and their replicas on this world."""
         pid = self._server_pid()
         if pid is None:
             return ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain import usage as use
-from modelium.controller.life.around import Around
 from modelium.controller.life.attempts import begun
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
     Discard,
     Effect,
@@ -48,41 +48,41 @@ _DYING_S = 2.0
 _NOT_IN_TRITON = ("", "UNAVAILABLE")
 
 
-def _crashed_now(record: Record, around: Around) -> Tries:
+def _crashed_now(record: Record, context: Context) -> Tries:
     """One crash more. What served for a while is not of the kind that dies again and again."""
-    steady = around.now - record.past.loaded_at > _STEADY_AFTER_S
+    steady = context.now - record.past.loaded_at > _STEADY_AFTER_S
     before = () if steady else record.tries.crashes
-    return replace(record.tries, crashes=(*before, around.now)[-_REMEMBERED_CRASHES:])
+    return replace(record.tries, crashes=(*before, context.now)[-_REMEMBERED_CRASHES:])
 
 
 # -- processes -------------------------------------------------------------------------------------------------------
 
 
 @on(ProcessDied, Loaded)
-def die(record: Record, phase: Loaded, event: ProcessDied, around: Around) -> Step:
+def die(record: Record, phase: Loaded, event: ProcessDied, context: Context) -> Step:
     """A process of what serves ended."""
     if event.number != phase.serving.number:
         return record, ()
-    return crashed(record, phase, f"its process {event.pid} died", around)
+    return crashed(record, phase, f"its process {event.pid} died", context)
 
 
 # Where an unload is under way, that is what it is for; what loads fails by itself.
 ignore((Absent, AdapterFolder, Loading, Draining, Unloading), ProcessDied)
 
 
-def crashed(record: Record, phase: Loaded, detail: str, around: Around) -> Step:
+def crashed(record: Record, phase: Loaded, detail: str, context: Context) -> Step:
     """Its process died though Triton calls it READY: load it anew beside the corpse, a plain load would do nothing."""
     serving = phase.serving
-    tries = _crashed_now(record, around)
-    recent = sum(1 for at in tries.crashes if at > around.now - _CRASH_WINDOW_S)
+    tries = _crashed_now(record, context)
+    recent = sum(1 for at in tries.crashes if at > context.now - _CRASH_WINDOW_S)
     past = replace(record.past, deaths=record.past.deaths + 1)
     record = without_reload(replace(record, tries=tries, past=past), phase.reload)
     phase = replace(phase, reload=None, doubted=False)
     record = replace(record, phase=phase)
-    if recent > around.load_retries:
+    if recent > context.load_retries:
         words = f"{detail}, the {recent}th time in {_CRASH_WINDOW_S:.0f} s"
-        record = without_memory(replace(record, tries=replace(tries, failures=around.load_retries)))
-        record, counted = count(record, State.FAILED, words, around)
+        record = without_memory(replace(record, tries=replace(tries, failures=context.load_retries)))
+        record, counted = count(record, State.FAILED, words, context)
         return record, (StopWatching(), Discard(), *counted)
     said = Say(f"{detail}; loading it again", Level.WARNING)
     if serving.placement.engine is not None and serving.placement.device_kind is not DeviceKind.HOST:
@@ -90,23 +90,23 @@ def crashed(record: Record, phase: Loaded, detail: str, around: Around) -> Step:
         # load is a real one: Triton still calls the corpse READY.
         record = wanting(replace(record, past=replace(past, entry=None)), Demand.RESTORE)
         words = f"{detail}; it is loaded again in its turn"
-        record, effects = drained(record, phase, Cause.DIED, words, around)
+        record, effects = drained(record, phase, Cause.DIED, words, context)
         return record, (StopWatching(), said, *effects)
     revision = record.folder.profile or serving.profile
-    record, attempt, load = begun(record, revision, serving.placement, How.AFTER_DEATH, around)
+    record, attempt, load = begun(record, revision, serving.placement, How.AFTER_DEATH, context)
     loads = Loading(attempt=attempt, reason=f"{detail}; loading it again")
     return replace(record, phase=loads), (StopWatching(), said, load)
 
 
 @on(Checked, Loaded)
-def see_whether_it_serves(record: Record, phase: Loaded, event: Checked, around: Around) -> Step:
+def see_whether_it_serves(record: Record, phase: Loaded, event: Checked, context: Context) -> Step:
     """A request had found it gone."""
     if not phase.doubted or event.number != phase.serving.number:
         return record, ()
     if event.serves:
         return replace(record, phase=replace(phase, doubted=False)), (Grant(),)
     if event.died:
-        return crashed(record, phase, event.detail, around)
+        return crashed(record, phase, event.detail, context)
     return lost(record, event.detail)
 
 
@@ -124,7 +124,7 @@ def lost(record: Record, detail: str) -> Step:
 
 
 @on(Read, Loaded)
-def read(record: Record, phase: Loaded, event: Read, around: Around) -> Step:
+def read(record: Record, phase: Loaded, event: Read, context: Context) -> Step:
     """What a reading says of a model that was loaded before the reading began.
 
     Processes of a reload that failed may be in it while they die, and Triton's index shows that failure for a moment.
@@ -134,7 +134,7 @@ def read(record: Record, phase: Loaded, event: Read, around: Around) -> Step:
         return record, ()
     effects: tuple[Effect, ...] = ()
     if event.completed is not None:
-        window = use.observe(record.use.window, completed=event.completed, now=around.now, window_s=around.usage_window_s)
+        window = use.observe(record.use.window, completed=event.completed, now=context.now, window_s=context.usage_window_s)
         record = replace(record, use=replace(record.use, window=window))
     if phase.doubted or phase.reload is not None:
         return record, ()
@@ -143,7 +143,7 @@ def read(record: Record, phase: Loaded, event: Read, around: Around) -> Step:
         departing = serving.departing & frozenset(event.processes)
         found = tuple(process for process in event.processes if process not in departing)
         if not serving.processes and not found:
-            return crashed(record, phase, "its process died", around)  # before anybody could watch it
+            return crashed(record, phase, "its process died", context)  # before anybody could watch it
         if not serving.processes:
             effects = (Watch(number=serving.number, processes=found),)
         serving = replace(serving, departing=departing, replicas=event.replicas, processes=serving.processes or found)
@@ -179,16 +179,16 @@ def _weigh(record: Record, serving: Serving, held: int) -> Step:
 
 
 @on(Outgrew, Loaded)
-def outgrow(record: Record, phase: Loaded, event: Outgrew, around: Around) -> Step:
+def outgrow(record: Record, phase: Loaded, event: Outgrew, context: Context) -> Step:
     """As if it had died of itself, so that it is not loaded again and again; it goes at once, for what it answers just now may
     be what makes it grow.
     """
-    decision = Decision(at=around.now, model=record.key, verb=Verb.UNLOAD, rule=event.rule, reason=event.reason)
+    decision = Decision(at=context.now, model=record.key, verb=Verb.UNLOAD, rule=event.rule, reason=event.reason)
     # Its entry is written anew, so that its load is a real one; what it took is an accident, and nothing to plan with.
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
-    memory, tries = replace(record.memory, measured=None), _crashed_now(record, around)
+    memory, tries = replace(record.memory, measured=None), _crashed_now(record, context)
     record = replace(record, past=past, memory=memory, tries=tries).remembering(decision)
-    record, effects = drained(record, phase, Cause.OUTGREW, event.reason, around, rule=event.rule)
+    record, effects = drained(record, phase, Cause.OUTGREW, event.reason, context, rule=event.rule)
     note = RememberMeasurement(fingerprint=phase.serving.profile.fingerprint, measured_bytes=memory.expected)
     return record, (Say(event.reason, Level.ERROR), note, *effects)
 
@@ -197,7 +197,7 @@ def outgrow(record: Record, phase: Loaded, event: Outgrew, around: Around) -> St
 
 
 @on(RayLost, Loading)
-def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, around: Around) -> Step:
+def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, context: Context) -> Step:
     """Its load would wait for a Ray that does not answer; it fails now. Alone in loading, it may be the cause."""
     if phase.attempt.placement.runtime is not Runtime.RAY:
         return record, ()
@@ -206,19 +206,19 @@ def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, arou
 
 
 @on(RayLost, Loaded)
-def lose_ray(record: Record, phase: Loaded, event: RayLost, around: Around) -> Step:
+def lose_ray(record: Record, phase: Loaded, event: RayLost, context: Context) -> Step:
     """The process in front of it is ended, and it is brought back when Ray is."""
     if phase.serving.placement.runtime is not Runtime.RAY:
         return record, ()
     # Its entry is written anew, so that its load is a real one: Triton calls the corpse READY.
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
     record = wanting(replace(record, past=past), Demand.RESTORE)
-    record, effects = drained(record, phase, Cause.RAY_DOWN, f"Ray is down: {event.detail}", around)
+    record, effects = drained(record, phase, Cause.RAY_DOWN, f"Ray is down: {event.detail}", context)
     return record, (*effects, EndProcesses()) if phase.reload is not None else effects
 
 
 @on(RayLost, Draining)
-def lose_ray_while_it_drains(record: Record, phase: Draining, event: RayLost, around: Around) -> Step:
+def lose_ray_while_it_drains(record: Record, phase: Draining, event: RayLost, context: Context) -> Step:
     """It is on its way out already; a reload beside it would wait for Ray for ever."""
     ends = phase.reload is not None and phase.serving.placement.runtime is Runtime.RAY
     return record, (EndProcesses(),) if ends else ()
@@ -228,13 +228,13 @@ ignore((Absent, AdapterFolder, Unloading), RayLost)
 
 
 @on(ServerLost, *PHASES)
-def lose_server(record: Record, phase: Phase, event: ServerLost, around: Around) -> Step:
+def lose_server(record: Record, phase: Phase, event: ServerLost, context: Context) -> Step:
     """Everything Triton had loaded is gone. What was loaded or loading is brought back when it is up again.
 
     The model that was loading when Triton died may be the cause: that counts as its failure. Several that were are brought back
     one by one, so that the cause is alone the next time. Its own recent crash was one of Triton's.
     """
-    crashes = tuple(at for at in record.tries.crashes if at <= around.now - _SAME_OUTAGE_S)
+    crashes = tuple(at for at in record.tries.crashes if at <= context.now - _SAME_OUTAGE_S)
     record = without_memory(replace(record, tries=replace(record.tries, crashes=crashes)))  # also what could not be unloaded
     loaded_then = event.alone or event.place is not None
     if not record.occupies and not (loaded_then and isinstance(phase, Absent) and phase.state.may_load):
@@ -242,9 +242,9 @@ def lose_server(record: Record, phase: Phase, event: ServerLost, around: Around)
     leaving = isinstance(phase, Draining | Unloading)
     record = replace(record, wish=replace(record.wish, leave=False))
     if event.alone:
-        record, effects = count(record, State.UNLOADED, f"Triton died while it loaded: {event.detail}", around)
+        record, effects = count(record, State.UNLOADED, f"Triton died while it loaded: {event.detail}", context)
     else:
-        retry_at = around.now + _ONE_BY_ONE_S * event.place if event.place is not None else 0.0
+        retry_at = context.now + _ONE_BY_ONE_S * event.place if event.place is not None else 0.0
         down = Absent(state=State.UNLOADED, reason=f"Triton is down: {event.detail}")
         record = replace(record, phase=down, tries=replace(record.tries, retry_at=retry_at))
         effects = (UnloadIsOver(),)

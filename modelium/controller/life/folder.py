@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Analyze, Effect, Reject, Wake
 from modelium.controller.life.events import Analyzed, Attached, FolderGone, FolderSeen, Revised, Unusable
 from modelium.controller.life.leaving import drained, with_newest_due
@@ -57,7 +57,7 @@ def is_as_before(record: Record, event: FolderSeen) -> bool:
 
 
 @on(FolderSeen, *PHASES)
-def see(record: Record, phase: Phase, event: FolderSeen, around: Around) -> Step:
+def see(record: Record, phase: Phase, event: FolderSeen, context: Context) -> Step:
     """A scan found the folder. One that came back while the model was on its way out is found anew when that is gone."""
     candidate = event.candidate
     if record.folder.gone:
@@ -67,7 +67,7 @@ def see(record: Record, phase: Phase, event: FolderSeen, around: Around) -> Step
         if record.occupies:
             return record, ()
         record = replace(record, phase=Absent(state=State.UNSUPPORTED, reason=candidate.conflict))
-        return record, _refusals(record, around)
+        return record, _refusals(record, context)
     # An adapter's base is found without looking at the adapter again.
     again = event.again and isinstance(phase, Absent) and phase.state is State.INCOMPLETE
     if candidate.signature != record.folder.analyzed_signature or again:
@@ -76,21 +76,21 @@ def see(record: Record, phase: Phase, event: FolderSeen, around: Around) -> Step
 
 
 @on(FolderGone, Absent, AdapterFolder)
-def remove_what_is_not_loaded(record: Record, phase: Absent | AdapterFolder, event: FolderGone, around: Around) -> Step:
+def remove_what_is_not_loaded(record: Record, phase: Absent | AdapterFolder, event: FolderGone, context: Context) -> Step:
     """The end of the pass forgets it."""
     return replace(_gone(record), phase=Absent(state=phase.state, reason=_REMOVED)), (Wake(),)
 
 
 @on(FolderGone, Loaded)
-def remove_what_is_loaded(record: Record, phase: Loaded, event: FolderGone, around: Around) -> Step:
+def remove_what_is_loaded(record: Record, phase: Loaded, event: FolderGone, context: Context) -> Step:
     """It drains."""
     if record.folder.gone:
         return record, ()
-    return drained(_gone(record), phase, Cause.REMOVED, _REMOVED, around)
+    return drained(_gone(record), phase, Cause.REMOVED, _REMOVED, context)
 
 
 @on(FolderGone, Loading, Draining, Unloading)
-def remove_when_it_is_over(record: Record, phase: Loading | Draining | Unloading, event: FolderGone, around: Around) -> Step:
+def remove_when_it_is_over(record: Record, phase: Loading | Draining | Unloading, event: FolderGone, context: Context) -> Step:
     """The end of what is under way brings it out."""
     return replace(_gone(record), phase=replace(phase, reason=_REMOVED)), ()
 
@@ -103,13 +103,13 @@ def _gone(record: Record) -> Record:
 
 
 @on(Analyzed, *PHASES)
-def analyzed(record: Record, phase: Phase, event: Analyzed, around: Around) -> Step:
+def analyzed(record: Record, phase: Phase, event: Analyzed, context: Context) -> Step:
     """Apply what the analyzers found; where the folder has changed since, look again."""
     folder = replace(record.folder, analyzing=False)
     if folder.gone:
         return replace(record, folder=folder), ()
     record = replace(record, folder=replace(folder, analyzed_signature=event.signature))
-    record, effects = _apply(record, event, around)
+    record, effects = _apply(record, event, context)
     if record.folder.candidate.signature != event.signature:
         record, looks = look_again(record)
         effects = (*effects, *looks)
@@ -117,45 +117,45 @@ def analyzed(record: Record, phase: Phase, event: Analyzed, around: Around) -> S
 
 
 @on(Unusable, *PHASES)
-def unusable(record: Record, phase: Phase, event: Unusable, around: Around) -> Step:
+def unusable(record: Record, phase: Phase, event: Unusable, context: Context) -> Step:
     """What one folder says must not leave it, or the others, without an answer."""
     folder = replace(record.folder, analyzing=False, unrevised=False, analyzed_signature=event.signature)
-    return _refuse(replace(record, folder=folder), event.words, around)
+    return _refuse(replace(record, folder=folder), event.words, context)
 
 
-def _apply(record: Record, event: Analyzed, around: Around) -> Step:
+def _apply(record: Record, event: Analyzed, context: Context) -> Step:
     match event.analysis:
         case Incomplete(why=why, missing=missing):
             record = replace(record, folder=replace(record.folder, missing=missing))
-            return _not_yet(record, why, around)
+            return _not_yet(record, why, context)
         case Unsupported(why=why, hint=hint):
             record = replace(record, folder=replace(record.folder, missing=()))
-            return _refuse(record, f"{why}; {hint}" if hint else why, around)
+            return _refuse(record, f"{why}; {hint}" if hint else why, context)
         case AdapterProfile() as profile:
             record = replace(record, folder=replace(record.folder, missing=()))
             return _become_adapter(record, profile)
         case ModelProfile() as profile:
-            return _become_model(record, profile, event, around), ()
+            return _become_model(record, profile, event, context), ()
 
 
-def _not_yet(record: Record, why: str, around: Around) -> Step:
+def _not_yet(record: Record, why: str, context: Context) -> Step:
     attached = isinstance(record.phase, AdapterFolder) and record.phase.standing is Standing.ATTACHED
     if record.occupies or attached:
         return replace(record, revision_error=f"a new revision is not complete yet: {why}"), ()
-    record = replace(_forget_revision(record, around), phase=Absent(state=State.INCOMPLETE, reason=why))
-    return record, _refusals(record, around)
+    record = replace(_forget_revision(record, context), phase=Absent(state=State.INCOMPLETE, reason=why))
+    return record, _refusals(record, context)
 
 
-def _refusals(record: Record, around: Around) -> tuple[Effect, ...]:
+def _refusals(record: Record, context: Context) -> tuple[Effect, ...]:
     """To who waits, in the words that who comes now is told."""
-    reason = obstacle(record, around.now)
+    reason = obstacle(record, context.now)
     return (Reject(reason),) if reason is not None else ()
 
 
-def _refuse(record: Record, words: str, around: Around) -> Step:
+def _refuse(record: Record, words: str, context: Context) -> Step:
     if record.occupies:
         return replace(record, revision_error=f"the new revision cannot be served: {words}"), ()
-    record = replace(_forget_revision(record, around), phase=Absent(state=State.UNSUPPORTED, reason=words))
+    record = replace(_forget_revision(record, context), phase=Absent(state=State.UNSUPPORTED, reason=words))
     return record, (Reject(NotServable(f"{record.key!r} cannot be served: {words}")),)
 
 
@@ -177,30 +177,30 @@ def _become_adapter(record: Record, profile: AdapterProfile) -> Step:
     return record, effects
 
 
-def _become_model(record: Record, profile: ModelProfile, event: Analyzed, around: Around) -> Record:
+def _become_model(record: Record, profile: ModelProfile, event: Analyzed, context: Context) -> Record:
     """It is revised when adapters are settled: with all of them at once, not with each in turn."""
     folder = record.folder
     folder = replace(
         folder, missing=(), touched=folder.touched or event.seal != folder.seal, seal=event.seal, plain=profile, unrevised=True
     )
-    return replace(_no_adapter(record, around), folder=folder)
+    return replace(_no_adapter(record, context), folder=folder)
 
 
-def _forget_revision(record: Record, around: Around) -> Record:
-    record = _no_adapter(record, around)
+def _forget_revision(record: Record, context: Context) -> Record:
+    record = _no_adapter(record, context)
     return replace(record, folder=replace(record.folder, plain=None, profile=None, unrevised=False))
 
 
-def _no_adapter(record: Record, around: Around) -> Record:
+def _no_adapter(record: Record, context: Context) -> Record:
     """What is discovered there now is wanted as any other folder (an adapter is wanted by its base only)."""
     phase = record.phase
     if not isinstance(phase, AdapterFolder):
         return record
-    return wanted_at_discovery(replace(record, phase=Absent(state=phase.state, reason=phase.reason)), around)
+    return wanted_at_discovery(replace(record, phase=Absent(state=phase.state, reason=phase.reason)), context)
 
 
 @on(Attached, AdapterFolder)
-def attach(record: Record, phase: AdapterFolder, event: Attached, around: Around) -> Step:
+def attach(record: Record, phase: AdapterFolder, event: Attached, context: Context) -> Step:
     """Where a LoRA adapter stands among the models that are here."""
     return replace(record, phase=replace(phase, standing=event.standing, reason=event.reason, base=event.base)), ()
 
@@ -209,12 +209,12 @@ def attach(record: Record, phase: AdapterFolder, event: Attached, around: Around
 
 
 @on(Revised, Absent, Loading, Loaded, Draining, Unloading)
-def revise(record: Record, phase: Absent | Loading | Loaded | Draining | Unloading, event: Revised, around: Around) -> Step:
+def revise(record: Record, phase: Absent | Loading | Loaded | Draining | Unloading, event: Revised, context: Context) -> Step:
     """A complete revision, adapters included. The same as before: nothing but a copy that was touched."""
     known, profile, touched = record.folder.profile, event.profile, record.folder.touched
     record = replace(record, folder=replace(record.folder, touched=False, unrevised=False))
     if known is not None and (known.fingerprint, known.path) == (profile.fingerprint, profile.path):
-        return _same_revision(record, touched, around)
+        return _same_revision(record, touched, context)
     record = replace(
         record,
         folder=replace(record.folder, profile=profile),
@@ -224,37 +224,37 @@ def revise(record: Record, phase: Absent | Loading | Loaded | Draining | Unloadi
         revision_error="",
     )
     if isinstance(record.phase, Loaded):
-        return with_newest_due(record, record.phase, around), (Wake(),)
+        return with_newest_due(record, record.phase, context), (Wake(),)
     if not isinstance(record.phase, Absent):
         return record, ()
-    return _discovered(record, record.phase, event, around, is_first=known is None)
+    return _discovered(record, record.phase, event, context, is_first=known is None)
 
 
-def _same_revision(record: Record, touched: bool, around: Around) -> Step:
+def _same_revision(record: Record, touched: bool, context: Context) -> Step:
     phase, profile = record.phase, record.folder.profile
     if isinstance(phase, Loaded):
         if profile is not None and phase.serving.profile.fingerprint == profile.fingerprint:
             return replace(record, revision_error=""), ()
         if touched:  # that revision failed, and perhaps it loads now
-            return with_newest_due(record, phase, around), (Wake(),)
+            return with_newest_due(record, phase, context), (Wake(),)
     if touched and record.state is State.FAILED and record.tries.retry_at is None:
-        return pardoned(record, around)
+        return pardoned(record, context)
     return record, ()
 
 
-def _discovered(record: Record, phase: Absent, event: Revised, around: Around, *, is_first: bool) -> Step:
+def _discovered(record: Record, phase: Absent, event: Revised, context: Context, *, is_first: bool) -> Step:
     was_broken = phase.state.is_broken
     waits = record.tries.put_off and phase.state is State.UNLOADED
     record = replace(record, phase=Absent(state=State.UNLOADED, reason=phase.reason if waits else "not loaded yet"))
     if was_broken:
-        record = wanted_at_discovery(record, around)
+        record = wanted_at_discovery(record, context)
     remembered = event.remembered
     if remembered.loaded:
         record = wanting(record, Demand.RESTORE)
     if event.ready_in_triton or not remembered.quarantine or not is_first:
         return record, ()
     if remembered.quarantine_seal not in ("", record.folder.seal):
-        return pardoned(record, around)  # while Modelium was off
+        return pardoned(record, context)  # while Modelium was off
     words = f"in quarantine until its folder changes: {remembered.quarantine}"
     failed = replace(record.tries, retry_at=None)
     return replace(record, phase=Absent(state=State.FAILED, reason=words), tries=failed), ()

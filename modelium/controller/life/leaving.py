@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain.turns import TURN_RULE
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
     Bury,
     CountDecision,
@@ -48,47 +48,49 @@ def without_memory(record: Record) -> Record:
 
 
 def drained(
-    record: Record, phase: Loaded, cause: Cause, reason: str, around: Around, *, rule: str = "", yields_to: str = ""
+    record: Record, phase: Loaded, cause: Cause, reason: str, context: Context, *, rule: str = "", yields_to: str = ""
 ) -> Step:
     """It gives no new leases; it is unloaded when the last is back, or when the time for that is over: at once, where it is
     buried. ``yields_to``: for which model.
     """
-    until = around.now if cause.is_burial else around.now + around.drain_timeout_s
+    until = context.now if cause.is_burial else context.now + context.drain_timeout_s
     leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to)
     drains = Draining(serving=phase.serving, leaving=leaving, reason=reason, reload=phase.reload, doubted=phase.doubted)
     return replace(record, phase=drains), (Wake(),)
 
 
 @on(UnloadDecided, Loaded)
-def evict(record: Record, phase: Loaded, event: UnloadDecided, around: Around) -> Step:
+def evict(record: Record, phase: Loaded, event: UnloadDecided, context: Context) -> Step:
     """By policy, or for somebody who waits."""
     decision = event.decision
     cause = Cause.TURN if decision.rule == TURN_RULE else Cause.POLICY
     record, counted = remembered(record, decision)
-    record, effects = drained(record, phase, cause, decision.reason, around, rule=decision.rule, yields_to=decision.beneficiary)
+    record, effects = drained(
+        record, phase, cause, decision.reason, context, rule=decision.rule, yields_to=decision.beneficiary
+    )
     return record, (*counted, *effects)
 
 
 @on(UserUnloads, Loaded)
-def unload_for_user(record: Record, phase: Loaded, event: UserUnloads, around: Around) -> Step:
+def unload_for_user(record: Record, phase: Loaded, event: UserUnloads, context: Context) -> Step:
     """It drains, however it is used."""
     record = replace(record, wish=replace(record.wish, want=Demand.NONE))
-    return drained(record, phase, Cause.USER, "unloaded by the user", around)
+    return drained(record, phase, Cause.USER, "unloaded by the user", context)
 
 
 @on(UserUnloads, Loading)
-def unload_when_loaded(record: Record, phase: Loading, event: UserUnloads, around: Around) -> Step:
+def unload_when_loaded(record: Record, phase: Loading, event: UserUnloads, context: Context) -> Step:
     """Triton cannot break a load off: its end brings the model out."""
     return replace(record, wish=replace(record.wish, want=Demand.NONE, leave=True)), (Wake(),)
 
 
 @on(UserUnloads, Absent, Draining, Unloading)
-def want_no_more(record: Record, phase: Absent | Draining | Unloading, event: UserUnloads, around: Around) -> Step:
+def want_no_more(record: Record, phase: Absent | Draining | Unloading, event: UserUnloads, context: Context) -> Step:
     """There is nothing to unload, or it is on its way."""
     return replace(record, wish=replace(record.wish, want=Demand.NONE)), ()
 
 
-def called_back(record: Record, phase: Draining, around: Around, *, is_waited_for: bool) -> Record | None:
+def called_back(record: Record, phase: Draining, context: Context, *, is_waited_for: bool) -> Record | None:
     """A request came while it drained. If only policy lets it go, it stays; None where it goes.
 
     Not when it is another one's turn: a model that is asked all the time would be called back for ever.
@@ -98,32 +100,32 @@ def called_back(record: Record, phase: Draining, around: Around, *, is_waited_fo
         return None
     words = "a request came while it was drained: it stays"
     stays = Loaded(serving=phase.serving, reason=words, reload=phase.reload)
-    return with_newest_due(replace(record, phase=stays), stays, around)
+    return with_newest_due(replace(record, phase=stays), stays, context)
 
 
-def with_newest_due(record: Record, phase: Loaded, around: Around) -> Record:
+def with_newest_due(record: Record, phase: Loaded, context: Context) -> Record:
     """The newest revision is to be loaded, where an older one serves; who was just writing to it has a while to end."""
     newest = record.folder.profile
     is_newer = newest is not None and newest.fingerprint != phase.serving.profile.fingerprint
-    reload_at = max(around.now, record.tries.put_off_until) if is_newer else None
+    reload_at = max(context.now, record.tries.put_off_until) if is_newer else None
     return replace(record, phase=replace(phase, reload_at=reload_at))
 
 
 @on(PassEnds, Draining)
-def settle(record: Record, phase: Draining, event: PassEnds, around: Around) -> Step:
+def settle(record: Record, phase: Draining, event: PassEnds, context: Context) -> Step:
     """Unload what is drained, or whose time to drain is over; not beside an engine that measures the device.
 
     Not during its own reload either: the unload could overtake it at Triton. The reload's end brings us here again.
     """
     leaving = phase.leaving
     if leaving.cause is Cause.TURN:
-        stays = called_back(record, phase, around, is_waited_for=event.is_waited_for)
+        stays = called_back(record, phase, context, is_waited_for=event.is_waited_for)
         if stays is not None:
             return stays, (Grant(), Wake())
-    if phase.reload is not None or (record.use.leases and around.now < leaving.until):
+    if phase.reload is not None or (record.use.leases and context.now < leaving.until):
         return record, ()
     if event.disturbs:
-        later = replace(leaving, until=around.now + _LOOK_AGAIN_S)
+        later = replace(leaving, until=context.now + _LOOK_AGAIN_S)
         return replace(record, phase=replace(phase, leaving=later)), ()
     number = record.past.numbered + 1
     goes = Unloading(number=number, serving=phase.serving, leaving=leaving, reason=phase.reason)
@@ -136,7 +138,7 @@ def settle(record: Record, phase: Draining, event: PassEnds, around: Around) -> 
 
 
 @on(PassEnds, Absent, AdapterFolder)
-def forget(record: Record, phase: Absent | AdapterFolder, event: PassEnds, around: Around) -> Step:
+def forget(record: Record, phase: Absent | AdapterFolder, event: PassEnds, context: Context) -> Step:
     """What was removed and occupies nothing."""
     return record, (Forget(),) if record.folder.gone else ()
 
@@ -145,7 +147,7 @@ ignore((Loading, Loaded, Unloading), PassEnds)
 
 
 @on(HasUnloaded, Unloading)
-def unloaded(record: Record, phase: Unloading, event: HasUnloaded, around: Around) -> Step:
+def unloaded(record: Record, phase: Unloading, event: HasUnloaded, context: Context) -> Step:
     """Its memory is anybody's. What outgrew its memory has failed; what Ray took down is tried again."""
     if event.number != phase.number:
         return record, ()
@@ -158,20 +160,20 @@ def unloaded(record: Record, phase: Unloading, event: HasUnloaded, around: Aroun
     record = without_memory(record)
     state = State.FAILED if cause is Cause.RAY_DOWN else State.UNLOADED
     past = replace(record.past, unloads=record.past.unloads + 1, entry=None if gone else record.past.entry)
-    tries = replace(record.tries, retry_at=around.now) if cause is Cause.RAY_DOWN else record.tries
+    tries = replace(record.tries, retry_at=context.now) if cause is Cause.RAY_DOWN else record.tries
     wish = replace(record.wish, leave=False)
     record = replace(record, phase=Absent(state=state, reason=phase.reason), past=past, tries=tries, wish=wish)
     if cause is Cause.OUTGREW:
         effects = (*effects, Discard())
         if not gone:
             record = replace(record, tries=replace(tries, failures=max(0, len(tries.crashes) - 1)))
-            record, counted = count(record, State.FAILED, phase.reason, around)
+            record, counted = count(record, State.FAILED, phase.reason, context)
             effects = (*effects, *counted)
     return record, (*effects, UnloadIsOver())
 
 
 @on(NotUnloaded, Unloading)
-def not_unloaded(record: Record, phase: Unloading, event: NotUnloaded, around: Around) -> Step:
+def not_unloaded(record: Record, phase: Unloading, event: NotUnloaded, context: Context) -> Step:
     """Its memory stays promised: nobody knows whether it is free."""
     if event.number != phase.number:
         return record, ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain import usage as use
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Check, Grant, Level, Say, Wake
 from modelium.controller.life.events import (
     Asked,
@@ -51,37 +51,37 @@ def obstacle(record: Record, now: float) -> NotServable | None:
 
 
 @on(Asked, *PHASES)
-def ask(record: Record, phase: Phase, event: Asked, around: Around) -> Step:
+def ask(record: Record, phase: Phase, event: Asked, context: Context) -> Step:
     """Its rhythm is told by arrivals, without what they wait for."""
-    return replace(record, use=replace(record.use, window=use.ask(record.use.window, around.now))), ()
+    return replace(record, use=replace(record.use, window=use.ask(record.use.window, context.now))), ()
 
 
 @on(WaitingChanged, *PHASES)
-def change_waiting(record: Record, phase: Phase, event: WaitingChanged, around: Around) -> Step:
+def change_waiting(record: Record, phase: Phase, event: WaitingChanged, context: Context) -> Step:
     """Its demand is as old as the first request that waits."""
     wish = record.wish
     if event.waiting and not record.use.waiting:
-        wish = replace(wish, since=around.now)
+        wish = replace(wish, since=context.now)
     return replace(record, use=replace(record.use, waiting=event.waiting), wish=wish), ()
 
 
 @on(LeaseReturned, *PHASES)
-def give_back(record: Record, phase: Phase, event: LeaseReturned, around: Around) -> Step:
+def give_back(record: Record, phase: Phase, event: LeaseReturned, context: Context) -> Step:
     """Also when the model is gone, or another one by now."""
-    leases, window = record.use.leases - 1, use.touch(record.use.window, around.now)
+    leases, window = record.use.leases - 1, use.touch(record.use.window, context.now)
     record = replace(record, use=replace(record.use, leases=leases, window=window))
     wakes = not leases and (event.room_is_wanted or isinstance(phase, Draining))
     return record, (Wake(),) if wakes else ()
 
 
 @on(Pinned, *PHASES)
-def pin(record: Record, phase: Phase, event: Pinned, around: Around) -> Step:
+def pin(record: Record, phase: Phase, event: Pinned, context: Context) -> Step:
     """It is wanted from now on, or not any more."""
-    return replace(record, wish=replace(record.wish, pinned=event.pinned, since=around.now)), (Wake(),)
+    return replace(record, wish=replace(record.wish, pinned=event.pinned, since=context.now)), (Wake(),)
 
 
 @on(UserLoadBegan, *PHASES)
-def begin_user_load(record: Record, phase: Phase, event: UserLoadBegan, around: Around) -> Step:
+def begin_user_load(record: Record, phase: Phase, event: UserLoadBegan, context: Context) -> Step:
     """A failure lifts an earlier quarantine: the user may know better."""
     tries = record.tries
     if record.state is State.FAILED or tries.put_off:
@@ -91,26 +91,26 @@ def begin_user_load(record: Record, phase: Phase, event: UserLoadBegan, around: 
 
 
 @on(UserLoadEnded, *PHASES)
-def end_user_load(record: Record, phase: Phase, event: UserLoadEnded, around: Around) -> Step:
+def end_user_load(record: Record, phase: Phase, event: UserLoadEnded, context: Context) -> Step:
     """What others want of it stays: a load that timed out while Triton was down must not keep the model from coming back."""
     return replace(record, wish=replace(record.wish, user_loads=record.wish.user_loads - 1)), ()
 
 
 @on(LeaseTaken, Loaded, Draining)
-def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, around: Around) -> Step:
+def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, context: Context) -> Step:
     """While it drains only who waited for its load gets one."""
     return replace(record, use=replace(record.use, leases=record.use.leases + 1)), ()
 
 
 @on(CalledBack, Draining)
-def call_back(record: Record, phase: Draining, event: CalledBack, around: Around) -> Step:
+def call_back(record: Record, phase: Draining, event: CalledBack, context: Context) -> Step:
     """Who waits already is answered too."""
-    stays = called_back(record, phase, around, is_waited_for=event.is_waited_for)
+    stays = called_back(record, phase, context, is_waited_for=event.is_waited_for)
     return (record, ()) if stays is None else (stays, (Grant(), Wake()))
 
 
 @on(FoundGone, Loaded)
-def doubt(record: Record, phase: Loaded, event: FoundGone, around: Around) -> Step:
+def doubt(record: Record, phase: Loaded, event: FoundGone, context: Context) -> Step:
     """Until that was looked at, nobody gets a lease."""
     if phase.doubted:
         return record, ()

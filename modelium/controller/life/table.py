@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from modelium.brain import lifecycle
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Effect
 from modelium.controller.life.events import LifeEvent
 from modelium.controller.life.record import Record
 from modelium.errors import IllegalTransition
 
 Step = tuple[Record, tuple[Effect, ...]]
-Handler = Callable[[Record, Any, Any, Around], Step]
+Handler = Callable[[Record, Any, Any, Context], Step]
 H = TypeVar("H", bound=Handler)
 
 TABLE: dict[tuple[type, type], Handler] = {}
@@ -39,7 +39,7 @@ def on(event: type, *phases: type) -> Callable[[H], H]:
     return register
 
 
-def nothing(record: Record, phase: object, event: object, around: Around) -> Step:
+def nothing(record: Record, phase: object, event: object, context: Context) -> Step:
     """It may happen here, and changes nothing: what it was about is history."""
     return record, ()
 
@@ -50,7 +50,7 @@ def ignore(phases: Iterable[type], *events: type) -> None:
         on(event, *phases)(nothing)
 
 
-def step(record: Record, event: LifeEvent, around: Around) -> Step:
+def step(record: Record, event: LifeEvent, context: Context) -> Step:
     """The record after ``event``, and what is to be done. Pure.
 
     Raises ``IllegalTransition`` where the table has no such place, or a handler leads to a state that may not follow.
@@ -58,6 +58,6 @@ def step(record: Record, event: LifeEvent, around: Around) -> Step:
     handler = TABLE.get((type(record.phase), type(event)))
     if handler is None:
         raise IllegalTransition(f"{record.key}: {type(event).__name__} cannot happen to a model that is {record.state}")
-    after, effects = handler(record, record.phase, event, around)
+    after, effects = handler(record, record.phase, event, context)
     lifecycle.advance(record.key, record.state, after.state)
     return after, effects

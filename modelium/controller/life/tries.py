@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain import lifecycle
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Effect, Level, LiftQuarantine, Reject, RememberQuarantine, Say, UnloadIsOver
 from modelium.controller.life.phases import Absent
 from modelium.controller.life.record import Record, Tries
@@ -36,19 +36,19 @@ def wanting(record: Record, demand: Demand) -> Record:
     return replace(record, wish=replace(record.wish, want=max(record.wish.want, demand)))
 
 
-def wanted_at_discovery(record: Record, around: Around) -> Record:
+def wanted_at_discovery(record: Record, context: Context) -> Record:
     """As any folder that appears."""
-    return wanting(record, Demand.DISCOVERY if around.load_on_discovery else Demand.NONE)
+    return wanting(record, Demand.DISCOVERY if context.load_on_discovery else Demand.NONE)
 
 
-def put_off(tries: Tries, around: Around) -> Tries:
+def put_off(tries: Tries, context: Context) -> Tries:
     """Who writes to a folder has a moment to end; one that is written to without pause is tried ever less often."""
     times = tries.put_off + 1
-    wait_s = _MOMENT_S if times == 1 else lifecycle.back_off(times - 1, first_s=around.retry_backoff_s)
-    return replace(tries, put_off=times, put_off_until=around.now + wait_s)
+    wait_s = _MOMENT_S if times == 1 else lifecycle.back_off(times - 1, first_s=context.retry_backoff_s)
+    return replace(tries, put_off=times, put_off_until=context.now + wait_s)
 
 
-def blame(tries: Tries, error: ModeliumError, placement: Placement, around: Around) -> tuple[Tries, bool]:
+def blame(tries: Tries, error: ModeliumError, placement: Placement, context: Context) -> tuple[Tries, bool]:
     """Whether a failed load is the model's own failure. Want of memory is the machine's until it looks like the model's: a
     folder that asks for more than there is would else be loaded for ever, and others unloaded for it each time.
     """
@@ -56,11 +56,11 @@ def blame(tries: Tries, error: ModeliumError, placement: Placement, around: Arou
         others = EntryError | MachineTrouble | FolderChanged | RayUnavailable | TritonUnavailable
         return replace(tries, of_memory=0), not isinstance(error, others)
     tries = replace(tries, of_memory=tries.of_memory + 1)
-    sizes = [size for device, size in around.device_bytes.items() if device == "host" or device in placement.devices]
+    sizes = [size for device, size in context.device_bytes.items() if device == "host" or device in placement.devices]
     return tries, tries.of_memory >= _MEMORY_TRIES or (bool(sizes) and error.asked_bytes > max(sizes))
 
 
-def count(record: Record, state: State, reason: str, around: Around, *, its_own: bool = True) -> Step:
+def count(record: Record, state: State, reason: str, context: Context, *, its_own: bool = True) -> Step:
     """One failure more: back-off, then quarantine until the folder changes.
 
     What is not the model's own failure (a full disk) is tried again for ever, at most a minute apart.
@@ -69,11 +69,11 @@ def count(record: Record, state: State, reason: str, around: Around, *, its_own:
     if its_own:
         own = tries.failures - tries.excused
         retry_at = lifecycle.next_try(
-            failures=own, retries=around.load_retries, backoff_s=around.retry_backoff_s, now=around.now
+            failures=own, retries=context.load_retries, backoff_s=context.retry_backoff_s, now=context.now
         )
     else:
         tries = replace(tries, excused=tries.excused + 1)
-        retry_at = around.now + lifecycle.back_off(tries.failures, first_s=around.retry_backoff_s)
+        retry_at = context.now + lifecycle.back_off(tries.failures, first_s=context.retry_backoff_s)
     wish = record.wish
     if retry_at is None:
         state, wish = State.FAILED, replace(wish, want=Demand.NONE)
@@ -81,17 +81,17 @@ def count(record: Record, state: State, reason: str, around: Around, *, its_own:
             effects.append(RememberQuarantine(fingerprint=profile.fingerprint, reason=reason, seal=record.folder.seal))
     effects.append(Say(f"failed {tries.failures} times: {reason}", Level.WARNING))
     if state is State.FAILED:
-        when = "in quarantine until its folder changes" if retry_at is None else f"next try in {retry_at - around.now:.1f} s"
+        when = "in quarantine until its folder changes" if retry_at is None else f"next try in {retry_at - context.now:.1f} s"
         effects.append(Reject(NotServable(f"{record.key!r} failed to load ({when}): {reason}")))
     effects.append(UnloadIsOver())
     phase = Absent(state=state, reason=reason)
     return replace(record, phase=phase, tries=replace(tries, retry_at=retry_at), wish=wish), tuple(effects)
 
 
-def pardoned(record: Record, around: Around) -> Step:
+def pardoned(record: Record, context: Context) -> Step:
     """The folder was touched: its rights, or what lies beside the weights. Perhaps it loads now."""
     profile = record.folder.profile
     tries = replace(forgiven(record.tries), crashes=())
     phase = Absent(state=State.UNLOADED, reason="its folder was touched: not loaded yet")
-    record = wanted_at_discovery(replace(record, tries=tries, phase=phase), around)
+    record = wanted_at_discovery(replace(record, tries=tries, phase=phase), context)
     return record, (LiftQuarantine(fingerprint=profile.fingerprint),) if profile is not None else ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.events import LifeEvent
 from modelium.controller.life.record import Folder, Record, Wish
 from modelium.controller.life.table import step
@@ -31,7 +31,7 @@ DRAIN_S = 30.0
 HERE = placed(GIB, host())
 FIRST, SECOND = profile("m", fingerprint="first"), profile("m", fingerprint="second")
 STUB = Process(pid=77, created_at=1)
-AROUND = Around(now=NOW, drain_timeout_s=DRAIN_S, load_retries=2, device_bytes={"host": 64 * GIB})
+CONTEXT = Context(now=NOW, drain_timeout_s=DRAIN_S, load_retries=2, device_bytes={"host": 64 * GIB})
 QUIET = do.Say | do.CountLoad | do.CountUnload | do.CountDecision | do.Measure | do.Wake
 
 
@@ -112,19 +112,19 @@ class Life:
     """
 
     record: Record = field(default_factory=folder_found)
-    around: Around = AROUND
+    context: Context = CONTEXT
     effects: list[do.Effect] = field(default_factory=list)
 
     def tell(self, *events: LifeEvent) -> Life:
         self.effects = []
         for event in events:
-            self.record, effects = step(self.record, event, self.around)
+            self.record, effects = step(self.record, event, self.context)
             self.effects += effects
         return self
 
     def at(self, seconds: float) -> Life:
         """So many seconds after the beginning."""
-        self.around = replace(self.around, now=NOW + seconds)
+        self.context = replace(self.context, now=NOW + seconds)
         return self
 
     @property

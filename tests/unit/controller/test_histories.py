@@ -218,14 +218,14 @@ def test_a_triton_that_went_away_under_a_load_is_nobodys_failure() -> None:
 
 def test_ray_that_went_away_under_a_load_is_the_models_failure_only_where_it_was_alone() -> None:
     began = (*ARRIVED, load(place=ON_RAY))
-    down = replace(Life().around, ray_outages=1, ray_detail="its head died")
+    down = replace(Life().context, ray_outages=1, ray_detail="its head died")
     life = told(*began)
-    life.around = down
+    life.context = down
     assert life.tell(happens.RayLost(detail="its head died")).asked == ["EndProcesses"]
     assert life.tell(failed(1)).record.tries.failures == 0
     assert (life.state, life.want, life.record.phase.reason) == (State.FAILED, Demand.RESTORE, "Ray is down: its head died")
     life = told(*began)
-    life.around = down
+    life.context = down
     assert life.tell(happens.RayLost(detail="x", alone=True), failed(1)).record.tries.failures == 1
     assert told(*began, failed(1, RayUnavailable("no head"))).record.tries.failures == 0
 

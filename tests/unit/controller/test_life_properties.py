@@ -62,7 +62,7 @@ class AnyLife(RuleBasedStateMachine):
     @initialize(discovers=st.booleans())
     def begin(self, discovers: bool) -> None:
         self.life = Life()
-        self.life.around = replace(self.life.around, load_on_discovery=discovers)
+        self.life.context = replace(self.life.context, load_on_discovery=discovers)
         self.orders: list[do.Load | do.Unload | do.Bury] = []  # work that was asked for; each may end well, badly or late
         self.stuck = False  # an unload failed: nobody knows whether the memory is free
         self.signature = 0
@@ -70,9 +70,9 @@ class AnyLife(RuleBasedStateMachine):
     # -- how anything happens ----------------------------------------------------------------------------------------
 
     def happen(self, event: LifeEvent) -> None:
-        before, now = self.life.record, self.life.around.now
-        after, effects = step(before, event, self.life.around)
-        twice, again = step(after, event, self.life.around) if isinstance(event, WorkEnd) else (after, ())
+        before, now = self.life.record, self.life.context.now
+        after, effects = step(before, event, self.life.context)
+        twice, again = step(after, event, self.life.context) if isinstance(event, WorkEnd) else (after, ())
         assert twice == after and not again, "an event twice is an event once"
         self.life.record = after
         for effect in effects:
@@ -129,7 +129,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(PLACES), verb=st.sampled_from([Verb.LOAD, Verb.LOAD, Verb.LOAD, Verb.REFUSE, Verb.WAIT]))
     def plan_load(self, place: object, verb: Verb) -> None:
-        record, now = self.life.record, self.life.around.now
+        record, now = self.life.record, self.life.context.now
         found, retry_at = record.folder.profile, record.tries.retry_at
         wanted = isinstance(record.phase, Absent) and record.state in (State.UNLOADED, State.FAILED)
         if not wanted or found is None or record.folder.gone or retry_at is None or retry_at > now:
@@ -150,12 +150,12 @@ class AnyLife(RuleBasedStateMachine):
     @rule(place=st.sampled_from([HERE, None]), refused=st.booleans())
     def plan_reload(self, place: object, refused: bool) -> None:
         due, found = self.life.record.reload_is_due_at, self.life.record.folder.profile
-        if due is not None and due <= self.life.around.now and found is not None:
+        if due is not None and due <= self.life.context.now and found is not None:
             self.happen(happens.ReloadRefused("no runtime") if refused else reload(found, place))  # type: ignore[arg-type]
 
     @rule(is_waited_for=st.booleans(), disturbs=st.booleans(), seconds=st.sampled_from([0, 0, 1, 31, 400]))
     def end_pass(self, is_waited_for: bool, disturbs: bool, seconds: int) -> None:
-        self.life.around = replace(self.life.around, now=self.life.around.now + seconds)
+        self.life.context = replace(self.life.context, now=self.life.context.now + seconds)
         self.happen(happens.PassEnds(is_waited_for=is_waited_for, disturbs=disturbs))
 
     # -- the ends of work, whatever their order, and late --------------------------------------------------------------
@@ -189,7 +189,7 @@ class AnyLife(RuleBasedStateMachine):
         in_triton=st.sampled_from(["READY", "READY", "READY", "", "UNAVAILABLE", None]),
     )
     def measure(self, processes: tuple[Process, ...] | None, held: int, in_triton: str | None) -> None:
-        started_at = self.life.around.now
+        started_at = self.life.context.now
         self.happen(happens.Read(started_at=started_at, processes=processes, held=held, in_triton=in_triton))
 
     @rule(alone=st.booleans())
@@ -200,7 +200,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(alone=st.booleans())
     def lose_ray(self, alone: bool) -> None:
-        self.life.around = replace(self.life.around, ray_outages=self.life.around.ray_outages + 1)
+        self.life.context = replace(self.life.context, ray_outages=self.life.context.ray_outages + 1)
         self.happen(happens.RayLost(detail="its head died", alone=alone))
 
     # -- requests and users ------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class AnyLife(RuleBasedStateMachine):
             self.happen(happens.CalledBack(is_waited_for=False))
         if self.life.record.serves:
             self.happen(happens.LeaseTaken())
-        elif obstacle(self.life.record, self.life.around.now) is None:
+        elif obstacle(self.life.record, self.life.context.now) is None:
             self.happen(happens.WaitingChanged(self.life.record.use.waiting + 1))
 
     @precondition(lambda self: self.life.record.use.leases)
@@ -260,7 +260,7 @@ class AnyLife(RuleBasedStateMachine):
     def nobody_waits_in_vain(self) -> None:
         record = self.life.record
         if record.use.waiting and not record.folder.gone:
-            assert obstacle(record, self.life.around.now) is None
+            assert obstacle(record, self.life.context.now) is None
             assert not record.serves, "who waits for what serves is answered"
 
     @invariant()
@@ -285,11 +285,11 @@ class AnyLife(RuleBasedStateMachine):
             for order in list(self.orders):
                 end = happens.HasLoaded if isinstance(order, do.Load) else happens.HasUnloaded
                 self.happen(end(number=order.number, seconds=1.0))
-            self.life.around = replace(self.life.around, now=self.life.around.now + 100)
+            self.life.context = replace(self.life.context, now=self.life.context.now + 100)
             self.happen(happens.PassEnds())
         while self.life.record.use.leases:  # of those who waited for the load
             self.happen(happens.LeaseReturned())
-        record, effects = step(self.life.record, happens.PassEnds(), self.life.around)
+        record, effects = step(self.life.record, happens.PassEnds(), self.life.context)
         assert do.Forget() in effects, f"{record.key} is {record.state} for ever"
         assert self.stuck or not record.memory.held
 

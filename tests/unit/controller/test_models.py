@@ -12,8 +12,10 @@ import pytest
 from modelium.controller.events import About, Event
 from modelium.controller.life import events as happens
 from modelium.controller.life.effects import Check, Load, Unload, Watch
-from modelium.controller.models import Model, Models
-from modelium.controller.server import Server, Surroundings
+from modelium.controller.model import Model
+from modelium.controller.models import Models
+from modelium.controller.server import Server
+from modelium.controller.state import ControllerState
 from modelium.devices import Devices
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
@@ -21,7 +23,7 @@ from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.values import Candidate, Capabilities, Device, Fleet, State, VllmFacts
 from tests.unit.brain.worlds import GIB, host
-from tests.unit.controller.histories import AROUND, ARRIVED, SEEN_AT_WORK, folder_found, load
+from tests.unit.controller.histories import ARRIVED, CONTEXT, SEEN_AT_WORK, folder_found, load
 
 
 class Exhausted:
@@ -92,9 +94,9 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[Exhausted, list[Event], M
         ports,
         ledger=Ledger.load(tmp_path / "ledger.json"),
         recorder=Recorder(),
-        around=lambda: AROUND,
+        context=lambda: CONTEXT,
         post=posted.append,
-        surroundings=Surroundings(server),
+        state=ControllerState(server),
     )
     yield ports, posted, models
     await client.close()
@@ -129,7 +131,7 @@ async def test_who_waits_is_answered_when_it_is_loaded_and_told_when_it_is_remov
 ) -> None:
     _, _, models = world
     model = tell(models, *ARRIVED)
-    waiting = asyncio.create_task(models.wait(model, 600))
+    waiting = asyncio.create_task(models.requests.wait(model, 600))
     await asyncio.sleep(0)
     assert model.record.use.waiting == 1
     tell(models, load(), happens.HasLoaded(number=1, seconds=1.0))

@@ -13,7 +13,7 @@ from modelium.brain.placement.cluster import cluster_devices
 from modelium.brain.usage import WINDOW_S
 from modelium.config import Settings
 from modelium.controller.events import About, Event
-from modelium.controller.life.around import Around
+from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Check, Watch
 from modelium.controller.life.events import ProcessDied
 from modelium.controller.readings import Readings
@@ -22,7 +22,7 @@ from modelium.ray import RayService
 from modelium.values import Capabilities, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime
 
 
-class Machine:
+class World:
     """``server``: as it was when Modelium started; its ways to Triton do not change."""
 
     def __init__(self, settings: Settings, server: Server, ray: RayService, readings: Readings, post: Callable[[Event], None]):
@@ -38,10 +38,10 @@ class Machine:
         self._device_bytes: Mapping[str, int] = {}  # as of the last look: a step may not take the time to look
         self.fleet()
 
-    def around(self) -> Around:
+    def context(self) -> Context:
         """What a step may know now."""
         policies = self._settings.orchestration.policies
-        return Around(
+        return Context(
             now=time.monotonic(),
             drain_timeout_s=policies.drain_timeout_seconds,
             load_retries=policies.load_retries,

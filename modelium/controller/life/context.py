@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """The instant, the configuration, the machine. ``device_bytes``: the size of each device.
+class Context:
+    """The instant, the configuration, the world. ``device_bytes``: the size of each device.
 
     ``ray_outages``: how often Ray went down; ``ray_detail``: what it says of itself.
     """

@@ -1,0 +1,21 @@
+"""One model: its record, and those who wait for it to change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from modelium.controller.leases import Lease
+from modelium.controller.life.record import Record
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """``record`` is replaced as a whole, by ``Models.apply()`` alone. ``exit_watches``: what ends each watch of a process."""
+
+    record: Record
+    waiters: deque[asyncio.Future[Lease]] = field(default_factory=deque)
+    unload_waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    exit_watches: list[Callable[[], None]] = field(default_factory=list)

@@ -1,0 +1,25 @@
+"""What the controller knows besides the models: the server as it is now, what the scans saw, what the last plan said."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from modelium.controller.server import Server
+from modelium.values import Unclaimed, WatchDirectory
+
+
+@dataclass(slots=True)
+class ControllerState:
+    """``room_is_wanted``: somebody waits for room that models in use hold."""
+
+    server: Server
+    directories: tuple[WatchDirectory, ...] = ()
+    unclaimed: tuple[Unclaimed, ...] = ()
+    room_is_wanted: bool = False
+    first_scan: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def scanned(self) -> bool:
+        """Was ``incoming/`` looked at once?"""
+        return self.first_scan.is_set()
