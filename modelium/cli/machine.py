@@ -15,7 +15,7 @@ from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
 from modelium.ray.joined import offers, other_version, runs_here
 from modelium.sizes import human_bytes
-from modelium.values import Device, DeviceKind, Fleet, Ray, RayState
+from modelium.values import Device, DeviceKind, Fleet, Ray, RayState, device_id
 
 
 def fleet_of(settings: Settings, gpus: Sequence[int]) -> Fleet:
@@ -28,7 +28,7 @@ def fleet_of(settings: Settings, gpus: Sequence[int]) -> Fleet:
         return fleet
     thought = tuple(
         Device(
-            id=f"cuda:{index}",
+            id=device_id(DeviceKind.CUDA, index),
             kind=DeviceKind.CUDA,
             index=index,
             name=f"a GPU with {human_bytes(size)}",

@@ -36,7 +36,7 @@ from modelium.controller.world import World
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import printable
-from modelium.values import Candidate, Demand, ModelOverride, ModelProfile, Runtime, State
+from modelium.values import Candidate, Demand, Device, ModelOverride, ModelProfile, Runtime, State
 
 log = logging.getLogger(__name__)
 
@@ -240,9 +240,10 @@ class Routing:
 
     def _bound(self, weighed: list[Model]) -> None:
         """Unload what took far more of the host than was thought, where others are short of it (``brain.bounds``)."""
-        host = self._world.fleet().get("host")
-        if host is None:
-            return
+        for host in self._world.fleet().hosts():
+            self._bound_on(host, weighed)
+
+    def _bound_on(self, host: Device, weighed: list[Model]) -> None:
         held = [
             Held(model=record.key, held_bytes=record.memory.weighed, expected_bytes=record.memory.expected)
             for model in weighed

@@ -35,7 +35,7 @@ class World:
         self.overrides: Mapping[str, ModelOverride] = settings.overrides()
         self.policies: Policies = settings.policies()
         self.usage_window_s = min(WINDOW_S, settings.orchestration.policies.evict_after_idle_seconds)
-        self._device_bytes: Mapping[str, int] = {}  # as of the last look: a step may not take the time to look
+        self._devices: tuple[Device, ...] = ()  # as of the last look: a step may not take the time to look
         self.fleet()
 
     def context(self) -> Context:
@@ -48,7 +48,7 @@ class World:
             retry_backoff_s=policies.retry_backoff_seconds,
             usage_window_s=self.usage_window_s,
             load_on_discovery=self._settings.orchestration.load_on_discovery,
-            device_bytes=self._device_bytes,
+            devices=self._devices,
             ray_outages=self.ray.outages,
             ray_detail=self.ray.view().detail,
         )
@@ -65,7 +65,7 @@ class World:
         ray = self.ray.view()
         added = cluster_devices(ray, self._settings.devices.gpu_memory_fraction)
         fleet = Fleet(devices=(*self._server.devices.fleet().devices, *added), ray=ray)
-        self._device_bytes = {device.id: device.total_bytes for device in fleet.devices}
+        self._devices = fleet.devices
         return fleet
 
     def check(self, key: str, order: Check) -> None:

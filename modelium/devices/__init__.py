@@ -13,7 +13,7 @@ from modelium.devices.host import read_host_memory
 from modelium.devices.nvml import Nvml
 from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, watch_exit
 from modelium.devices.replicas import Replica, find_replicas, processes_of
-from modelium.values import Device, DeviceKind, Fleet
+from modelium.values import Device, DeviceKind, Fleet, device_id
 
 __all__ = ["Devices", "Process", "Replica", "find_process", "processes_of"]
 
@@ -34,7 +34,7 @@ class Devices:
         memory = read_host_memory()
         wanted = int(memory.total_bytes * _HOST_SHARE) if self._host_memory is None else self._host_memory
         host = Device(
-            id="host",
+            id=device_id(DeviceKind.HOST),
             kind=DeviceKind.HOST,
             index=-1,
             name=f"host, {os.cpu_count()} CPUs",
@@ -44,7 +44,7 @@ class Devices:
         )
         gpus = [
             Device(
-                id=f"cuda:{gpu.index}",
+                id=device_id(DeviceKind.CUDA, gpu.index),
                 kind=DeviceKind.CUDA,
                 index=gpu.index,
                 name=gpu.name,

@@ -181,6 +181,7 @@ def entry_basis(placement: Placement) -> Placement:
         engine = EnginePlan(
             engine_args=engine.engine_args,
             devices=engine.devices,
+            gpus=engine.gpus,
             adapters=engine.adapters,
             max_model_len=0,
             max_num_seqs=0,

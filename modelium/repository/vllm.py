@@ -57,9 +57,7 @@ def _engine_group(placement: Placement) -> pb.ModelInstanceGroup:
 
 def _pinned_gpus(placement: Placement) -> str:
     """``2,3`` for an engine on several GPUs, else empty."""
-    if placement.device_kind is not DeviceKind.CUDA or len(placement.devices) < 2:
-        return ""
-    return ",".join(device.removeprefix("cuda:") for device in placement.devices)
+    return ",".join(map(str, placement.gpus)) if len(placement.gpus) > 1 else ""
 
 
 def _parameters(order: Order) -> dict[str, str]:

@@ -43,7 +43,7 @@ from modelium.values.models import (
     Unsupported,
     WeightFormat,
 )
-from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime
+from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placement, Runtime, device_id
 from modelium.values.problem import Problem
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, RayWay, Replicas
 from modelium.values.states import State, Tone
@@ -114,4 +114,5 @@ __all__ = [
     "VllmFacts",
     "WatchDirectory",
     "WeightFormat",
+    "device_id",
 ]

@@ -113,7 +113,7 @@ class EnginePlan:
 
     ``engine_args``: everything of ``model.json`` but ``model``, all of them fields of vLLM's ``AsyncEngineArgs``.
     ``kv_bytes`` is the cache's budget, ``kv_tokens`` how many tokens it holds. ``devices``: ids of all devices, one per
-    tensor-parallel rank. ``adapters`` are served with it.
+    tensor-parallel rank; ``gpus``: their ordinals on their node, none for the host. ``adapters`` are served with it.
     """
 
     engine_args: Mapping[str, JsonValue]
@@ -129,6 +129,7 @@ class EnginePlan:
     overhead_bytes: int
     lines: tuple[PlanLine, ...] = ()
     adapters: tuple[Adapter, ...] = ()
+    gpus: tuple[int, ...] = ()
 
     @property
     def total_bytes(self) -> int:

@@ -25,15 +25,22 @@ class DeviceKind(StrEnum):
     CUDA = "cuda"
 
 
+def device_id(kind: DeviceKind, index: int = -1, *, node: str = "") -> str:
+    """``host``, ``cuda:0``; with a ``node`` other than this one ``NODE/cuda:0``, so that the ids of all nodes differ."""
+    own = kind.value if index < 0 else f"{kind.value}:{index}"
+    return f"{node}/{own}" if node else own
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A place for models. ``used_bytes`` is what is really taken now (by anybody); ``budget_bytes`` is what models may use.
 
     ``index`` is NVML's and Triton's GPU ordinal, -1 for the host and for a Ray cluster. ``cluster``: not of this machine, but
-    all the host memory (or all the GPUs) of a Ray cluster together; only the ray runtime can use it.
+    all the host memory (or all the GPUs) of a Ray cluster together; only the ray runtime can use it. ``node``: whose it is,
+    "" for the one that Modelium runs on.
     """
 
-    id: str  # "host" · "cuda:0" · "ray" · "ray:cuda"
+    id: str  # as `device_id` makes it; "ray" · "ray:cuda" for a cluster
     kind: DeviceKind
     index: int
     name: str
@@ -42,6 +49,12 @@ class Device:
     budget_bytes: int
     uuid: str = ""
     cluster: bool = False
+    node: str = ""
+
+    @property
+    def is_host(self) -> bool:
+        """Is it the memory of a machine that runs a Triton?"""
+        return self.kind is DeviceKind.HOST and not self.cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +67,10 @@ class Fleet:
     def get(self, device_id: str) -> Device | None:
         """The device of that id, None where there is none."""
         return next((d for d in self.devices if d.id == device_id), None)
+
+    def hosts(self) -> tuple[Device, ...]:
+        """The memory of each machine that runs a Triton."""
+        return tuple(device for device in self.devices if device.is_host)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +110,13 @@ class Placement:
     def devices(self) -> tuple[str, ...]:
         """The ids of all devices it is on."""
         return self.engine.devices if self.engine is not None else (self.device_id,)
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The ordinals of all GPUs it is on."""
+        if self.device_kind is not DeviceKind.CUDA:
+            return ()
+        return self.engine.gpus if self.engine is not None else (self.device_index,)
 
     @property
     def by_vllm(self) -> bool:

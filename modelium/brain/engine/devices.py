@@ -94,7 +94,7 @@ def smallest(
             plans[key] = shrink(profile, placement, devices, override, policies)
         like = plans[key]
         if like is not None and like.engine is not None:
-            engine = replace(like.engine, devices=placement.devices)
+            engine = replace(like.engine, devices=placement.devices, gpus=placement.gpus)
             result.append(replace(placement, footprint=like.footprint, engine=engine))
     return result
 

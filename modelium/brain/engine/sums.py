@@ -129,6 +129,7 @@ def plan_of(sums: Sums, language: LanguageModel, override: ModelOverride) -> Eng
     return EnginePlan(
         engine_args={**_arguments(sums, override), **override.engine_args},
         devices=tuple(device.id for device in sums.devices),
+        gpus=tuple(device.index for device in sums.devices if device.kind is DeviceKind.CUDA),
         max_model_len=length,
         max_num_seqs=sums.sequences.value,
         weight_bytes=sums.weights.bytes,

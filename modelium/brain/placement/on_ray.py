@@ -77,8 +77,7 @@ def places_on_ray(
 
 
 def _here(placement: Placement, chosen: RayOptions) -> Placement:
-    cuda = placement.device_kind is DeviceKind.CUDA
-    pinned = ",".join(device.removeprefix("cuda:") for device in placement.devices) if cuda else ""
+    pinned = ",".join(map(str, placement.gpus))
     bundle = Bundle(cpus=chosen.cpus_per_replica or 0.0)
     return _with_replicas(placement, replace(_scaling(chosen), bundles=(bundle,), visible_devices=pinned))
 
@@ -166,7 +165,7 @@ def _as_group(placement: Placement, device: Device, replicas: Replicas, extra: d
         device_id=device.id,
         device_index=device.index,
         footprint=total,
-        engine=replace(engine, devices=(device.id,), engine_args=args),
+        engine=replace(engine, devices=(device.id,), gpus=(), engine_args=args),
         replicas=replicas,
     )
 

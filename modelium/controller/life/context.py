@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+
+from modelium.values import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The instant, the configuration, the world. ``device_bytes``: the size of each device.
+    """The instant, the configuration, the world. ``devices``: as they were when somebody last looked at them.
 
     ``ray_outages``: how often Ray went down; ``ray_detail``: what it says of itself.
     """
@@ -19,6 +20,6 @@ class Context:
     retry_backoff_s: float = 1.0
     usage_window_s: float = 60.0
     load_on_discovery: bool = True
-    device_bytes: Mapping[str, int]
+    devices: tuple[Device, ...]
     ray_outages: int = 0
     ray_detail: str = ""

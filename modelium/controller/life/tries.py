@@ -56,7 +56,12 @@ def blame(tries: Tries, error: ModeliumError, placement: Placement, context: Con
         others = EntryError | MachineTrouble | FolderChanged | RayUnavailable | TritonUnavailable
         return replace(tries, of_memory=0), not isinstance(error, others)
     tries = replace(tries, of_memory=tries.of_memory + 1)
-    sizes = [size for device, size in context.device_bytes.items() if device == "host" or device in placement.devices]
+    nodes = {device.node for device in context.devices if device.id in placement.devices}
+    sizes = [
+        device.total_bytes
+        for device in context.devices
+        if device.id in placement.devices or (device.is_host and device.node in nodes)
+    ]
     return tries, tries.of_memory >= _MEMORY_TRIES or (bool(sizes) and error.asked_bytes > max(sizes))
 
 

@@ -209,6 +209,13 @@ def test_want_of_memory_is_its_own_the_third_time_or_where_nobody_has_so_much() 
     assert told(*ARRIVED, load(), failed(1, OutOfMemory("out of memory", 65 * GIB))).record.tries.excused == 0
 
 
+def test_a_larger_machine_elsewhere_does_not_excuse_a_model_that_asks_for_too_much_here() -> None:
+    life = Life()
+    life.context = replace(life.context, devices=(host(), replace(host(total=512 * GIB), id="far/host", node="far")))
+    life.tell(*ARRIVED, load(), failed(1, OutOfMemory("out of memory", 65 * GIB)))
+    assert life.record.tries.excused == 0
+
+
 def test_a_triton_that_went_away_under_a_load_is_nobodys_failure() -> None:
     life = told(*ARRIVED, load(), failed(1, TritonUnavailable("connection refused")))
     assert (life.state, life.want, life.record.tries.failures) == (State.UNLOADED, Demand.RESTORE, 0)

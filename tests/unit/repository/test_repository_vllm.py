@@ -41,6 +41,7 @@ def engine(*devices: str, args: dict[str, JsonValue] = ARGS, adapters: tuple[Ada
     return EnginePlan(
         engine_args=args,
         devices=devices,
+        gpus=tuple(int(device.removeprefix("cuda:")) for device in devices if device != "host"),
         max_model_len=4096,
         max_num_seqs=16,
         weight_bytes=2**30,
