@@ -1,4 +1,4 @@
-"""What Grafana shows of Modelium. Nothing enters; ``ALL`` leaves: the dashboards, which ``write_dashboards.py`` writes."""
+"""Modelium's dashboards for Grafana. Nothing enters; ``ALL`` leaves, which ``write_dashboards.py`` writes."""
 
 from dashboards import cold_starts, memory, model, overview
 

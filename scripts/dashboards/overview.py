@@ -1,4 +1,4 @@
-"""Modelium / Overview: is it well, what is asked of it, what do the answers take. For a screen on the wall."""
+"""Modelium / Overview: health, traffic and latency of the whole system, for a screen on the wall."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NOW = Row(
     panels=(
         stat(
             "Modelium",
-            "Whether Modelium answers its scrape. Alert: ModeliumDown.",
+            "Whether Prometheus can scrape Modelium. Alert: ModeliumDown.",
             Unit.COUNT,
             Query(expr='min(up{job="modelium"})'),
             width=2,
@@ -19,7 +19,7 @@ _NOW = Row(
         ),
         stat(
             "Triton",
-            "Whether Modelium reaches Triton. Alert: TritonDown.",
+            "Whether Modelium can reach Triton. Alert: TritonDown.",
             Unit.COUNT,
             Query(expr="min(modelium_triton_up)"),
             width=2,
@@ -27,7 +27,7 @@ _NOW = Row(
         ),
         stat(
             "Ray",
-            "Whether Ray answers, where one is used. Alert: RayDown.",
+            "Whether Ray answers, if it is used. Alert: RayDown.",
             Unit.COUNT,
             Query(expr="min(modelium_ray_up) or vector(2)"),
             width=2,
@@ -35,7 +35,7 @@ _NOW = Row(
         ),
         stat(
             "Models loaded",
-            "Models that answer at once.",
+            "Models that answer immediately.",
             Unit.COUNT,
             Query(expr='sum(modelium_models{state="LOADED"})'),
             width=3,
@@ -59,7 +59,7 @@ _NOW = Row(
         ),
         stat(
             "Requests",
-            "Requests that were answered, whatever the answer.",
+            "Answered requests, with any status.",
             Unit.PER_SECOND,
             Query(expr=per_second("modelium_requests_total")),
             width=3,
@@ -67,7 +67,7 @@ _NOW = Row(
         ),
         stat(
             "Answered with 5xx",
-            "The part of the last five minutes' requests that failed here and not by the caller's fault. Alert: GatewayErrors.",
+            "The share of the requests in the last five minutes that failed on the server's side. Alert: GatewayErrors.",
             Unit.SHARE,
             Query(expr="max(instance:modelium_requests_failed:ratio_rate5m) or vector(0)"),
             width=3,
@@ -83,7 +83,7 @@ _NOW = Row(
         ),
         table(
             "Alerts",
-            "What fires now, and since how long its condition holds. docs/monitoring.md says what to do about each.",
+            "Alerts that fire now, and for how long their conditions have held. docs/monitoring.md says what to do about each.",
             Unit.SECONDS,
             {"Holds for": '(time() - ALERTS_FOR_STATE) * ignoring (alertstate) ALERTS{alertstate="firing"}'},
             labels=("alertname", "severity", "model", "device", "instance"),
@@ -97,14 +97,14 @@ _TRAFFIC = Row(
     panels=(
         time_series(
             "Requests by status",
-            "Answers at /predict and /v1 by HTTP status. 499: the client did not wait.",
+            "Answers at /predict, /apps and /v1 by HTTP status. 499: the client disconnected before the answer.",
             Unit.PER_SECOND,
             Query(expr=per_second("modelium_requests_total", "code"), legend="{{code}}"),
             stacked=True,
         ),
         time_series(
             "Requests by model",
-            "The ten models that are asked most at the gateway.",
+            "The ten models with the most requests at the gateway.",
             Unit.PER_SECOND,
             Query(
                 expr=f"topk(10, {per_second('modelium_requests_total', 'model', where=KNOWN)})",
@@ -114,7 +114,7 @@ _TRAFFIC = Row(
         ),
         time_series(
             "Answered with 5xx, by model",
-            "The part of a model's requests that failed, over five minutes. The line is the limit of ModelErrors.",
+            "The share of a model's requests that failed, over five minutes. The line is the limit of ModelErrors.",
             Unit.SHARE,
             Query(expr=f"max by (model) (model:modelium_requests_failed:ratio_rate5m{{{KNOWN}}})", legend="{{model}}"),
             alert_at=0.05,
@@ -122,13 +122,13 @@ _TRAFFIC = Row(
         ),
         time_series(
             "Time to the answer",
-            "From the first byte of a request to its answer, waiting for a load included.",
+            "From the first byte of a request to its answer, including the wait for a load.",
             Unit.SECONDS,
             *quantiles("modelium_request_duration_seconds"),
         ),
         time_series(
             "Slowest models",
-            "The ten models whose slowest twentieth of requests takes longest, over five minutes.",
+            "The ten models with the longest time to the answer (95th percentile over five minutes).",
             Unit.SECONDS,
             Query(
                 expr="topk(10, max by (model) (model:modelium_request_duration_seconds:p95_rate5m))",
@@ -137,7 +137,7 @@ _TRAFFIC = Row(
         ),
         time_series(
             "In flight and waiting",
-            "Requests that are being answered, those that wait for a load, and those that Triton has not begun.",
+            "Requests that are being answered, requests that wait for a load, and requests that Triton has not started.",
             Unit.COUNT,
             Query(expr="sum(modelium_requests_in_flight)", legend="in flight"),
             Query(expr="sum(modelium_requests_waiting)", legend="waiting for a load"),
@@ -151,13 +151,13 @@ _TEXT = Row(
     panels=(
         time_series(
             "Time to the first token",
-            "From the first byte of a request for text to its first token, waiting for a load included.",
+            "From the first byte of a request for text to its first token, including the wait for a load.",
             Unit.SECONDS,
             *quantiles("modelium_time_to_first_token_seconds"),
         ),
         time_series(
             "Slowest to the first token",
-            "The ten models whose slowest twentieth of requests for text waits longest for its first token, over five minutes.",
+            "The ten models with the longest time to the first token (95th percentile over five minutes).",
             Unit.SECONDS,
             Query(
                 expr="topk(10, max by (model) (model:modelium_time_to_first_token_seconds:p95_rate5m))",
@@ -166,7 +166,7 @@ _TEXT = Row(
         ),
         time_series(
             "Tokens",
-            "Tokens of the prompts, and tokens that were generated, whichever runtime did it.",
+            "Tokens of the prompts, and generated tokens, from all runtimes.",
             Unit.TOKENS_PER_SECOND,
             Query(expr=per_second("modelium_output_tokens_total"), legend="generated"),
             Query(expr=per_second("modelium_prompt_tokens_total"), legend="prompts"),
@@ -186,14 +186,14 @@ _MODELS = Row(
         ),
         time_series(
             "Loads and unloads",
-            "How many ended in the last five minutes: loads by outcome, unloads by the rule that asked for them.",
+            "Loads and unloads that ended in the last five minutes: loads by outcome, unloads by the rule that requested them.",
             Unit.COUNT,
             Query(expr=how_many("modelium_model_loads_total", "outcome"), legend="load {{outcome}}"),
             Query(expr=how_many("modelium_model_unloads_total", "rule"), legend="unload {{rule}}"),
         ),
         time_series(
             "Device memory",
-            "The part of each device's memory that is taken, by anybody. The line is the limit of DeviceMemoryFull.",
+            "The share of each device's memory that is in use, by any program. The line is the limit of DeviceMemoryFull.",
             Unit.SHARE,
             Query(expr="max by (device) (device:modelium_memory_used:ratio)", legend="{{device}}"),
             alert_at=0.95,
@@ -207,50 +207,51 @@ _ITSELF = Row(
     panels=(
         time_series(
             "Age of the controller's turn",
-            "How long ago the loop began its last turn: under a second when all is well. The line is the limit of LoopStuck.",
+            "The time since the loop began its last turn. It is normally below a second. The line is the limit of LoopStuck.",
             Unit.SECONDS,
             Query(expr="modelium_loop_turn_age_seconds", legend="{{instance}}"),
             alert_at=30,
         ),
         time_series(
             "Longest pause of the loop",
-            "In the last minute: for so long nobody was answered, since something else held the one loop of Modelium.",
+            "The longest time in the last minute for which the event loop was blocked. Modelium answers nothing during that "
+            "time.",
             Unit.SECONDS,
             Query(expr="modelium_loop_longest_pause_seconds", legend="{{instance}}"),
         ),
         time_series(
             "Memory of the process",
-            "What Modelium's own process holds; models are other processes. Alert: ControllerMemoryGrows.",
+            "The memory of Modelium's own process. Models run in other processes. Alert: ControllerMemoryGrows.",
             Unit.BYTES,
             Query(expr='process_resident_memory_bytes{job="modelium"}', legend="{{instance}}"),
         ),
         time_series(
-            "Processor",
-            "Processor time of Modelium's own process. The controller's loop is one core: near 1 it is the bottleneck.",
+            "CPU",
+            "CPU time of Modelium's own process. The controller's loop uses one core: near 1, it is the bottleneck.",
             Unit.COUNT,
             Query(expr='rate(process_cpu_seconds_total{job="modelium"}[$__rate_interval])', legend="{{instance}}"),
         ),
         time_series(
-            "Triton's restarts, and requests that were tried again",
-            "In the last five minutes: restarts of the embedded server, and inferences that were sent again because model or "
-            "Triton went away under them. Alert: TritonRestarting.",
+            "Triton's restarts and retried requests",
+            "In the last five minutes: restarts of the embedded server, and inferences that were sent again because the model "
+            "or Triton ended during them. Alert: TritonRestarting.",
             Unit.COUNT,
             Query(expr=how_many("modelium_triton_restarts_total"), legend="restarts of Triton"),
-            Query(expr=how_many("modelium_infer_retries_total", "model"), legend="tried again: {{model}}"),
+            Query(expr=how_many("modelium_infer_retries_total", "model"), legend="retried: {{model}}"),
         ),
         time_series(
-            "Looking at the folders",
-            "How long a scan of the watched directories takes, and how long a change in them goes unseen.",
+            "Scans of the watched directories",
+            "How long a scan takes, and how long a change remains undetected.",
             Unit.SECONDS,
             *(
                 Query(expr=query.expr, legend=f"{what}, {query.legend}")
-                for what, histogram in (("scan", "modelium_scan_duration_seconds"), ("unseen", "modelium_watcher_lag_seconds"))
+                for what, histogram in (("scan", "modelium_scan_duration_seconds"), ("delay", "modelium_watcher_lag_seconds"))
                 for query in quantiles(histogram, over="5m")[:2]
             ),
         ),
         time_series(
             "Open files",
-            "File descriptors of Modelium's own process, and how many it may have.",
+            "File descriptors of Modelium's own process, and their limit.",
             Unit.COUNT,
             Query(expr='process_open_fds{job="modelium"}', legend="{{instance}}: open"),
             Query(expr='process_max_fds{job="modelium"}', legend="{{instance}}: limit"),
@@ -262,6 +263,6 @@ DASHBOARD = Dashboard(
     uid="modelium-overview",
     file="overview.json",
     title="Modelium / Overview",
-    description="Is it well, what is asked of it, what do the answers take.",
+    description="Health, traffic and latency of the whole system.",
     rows=(_NOW, _TRAFFIC, _TEXT, _MODELS, _ITSELF),
 )

@@ -1,6 +1,6 @@
 """PromQL that several panels share: names of metrics and labels enter, queries leave.
 
-``$__rate_interval`` is Grafana's: long enough for four scrapes, and longer when one looks at weeks.
+``$__rate_interval`` is Grafana's: long enough for four scrapes, and longer for a view of weeks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLORS = {
     Tone.BROKEN: Color.RED,
 }
 STATES = {number: (state.value, _COLORS[state.tone]) for number, state in enumerate(State, start=1)}
-KNOWN = 'model=~".+"'  # without the requests whose name no model has
+KNOWN = 'model=~".+"'  # without the requests for unknown models
 YES_NO = {1: ("up", Color.GREEN), 0: ("DOWN", Color.RED)}
 YES_NO_UNUSED = YES_NO | {2: ("not used", Color.GREY)}
 
@@ -32,7 +32,7 @@ def per_second(metric: str, *by: str, where: str = "") -> str:
 
 
 def how_many(metric: str, *by: str, where: str = "") -> str:
-    """How often it happened in the last five minutes: of what happens seldom, a rate says little."""
+    """The number of events in the last five minutes: a rate says little about rare events."""
     return f"{_summed(by)} (increase({metric}{_braces(where)}[5m]))"
 
 
@@ -48,7 +48,7 @@ def buckets(histogram: str) -> Query:
 
 
 def mean(total: str, count: str, *by: str, where: str = "", divisor: str = "") -> str:
-    """What one of ``count`` cost of ``total``, on average."""
+    """The average of ``total`` per unit of ``count``."""
     return f"{per_second(total, *by, where=where)}{divisor} / ({per_second(count, *by, where=where)} > 0)"
 
 

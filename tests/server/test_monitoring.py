@@ -35,7 +35,7 @@ NEEDS_A_GPU = "Triton exports it where there is an NVIDIA GPU"
 NEEDS_VLLM = "our vllm backend exports it; an engine's start is too long for this story"
 WITHOUT_DATA = {
     "Memory: GPU memory": NEEDS_A_GPU,
-    "Memory: GPU use": NEEDS_A_GPU,
+    "Memory: GPU utilization": NEEDS_A_GPU,
     "Memory: GPU power": NEEDS_A_GPU,
     "Model: Sequences": NEEDS_VLLM,
     "Model: KV cache": NEEDS_VLLM,
