@@ -1,4 +1,4 @@
-"""The table of metrics: nothing enters, what leaves are the names, kinds, labels and words of every family.
+"""The table of metrics. Nothing enters; the names, kinds, labels and help texts of all families leave.
 
 The series of a scrape, ``docs/metrics.md`` and the tests are all made from ``FAMILIES``.
 
@@ -8,13 +8,14 @@ bytes of a scrape, and ``count by (state) (modelium_model_state)`` needs no zero
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One row of the reference: a metric's name as it is scraped, its kind, its labels and what it says."""
+    """One entry of the reference: a metric's name as it is scraped, its kind, its labels and what it says."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
@@ -230,9 +231,7 @@ FAMILIES: tuple[Family, ...] = (
 
 def reference() -> str:
     """``docs/metrics.md``, from ``FAMILIES``."""
-    rows = "\n".join(
-        f"| `{f.name}` | {f.kind} | {', '.join(f'`{label}`' for label in f.labels) or '–'} | {f.help} |" for f in FAMILIES
-    )
+    entries = "\n".join(_entry(family) for family in FAMILIES)
     return f"""# Metrics
 
 Modelium answers scrapes at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus'
@@ -245,12 +244,19 @@ does not count the event that begins a series.
 
 This page is generated: `python -m modelium.metrics > docs/metrics.md`.
 
-| name | type | labels | meaning |
-|---|---|---|---|
-{rows}
+Each entry gives the name, the type, the labels and the meaning.
+
+{entries}
 
 The same page exports the metrics of Modelium's own process (`process_cpu_seconds_total`,
 `process_resident_memory_bytes`, `process_open_fds` …).
 
 [monitoring.md](monitoring.md) describes the rules, alerts and dashboards that use these metrics.
 """
+
+
+def _entry(family: Family) -> str:
+    """The lines of a family in ``docs/metrics.md``."""
+    kind = ", ".join((family.kind, *(f"`{label}`" for label in family.labels)))
+    text = f"`{family.name}` ({kind}): {family.help}"
+    return textwrap.fill(text, 110, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
