@@ -181,10 +181,7 @@ def test_the_rooms_of_the_design_are_the_rooms_of_the_tree() -> None:
 # -- how they are written ------------------------------------------------------------------------------------------
 
 
-WRAPPED = [page for page in PAGES if page.name != "CHANGELOG.md"]
-
-
-@pytest.mark.parametrize("page", WRAPPED, ids=lambda path: path.name)
+@of_every_page
 def test_lines_have_at_most_110_columns(page: Path) -> None:
     """Rows of tables too. Code blocks and what cannot be broken (a URL, a link) do not count."""
     prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
