@@ -29,13 +29,13 @@ LOAD_BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 AGE_BUCKETS = (60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0, 86400.0, 604800.0)
 LAG_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-_KNOWN = 'model="" where the model is not known, so that wrong names make no series.'
+_KNOWN = 'model="" if there is no such model, so that wrong names create no series.'
 
 REQUESTS = Family(
     name="modelium_requests_total",
     kind="counter",
     labels=("model", "code"),
-    help=f"Requests to /predict, /apps and /v1 that were answered, by HTTP status (499: the client went away); {_KNOWN}",
+    help=f"Answered requests to /predict, /apps and /v1, by HTTP status (499: the client disconnected); {_KNOWN}",
 )
 REQUEST_SECONDS = Family(
     name="modelium_request_duration_seconds",
@@ -48,7 +48,7 @@ RETRIES = Family(
     name="modelium_infer_retries_total",
     kind="counter",
     labels=("model",),
-    help="Inferences tried again because the model or Triton ended during them.",
+    help="Inferences that were tried again because the model or Triton ended during them.",
 )
 FIRST_TOKEN_SECONDS = Family(
     name="modelium_time_to_first_token_seconds",
@@ -61,31 +61,31 @@ PROMPT_TOKENS = Family(
     name="modelium_prompt_tokens_total",
     kind="counter",
     labels=("model",),
-    help="Tokens of the prompts of generations that began, where the runtime says how many.",
+    help="Tokens of the prompts of generations that began, if the runtime reports them.",
 )
 OUTPUT_TOKENS = Family(
     name="modelium_output_tokens_total",
     kind="counter",
     labels=("model",),
-    help="Tokens that were generated and passed on, including those of interrupted answers.",
+    help="Generated tokens that were sent to clients, including those of interrupted answers.",
 )
 IN_FLIGHT = Family(
     name="modelium_requests_in_flight",
     kind="gauge",
     labels=("model",),
-    help="Leases held now; only for models that are not at rest.",
+    help="Requests that hold a lease now. Only for models that occupy memory or have requests.",
 )
 WAITING = Family(
     name="modelium_requests_waiting",
     kind="gauge",
     labels=("model",),
-    help="Requests that wait for the model to be loaded; only for models that are not at rest.",
+    help="Requests that wait for the model to be loaded. Only for models that occupy memory or have requests.",
 )
 COLD_STARTS = Family(
     name="modelium_cold_starts_total",
     kind="counter",
     labels=("model",),
-    help="Requests that found their model unloaded and waited for it.",
+    help="Requests whose model was not loaded, and which waited for it.",
 )
 COLD_START_SECONDS = Family(
     name="modelium_cold_start_wait_seconds",
@@ -97,19 +97,19 @@ QPS = Family(
     name="modelium_model_qps",
     kind="gauge",
     labels=("model",),
-    help="Requests per second from Triton's statistics, so traffic straight to Triton's ports counts; loaded models only.",
+    help="Requests per second from Triton's statistics, including those at Triton's own ports. Only for loaded models.",
 )
 IDLE = Family(
     name="modelium_model_idle_seconds",
     kind="gauge",
     labels=("model",),
-    help="Seconds since the end of the last request, 0 while one runs; loaded models only.",
+    help="Seconds since the end of the last request, 0 while one runs. Only for loaded models.",
 )
 STATE = Family(
     name="modelium_model_state",
     kind="gauge",
     labels=("model", "state"),
-    help="1 for the state that the model is in; the other states have no series.",
+    help="1 for the current state of the model; its other states have no series.",
 )
 REVISION_FAILED = Family(
     name="modelium_model_revision_failed",
@@ -117,15 +117,15 @@ REVISION_FAILED = Family(
     labels=("model",),
     help="1 while a newer revision of a loaded model cannot be served and the old one continues; only for such models.",
 )
-MODELS = Family(name="modelium_models", kind="gauge", labels=("state",), help="Number of models in each state, zeros included.")
+MODELS = Family(name="modelium_models", kind="gauge", labels=("state",), help="Number of models in each state, including 0.")
 PINNED = Family(name="modelium_models_pinned", kind="gauge", help="Number of pinned models.")
 MODEL_BYTES = Family(
     name="modelium_model_memory_bytes",
     kind="gauge",
     labels=("model", "device", "kind"),
     help=(
-        "Memory of a model: kind=estimated from the headers, kind=measured the most that this revision was seen to hold "
-        "(absent before its first load), kind=promised what the plan keeps for it (while it loads or is loaded), "
+        "Memory of a model: kind=estimated from the headers, kind=measured the most that was measured for this revision "
+        "(absent before its first load), kind=promised what the plan reserves for it (while it loads or is loaded), "
         "kind=held by its processes at the last reading (loaded models only; absent with an external Triton)."
     ),
 )
@@ -145,7 +145,7 @@ UNLOADS = Family(
     name="modelium_model_unloads_total",
     kind="counter",
     labels=("model", "rule"),
-    help="Unloads that ended, by the rule that asked for them.",
+    help="Unloads that ended, by the rule that requested them.",
 )
 UNLOAD_SECONDS = Family(
     name="modelium_model_unload_duration_seconds",
@@ -154,7 +154,7 @@ UNLOAD_SECONDS = Family(
     help="From the start of the drain until processes and memory are gone.",
 )
 EVICTIONS = Family(
-    name="modelium_evictions_total", kind="counter", labels=("rule",), help="Unloads by policy, by the eviction rule."
+    name="modelium_evictions_total", kind="counter", labels=("rule",), help="Unloads by policy, by eviction rule."
 )
 EVICTION_AGE = Family(
     name="modelium_eviction_age_seconds", kind="histogram", buckets=AGE_BUCKETS, help="How long evicted models had been loaded."
@@ -181,7 +181,7 @@ WATCHER_LAG = Family(
     name="modelium_watcher_lag_seconds",
     kind="histogram",
     buckets=LAG_BUCKETS,
-    help="From a change in a watched directory to the scan that saw it.",
+    help="From a change in a watched directory to the scan that detected it.",
 )
 SCAN_SECONDS = Family(
     name="modelium_scan_duration_seconds",
@@ -189,12 +189,12 @@ SCAN_SECONDS = Family(
     buckets=LAG_BUCKETS,
     help="Duration of scans of the watched directories.",
 )
-SCANNED = Family(name="modelium_scanned", kind="gauge", help="1 once the first scan is over.")
+SCANNED = Family(name="modelium_scanned", kind="gauge", help="1 when the first scan has finished.")
 WATCH_DIRECTORY_UP = Family(
     name="modelium_watch_directory_up",
     kind="gauge",
     labels=("path",),
-    help="1 if the watched directory can be read, 0 while it is suspended: its models stay as they were.",
+    help="1 if the watched directory can be read, 0 while it is suspended; its models stay.",
 )
 LOOP_AGE = Family(
     name="modelium_loop_turn_age_seconds",
@@ -204,17 +204,17 @@ LOOP_AGE = Family(
 LOOP_PAUSE = Family(
     name="modelium_loop_longest_pause_seconds",
     kind="gauge",
-    help="The longest time in the last minute for which the event loop, on which every answer is made, was blocked.",
+    help="The longest time in the last minute for which the event loop was blocked. All answers are made on this loop.",
 )
 TRITON_UP = Family(name="modelium_triton_up", kind="gauge", help="1 while Triton answers.")
 TRITON_RESTARTS = Family(
     name="modelium_triton_restarts_total", kind="counter", help="Restarts of the embedded server since Modelium started."
 )
 RAY_UP = Family(
-    name="modelium_ray_up", kind="gauge", help="1 while Ray answers, 0 while it is down; absent where none is used."
+    name="modelium_ray_up", kind="gauge", help="1 while Ray answers, 0 while it is down; absent if Ray is not used."
 )
 RAY_RESTARTS = Family(
-    name="modelium_ray_restarts_total", kind="counter", help="Times that Ray came back after its first start."
+    name="modelium_ray_restarts_total", kind="counter", help="Number of times that Ray came back after its first start."
 )
 BUILD = Family(
     name="modelium_build_info", kind="info", labels=("version", "python", "triton"), help="Always 1; the versions are labels."

@@ -1,6 +1,6 @@
 """``incoming/``: what enters are watch directories, what leaves are ``Candidate``s (by ``scan``) and wake-ups (by events).
 
-Events wake, snapshots decide: ``scan`` tells the whole truth each time and needs no event to do so.
+Events only wake the loop: ``scan`` reads the whole real state each time and needs no event to do so.
 """
 
 from __future__ import annotations
