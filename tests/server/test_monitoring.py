@@ -156,7 +156,7 @@ async def test_a_model_that_fails_fires_its_alert_with_words(watched: Watched) -
     await watched.prometheus.until('ALERTS{alertname="ModelFailed", model="broken", alertstate="firing"}')
     firing = [a for a in (await watched.prometheus.get("alerts"))["alerts"] if a["state"] == "firing"]
     [alert] = [a for a in firing if a["labels"]["alertname"] == "ModelFailed"]
-    assert alert["annotations"]["summary"] == "broken cannot be served: its loads fail."
+    assert alert["annotations"]["summary"] == "broken cannot be served because its loads fail."
     assert "modelium why broken" in alert["annotations"]["description"]
 
 
