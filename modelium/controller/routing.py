@@ -270,7 +270,7 @@ def _reading_of(key: str, event: Measured) -> happens.Read:
 
 
 def _loads_on_ray(record: Record) -> bool:
-    return isinstance(record.phase, Loading) and record.phase.attempt.placement.runtime is Runtime.RAY
+    return isinstance(record.phase, Loading) and record.phase.attempt.placement.by_ray
 
 
 def _key(candidate: Candidate) -> str:

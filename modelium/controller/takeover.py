@@ -13,7 +13,7 @@ from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.state import ControllerState
 from modelium.controller.world import World
-from modelium.values import ModelOverride, RayState, Runtime, State
+from modelium.values import ModelOverride, RayState, State
 
 _UNSET = ModelOverride()
 
@@ -47,7 +47,7 @@ class Takeover:
         rooms = rooms_of(fleet.devices, ())
         override, policies = world.overrides.get(profile.name, _UNSET), world.policies
         choice, places = choose(view, profile, rooms.values(), override, world.capabilities(), policies, fleet.ray)
-        rays = choice.runtime is Runtime.RAY or not places
+        rays = choice.by_ray or not places
         if rays and fleet.ray.state is RayState.DOWN:  # a cluster that has not answered yet has no places
             return
         self._state.server = server.without_ready(record.key)

@@ -22,7 +22,7 @@ from modelium.controller.server import Server
 from modelium.devices import Process, processes_of
 from modelium.errors import DeadlineExceeded, FolderChanged, LoadFailed, ModeliumError, TritonError, TritonUnavailable
 from modelium.ray import RayService
-from modelium.values import AdapterProfile, Candidate, ModelOverride, Runtime
+from modelium.values import AdapterProfile, Candidate, ModelOverride
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Work:
                 await see_unchanged(source)
             elif older or order.how is How.BESIDE:
                 await settle(source)
-            if order.placement.runtime is Runtime.RAY:
+            if order.placement.by_ray:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
             await self._client.load(key, timeout_s=self._load_timeout_s)

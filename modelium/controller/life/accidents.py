@@ -37,7 +37,7 @@ from modelium.controller.life.phases import (
 from modelium.controller.life.record import Record, Tries
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count, wanting
-from modelium.values import Decision, Demand, DeviceKind, Runtime, State, Verb
+from modelium.values import Decision, Demand, DeviceKind, State, Verb
 
 _CRASH_WINDOW_S = 300.0
 _REMEMBERED_CRASHES = 8
@@ -199,7 +199,7 @@ def outgrow(record: Record, phase: Loaded, event: Outgrew, context: Context) -> 
 @on(RayLost, Loading)
 def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, context: Context) -> Step:
     """Its load would wait for a Ray that does not answer; it fails now. Alone in loading, it may be the cause."""
-    if phase.attempt.placement.runtime is not Runtime.RAY:
+    if not phase.attempt.placement.by_ray:
         return record, ()
     attempt = replace(phase.attempt, broke_ray=phase.attempt.broke_ray or event.alone)
     return replace(record, phase=replace(phase, attempt=attempt)), (EndProcesses(),)
@@ -208,7 +208,7 @@ def lose_ray_while_it_loads(record: Record, phase: Loading, event: RayLost, cont
 @on(RayLost, Loaded)
 def lose_ray(record: Record, phase: Loaded, event: RayLost, context: Context) -> Step:
     """The process in front of it is ended, and it is brought back when Ray is."""
-    if phase.serving.placement.runtime is not Runtime.RAY:
+    if not phase.serving.placement.by_ray:
         return record, ()
     # Its entry is written anew, so that its load is a real one: Triton calls the corpse READY.
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
@@ -220,7 +220,7 @@ def lose_ray(record: Record, phase: Loaded, event: RayLost, context: Context) ->
 @on(RayLost, Draining)
 def lose_ray_while_it_drains(record: Record, phase: Draining, event: RayLost, context: Context) -> Step:
     """It is on its way out already; a reload beside it would wait for Ray for ever."""
-    ends = phase.reload is not None and phase.serving.placement.runtime is Runtime.RAY
+    ends = phase.reload is not None and phase.serving.placement.by_ray
     return record, (EndProcesses(),) if ends else ()
 
 

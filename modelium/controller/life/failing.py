@@ -14,7 +14,7 @@ from modelium.controller.life.record import Record
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import blame, count, put_off, wanting
 from modelium.errors import FolderChanged, RayUnavailable, TritonUnavailable
-from modelium.values import Demand, Runtime, State
+from modelium.values import Demand, State
 
 _AFTER_OUTAGE_S = 0.5
 
@@ -78,7 +78,7 @@ def _tried_again(record: Record, state: State, reason: str, at: float, effects: 
 
 def _ray_is_why(attempt: Attempt, event: NotLoaded, context: Context) -> bool:
     """Not the model's failure: Ray is away, and when it is back the plan loads the model again."""
-    if attempt.placement.runtime is not Runtime.RAY:
+    if not attempt.placement.by_ray:
         return False
     return isinstance(event.error, RayUnavailable) or (context.ray_outages != attempt.ray_outages and not attempt.broke_ray)
 
