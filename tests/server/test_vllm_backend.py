@@ -1,158 +1,49 @@
-"""Triton's vLLM backend on the embedded server: answers, errors, cancellation, death and unload of a real engine on the CPU."""
+"""Triton's vLLM backend on the embedded server: answers, errors, cancellation, death and unload of real engines on the CPU.
+
+What the engines write is what ``transformers.generate`` writes with the same weights, token for token, and their key-value
+caches are as large as Modelium planned.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import numpy as np
-import psutil
 import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
 from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone
-from modelium.resources import templates_directory
-from modelium.triton.client import TritonClient
-from tests.models.language import ADAPTER, LLAMA, continuations
-from tests.patience import PATIENCE_S
-from tests.server.conftest import Triton, started
+from modelium.values import JsonValue
+from tests.models.language import ADAPTER, LLAMA, PICTURES, Written, continuations
+from tests.server.conftest import started
+from tests.server.language_plans import Said, expected
+from tests.server.vllm_engines import RETURNS, RUNNING, WRITTEN, Engines, cmdline, engine_process, gone, until
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-LOAD_S = 900.0
-CONTEXT = 1024
-RUNNING = "vllm:num_requests_running"
-WRITTEN = "vllm:generation_tokens_total"
+CONTEXT = 1024  # of all the tiny models
 MOST_TOKENS = CONTEXT - 8
 ENDLESS = {"max_tokens": MOST_TOKENS, "ignore_eos": True, "temperature": 0}
-ARRAYS = dict[str, Any]
-
-
-@dataclass
-class Engines:
-    """A server and what a test does with its vLLM models."""
-
-    triton: Triton
-    repository: Path
-    metrics_url: str
-    http: aiohttp.ClientSession
-
-    @property
-    def client(self) -> TritonClient:
-        return self.triton.client
-
-    async def load(self, name: str, *, parameters: dict[str, str] | None = None, **engine_args: object) -> None:
-        directory = self.repository / name
-        (directory / "1").mkdir(parents=True)
-        config = (templates_directory() / "vllm" / "config.pbtxt").read_text(encoding="utf-8")
-        for key, value in (parameters or {}).items():
-            config += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
-        (directory / "config.pbtxt").write_text(config, encoding="utf-8")
-        arguments = {
-            "model": str(self.triton.models / LLAMA),
-            "dtype": "float32",
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": 64 * 2**20,
-            "max_model_len": CONTEXT,
-            "max_num_seqs": 4,
-            **engine_args,
-        }
-        (directory / "1" / "model.json").write_text(json.dumps(arguments), encoding="utf-8")
-        adapters = {ADAPTER: str(self.triton.models / ADAPTER)}
-        (directory / "1" / "multi_lora.json").write_text(json.dumps(adapters), encoding="utf-8")
-        await self.client.load(name, timeout_s=LOAD_S)
-
-    def stream(self, name: str, inputs: dict[str, object]) -> AsyncGenerator[ARRAYS, None]:
-        return self.client.stream(name, {key: tensor(value) for key, value in inputs.items()}, timeout_s=PATIENCE_S)
-
-    async def ask(
-        self, prompt: str, sampling: Mapping[str, object] | None = None, *, stream: bool = False, name: str = LLAMA
-    ) -> list[ARRAYS]:
-        inputs = {"text_input": prompt, "stream": stream, "sampling_parameters": json.dumps(sampling or {})}
-        wanted = dict.fromkeys(RETURNS, True)
-        return [answer async for answer in self.stream(name, {**inputs, "exclude_input_in_output": True, **wanted})]
-
-    async def gauge(self, name: str, model: str = LLAMA) -> float:
-        async with self.http.get(f"{self.metrics_url}/metrics") as response:
-            lines = (await response.text()).splitlines()
-        found = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
-        return float(found[0].rpartition(" ")[2])
-
-    async def until_running(self, count: int, name: str = LLAMA) -> None:
-        await until(lambda: self.gauge(RUNNING, name), lambda value: value == count, f"{count} running")
-
-    def processes(self, name: str) -> list[psutil.Process]:
-        """The stub of a model, then its engine's processes."""
-        place = str(self.repository / name)
-        stubs = [one for one in psutil.process_iter() if "stub" in " ".join(cmdline(one)) and place in " ".join(cmdline(one))]
-        return [*stubs, *(child for stub in stubs for child in stub.children(recursive=True))]
-
-
-RETURNS = (
-    "return_finish_reason",
-    "return_cumulative_logprob",
-    "return_logprobs",
-    "return_num_input_tokens",
-    "return_num_output_tokens",
-)
-
-
-def tensor(value: object) -> Any:
-    return np.array([value]) if isinstance(value, bool) else np.array([str(value).encode()], dtype=np.object_)
-
-
-def cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(map(lives, processes))
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two
-        return False
-
-
-def engine_process(processes: list[psutil.Process], title: str) -> psutil.Process:
-    return next(one for one in processes if cmdline(one) and cmdline(one)[0].startswith(title))
-
-
-async def until(look: Callable[[], Any], holds: Callable[[Any], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        seen = look()
-        seen = await seen if asyncio.iscoroutine(seen) else seen
-        if holds(seen):
-            return
-        assert time.monotonic() < deadline, f"never came true: {what}; last seen: {seen}"
-        await asyncio.sleep(0.02)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engines(tmp_path_factory: pytest.TempPathFactory, language_models: Path) -> AsyncIterator[Engines]:
-    """A server with one engine that has an adapter."""
+    """A server with one engine, which has an adapter and little time for its end."""
     directory = tmp_path_factory.mktemp("vllm")
     async with started(directory, language_models) as triton, aiohttp.ClientSession() as http:
         url = triton.server.metrics_url
         url = url if "://" in url else f"http://{url}"
         made = Engines(triton=triton, repository=directory / "repository", metrics_url=url, http=http)
-        await made.load(LLAMA, enable_lora=True, max_lora_rank=8, max_loras=1)
+        await made.run(LLAMA, 'parameters { key: "modelium_unload_timeout_s" value { string_value: "6" } }\n')
         yield made
 
 
@@ -267,33 +158,71 @@ async def test_a_cancelled_request_leaves_the_engine_long_before_its_end(engines
         await reading
 
 
+async def write(engines: Engines, model: str, wanted: Written, *, adapter: str = "") -> Said:
+    """Greedy decoding after a prompt. The tokens are those of the logprobs: the sampled one is the first of each position."""
+    parameters: dict[str, JsonValue] = {"temperature": 0, "max_tokens": wanted.max_new_tokens, "logprobs": 1}
+    if adapter:
+        parameters["lora_name"] = adapter
+    inputs: dict[str, object] = {"text_input": wanted.prompt, "sampling_parameters": json.dumps(parameters)}
+    inputs |= dict.fromkeys(("exclude_input_in_output", *RETURNS), True)
+    if wanted.image is not None:
+        inputs["image"] = base64.b64encode(wanted.image.read_bytes()).decode()
+    (answer,) = [answer async for answer in engines.stream(model, inputs)]
+    positions = json.loads(answer["logprobs"][0])
+    return Said(
+        text=answer["text_output"][0].decode(),
+        new_tokens=tuple(int(next(iter(position))) for position in positions),
+        finish=answer["finish_reason"][0].decode(),
+        prompt_tokens=int(answer["num_input_tokens"][0]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter"), [(LLAMA, ""), (LLAMA, ADAPTER), (PICTURES, "")], ids=lambda name: name or "alone"
+)
+async def test_greedy_text_is_that_of_transformers_token_for_token(engines: Engines, model: str, adapter: str) -> None:
+    await engines.run(model)
+    every = continuations(engines.triton.models, adapter or model)
+    said = await asyncio.gather(*(write(engines, model, wanted, adapter=adapter) for wanted in every))  # in one batch
+    for wanted, one in zip(every, said, strict=True):
+        assert one == expected(wanted), wanted.prompt
+
+
+@pytest.mark.parametrize("model", [LLAMA, PICTURES])
+async def test_a_token_costs_the_cache_what_was_computed(engines: Engines, model: str) -> None:
+    (await engines.run(model)).check_cache(engines.logged[model])
+
+
 async def test_an_engine_of_one_rank_computes_in_the_process_of_its_core(engines: Engines) -> None:
     titles = [" ".join(cmdline(one)).partition(" ")[0] for one in engines.processes(LLAMA)]
     assert [title for title in titles if title.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
-async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
-    processes = engines.processes(LLAMA)
-    engine_process(processes, "VLLM::EngineCore").kill()
-    await until(lambda: gone(processes), bool, "stub and engine are gone")
-    with pytest.raises(ModelGone):
-        await engines.ask("x")
+# -- the end of one engine, then of the other ----------------------------------------------------------------------------
 
 
 async def test_an_unload_ends_also_with_a_stuck_engine_and_answers_who_waits(engines: Engines) -> None:
-    await engines.load("stuck", parameters={"modelium_unload_timeout_s": "6"})
-    asking = asyncio.create_task(engines.ask("x", ENDLESS, name="stuck"))
-    await engines.until_running(1, "stuck")
-    processes = engines.processes("stuck")
+    asking = asyncio.create_task(engines.ask("x", ENDLESS))
+    await engines.until_running(1)
+    processes = engines.processes(LLAMA)
     os.kill(engine_process(processes, "VLLM::EngineCore").pid, signal.SIGSTOP)
-    await engines.client.unload("stuck")  # which waits for ever where the backend sets no limit
+    await engines.client.unload(LLAMA)  # which waits for ever where the backend sets no limit
     with pytest.raises(ModelGone):
         await asking
     await until(lambda: gone(processes), bool, "its processes are gone")
     # Triton may call it UNLOADING for ever (seen once in fifty runs; server #7626): the loop does not depend on that word.
-    assert (await engines.client.index())["stuck"].state in ("UNAVAILABLE", "UNLOADING")
+    assert (await engines.client.index())[LLAMA].state in ("UNAVAILABLE", "UNLOADING")
+
+
+async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
+    await engines.run(PICTURES)
+    processes = engines.processes(PICTURES)
+    engine_process(processes, "VLLM::EngineCore").kill()
+    await until(lambda: gone(processes), bool, "stub and engine are gone")
+    with pytest.raises(ModelGone):
+        await engines.ask("x", name=PICTURES)
 
 
 async def test_why_an_engine_does_not_start_is_the_load_error(engines: Engines) -> None:
     with pytest.raises(LoadFailed, match="has 'max_model_length', which is no engine argument of this vLLM"):
-        await engines.load("mistyped", max_model_length=5)
+        await engines.load_entry("mistyped", {"model": str(engines.triton.models / LLAMA), "max_model_length": 5})

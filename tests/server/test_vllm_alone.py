@@ -1,25 +1,34 @@
-"""The facts that are read from a config.json, against what vLLM reads from the same file: no weights, no engine (10 s)."""
+"""vLLM without Triton, in one process that imports it once: it reads from a config.json what Modelium reads, and engines that
+are started as Triton's backend starts them write what ``transformers.generate`` writes, with key-value caches as planned.
+
+Here are the architectures whose way through Triton no other test has to go; ``test_vllm_backend.py`` and
+``test_language_loop.py`` go it with the others.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelium.analyzers.language import read_language_model
+from modelium.repository import ModelRepository
+from modelium.resources import triton_directory
 from modelium.values import LanguageModel
 from tests.models import RUNTIME
-from tests.patience import PATIENCE_S
+from tests.models.language import GPT2, LATENT, MIXTURE, continuations
+from tests.server.language_plans import Said, expected, plan
 from tests.unit.analyzers import language_configs
 
 pytestmark = pytest.mark.server
 
-VIEW = "tests/models/language/vllm_view.py"
+PROCESS = Path(__file__).parent.parent / "models" / "language" / "vllm_process.py"
 NOT_IN_TRANSFORMERS = {"chatglm", "openelm"}
 # What the two see differently, and why ours is what the memory plan needs.
 DIFFERENT = {
@@ -44,24 +53,60 @@ DIFFERENT = {
 DIFFERENT_WHOLLY = {"blt", "gemma4_assistant", "gemma4_unified_assistant"}  # what vLLM finds are zeros
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vllm:
+    """The process; ``log`` is its standard error."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def call(self, said: Mapping[str, object]) -> Any:
+        """Send a line and return the answer to it."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(said) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline() or '{"error": "it died"}')
+        assert "error" not in answer, f"{answer['error']}; its words: {self.log.read_text(errors='replace')[-3000:]}"
+        return answer
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    command = [RUNTIME / "bin" / "python", PROCESS, triton_directory() / "backends" / "vllm"]
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True) as process,
+    ):
+        yield Vllm(process=process, log=log)
+        assert process.stdin is not None
+        process.stdin.close()  # its end
+
+
+@pytest.mark.parametrize("name", [GPT2, MIXTURE, LATENT])
+def test_greedy_text_is_that_of_transformers_and_the_cache_is_as_planned(
+    vllm: Vllm, tmp_path: Path, language_models: Path, name: str
+) -> None:
+    planned, repository = plan(name, language_models), ModelRepository(tmp_path / "repository")
+    planned.write(repository)
+    every, before = continuations(language_models, name), vllm.log.stat().st_size
+    asks = [{"prompt": one.prompt, "max_tokens": one.max_new_tokens} for one in every]
+    said = vllm.call({"write": str(tmp_path / "repository" / name / "1"), "ask": asks})["said"]
+    for wanted, one in zip(every, said, strict=True):
+        assert Said(**{**one, "new_tokens": tuple(one["new_tokens"])}) == expected(wanted), wanted.prompt
+    planned.check_cache(vllm.log.read_bytes()[before:].decode(errors="replace"))
+    repository.close()
+
+
 def read(config: Mapping[str, Any]) -> LanguageModel:
     found = read_language_model(config, parameters=0, dtype="bfloat16", tokenizer={}, generation={}, has_chat_template=False)
     assert found is not None
     return found
 
 
-def test_vllm_reads_the_same_facts_from_the_same_file() -> None:
+def test_it_reads_the_same_facts_from_the_same_file(vllm: Vllm) -> None:
     configs = dict(_configs())
-    answer = subprocess.run(
-        [RUNTIME / "bin" / "python", "-B", VIEW],
-        input=json.dumps(configs),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=2 * PATIENCE_S,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"},
-    )
-    seen = json.loads(answer.stdout.splitlines()[-1])
+    seen = vllm.call({"view": configs})
     wrong, equal = {}, 0
     for name, config in configs.items():
         model_type, theirs, ours = config["model_type"], seen[name], _view(read(config))
