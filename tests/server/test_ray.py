@@ -12,7 +12,7 @@ import io
 import json
 import shlex
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from PIL import Image
 
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LANGUAGE_CACHE, LLAMA, continuations
-from tests.server.ray_apps import GREETER
+from tests.server import ray_faults
+from tests.server.ray_apps import GREETER, PATIENT
 from tests.server.systems import HEAVY, System, system
 from tests.server.test_readme import commands
 
@@ -31,9 +32,10 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
 TABLES = ("forest", "iris")
 RIVALS = ("boosted", "leaves")  # one of them has room
+KEPT = ("iris", "greeter")  # by many tests: once loaded they stay
 ALLOWED = {"allow_custom_code": True}
-PATIENT = {"X-Request-Timeout": "900"}
 MODELS = {
+    "broken": ALLOWED,
     "forest": ALLOWED,
     "greeter": ALLOWED,
     "mini": {"runtime": "ray"},
@@ -54,7 +56,7 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, l
     directory = tmp_path_factory.mktemp("ray")
     folders = {name: ray_models / name for name in (*TABLES, *RIVALS, "reranker", "painter")}
     folders |= {"mini": minilm(), LLAMA: language_models / LLAMA, "twins": ray_models / "boosted"}
-    settings = {"load_on_discovery": False, "policies": HEAVY | {"min_residence_seconds": 0}}
+    settings = {"load_on_discovery": False, "policies": HEAVY | {"min_residence_seconds": 0, "evict_after_idle_seconds": 3600}}
     async with system(
         directory, ray={"enabled": True}, devices={"host_memory": "12GiB"}, orchestration=settings, models=MODELS
     ) as running:
@@ -71,7 +73,7 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, l
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def held(modelium: System) -> AsyncIterator[Any]:
-    """Call it with a model's name: it is kept until another one is asked for, and is gone then."""
+    """Call it with a model's name: it is there until another one is asked for; then it goes, unless it is in ``KEPT``."""
     names: list[str] = []
 
     async def let_go() -> None:
@@ -83,8 +85,9 @@ async def held(modelium: System) -> AsyncIterator[Any]:
     async def hold(name: str) -> Any:
         if names != [name]:
             await let_go()
-            names.append(name)
-            assert (await modelium.post(f"/models/{name}/pin"))[0] == 200
+            if name not in KEPT:
+                names.append(name)
+                assert (await modelium.post(f"/models/{name}/pin"))[0] == 200
             status, seen = await modelium.post(f"/models/{name}/load", headers=PATIENT)
             assert status == 200, seen
         return await modelium.becomes(name, "LOADED")
@@ -303,6 +306,18 @@ async def test_ray_is_shown(modelium: System) -> None:
     seen = await modelium.until("/models", lambda all: all["ray"]["state"] == "up", "Ray is up")
     assert seen["ray"]["version"] and seen["ray"]["here"] and seen["ray"]["restarts"] == 0
     assert "modelium_ray_up 1.0" in await modelium.metrics()
+
+
+# -- what happens to Ray: last, for it starts anew ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", ray_faults.CHECKS, ids=lambda check: check.__name__)
+async def test_what_happens_to_ray_is_told_and_healed(
+    modelium: System, held: Any, check: Callable[[System], Awaitable[None]]
+) -> None:
+    for name in KEPT:
+        await held(name)
+    await check(modelium)
 
 
 def _close(answer: Any, wanted: Any) -> bool:

@@ -1,4 +1,8 @@
-"""What happens to a Ray of Modelium's own, each provoked: what the client sees, and that it heals."""
+"""What happens to a Ray of Modelium's own, each provoked: what the client sees, and that it heals.
+
+Each a function that takes a running Modelium which has ``iris`` and ``greeter`` loaded: the module that loads them for its own
+tests runs these too, for a Ray and its replicas take half a minute to start.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
-import pytest_asyncio
 
 from modelium.devices import Devices
-from tests.models import ensure_models
 from tests.patience import PATIENCE_S
-from tests.server.ray_apps import PATIENT, ROW, SETOSA, SETTINGS, drop, load
-from tests.server.systems import System, system
-
-pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest.fixture(scope="module")
-def iris() -> Path:
-    return ensure_models(names=["iris"]) / "iris"
+from tests.server.ray_apps import PATIENT, ROW, SETOSA, load
+from tests.server.systems import System
 
 
 def _replicas(name: str, modelium: System) -> list[int]:
@@ -46,14 +41,7 @@ def _ray_pid(state: Path, program: str) -> int:
     raise AssertionError(f"no {program} with port {port}")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def modelium(tmp_path_factory: pytest.TempPathFactory, iris: Path) -> AsyncIterator[System]:
-    async with system(tmp_path_factory.mktemp("faults"), ray={"enabled": True}, **SETTINGS) as running:
-        await drop(running, iris, "iris", "greeter")
-        yield running
-
-
-async def test_the_head_dies_its_models_say_so_and_come_back_with_every_request_answered(modelium: System) -> None:
+async def the_head_dies_its_models_say_so_and_come_back_with_every_request_answered(modelium: System) -> None:
     await load(modelium, "iris")
     await load(modelium, "greeter")
     gcs = _ray_pid(modelium.repository.parent / "state", "gcs_server")
@@ -71,7 +59,7 @@ async def test_the_head_dies_its_models_say_so_and_come_back_with_every_request_
     assert "modelium_ray_restarts_total 1.0" in await modelium.metrics()
 
 
-async def test_a_replica_dies_and_no_request_is_lost(modelium: System) -> None:
+async def a_replica_dies_and_no_request_is_lost(modelium: System) -> None:
     await load(modelium, "iris")
     (replica,) = _replicas("iris", modelium)
     asked = [asyncio.create_task(modelium.post("/predict/iris", ROW, headers=PATIENT)) for _ in range(100)]
@@ -84,7 +72,7 @@ async def test_a_replica_dies_and_no_request_is_lost(modelium: System) -> None:
     assert _replicas("iris", modelium) != [replica]
 
 
-async def test_a_replica_of_an_application_dies_and_its_client_is_told(modelium: System) -> None:
+async def a_replica_of_an_application_dies_and_its_client_is_told(modelium: System) -> None:
     await load(modelium, "greeter")
     (replica,) = _replicas("greeter", modelium)
     url = f"{modelium.running.gateway_url}/apps/greeter"
@@ -107,7 +95,7 @@ async def _until_answered(modelium: System) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_the_process_in_triton_dies_and_its_application_goes_with_it(modelium: System) -> None:
+async def the_process_in_triton_dies_and_its_application_goes_with_it(modelium: System) -> None:
     await load(modelium, "iris")
     (replica,) = _replicas("iris", modelium)
     pid = modelium.running.server.pid
@@ -123,7 +111,7 @@ async def test_the_process_in_triton_dies_and_its_application_goes_with_it(model
         await asyncio.sleep(0.1)
 
 
-async def test_a_broken_application_fails_with_its_cause_and_hurts_nobody(modelium: System) -> None:
+async def a_broken_application_fails_with_its_cause_and_hurts_nobody(modelium: System) -> None:
     broken = modelium.incoming.parent / "broken"
     broken.mkdir()
     (broken / "serve_app.py").write_text("raise RuntimeError('no such café')\napp = 1\n", encoding="utf-8")
@@ -133,3 +121,12 @@ async def test_a_broken_application_fails_with_its_cause_and_hurts_nobody(modeli
     assert status == 503 and "RuntimeError: no such café" in said["error"], said
     assert (await modelium.get("/models/broken"))["state"] == "FAILED"
     assert await modelium.post("/predict/iris", ROW, headers=PATIENT) == SETOSA
+
+
+CHECKS: tuple[Callable[[System], Awaitable[None]], ...] = (
+    the_head_dies_its_models_say_so_and_come_back_with_every_request_answered,
+    a_replica_dies_and_no_request_is_lost,
+    a_replica_of_an_application_dies_and_its_client_is_told,
+    the_process_in_triton_dies_and_its_application_goes_with_it,
+    a_broken_application_fails_with_its_cause_and_hurts_nobody,
+)
