@@ -1,10 +1,9 @@
 """Requests and folders that the python runtime must refuse, each by itself and in words, as the clients of Triton are told;
-what single tasks refuse is asked without a server (``test_task_requests.py``)."""
+what single tasks refuse, and folders whose weights lack something, is asked without a server (``test_task_requests.py``)."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -86,15 +85,6 @@ async def test_numbers_that_are_none_are_an_error_at_every_door(triton: Triton, 
     await triton.unload("nan")
 
 
-async def load_failure(triton: Triton, path: Path) -> str:
-    """Write the entry of a folder that analysis accepts and see why Triton can't load it."""
-    profile = profile_of(path.name, path)
-    triton.repository.write(profile, on_host(profile))
-    with pytest.raises(LoadFailed) as error:
-        await triton.client.load(path.name, timeout_s=240)
-    return str(error.value)
-
-
 class Evil:
     """A pickle that would run a command when it is read."""
 
@@ -123,19 +113,6 @@ async def test_a_pickle_with_code_in_it_is_not_run(triton: Triton, tmp_path: Pat
         await triton.client.load("classifier-pickle", timeout_s=240)
     assert "weights_only" in str(error.value)
     assert not witness.exists()
-
-
-async def test_weights_that_lack_what_the_config_says_are_refused(triton: Triton, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(triton.models / "fill-mask", tmp_path / "headless"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["architectures"] = ["BertForSequenceClassification"]
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert "lack tensors that BertForSequenceClassification needs: classifier.bias" in await load_failure(triton, folder)
-    config |= {"architectures": ["BertForMaskedLM"], "intermediate_size": 100}
-    wrong = Path(shutil.copytree(folder, tmp_path / "misshapen"))
-    (wrong / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    told = await load_failure(triton, wrong)
-    assert "bert.encoder.layer.0.intermediate.dense.bias is 96 in the weights" in told and "but 100 by its config.json" in told
 
 
 async def test_a_folder_that_vanished_is_named(triton: Triton, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""What single tasks of the python runtime refuse, each row by itself and in words, and what parameters change; without a
-server, as in ``test_task_answers.py``. That a row's fault is its sender's alone by way of Triton: ``test_runtime_faults.py``.
+"""What the python runtime refuses, rows of single tasks and folders, in words, and what parameters change; without a server, as
+in ``test_task_answers.py``. That a row's fault is its sender's alone by way of Triton: ``test_runtime_faults.py``.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.server.task_process import Question, TaskError, TaskProcess
 
 pytestmark = pytest.mark.server
 
-NAMES = ("minilm", "vit", "audio-classifier", "qa", "gpt2", "t5", "whisper")
+NAMES = ("minilm", "vit", "audio-classifier", "qa", "gpt2", "t5", "whisper", "fill-mask")
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,26 @@ def test_parameters_that_mean_nothing_to_a_model_are_refused(tasks: TaskProcess,
     assert "does not know 'klingon'" in refused(tasks, {"AUDIO": hello}, language="klingon")
     assert "must be transcribe or translate" in refused(tasks, {"AUDIO": hello}, task="sing")
     assert tasks.ask({"AUDIO": long}, language="english")["TEXT"][0]
+
+
+def load_failure(tasks: TaskProcess, path: Path) -> str:
+    """Why a folder that analysis accepts can't be loaded."""
+    with pytest.raises(TaskError) as error:
+        tasks.load(path.name, path=path)
+    return str(error.value)
+
+
+def test_weights_that_lack_what_the_config_says_are_refused(tasks: TaskProcess, models: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(models / "fill-mask", tmp_path / "headless"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["BertForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert "lack tensors that BertForSequenceClassification needs: classifier.bias" in load_failure(tasks, folder)
+    config |= {"architectures": ["BertForMaskedLM"], "intermediate_size": 100}
+    wrong = Path(shutil.copytree(folder, tmp_path / "misshapen"))
+    (wrong / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    told = load_failure(tasks, wrong)
+    assert "bert.encoder.layer.0.intermediate.dense.bias is 96 in the weights" in told and "but 100 by its config.json" in told
 
 
 def tone(hertz: int, rate: int, seconds: float = 0.4) -> bytes:
