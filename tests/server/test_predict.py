@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from huggingface_hub import InferenceClient
 from tests.malformed import KINDS, Models, Port, malformed
 from tests.models import ensure_models, reference
 from tests.raw_http import send
-from tests.server.systems import HEAVY, RUNTIME, System, system
+from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -191,26 +190,10 @@ async def test_answers_are_the_references_own(modelium: System, models: Path, na
         await modelium.post(f"/models/{name}/unload")
 
 
-async def test_embeddings_agree_by_every_door_and_with_sentence_transformers(modelium: System) -> None:
+async def test_embeddings_agree_by_every_door_and_with_sentence_transformers(modelium: System, models: Path) -> None:
     """Modelium's /predict, Triton's HTTP and Triton's gRPC; lists longer than a batch, in order."""
-    texts = [f"sentence {index}: " + "the quick brown fox " * (index % 7) for index in range(70)]
-    script = (
-        "import json, sys; from sentence_transformers import SentenceTransformer; "
-        "model = SentenceTransformer(sys.argv[1], device='cpu'); "
-        "json.dump(model.encode(json.load(sys.stdin)).tolist(), sys.stdout)"
-    )
-    folder = modelium.incoming / "minilm"
-    reference_process = await asyncio.to_thread(
-        subprocess.run,
-        [str(RUNTIME / "bin" / "python"), "-c", script, str(folder)],
-        input=json.dumps(texts),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-    expected = np.array(json.loads(reference_process.stdout), dtype=np.float32)
+    together = reference(models, "minilm")["together"]
+    texts, expected = together["texts"], np.array(together["embeddings"], dtype=np.float32)
 
     status, answer = await modelium.post("/predict/minilm", {"inputs": texts})
     assert status == 200
