@@ -31,7 +31,7 @@ from tests.server.test_readme import commands
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
 TABLES = ("forest", "iris")
-RIVALS = ("boosted", "leaves")  # one of them has room
+RIVALS = ("boosted", "leaves")  # one of them has room; the second has two replicas
 KEPT = ("iris", "greeter")  # by many tests: once loaded they stay
 ALLOWED = {"allow_custom_code": True}
 MODELS = {
@@ -39,10 +39,10 @@ MODELS = {
     "forest": ALLOWED,
     "greeter": ALLOWED,
     "mini": {"runtime": "ray"},
-    "twins": {"ray": {"min_replicas": 2}},
     LLAMA: {"runtime": "ray"},
     "reranker": {"runtime": "ray"},
-    **{name: {"memory": "9GiB"} for name in RIVALS},
+    "boosted": {"memory": "9GiB"},
+    "leaves": {"memory": "4608MiB", "ray": {"min_replicas": 2}},
 }
 
 
@@ -55,7 +55,7 @@ def ray_models() -> Path:
 async def modelium(tmp_path_factory: pytest.TempPathFactory, ray_models: Path, language_models: Path) -> AsyncIterator[System]:
     directory = tmp_path_factory.mktemp("ray")
     folders = {name: ray_models / name for name in (*TABLES, *RIVALS, "reranker", "painter")}
-    folders |= {"mini": minilm(), LLAMA: language_models / LLAMA, "twins": ray_models / "boosted"}
+    folders |= {"mini": minilm(), LLAMA: language_models / LLAMA}
     settings = {"load_on_discovery": False, "policies": HEAVY | {"min_residence_seconds": 0, "evict_after_idle_seconds": 3600}}
     async with system(
         directory, ray={"enabled": True}, devices={"host_memory": "12GiB"}, orchestration=settings, models=MODELS
@@ -282,24 +282,35 @@ async def test_a_language_model_on_ray_writes_what_transformers_writes(modelium:
 # -- like every other model ----------------------------------------------------------------------------------------------
 
 
-async def test_one_is_evicted_for_another_and_comes_back(modelium: System, ray_models: Path) -> None:
-    first, second = RIVALS
-    for name, other in ((first, second), (second, first), (first, second)):
+async def test_one_is_evicted_for_another(modelium: System, ray_models: Path) -> None:
+    for name, other in (RIVALS, RIVALS[::-1]):
         await _answers_as_its_library(modelium, ray_models, name)
-        gone = (await modelium.get(f"/models/{other}"))["decisions"]
-        evicted = [one for one in gone if one["verb"] == "unload"]
-        assert not evicted or (evicted[0]["rule"] == "evict.6" and f"{name} needs" in evicted[0]["reason"])
-    assert (await modelium.get(f"/models/{first}"))["loads"] == 2
-    assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
+        _check_evictions(await modelium.get(f"/models/{other}"), name)
     assert 'modelium_evictions_total{rule="evict.6"}' in await modelium.metrics()
 
 
-async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, held: Any) -> None:
-    await held("twins")
-    seen = await modelium.becomes("twins", "LOADED", lambda model: model["replicas"] == 2 and model["measured_bytes"])
+def _check_evictions(gone: Any, name: str) -> None:
+    evicted = [one for one in gone["decisions"] if one["verb"] == "unload"]
+    assert not evicted or (evicted[0]["rule"] == "evict.6" and f"{name} needs" in evicted[0]["reason"])
+
+
+async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, ray_models: Path) -> None:
+    await _answers_as_its_library(modelium, ray_models, "leaves")
+    seen = await modelium.becomes("leaves", "LOADED", lambda model: model["replicas"] == 2 and model["measured_bytes"])
     assert seen["placement"]["replicas"]["min"] == 2 and seen["measured_bytes"] > 2**27
-    answers = await asyncio.gather(*(modelium.post("/predict/twins", {"inputs": [[1, 2, 3, 4]]}) for _ in range(50)))
+    body = {"inputs": reference(ray_models, "leaves")["cases"][0]["inputs"]["ROWS"]}
+    answers = await asyncio.gather(*(modelium.post("/predict/leaves", body) for _ in range(50)))
     assert {status for status, _ in answers} == {200}
+
+
+async def test_what_was_evicted_comes_back(modelium: System, ray_models: Path) -> None:
+    first, second = RIVALS
+    before = await modelium.get(f"/models/{first}")
+    assert before["state"] == "UNLOADED"
+    await _answers_as_its_library(modelium, ray_models, first)
+    assert (await modelium.get(f"/models/{first}"))["loads"] == before["loads"] + 1
+    _check_evictions(await modelium.get(f"/models/{second}"), first)
+    assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
 
 
 async def test_ray_is_shown(modelium: System) -> None:
