@@ -76,6 +76,10 @@ class OutOfMemory(MachineTrouble):
         self.asked_bytes = asked_bytes
 
 
+class GivenUp(MachineTrouble):
+    """Triton gave up a process that was well, since it was silent for a second while it started: the machine was too busy."""
+
+
 class FolderChanged(LoadFailed):
     """A model's folder was written to since it was looked at: what would be loaded is not what was decided upon."""
 

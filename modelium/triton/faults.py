@@ -16,6 +16,7 @@ import grpc
 from modelium.errors import (
     ContextExceeded,
     DeadlineExceeded,
+    GivenUp,
     InferenceFailed,
     LoadFailed,
     MachineTrouble,
@@ -35,6 +36,9 @@ _GONE = re.compile(
     r"|(?:^|message: )Stub process '[^']*' is not healthy|^Model is unavailable due to unhealthy vLLM engine"
     r"|^Server is stopping"
 )
+_STUB_LOST = re.compile(r"Stub process '[^']*' is not healthy\.")
+# The vLLM backend's line for a process that was well all the same (``triton/backends/vllm/vllm_backend/logs.py``).
+GIVEN_UP = "modelium: Triton gave this process up while it started"
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 # Our own backends mark it (``TooLong``), the stock vLLM backend passes on vLLM's own words.
@@ -92,6 +96,8 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
         case grpc.StatusCode.CANCELLED if "load failed" not in details:
             return _unavailable(details)
     cause = unwrap_load_error(details)
+    if _STUB_LOST.fullmatch(cause) and log_path is not None and was_given_up(log_path, name):
+        return GivenUp(f"Triton gave {name!r} up while it started, since this machine was too busy to hear from it in time")
     if POLL_FAILED in cause:
         found = find_poll_cause(log_path, name) if log_path is not None else None
         cause = found or f"{cause}; the cause is only in Triton's log, look there for {name!r}"
@@ -160,22 +166,32 @@ def unwrap_model_error(message: str) -> str:
     return text.split("\n\nAt:\n", 1)[0].strip() or message.strip()
 
 
-def find_poll_cause(log_path: Path, name: str, *, tail_bytes: int = 65_536) -> str | None:
+def was_given_up(log_path: Path, name: str) -> bool:
+    """Does the last load of ``name`` in the server's log end with its process's word that it was well?"""
+    last = _end_of(log_path).rpartition(f'"loading: {name}:')[2]
+    return f"[{name}] {GIVEN_UP}" in last.splitlines()
+
+
+def find_poll_cause(log_path: Path, name: str) -> str | None:
     """Why Triton could not even read the entry ``name``: the last word about it at the end of the server's log.
 
     Triton answers "failed to poll from model repository" to the caller and writes the true cause to its log only.
     """
-    try:
-        with log_path.open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - tail_bytes))
-            text = log.read().decode("utf-8", "replace")
-    except OSError:
-        return None
+    text = _end_of(log_path)
     quoted = re.escape(name)
     pattern = re.compile(rf"Poll failed for model directory '{quoted}': (.+)|failed to poll model '{quoted}': (.+)")
     found = [match[1] or match[2] for match in pattern.finditer(text)]
     return found[-1].strip().strip('"') if found else None
+
+
+def _end_of(log_path: Path, *, tail_bytes: int = 65_536) -> str:
+    try:
+        with log_path.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - tail_bytes))
+            return log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _failed(message: str) -> InferenceFailed:

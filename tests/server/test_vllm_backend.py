@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
-from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone
+from modelium.errors import ContextExceeded, GivenUp, InferenceFailed, LoadFailed, ModelGone
 from modelium.values import JsonValue
 from tests.models.language import ADAPTER, LLAMA, PICTURES, Written, continuations
 from tests.server.conftest import started
@@ -221,6 +221,24 @@ async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engin
     await until(lambda: gone(processes), bool, "stub and engine are gone")
     with pytest.raises(ModelGone):
         await engines.ask("x", name=PICTURES)
+
+
+async def test_a_start_that_triton_gave_up_fails_soon_and_says_why(engines: Engines) -> None:
+    """Triton takes a process for dead that it does not hear of for a second while it starts; here it is stopped for so long."""
+    arguments = {"model": str(engines.triton.models / LLAMA), "enforce_eager": True, "kv_cache_memory_bytes": 64 * 2**20}
+    loading = asyncio.create_task(engines.load_entry("silent", arguments))
+    await until(lambda: len(engines.processes("silent")), lambda count: count > 1, "it starts its processes")
+    stub = engines.processes("silent")[0]
+    stub.suspend()
+    await until(lambda: waits_for_a_child(stub.ppid()), bool, "Triton waits for its end")
+    stub.resume()
+    with pytest.raises(GivenUp):
+        await loading
+    assert gone([stub])
+
+
+def waits_for_a_child(pid: int) -> bool:
+    return any((task / "wchan").read_text() == "do_wait" for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 async def test_why_an_engine_does_not_start_is_the_load_error(engines: Engines) -> None:

@@ -13,7 +13,7 @@ from modelium.controller.life.phases import Absent, AdapterFolder, Attempt, Drai
 from modelium.controller.life.record import Record
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import blame, count, put_off, wanting
-from modelium.errors import FolderChanged, RayUnavailable, TritonUnavailable
+from modelium.errors import FolderChanged, GivenUp, RayUnavailable, TritonUnavailable
 from modelium.values import Demand, State
 
 _AFTER_OUTAGE_S = 0.5
@@ -46,7 +46,7 @@ def not_reloaded(record: Record, phase: Loaded | Draining, event: NotLoaded, con
 
 @on(NotLoaded, Loading)
 def not_loaded(record: Record, phase: Loading, event: NotLoaded, context: Context) -> Step:
-    """Triton or Ray is away, or the folder was written to: tried again. Else one failure more."""
+    """Triton or Ray is away, the folder was written to, or Triton gave a process up: tried again. Else one failure more."""
     attempt, error, reason, is_to_leave = phase.attempt, event.error, str(event.error), record.wish.leave
     if event.number != attempt.number:
         return record, ()
@@ -61,10 +61,11 @@ def not_loaded(record: Record, phase: Loading, event: NotLoaded, context: Contex
     if isinstance(error, TritonUnavailable):  # its supervisor brings it back
         record = replace(record, tries=replace(tries, lost_at=context.now))
         return _tried_again(record, State.UNLOADED, reason, context.now + _AFTER_OUTAGE_S, effects, wanted=not is_to_leave)
-    if isinstance(error, FolderChanged):
-        # A crash, if there was one, is forgotten: its process read what was being written.
+    if isinstance(error, FolderChanged | GivenUp):
+        # A crash, if there was one, is forgotten: its process read what was being written, or ended itself.
         tries = put_off(replace(tries, crashes=tries.crashes[:-1]), context)
-        record, looks = look_again(replace(record, tries=tries))
+        record = replace(record, tries=tries)
+        record, looks = look_again(record) if isinstance(error, FolderChanged) else (record, ())
         return _tried_again(record, State.UNLOADED, reason, tries.put_off_until, (*effects, *looks), wanted=not is_to_leave)
     record, counted = count(record, State.FAILED, reason, context, its_own=its_own)
     return record, (*effects, *counted)

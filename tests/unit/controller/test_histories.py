@@ -12,6 +12,7 @@ from modelium.controller.life.effects import Reject
 from modelium.controller.life.phases import AdapterFolder, Cause, Draining, Standing
 from modelium.errors import (
     FolderChanged,
+    GivenUp,
     IllegalTransition,
     MachineTrouble,
     ModeliumError,
@@ -235,6 +236,12 @@ def test_ray_that_went_away_under_a_load_is_the_models_failure_only_where_it_was
     life.context = down
     assert life.tell(happens.RayLost(detail="x", alone=True), failed(1)).record.tries.failures == 1
     assert told(*began, failed(1, RayUnavailable("no head"))).record.tries.failures == 0
+
+
+def test_a_process_that_triton_gave_up_is_started_again_and_who_waits_goes_on_waiting() -> None:
+    life = told(*ARRIVED, happens.WaitingChanged(1), load(), failed(1, GivenUp("too busy")))
+    assert (life.state, life.want, life.record.tries.retry_at) == (State.UNLOADED, Demand.RESTORE, NOW + 0.5)
+    assert life.record.tries.failures == 0 and "Reject" not in life.asked and "analyze soon" not in life.asked
 
 
 def test_a_folder_that_changes_under_a_load_is_looked_at_again_and_tried_ever_less_often() -> None:

@@ -36,7 +36,8 @@ from vllm_backend import entry, environment, processes, tensors  # noqa: E402
 from vllm_backend.engine import Engine  # noqa: E402
 from vllm_backend.errors import BadRequest, EngineDead  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
-from vllm_backend.logs import Log, says_elsewhere  # noqa: E402
+from vllm_backend.handover import end_unless_taken  # noqa: E402
+from vllm_backend.logs import GIVEN_UP, Log, says_elsewhere  # noqa: E402
 from vllm_backend.metrics import Metrics  # noqa: E402
 from vllm_backend.parameters import read_parameters  # noqa: E402
 from vllm_backend.responses import Responses, embedding_tensors  # noqa: E402
@@ -113,9 +114,13 @@ class TritonPythonModel:
         self._unload_by = math.inf
         self._exchanges = Exchanges(pb_utils, self._notice_unload)
         self._engine.watch(self._die)
+        self._taken = False
+        if sum(int(group.get("count", 1)) for group in self._config.get("instance_group", [])) <= 1:  # else others come first
+            end_unless_taken(lambda: self._taken or pb_utils.is_model_ready(self._name), self._give_up)
 
     def execute(self, requests: list[Any]) -> None:
         """Take the requests over; each is answered through its own sender."""
+        self._taken = True
         if self._checks_health and not self._is_healthy():
             pb_utils.unload_model(self._name)
         if self._metrics is not None:
@@ -283,6 +288,12 @@ class TritonPythonModel:
             return
         processes.end_group(self._group)
         self._log.release()
+        os._exit(1)
+
+    def _give_up(self) -> None:
+        """Triton waits for the end of this process: the load fails and can be tried again."""
+        processes.end_group(self._group)
+        self._log.say(GIVEN_UP)
         os._exit(1)
 
     def _parameter(self, name: str) -> str:

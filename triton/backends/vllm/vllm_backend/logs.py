@@ -15,6 +15,8 @@ import threading
 _ERROR = re.compile(r"(?:^|[\]\s])(?P<error>(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)): (?P<text>.+)$")
 _ELSEWHERE = re.compile(r"root cause|background process")
 _KEPT = 50
+# A whole line of Triton's log, by which Modelium knows whose failure the load was (``modelium/triton/faults.py``).
+GIVEN_UP = "modelium: Triton gave this process up while it started"
 
 
 def says_elsewhere(message: str) -> bool:
@@ -46,6 +48,11 @@ class Log:
         os.dup2(self._server, 2)
         if self._thread is not None:
             self._thread.join(timeout=0.5)
+
+    def say(self, words: str) -> None:
+        """One line of this process's own."""
+        with contextlib.suppress(OSError):
+            os.write(self._server, self._prefix + words.encode() + b"\n")
 
     def cause(self) -> str | None:
         """The last error that was printed and was not only a reference to another one."""
