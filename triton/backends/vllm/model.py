@@ -292,8 +292,8 @@ class TritonPythonModel:
 
     def _give_up(self) -> None:
         """Triton waits for the end of this process: the load fails and can be tried again."""
+        self._log.say(GIVEN_UP)  # first: who watches the engine ends this process as well
         processes.end_group(self._group)
-        self._log.say(GIVEN_UP)
         os._exit(1)
 
     def _parameter(self, name: str) -> str:
