@@ -87,6 +87,7 @@ async def test_a_folder_that_takes_too_long_is_not_looked_at_again_until_it_chan
 ) -> None:
     """Whatever it does: here the worker is stopped while it looks."""
     other = hostile.lay(tmp_path / "other", hostile.model(hostile.BERT))
+    analysts._first_s = PATIENT_S  # the worker is kept, however slowly it says that it is done
     assert isinstance(await analysts.analyze(candidate(other), ModelOverride()), ModelProfile)
     await until(lambda: bool(analysts._idle))
     os.kill(analysts._idle[0].pid, signal.SIGSTOP)
