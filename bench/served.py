@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
+from modelium.guarded.addresses import claim_addresses
 from modelium.runtime_env import inspect
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,7 +158,7 @@ def run(directory: Path) -> subprocess.Popen[bytes]:
 
 def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:
     """Write ``modelium.yaml``: free ports, everything below ``directory``, and ``settings``."""
-    ports = tuple(free_ports(5))
+    ports = tuple(address.port for address in claim_addresses(dict.fromkeys("abcde", "127.0.0.1:0")).values())
     gateway, metrics, *triton = ports
     names = ("http_url", "grpc_url", "metrics_url")
     config = merge(
@@ -187,17 +187,6 @@ def minilm() -> Path:
     if folder is None or not folder.is_dir():
         sys.exit("the model runtime lacks the test model: make setup")
     return folder
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,18 @@ addresses that are free now, or an error that says who sits there and which key 
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from modelium.errors import ConfigError, TritonError
+
+_BELOW, _TRIES = 8192, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +48,49 @@ def claim_addresses(urls: Mapping[str, str], *, who: str = "Triton") -> dict[str
         if address.port and address.port in seen:
             raise ConfigError(f"{key} and {seen[address.port]} name the same port, {address.port}: give each its own")
         seen[address.port] = key
-    sockets: list[socket.socket] = []
-    try:
+    with contextlib.ExitStack() as held:
         claimed: dict[str, Address] = {}
         for key, address in wanted.items():
             try:
-                family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-                listener = socket.socket(family, kind, protocol)
-                sockets.append(listener)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(where)
-                listener.listen(1)  # two sockets may be *bound* to one port with SO_REUSEADDR, but only one can listen
+                listener = held.enter_context(_listen(address))
             except OSError as error:
                 raise TritonError(_explain(who, key, address, error)) from error
             claimed[key] = Address(host=address.host, port=listener.getsockname()[1])
         return claimed
-    finally:
-        for listener in sockets:
+
+
+def _listen(address: Address) -> socket.socket:
+    """For port 0 on a port of the system's choice only where none below those is free: an outgoing connection takes one of
+    the system's at any time, also between this look and the start of the program that is to listen.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    for port in (*_below_ephemeral(), 0) if not address.port else (address.port,):
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((where[0], port, *where[2:]))
+            listener.listen(1)  # two sockets may be *bound* to one port with SO_REUSEADDR, but only one can listen
+        except OSError:
             listener.close()
+            if port == address.port:
+                raise
+        else:
+            return listener
+    raise AssertionError("the last port raises")
+
+
+def _below_ephemeral() -> list[int]:
+    lowest = _lowest_ephemeral_port()
+    ports = range(max(1024, lowest - _BELOW), lowest)
+    return random.SystemRandom().sample(ports, min(_TRIES, len(ports)))
+
+
+def _lowest_ephemeral_port() -> int:
+    """Of those that outgoing connections get (ip(7), ip_local_port_range)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768
 
 
 def _explain(who: str, key: str, address: Address, error: OSError) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from modelium.guarded.addresses import claim_addresses
 from modelium.resources import triton_directory
 from modelium.runtime_env import RuntimeReport, inspect
 from modelium.triton.backends import compose_backends
@@ -199,7 +199,9 @@ def deployed(directory: Path, recipe: Recipe, keys: Path) -> Iterator[Deployed]:
     """A deployment that has not started yet; whatever of it runs at the end is ended, its shared memory swept."""
     (directory / "models" / "incoming").mkdir(parents=True)
     (directory / "triton_secret").write_text("secret-of-the-tests\n", encoding="utf-8")
-    ports = dict(zip((8080, 9090, 8000, 8001, 8002), _free_ports(5), strict=True))
+    inside = (8080, 9090, 8000, 8001, 8002)
+    free = claim_addresses({str(port): "127.0.0.1:0" for port in inside})
+    ports = {port: free[str(port)].port for port in inside}
     made = Deployed(directory=directory, recipe=recipe, keys=keys, ports=ports)
     try:
         yield made
@@ -219,11 +221,3 @@ def end(process: subprocess.Popen[bytes]) -> int:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in opened:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in opened]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from modelium.guarded.addresses import claim_addresses
 from tests.monitoring import PROMETHEUS, tool
 from tests.patience import PATIENCE_S
 
@@ -91,7 +91,7 @@ class _Process:
 @contextlib.contextmanager
 def _running(directory: Path, targets: Mapping[str, str]) -> Iterator[_Process]:
     directory.mkdir()
-    address = _free_address()
+    address = str(claim_addresses({"web.listen-address": "127.0.0.1:0"})["web.listen-address"])
     configuration = directory / "prometheus.yml"
     configuration.write_text(yaml.safe_dump(_configured({**targets, "prometheus": address})))
     flags = {"config.file": configuration, "storage.tsdb.path": directory / "data", "web.listen-address": address}
@@ -122,9 +122,3 @@ async def _is_ready(http: aiohttp.ClientSession, url: str) -> bool:
             return response.status == 200
     except aiohttp.ClientError:
         return False
-
-
-def _free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from modelium.guarded.addresses import Address
+from modelium.guarded.addresses import claim_addresses
 from modelium.ray.launch import HeadLaunch, head_command, ray_environment
 from modelium.runtime_env import inspect
 from tests.models import ensure_models
@@ -63,20 +62,13 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="ray-test-", dir="/tmp"))  # short: sockets lie there
-    ports = [_free_port() for _ in range(3)]
-    gcs, dashboard, client = (Address(host="127.0.0.2", port=port) for port in ports)
+    gcs, dashboard, client = claim_addresses(dict.fromkeys(("gcs", "dashboard", "client"), "127.0.0.2:0")).values()
     launch = HeadLaunch(gcs=gcs, dashboard=dashboard, client=client, directory=directory / "r", object_store_bytes=128 * 2**20)
     made = Cluster(launch=launch, log=directory / "head.log")
     made.start()
     yield made
     made.kill()
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.2", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_models_run_on_a_cluster_by_what_its_nodes_have_and_survive_its_end(

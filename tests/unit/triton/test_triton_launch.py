@@ -31,6 +31,8 @@ def test_word_that_is_no_address_names_its_key(url: str) -> None:
 def test_port_zero_becomes_a_free_port_of_its_own() -> None:
     claimed = claim_addresses({"a": "127.0.0.1:0", "b": "127.0.0.1:0", "c": "127.0.0.1:0"})
     assert len({address.port for address in claimed.values()} - {0}) == 3
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(address.port < lowest for address in claimed.values()), "an outgoing connection may take it meanwhile"
 
 
 def test_taken_port_is_reported_with_its_listener() -> None:
