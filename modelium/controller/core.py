@@ -20,9 +20,9 @@ from modelium.controller.assembly import assemble
 from modelium.controller.events import Event, RayDown, RayUp, ServerDown
 from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
+from modelium.controller.life.obstacles import obstacle
 from modelium.controller.life.phases import Draining
 from modelium.controller.life.record import Record
-from modelium.controller.life.requests import obstacle
 from modelium.controller.life.views import status_of
 from modelium.controller.lookup import Lookup
 from modelium.controller.server import Server
@@ -132,7 +132,7 @@ class Controller:
         if isinstance(model.record.phase, Draining):
             waited_for = self._models.is_waited_for(model.record)
             self._models.apply(model, happens.CalledBack(waited_for))
-        if model.record.serves:
+        if model.record.takes_requests:
             return self._models.requests.grant(model)
         if (in_vain := obstacle(model.record, time.monotonic())) is not None:
             raise in_vain

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import assert_never
 
 from modelium.controller.events import About, Event, Wake
 from modelium.controller.life import effects as do
@@ -173,7 +174,7 @@ class Models:
             case _:
                 self._tell(model, effect)
 
-    def _tell(self, model: Model, effect: do.Effect) -> None:
+    def _tell(self, model: Model, effect: do.Tells | do.Notes) -> None:
         """Those who wait for the model, the loop, and whoever reads the log."""
         key = model.record.key
         match effect:
@@ -203,7 +204,7 @@ class Models:
             case _:
                 pass
 
-    def _note(self, key: str, effect: do.Effect) -> None:
+    def _note(self, key: str, effect: do.Notes) -> None:
         """What is kept over restarts, and what is counted."""
         match effect:
             case do.RememberLoad(fingerprint=fingerprint, seconds=seconds):
@@ -224,7 +225,7 @@ class Models:
                 self._recorder.decision(decision.verb.value, decision.rule)
                 log.info("%s: %s (%s) %s", key, decision.verb, decision.rule, decision.reason)
             case _:
-                raise TypeError(f"nobody does {effect!r}")
+                assert_never(effect)
 
     def _forget(self, model: Model) -> None:
         key = model.record.key

@@ -195,23 +195,11 @@ class Say:
     level: Level = Level.INFO
 
 
-Effect = (
-    Analyze
-    | Load
-    | Unload
-    | Bury
-    | EndProcesses
-    | Discard
-    | Check
-    | Watch
-    | StopWatching
-    | Measure
-    | Grant
-    | Reject
-    | UnloadIsOver
-    | Wake
-    | Forget
-    | RememberLoad
+# What the world is asked for; what those who wait, the loop and the log are told; what is kept over restarts and counted.
+Asks = Analyze | Load | Unload | Bury | EndProcesses | Discard | Check | Watch | StopWatching | Measure
+Tells = Grant | Reject | UnloadIsOver | Wake | Forget | Say
+Notes = (
+    RememberLoad
     | RememberUnload
     | RememberMeasurement
     | RememberQuarantine
@@ -219,5 +207,5 @@ Effect = (
     | CountLoad
     | CountUnload
     | CountDecision
-    | Say
 )
+Effect = Asks | Tells | Notes

@@ -10,6 +10,7 @@ from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Analyze, Effect, Reject, Wake
 from modelium.controller.life.events import Analyzed, Attached, FolderGone, FolderSeen, Revised, Unusable
 from modelium.controller.life.leaving import drained, with_newest_due
+from modelium.controller.life.obstacles import obstacle
 from modelium.controller.life.phases import (
     PHASES,
     Absent,
@@ -23,7 +24,6 @@ from modelium.controller.life.phases import (
     Unloading,
 )
 from modelium.controller.life.record import Record
-from modelium.controller.life.requests import obstacle
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import forgiven, pardoned, wanted_at_discovery, wanting
 from modelium.errors import NotServable
@@ -251,13 +251,14 @@ def _discovered(record: Record, phase: Absent, event: Revised, context: Context,
     remembered = event.remembered
     if remembered.loaded:
         record = wanting(record, Demand.RESTORE)
-    if event.ready_in_triton or not remembered.quarantine or not is_first:
-        return record, ()
+    if event.ready_in_triton or not remembered.quarantine or not is_first or record.wish.user_loads:
+        return record, ()  # a user may know better
     if remembered.quarantine_seal not in ("", record.folder.seal):
         return pardoned(record, context)  # while Modelium was off
     words = f"in quarantine until its folder changes: {remembered.quarantine}"
     failed = replace(record.tries, retry_at=None)
-    return replace(record, phase=Absent(state=State.FAILED, reason=words), tries=failed), ()
+    record = replace(record, phase=Absent(state=State.FAILED, reason=words), tries=failed)
+    return record, _refusals(record, context)
 
 
 ignore((Absent, Loading, Loaded, Draining, Unloading), Attached)

@@ -178,7 +178,7 @@ class Record:
         return self.wish.want
 
     @property
-    def serves(self) -> bool:
+    def takes_requests(self) -> bool:
         """May a request have a lease right now?"""
         return isinstance(self.phase, Loaded) and not self.phase.doubted and not self.folder.gone
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
 from modelium.controller.life.effects import Reject
 from modelium.controller.life.phases import AdapterFolder, Cause, Draining, Standing
+from modelium.devices import Process
 from modelium.errors import (
     FolderChanged,
     GivenUp,
@@ -52,6 +54,7 @@ from tests.unit.controller.histories import (
     evict,
     failed,
     folder_found,
+    kinds,
     load,
     loaded,
     read,
@@ -286,7 +289,7 @@ def test_a_newer_revision_loads_beside_the_one_that_serves_and_takes_its_place()
     life = newer(told(*SEEN_AT_WORK))
     assert life.record.reload_is_due_at == NOW
     assert life.tell(reload()).asked == ["load 2 beside written"]
-    assert life.record.serves and life.held == GIB // 2 + GIB
+    assert life.record.takes_requests and life.held == GIB // 2 + GIB
     life.tell(loaded(2))
     assert life.asked == ["StopWatching", "RememberLoad second", "Grant"]
     assert life.record.serving is not None and life.record.serving.profile == SECOND
@@ -360,7 +363,7 @@ def test_a_revision_that_came_while_it_drained_is_due_when_it_is_called_back() -
 def test_a_folder_that_becomes_incomplete_or_unsupported_while_it_serves_takes_nothing_away() -> None:
     for found in (CUT, BROKEN):
         life = told(*SERVES, happens.Analyzed(signature="s2", analysis=found))
-        assert life.record.serves and life.record.revision_error
+        assert life.record.takes_requests and life.record.revision_error
 
 
 def test_who_waits_for_a_folder_that_turns_out_unusable_is_told() -> None:
@@ -398,9 +401,9 @@ def test_an_engine_on_an_accelerator_is_started_again_by_the_plan() -> None:
 
 def test_a_model_that_a_request_found_gone_gives_no_lease_until_it_was_looked_at() -> None:
     life = told(*SEEN_AT_WORK, happens.FoundGone("it is gone"))
-    assert (life.asked[-1], life.record.serves) == ("Check", False)
+    assert (life.asked[-1], life.record.takes_requests) == ("Check", False)
     life.tell(happens.Checked(number=1, serves=True))
-    assert (life.asked, life.record.serves) == (["Grant"], True)
+    assert (life.asked, life.record.takes_requests) == (["Grant"], True)
     life.tell(happens.FoundGone("it is gone"))
     assert life.tell(happens.Checked(number=1, serves=False, died=True, detail="d")).state is State.LOADING
 
@@ -427,7 +430,7 @@ def test_what_triton_lost_is_restored_and_what_somebody_unloaded_is_not() -> Non
 
 def test_a_reading_that_began_before_the_load_says_nothing() -> None:
     life = told(*SERVES, read(STUB, started_at=NOW - 1, in_triton=""))
-    assert life.record.serves
+    assert life.record.takes_requests
 
 
 def test_a_triton_that_dies_takes_all_and_brings_back_what_nobody_unloaded() -> None:
@@ -448,7 +451,7 @@ def test_what_ray_served_is_buried_and_tried_again_when_ray_is_back() -> None:
     assert life.asked[-1] == "bury 2"
     life.tell(unloaded(2))
     assert (life.state, life.want, life.record.tries.retry_at) == (State.FAILED, Demand.RESTORE, NOW)
-    assert told(*SERVES, happens.RayLost(detail="x")).record.serves, "what Triton serves is not Ray's"
+    assert told(*SERVES, happens.RayLost(detail="x")).record.takes_requests, "what Triton serves is not Ray's"
 
 
 def test_what_outgrew_its_memory_is_ended_at_once_and_counts_as_a_failure() -> None:
@@ -541,4 +544,71 @@ def test_what_is_not_in_the_table_raises_and_changes_nothing(
 def test_the_beginning_knows_nothing_and_wants_what_it_was_given() -> None:
     life = Life(record=folder_found(want=Demand.DISCOVERY))
     assert (life.state, life.record.demand, life.held) == (State.INCOMPLETE, Demand.DISCOVERY, 0)
-    assert not life.record.serves and not life.record.occupies
+    assert not life.record.takes_requests and not life.record.occupies
+
+
+# -- what is counted, and what wakes the loop ------------------------------------------------------------------------
+
+
+def test_each_end_of_work_is_counted_and_a_load_is_measured() -> None:
+    assert [kind for kind in kinds(told(*SERVES).effects) if kind in (do.CountLoad, do.CountUnload)] == [do.CountLoad]
+    assert do.Measure in kinds(told(*ARRIVED, load()).tell(loaded(1)).effects)
+    gone = told(*SERVES, evict(), PASS).tell(unloaded(2)).effects
+    assert [effect for effect in gone if isinstance(effect, do.CountUnload)] == [do.CountUnload(rule="evict.5", seconds=0.5)]
+    assert do.CountDecision in kinds(told(*SERVES).tell(evict()).effects)
+
+
+def test_a_drain_wakes_the_loop_when_it_begins_and_when_the_last_lease_is_back() -> None:
+    life = told(*SERVES, happens.LeaseTaken(), happens.LeaseTaken()).tell(evict())
+    assert do.Wake in kinds(life.effects)
+    back = happens.LeaseReturned(room_is_wanted=False)
+    assert kinds(life.tell(back).effects) == set()
+    assert kinds(life.tell(back).effects) == {do.Wake}
+
+
+def test_a_request_that_holds_a_lease_wakes_the_loop_only_if_its_room_is_wanted() -> None:
+    for is_wanted in (False, True):
+        life = told(*SERVES, happens.LeaseTaken())
+        assert (do.Wake in kinds(life.tell(happens.LeaseReturned(room_is_wanted=is_wanted)).effects)) is is_wanted
+
+
+# -- what is remembered of earlier ones ------------------------------------------------------------------------------
+
+
+def test_a_crash_while_the_folder_was_being_written_to_is_forgotten() -> None:
+    life = told(*SEEN_AT_WORK, happens.ProcessDied(number=1, pid=STUB.pid))
+    assert len(life.record.tries.crashes) == 1
+    assert life.tell(failed(2, FolderChanged("written to"))).record.tries.crashes == ()
+
+
+def test_a_user_who_loads_what_failed_begins_with_no_crash() -> None:
+    life = told(*SEEN_AT_WORK, happens.ProcessDied(number=1, pid=STUB.pid), failed(2))
+    assert life.state is State.FAILED and life.record.tries.crashes
+    assert life.tell(happens.UserLoadBegan()).record.tries.crashes == ()
+
+
+def test_what_is_in_doubt_is_not_called_back() -> None:
+    life = told(*SEEN_AT_WORK, happens.FoundGone("no answer"), evict())
+    assert life.tell(happens.CalledBack(is_waited_for=False)).state is State.DRAINING
+    assert told(*SEEN_AT_WORK, evict(), happens.CalledBack(is_waited_for=False)).state is State.LOADED
+
+
+def test_a_reading_during_a_reload_says_nothing_of_processes_and_memory() -> None:
+    life = told(*SEEN_AT_WORK, seen("s2"), analyzed(SECOND, "s2"), revised(SECOND), reload())
+    before = life.record
+    life.tell(read(Process(pid=78, created_at=2), held=9 * GIB))
+    assert (life.record.memory, life.record.phase) == (before.memory, before.phase)
+
+
+def test_the_largest_measurement_is_kept() -> None:
+    life = told(*SEEN_AT_WORK, read(STUB, held=3 * GIB), read(STUB, held=GIB))
+    assert (life.record.memory.measured, life.record.memory.weighed, life.held) == (3 * GIB, GIB, 3 * GIB)
+
+
+def test_who_waits_for_what_is_found_in_quarantine_is_told_and_a_user_who_loads_it_may_know_better() -> None:
+    was = Remembered(quarantine="broken", quarantine_seal="s1")
+    life = told(happens.Asked(), happens.WaitingChanged(1), seen(), analyzed()).tell(revised(remembered=was))
+    assert life.state is State.FAILED
+    assert [what.partition(" until")[0] for what in life.asked] == ["reject: 'm' failed to load and is in quarantine"]
+    life = told(happens.UserLoadBegan(), happens.WaitingChanged(1), seen(), analyzed()).tell(revised(remembered=was))
+    assert (life.state, life.asked) == (State.UNLOADED, [])

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
 from modelium.controller.life.events import LifeEvent, WorkEnd
+from modelium.controller.life.obstacles import obstacle
 from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Standing, Unloading
-from modelium.controller.life.requests import obstacle
 from modelium.controller.life.table import step
 from modelium.devices import Process
 from modelium.errors import (
@@ -211,7 +211,7 @@ class AnyLife(RuleBasedStateMachine):
         self.happen(happens.Asked())
         if isinstance(self.life.record.phase, Draining):
             self.happen(happens.CalledBack(is_waited_for=False))
-        if self.life.record.serves:
+        if self.life.record.takes_requests:
             self.happen(happens.LeaseTaken())
         elif obstacle(self.life.record, self.life.context.now) is None:
             self.happen(happens.WaitingChanged(self.life.record.use.waiting + 1))
@@ -261,7 +261,7 @@ class AnyLife(RuleBasedStateMachine):
         record = self.life.record
         if record.use.waiting and not record.folder.gone:
             assert obstacle(record, self.life.context.now) is None
-            assert not record.serves, "who waits for what serves is answered"
+            assert not record.takes_requests, "who waits for what serves is answered"
 
     @invariant()
     def only_what_is_newer_is_loaded_beside_what_serves(self) -> None:
