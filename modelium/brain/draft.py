@@ -43,7 +43,7 @@ class Draft:
                 continue
             for device in view.placement.devices:
                 self._holders.setdefault(device, []).append(view)
-            if eviction.deciding_rule(view, observed.now, observed.policies) == 5:
+            if eviction.deciding_rule(view, observed.now, observed.policies) in eviction.LETS_GO:
                 for device in view.placement.devices:
                     self._evictable.setdefault(device, []).append(view)
 
@@ -84,14 +84,15 @@ class Draft:
 
     def evict(self, view: ModelView, pressure: str, waiter: ModelView | None = None) -> None:
         """Unload it; its bytes are on their way back. ``pressure``: what is short, empty for nothing; ``waiter``: whom
-        it goes for, whatever eviction's rule 5 says."""
+        it goes for, whatever ``eviction`` says."""
         now, policies = self.observed.now, self.observed.policies
         self._leaving.add(view.name)
         for device in view.placement.devices if view.placement is not None else ():
             if device in self.rooms:
                 self.rooms[device].returning += view.bytes_held
         if waiter is None:
-            rule, reason, whom = "evict.5", eviction.explain_evict(view, now, policies, pressure), ""
+            rule, whom = eviction.name_of(eviction.deciding_rule(view, now, policies)), ""
+            reason = eviction.explain_evict(view, now, policies, pressure)
         else:
             rule, whom = turns.TURN_RULE if view.usage.in_flight else turns.SWAP_RULE, waiter.name
             reason = turns.explain_swap(view, waiter, now, pressure)

@@ -17,9 +17,17 @@ from modelium.values import ModelView, Policies
 BUSY_QPS = 0.5
 USED_QPS = 0.01
 
+LETS_GO = frozenset({5})
+"""The rules that let a loaded model go; each of the others keeps it."""
+
+
+def name_of(rule: int) -> str:
+    """As it stands in decisions and metrics."""
+    return f"evict.{rule}"
+
 
 def deciding_rule(view: ModelView, now: float, policies: Policies) -> int:
-    """The number of the rule that decides about a loaded model. Only 5 lets it go. No words: this runs for every model."""
+    """The number of the rule that decides about a loaded model. No words: this runs for every model."""
     usage = view.usage
     if view.pinned or view.always_loaded or usage.in_flight or view.waiting or not policies.evict:
         return 1

@@ -78,7 +78,7 @@ def explain_keep(observed: Observed, view: ModelView) -> Decision | None:
         return None
     rule = eviction.deciding_rule(view, observed.now, observed.policies)
     reason = eviction.explain_keep(view, rule, observed.now, observed.policies)
-    return Decision(at=observed.now, model=view.name, verb=Verb.KEEP, rule=f"evict.{rule}", reason=reason)
+    return Decision(at=observed.now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ _VISIT_S = 1.0  # requests closer than that are one visit: a page that asks for 
 _NEWEST_COUNTS = 0.3
 
 WINDOW_S = 60.0
-"""QPS is over the last minute, or over ``evict_after_idle_seconds`` where that is shorter: else rule 3 would hide rule 4."""
+"""QPS is over the last minute, or over ``evict_after_idle_seconds`` where that is shorter: else eviction's rule 3
+would hide rule 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
