@@ -122,15 +122,15 @@ def render(
 @app.command(rich_help_panel=_HERE)
 def config(
     context: typer.Context,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether it is right.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is valid.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The configuration in force: the file, the environment and the defaults."""
+    """The configuration in effect: the file, the environment and the defaults."""
     from modelium.cli import report, terminal
 
     settings = _invocation(context).settings()
     if check:
-        terminal.emit("the configuration is right")
+        terminal.emit("the configuration is valid")
     else:
         terminal.emit(settings.model_dump_json(indent=2) if as_json else report.configuration(settings))
 

@@ -1,6 +1,6 @@
 """Looking at Triton and its processes, each look a coroutine whose end is an event: greet, check, measure.
 
-What enters: which server or model to look at. What leaves: events through ``post``. Nothing is changed by looking (rule 5).
+What enters: which server or model to look at. What leaves: events through ``post``. Nothing is changed by looking.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Usage:
     gap_s: float = 0.0
 
     def idle_s(self, now: float) -> float:
-        """Seconds without use; 0 while a request is in flight (rule 5)."""
+        """Seconds without use; 0 while a request is in flight: a model that answers is not idle."""
         return 0.0 if self.in_flight else max(0.0, now - self.last_used_at)
 
 

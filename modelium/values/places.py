@@ -75,7 +75,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Memory of one model on its device. What was measured once is what the next placement uses (rule 7)."""
+    """Memory of one model on its device. What was measured once is what the next placement uses."""
 
     estimated_bytes: int
     measured_bytes: int | None = None

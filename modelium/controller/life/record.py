@@ -10,6 +10,7 @@ part                 what it is                                         what cha
 ``use``              leases, waiting requests, how often it is asked    requests (``requests.py``), readings
 ``memory``           what it holds, or was promised, in bytes           decisions, the ends of work, readings
 ``past``             what was learned, counted and written              decisions, the ends of work
+``revision_error``   why the newest revision is not what serves         analyses, reloads that were refused, failed or done
 ===================  =================================================  ======================================================
 """
 
