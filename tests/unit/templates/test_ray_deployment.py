@@ -188,6 +188,14 @@ NO_ROOM = (
     "waiting for the cluster to auto-scale or for a runtime environment to be installed. Resources required for each replica: "
     '{"CPU": 64.0}, total resources available: {"CPU": 2.0}. Use `ray status` for more details.'
 )
+NO_ROOM_FOR_A_GROUP = NO_ROOM.replace('{"CPU": 64.0}', '[{"CPU": 1.0}, {"CPU": 2.0}]')
+HAS_ROOM = [
+    NO_ROOM.replace('{"CPU": 64.0}', "{}").replace('{"CPU": 2.0}', "{}"),  # on this machine replicas ask for nothing
+    NO_ROOM.replace("64.0", "2.0"),
+    NO_ROOM.replace('{"CPU": 64.0}', "UNKNOWN").replace('{"CPU": 2.0}', "UNKNOWN"),
+    NO_ROOM.replace('{"CPU": 64.0}', "[1]"),
+    NO_ROOM.replace('{"CPU": 64.0}', '[{"CPU": 1.0}, {"CPU": 1.0}]'),
+]
 SLOW_START = (
     "Deployment 'm' in application 'a' has 1 replicas that have taken more than 30s to initialize.\n"
     "This may be caused by a slow __init__ or reconfigure method."
@@ -195,7 +203,15 @@ SLOW_START = (
 
 
 @pytest.mark.parametrize(
-    ("messages", "waiting"), [(["", NO_ROOM], NO_ROOM), ([SLOW_START, ""], ""), ([SLOW_START, NO_ROOM], NO_ROOM), ([], "")]
+    ("messages", "waiting"),
+    [
+        (["", NO_ROOM], NO_ROOM),
+        ([SLOW_START, NO_ROOM], NO_ROOM),
+        ([NO_ROOM_FOR_A_GROUP], NO_ROOM_FOR_A_GROUP),
+        ([SLOW_START, ""], ""),
+        (HAS_ROOM, ""),
+        ([], ""),
+    ],
 )
 def test_a_replica_that_is_slow_to_start_does_not_wait_for_room(module: Any, messages: list[str], waiting: str) -> None:
     """An engine may take minutes: only the time that a load may take ends it."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import urllib.error
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -258,3 +259,16 @@ async def test_an_answer_has_the_tensors_of_an_application(module: Any) -> None:
         (reply,) = [each async for each in forwarder.answer(asking(module, "/broken"))]
         assert reply.arrays["STATUS"].item(0) == 502 and b'"type":"replica_died"' in reply.arrays["RESPONSE"].item(0)
         await forwarder.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_busy"),
+    [
+        (TimeoutError("timed out"), True),
+        (urllib.error.URLError(TimeoutError("timed out")), True),
+        (urllib.error.URLError(ConnectionRefusedError("refused")), False),
+        (ConnectionResetError("reset"), False),
+    ],
+)
+def test_a_dashboard_that_is_slow_is_asked_again(module: Any, error: OSError, is_busy: bool) -> None:
+    assert module("forwarding").is_busy(error) is is_busy

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import threading
@@ -21,7 +22,8 @@ _KNOWN_WITHIN_S = 0.2
 _SCHEDULE_WITHIN_S = 60.0
 _UPLOAD_AT_MOST = 200 * 2**20
 _DEPLOYMENT = "model"
-_NO_ROOM = re.compile(r"\bResources required for each replica\b")  # Ray says it of no replica that has begun to start
+# Ray says it of no replica that has begun to start, but also of one that has its room and whose worker is slow to come up.
+_ROOM = re.compile(r"\bResources required for each replica: (?P<required>.*?), total resources available: (?P<free>\{.*?\})\.")
 
 
 class Deployment:
@@ -212,7 +214,17 @@ def delete(application: str) -> bool:
 
 def waits_for_room(messages: list[str]) -> str:
     """What Ray says of a replica that it has no room for; "" where there is none. One that is slow to start has its room."""
-    return next((message for message in messages if _NO_ROOM.search(message)), "")
+    return next((message for message in messages if (said := _ROOM.search(message)) and _lacks(said)), "")
+
+
+def _lacks(said: re.Match[str]) -> bool:
+    """All nodes together have less than one replica needs, of any resource."""
+    try:
+        needs, free = json.loads(said["required"]), json.loads(said["free"])
+        bundles = needs if isinstance(needs, list) else [needs]  # a group's: what each of its parts needs
+        return any(sum(bundle.get(name, 0) for bundle in bundles) > free.get(name, 0) for bundle in bundles for name in bundle)
+    except (ValueError, TypeError, AttributeError):
+        return False  # not Ray's words
 
 
 def cause_of(messages: list[str]) -> str:

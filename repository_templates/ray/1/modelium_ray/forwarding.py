@@ -25,7 +25,7 @@ from .http import Client, HttpAsk, Piece, Relayed
 from .settings import Settings
 
 _TRIES = 3
-_PROXY_WITHIN_S = 60.0
+_PROXY_WITHIN_S = 180.0
 # What Serve's proxy says when an application raises, and when its replica dies.
 _BROKEN = (500, b"Internal Server Error")
 _REPLICA_DIED = Piece(
@@ -236,7 +236,12 @@ class HttpForwarder:
         connection = self._deployment.connection
         if connection.here:
             return Client(f"http://{connection.http_host}:{connection.http_port}")
-        proxy = await asyncio.to_thread(_ask_for_proxy, connection)
+        try:
+            proxy = await asyncio.to_thread(_ask_for_proxy, connection)
+        except OSError as error:
+            if is_busy(error):
+                return None
+            raise
         return Relayed(*proxy) if proxy is not None else None
 
 
@@ -276,6 +281,11 @@ def _bytes(value: bytes) -> np.ndarray:
     array = np.empty(1, dtype=np.object_)
     array[0] = value
     return array
+
+
+def is_busy(error: OSError) -> bool:
+    """The dashboard did not answer in time, as while Serve starts on a slow machine; another error is one."""
+    return isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
 
 
 def _ask_for_proxy(connection: Connection) -> tuple[str, str] | None:
