@@ -132,6 +132,6 @@ async def test_an_adapter_comes_and_goes_under_load(modelium: System, language_m
     metrics = f"http://{modelium.running.server.metrics_url.removeprefix('http://')}/metrics"
     async with modelium.http.get(metrics) as response:
         lines = [line for line in (await response.text()).splitlines() if line.startswith("vllm:generation_tokens_total")]
-    of_base = [line for line in lines if f'model="{LLAMA}"' in line]  # a killed engine's stay
+    of_base = [line for line in lines if f'model="{LLAMA}"' in line]
     assert len(of_base) == 1, lines  # of the revision that is here
     assert float(of_base[0].split()[-1]) > 0

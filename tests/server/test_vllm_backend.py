@@ -217,8 +217,10 @@ async def test_an_unload_ends_also_with_a_stuck_engine_and_answers_who_waits(eng
 async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
     await engines.run(PICTURES)
     processes = engines.processes(PICTURES)
+    assert await engines.series(PICTURES)
     engine_process(processes, "VLLM::EngineCore").kill()
     await until(lambda: gone(processes), bool, "stub and engine are gone")
+    assert not await engines.series(PICTURES)
     with pytest.raises(ModelGone):
         await engines.ask("x", name=PICTURES)
 

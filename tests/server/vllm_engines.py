@@ -78,10 +78,14 @@ class Engines:
         return [answer async for answer in self.stream(name, {**inputs, "exclude_input_in_output": True, **wanted})]
 
     async def gauge(self, name: str, model: str = LLAMA) -> float:
+        found = [line for line in await self.series(model) if line.startswith(f"{name}{{")]
+        return float(found[0].rpartition(" ")[2])
+
+    async def series(self, model: str) -> list[str]:
+        """What Triton's /metrics shows of a model's engine."""
         async with self.http.get(f"{self.metrics_url}/metrics") as response:
             lines = (await response.text()).splitlines()
-        found = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
-        return float(found[0].rpartition(" ")[2])
+        return [line for line in lines if line.startswith("vllm:") and f'model="{model}"' in line]
 
     async def until_running(self, count: int, name: str = LLAMA) -> None:
         await until(lambda: self.gauge(RUNNING, name), lambda value: value == count, f"{count} running")

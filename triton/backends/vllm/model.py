@@ -286,15 +286,21 @@ class TritonPythonModel:
         if self._checks_health:
             pb_utils.unload_model(self._name)
             return
-        processes.end_group(self._group)
         self._log.release()
-        os._exit(1)
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        """This process and the engine; its metrics are withdrawn, or Triton would show the last values for ever."""
+        _leave_within(_EXIT_AFTER_ERROR_S)
+        processes.end_group(self._group)
+        if self._metrics is not None:
+            self._metrics.close()
+        os._exit(code)
 
     def _give_up(self) -> None:
         """Triton waits for the end of this process: the load fails and can be tried again."""
         self._log.say(GIVEN_UP)  # first: who watches the engine ends this process as well
-        processes.end_group(self._group)
-        os._exit(1)
+        self._end(1)
 
     def _parameter(self, name: str) -> str:
         return str(self._config.get("parameters", {}).get(name, {}).get("string_value", ""))
