@@ -91,7 +91,7 @@ class _Process:
 @contextlib.contextmanager
 def _running(directory: Path, targets: Mapping[str, str]) -> Iterator[_Process]:
     directory.mkdir()
-    address = str(claim_addresses({"web.listen-address": "127.0.0.1:0"})["web.listen-address"])
+    (address,) = map(str, claim_addresses({"web.listen-address": "127.0.0.1:0"}).values())
     configuration = directory / "prometheus.yml"
     configuration.write_text(yaml.safe_dump(_configured({**targets, "prometheus": address})))
     flags = {"config.file": configuration, "storage.tsdb.path": directory / "data", "web.listen-address": address}

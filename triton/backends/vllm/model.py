@@ -287,20 +287,20 @@ class TritonPythonModel:
             pb_utils.unload_model(self._name)
             return
         self._log.release()
-        self._end(1)
+        self._end()
 
-    def _end(self, code: int) -> None:
+    def _end(self) -> None:
         """This process and the engine; its metrics are withdrawn, or Triton would show the last values for ever."""
         _leave_within(_EXIT_AFTER_ERROR_S)
         processes.end_group(self._group)
         if self._metrics is not None:
             self._metrics.close()
-        os._exit(code)
+        os._exit(1)
 
     def _give_up(self) -> None:
         """Triton waits for the end of this process: the load fails and can be tried again."""
         self._log.say(GIVEN_UP)  # first: who watches the engine ends this process as well
-        self._end(1)
+        self._end()
 
     def _parameter(self, name: str) -> str:
         return str(self._config.get("parameters", {}).get(name, {}).get("string_value", ""))
