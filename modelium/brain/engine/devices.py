@@ -38,7 +38,7 @@ def place_engine(
         if key not in plans:
             plans[key] = fit_engine(profile, [device], override=override, policies=policies)
         if (engine := plans[key]) is not None:
-            placement = _placement(device, replace(engine, devices=(device.id,)), override)
+            placement = move_to(device, _placement(device, engine, override))
             if placement.footprint.bytes <= device.budget_bytes:
                 result.append(placement)
     if result:
@@ -49,6 +49,15 @@ def place_engine(
             if placement.footprint.bytes <= min(device.budget_bytes for device in group):
                 result.append(placement)
     return result
+
+
+def move_to(device: Device, placement: Placement) -> Placement:
+    """The same on another device of its kind and size; with an engine one that takes a single device."""
+    engine = placement.engine
+    if engine is not None:
+        gpus = (device.index,) if device.kind is DeviceKind.CUDA else ()
+        engine = replace(engine, devices=(device.id,), gpus=gpus)
+    return replace(placement, device_id=device.id, device_index=device.index, engine=engine)
 
 
 def shrink(

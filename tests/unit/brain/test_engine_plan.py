@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from modelium.brain.engine.devices import place_engine
 from modelium.brain.placement.candidates import options
 from modelium.brain.placement.rooms import choose_batch_size, rooms_of
 from modelium.brain.plan import explain, plan
@@ -75,6 +76,16 @@ def test_an_engine_is_placed_with_its_plan() -> None:
     assert placement.footprint == Footprint(estimated_bytes=placement.engine.total_bytes)
     assert (placement.max_batch_size, placement.instance_count, placement.devices) == (0, 1, ("cuda:0",))
     assert "planned, of them 1.5 GiB KV cache for 131,088 tokens" in placement.reason
+
+
+def test_an_engine_on_the_second_of_equal_gpus_names_that_one() -> None:
+    """Ray's replicas are pinned to what the plan names, and each of the others would share GPU 0 with the first."""
+    placement = _placement(
+        plan(_world(_wants(QWEN_HALF_B), devices=(accelerator(0, used=9 * GIB), accelerator(1)))), "qwen-0.5b"
+    )
+    assert placement.device_id == "cuda:1" and placement.gpus == (1,)
+    placements = place_engine(QWEN_HALF_B, [accelerator(0), accelerator(1)], ModelOverride(), Policies())
+    assert [(place.devices, place.gpus) for place in placements] == [(("cuda:0",), (0,)), (("cuda:1",), (1,))]
 
 
 def test_a_tensor_parallel_engine_takes_its_bytes_on_each_device() -> None:
