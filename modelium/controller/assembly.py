@@ -42,7 +42,7 @@ def assemble(
 ) -> Parts:
     """Everything that turns for one Triton."""
     queue: asyncio.Queue[Event] = asyncio.Queue()
-    post, background, state = queue.put_nowait, Background(), ControllerState(server)
+    post, background, state = queue.put_nowait, Background(), ControllerState()
     readings = Readings(post, background, server)
     world = World(settings, server, ray, readings, post)
     work = Work(
@@ -65,7 +65,7 @@ def assemble(
         state=state,
     )
     routing = Routing(settings, models, world, state, ledger=ledger, recorder=recorder)
-    passes = Passes(models, routing, world, state, recorder)
+    passes = Passes(models, world, state, recorder, settle_adapters=routing.settle_adapters)
 
     async def end() -> None:
         await background.close()

@@ -16,18 +16,17 @@ from modelium.analysis import Analysts
 from modelium.brain import plan as planner
 from modelium.config import Settings
 from modelium.controller.adapters import shown
+from modelium.controller.admission import Admission
 from modelium.controller.assembly import assemble
 from modelium.controller.events import Event, RayDown, RayUp, ServerDown
 from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
-from modelium.controller.life.obstacles import obstacle
-from modelium.controller.life.phases import Draining
 from modelium.controller.life.record import Record
 from modelium.controller.life.views import status_of
 from modelium.controller.lookup import Lookup
 from modelium.controller.server import Server
 from modelium.devices import Devices
-from modelium.errors import Conflict, DeadlineExceeded, NotServable, QueueFull, UnknownModel
+from modelium.errors import Conflict, DeadlineExceeded, NotServable, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.pace import in_pieces
@@ -37,7 +36,6 @@ from modelium.triton.client import TritonClient
 from modelium.values import Decision, ModelStatus, Plan, RayFacts, ServerStatus, Snapshot, State, Target, VllmFacts
 
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
-_RETRY_AFTER_S = 5.0
 
 
 class Controller:
@@ -75,10 +73,10 @@ class Controller:
             ledger=ledger,
             recorder=recorder,
         )
-        self._max_waiting = settings.gateway.max_waiting
         self._ledger = ledger
         self._recorder = recorder
         self._models = parts.models
+        self._admission = Admission(parts.models, settings.gateway.max_waiting)
         self._lookup = Lookup(parts.models)
         self._world = parts.world
         self._state = parts.state
@@ -128,18 +126,8 @@ class Controller:
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
         model = self._lookup.find(name)
-        self._models.apply(model, happens.Asked())
-        if isinstance(model.record.phase, Draining):
-            waited_for = self._models.is_waited_for(model.record)
-            self._models.apply(model, happens.CalledBack(waited_for))
-        if model.record.takes_requests:
-            return self._models.requests.grant(model)
-        if (in_vain := obstacle(model.record, time.monotonic())) is not None:
-            raise in_vain
-        if (waiting := self._models.waiting()) >= self._max_waiting:
-            words = f"{waiting} requests wait for models already (gateway.max_waiting = {self._max_waiting}); try again later"
-            raise QueueFull(words, _RETRY_AFTER_S)
-        return await self._models.requests.wait(model, timeout_s)
+        lease = self._admission.ask(model, time.monotonic())
+        return lease if lease is not None else await self._models.requests.wait(model, timeout_s)
 
     def report_gone(self, name: str, detail: str) -> None:
         """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""

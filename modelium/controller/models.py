@@ -88,7 +88,7 @@ class Models:
 
     def waiting(self) -> int:
         """How many requests wait for a load, of whichever model."""
-        return sum(len(model.waiters) for model in self._models.values())
+        return self.requests.waiting
 
     def is_waited_for(self, record: Record) -> bool:
         """Does somebody wait, who may push others out, for the room that this model gives up?"""

@@ -5,6 +5,7 @@ the next pass.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from modelium.brain import plan as planner
 from modelium.controller.life import events as happens
@@ -13,10 +14,9 @@ from modelium.controller.life.record import Record
 from modelium.controller.life.views import view_of
 from modelium.controller.model import Model
 from modelium.controller.models import Models
+from modelium.controller.ports import Sight
 from modelium.controller.reloads import decide_reload
-from modelium.controller.routing import Routing
 from modelium.controller.state import ControllerState
-from modelium.controller.world import World
 from modelium.metrics import Recorder
 from modelium.values import Decision, DeviceKind, Observed, Plan, Verb
 
@@ -26,9 +26,17 @@ log = logging.getLogger(__name__)
 class Passes:
     """``again_at``: from when somebody who waits for room may have some, None where nobody does."""
 
-    def __init__(self, models: Models, routing: Routing, world: World, state: ControllerState, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        models: Models,
+        world: Sight,
+        state: ControllerState,
+        recorder: Recorder,
+        *,
+        settle_adapters: Callable[[], None],
+    ) -> None:
         self._models = models
-        self._routing = routing
+        self._settle_adapters = settle_adapters
         self._world = world
         self._state = state
         self._recorder = recorder
@@ -53,7 +61,7 @@ class Passes:
     def run(self, now: float) -> None:
         """One pass."""
         self._again_at = None  # of the last plan: past it, and without a new one, each pass would set a timer for now
-        self._routing.settle_adapters()
+        self._settle_adapters()
         self._reload(now)
         if self._state.server.up:
             self._apply(planner.plan(self.observe(now)))

@@ -1,4 +1,5 @@
-"""The controller's two ports: what it may do to the world, and what it may ask of it. Both answer by events."""
+"""The controller's ports: what it may do to the world, and what it may ask of it (both answer by events), and what a pass
+looks at."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from modelium.controller.life.effects import Check, Load, Unload, Watch
-from modelium.values import Candidate, Capabilities, Device, Fleet
+from modelium.values import Candidate, Capabilities, Device, Fleet, ModelOverride, Policies
 
 
 class Actions(Protocol):
@@ -51,3 +52,25 @@ class Questions(Protocol):
 
     def measure(self, generation: int, places: Mapping[str, Device]) -> None:
         """A reading of Triton and of all processes; ends in ``Measured``."""
+
+
+class Sight(Protocol):
+    """What a pass looks at besides the records; all of it answers at once."""
+
+    @property
+    def policies(self) -> Policies:
+        """The knobs of the brain."""
+
+    @property
+    def overrides(self) -> Mapping[str, ModelOverride]:
+        """What the user decided by hand, by the model's name."""
+
+    @property
+    def usage_window_s(self) -> float:
+        """Over which requests per second are counted."""
+
+    def fleet(self) -> Fleet:
+        """The devices, with what is taken on them now."""
+
+    def capabilities(self) -> Capabilities:
+        """What the connected Triton and Ray can serve now."""

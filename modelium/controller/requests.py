@@ -16,13 +16,15 @@ from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
 from modelium.controller.life.events import LifeEvent
 from modelium.controller.life.phases import Draining, Loaded
-from modelium.controller.model import Model
+from modelium.controller.model import Model, Waiter
 from modelium.controller.state import ControllerState
 from modelium.errors import DeadlineExceeded, ModeliumError
 
 
 class Requests:
-    """``apply`` tells a record what happened; ``post`` puts an event into the queue."""
+    """``apply`` tells a record what happened; ``post`` puts an event into the queue. ``waiting``: how many wait, for whichever
+    model.
+    """
 
     def __init__(
         self, apply: Callable[[Model, LifeEvent], None], state: ControllerState, post: Callable[[Event], None]
@@ -30,6 +32,7 @@ class Requests:
         self._apply = apply
         self._state = state
         self._post = post
+        self.waiting = 0
 
     def grant(self, model: Model) -> Lease:
         """One more lease on a model that answers. Raises ``IllegalTransition`` for one that does not."""
@@ -48,9 +51,7 @@ class Requests:
         """A lease as soon as it serves. Raises ``DeadlineExceeded``, and what ends its waiting."""
         started = time.monotonic()
         waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        model.waiters.append(waiter)
-        self._count_waiters(model)
-        self._post(Wake())
+        self.join(model, waiter)
         try:
             async with asyncio.timeout(timeout_s):
                 lease = await waiter
@@ -64,12 +65,22 @@ class Requests:
                 ) from None
             raise
         finally:
-            if waiter in model.waiters:
-                model.waiters.remove(waiter)
-                self._count_waiters(model)
+            self.leave(model, waiter)
         lease.cold = True
         lease.waited_s = time.monotonic() - started
         return lease
+
+    def join(self, model: Model, waiter: Waiter) -> None:
+        """One more waits for it, which is a reason for a pass."""
+        model.waiters.append(waiter)
+        self._count_waiters(model)
+        self._post(Wake())
+
+    def leave(self, model: Model, waiter: Waiter) -> None:
+        """It waits no more, if it still did."""
+        if waiter in model.waiters:
+            model.waiters.remove(waiter)
+            self._count_waiters(model)
 
     def reject(self, model: Model, error: ModeliumError) -> None:
         """Who waits for it waits in vain."""
@@ -105,7 +116,8 @@ class Requests:
                 waiter.set_exception(defect)
 
     def _count_waiters(self, model: Model) -> None:
-        if len(model.waiters) != model.record.use.waiting:
+        if more := len(model.waiters) - model.record.use.waiting:
+            self.waiting += more
             self._apply(model, happens.WaitingChanged(len(model.waiters)))
 
     def _give_back(self, model: Model) -> None:

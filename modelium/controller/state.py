@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from modelium.controller.server import Server
+from modelium.controller.server import KnownServer
 from modelium.values import Unclaimed, WatchDirectory
 
 
@@ -13,7 +13,7 @@ from modelium.values import Unclaimed, WatchDirectory
 class ControllerState:
     """``room_is_wanted``: somebody waits for room that models in use hold."""
 
-    server: Server
+    server: KnownServer = field(default_factory=KnownServer)
     directories: tuple[WatchDirectory, ...] = ()
     unclaimed: tuple[Unclaimed, ...] = ()
     room_is_wanted: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +14,10 @@ from modelium.controller.life import events as happens
 from modelium.controller.life.effects import Check, Load, Unload, Watch
 from modelium.controller.model import Model
 from modelium.controller.models import Models
-from modelium.controller.server import Server
 from modelium.controller.state import ControllerState
-from modelium.devices import Devices
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.repository import ModelRepository
-from modelium.triton.client import TritonClient
-from modelium.values import Candidate, Capabilities, Device, Fleet, State, VllmFacts
+from modelium.values import Candidate, Capabilities, Device, Fleet, State
 from tests.unit.brain.worlds import GIB, host
 from tests.unit.controller.histories import ARRIVED, CONTEXT, SEEN_AT_WORK, folder_found, load
 
@@ -77,18 +73,8 @@ class Exhausted:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[tuple[Exhausted, list[Event], Models]]:
+def world(tmp_path: Path) -> tuple[Exhausted, list[Event], Models]:
     ports, posted = Exhausted(), list[Event]()
-    client = TritonClient(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1")
-    server = Server(
-        client=client,
-        repository=ModelRepository(tmp_path / "repository"),
-        devices=Devices(host_memory=None, gpu_memory_fraction=0.9),
-        backends=frozenset,
-        vllm=VllmFacts,
-        pid=lambda: None,
-        owner="",
-    )
     models = Models(
         ports,
         ports,
@@ -96,10 +82,9 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[Exhausted, list[Event], M
         recorder=Recorder(),
         context=lambda: CONTEXT,
         post=posted.append,
-        state=ControllerState(server),
+        state=ControllerState(),
     )
-    yield ports, posted, models
-    await client.close()
+    return ports, posted, models
 
 
 def tell(models: Models, *events: happens.LifeEvent) -> Model:
