@@ -1,0 +1,176 @@
+"""What the simulated machine is: ``8x80GiB`` or a file of models enters, devices and models leave, checked."""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from modelium.config import parse_bytes
+from modelium.names import printable
+from modelium.simulation.inputs import BadInput, SimulatedModel
+from modelium.simulation.traces import MOST_MODELS
+from modelium.sizes import GIB, human_bytes
+from modelium.values import Device, DeviceKind, Fleet, device_id
+
+MOST_DEVICES = 4_096
+_LONGEST_FILE = 64 * 2**20
+_SIZES = tuple(size * GIB for size in (1, 2, 4, 8, 14, 16, 28, 40))
+_FIRST_S, _BYTES_A_SECOND = 3.0, 2 * GIB
+
+# -- devices ---------------------------------------------------------------------------------------------------------
+
+
+def parse_fleet(text: str, *, gpu_fraction: float) -> Fleet:
+    """``8x80GiB``, or ``2x24GiB,host:64GiB``: GPUs of that memory, and how much of the host's models may use.
+
+    ``gpu_fraction``: the part of a GPU that models may use. Raises ``BadInput``.
+    """
+    gpus: list[int] = []
+    host = 0
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        match = re.fullmatch(r"(?:(host):|(\d{1,5})x)?(.+)", part)
+        try:
+            size = parse_bytes(match[3]) if match is not None else None
+        except ValueError as error:
+            raise BadInput(f"--fleet {text!r}: {error}; a fleet is like 8x80GiB or 2x24GiB,host:64GiB") from None
+        if match is None or not isinstance(size, int) or size <= 0:
+            raise BadInput(f"--fleet {text!r}: {part!r} is no device; a fleet is like 8x80GiB or 2x24GiB,host:64GiB")
+        if match[1]:
+            host += size
+        else:
+            gpus += [size] * min(int(match[2] or 1), MOST_DEVICES + 1)
+        if len(gpus) > MOST_DEVICES:
+            raise BadInput(f"--fleet {text!r}: more than {MOST_DEVICES:,} devices")
+    if not gpus and not host:
+        raise BadInput(f"--fleet {text!r}: no devices; a fleet is like 8x80GiB or 2x24GiB,host:64GiB")
+    devices = [_gpu(index, size, gpu_fraction) for index, size in enumerate(gpus)]
+    if host:
+        devices.insert(0, device_of(device_id(DeviceKind.HOST), DeviceKind.HOST, -1, total=host, budget=host))
+    return Fleet(devices=tuple(devices))
+
+
+def _gpu(index: int, size: int, fraction: float) -> Device:
+    kind = DeviceKind.CUDA
+    return device_of(device_id(kind, index), kind, index, total=size, budget=int(size * fraction))
+
+
+def device_of(id: str, kind: DeviceKind, index: int, *, total: int, budget: int) -> Device:
+    """An empty one."""
+    name = f"{human_bytes(total)} of memory"
+    return Device(id=id, kind=kind, index=index, name=name, total_bytes=total, used_bytes=0, budget_bytes=budget)
+
+
+def in_words(fleet: Fleet) -> str:
+    """``8 x 80.0 GiB``, in the order of the devices."""
+    counts: dict[tuple[DeviceKind, int], int] = {}
+    for device in fleet.devices:
+        key = (device.kind, device.total_bytes if device.kind is DeviceKind.CUDA else device.budget_bytes)
+        counts[key] = counts.get(key, 0) + 1
+    return ", ".join(
+        f"{count} x {human_bytes(size)}" if kind is DeviceKind.CUDA else f"host: {human_bytes(size)}"
+        for (kind, size), count in counts.items()
+    )
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+_Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=2**50)]
+_Wait = Annotated[float, Field(ge=0, le=24 * 3600.0, allow_inf_nan=False)]
+
+
+class _Row(BaseModel):
+    """A model as a file describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=500)]
+    bytes: _Size
+    load_seconds: _Wait
+    unload_seconds: _Wait = 1.0
+    device: str | None = None
+    pinned: bool = False
+    always_loaded: bool = False
+
+
+_ROWS = TypeAdapter(list[_Row])
+_COLUMNS = tuple(_Row.model_fields)
+
+
+def read_models(path: Path) -> tuple[SimulatedModel, ...]:
+    """The models of a CSV file (with a header, or name,bytes,load_seconds,…), or of a JSON list. Raises ``BadInput``."""
+    try:
+        if path.stat().st_size > _LONGEST_FILE:
+            raise BadInput(f"{path}: larger than {human_bytes(_LONGEST_FILE)}; is it a list of models?")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}") from None
+    if text.lstrip().startswith("["):
+        return _checked(lambda: _ROWS.validate_json(text), path, "entry")
+    return _checked(lambda: _ROWS.validate_python(_table(text, path)), path, "row")
+
+
+def _table(text: str, path: Path) -> list[dict[str, str]]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        rows = list(csv.reader(lines, strict=True))
+    except csv.Error as error:
+        raise BadInput(f"{path}: it is no CSV: {error}") from None
+    if not rows:
+        raise BadInput(f"{path}: no models in it; a line is {','.join(_COLUMNS[:4])}")
+    header = tuple(field.strip() for field in rows[0])
+    columns, rows = (header, rows[1:]) if header[0] == "name" else (_COLUMNS, rows)
+    if unknown := [column for column in columns if column not in _COLUMNS]:
+        raise BadInput(f"{path}: there is no column {printable(unknown[0], longest=40)!r}; they are {', '.join(_COLUMNS)}")
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(columns):
+            raise BadInput(f"{path}, row {number}: {len(row)} fields for the columns {', '.join(columns)}")
+    return [{column: value.strip() for column, value in zip(columns, row, strict=False) if value.strip()} for row in rows]
+
+
+def _checked(read: object, path: Path, what: str) -> tuple[SimulatedModel, ...]:
+    assert callable(read)
+    try:
+        rows: list[_Row] = read()
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = first["loc"]
+        where = f"{what} {at[0] + 1}" if at and isinstance(at[0], int) else "its start"
+        field = f", {'.'.join(str(part) for part in at[1:])}" if len(at) > 1 else ""
+        raise BadInput(f"{path}, {where}{field}: {printable(first['msg'], longest=200)}") from None
+    if len(rows) > MOST_MODELS:
+        raise BadInput(f"{path}: more than {MOST_MODELS:,} models")
+    names: set[str] = set()
+    for row in rows:
+        if row.name in names:
+            raise BadInput(f"{path}: {printable(row.name)!r} is in it twice")
+        names.add(row.name)
+    return tuple(SimulatedModel(**row.model_dump()) for row in rows)
+
+
+def plausible_models(names: Iterable[str], fleet: Fleet, *, seed: int) -> tuple[SimulatedModel, ...]:
+    """Models of sizes that are common, as far as a device can hold them; the same for a seed. A load takes 3 s, and 1 s for
+    each 2 GiB."""
+    largest = max(device.budget_bytes for device in fleet.devices)
+    sizes = [size for size in _SIZES if size <= largest] or [largest // 8, largest // 4, largest // 2]
+    chance = random.Random(seed)
+    made = []
+    for name in names:
+        size = chance.choice(sizes)
+        made.append(SimulatedModel(name=name, bytes=size, load_seconds=round(_FIRST_S + size / _BYTES_A_SECOND, 1)))
+    return tuple(made)
+
+
+def of_the_trace(names: Sequence[str], models: Iterable[SimulatedModel]) -> tuple[list[SimulatedModel], frozenset[int]]:
+    """The models in the order of ``names``, then those that nobody asks, and the indices of names without a model."""
+    known: Mapping[str, SimulatedModel] = {model.name: model for model in models}
+    asked = set(names)
+    unknown = frozenset(index for index, name in enumerate(names) if name not in known)
+    stand_in = SimulatedModel(name="", bytes=1, load_seconds=0.0)
+    ordered = [known.get(name, stand_in) for name in names]
+    return [*ordered, *(model for name, model in known.items() if name not in asked)], unknown

@@ -1,0 +1,183 @@
+"""Traces and specifications: what is right is read, what is wrong is refused with its place and what to write instead."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelium.simulation.generated import generate, is_generated, parse_habits
+from modelium.simulation.inputs import BadInput
+from modelium.simulation.specs import MOST_DEVICES, in_words, of_the_trace, parse_fleet, plausible_models, read_models
+from modelium.simulation.traces import LONGEST_LINE, Trace, parse_trace
+from modelium.sizes import GIB
+
+
+def parse(text: str | bytes) -> Trace:
+    return parse_trace(io.BytesIO(text.encode() if isinstance(text, str) else text), "t.csv", duration_s=1.0)
+
+
+def test_a_trace_is_read_with_or_without_header_durations_and_remarks() -> None:
+    trace = parse("\ufefftime_s,model,duration_s\n100,a,2.5\n# a remark\n\n100.5, org/b ,\n103,a\n")
+    assert trace.names == ("a", "org/b")
+    assert list(trace.arrivals()) == [(0.0, 0, 2.5), (0.5, 1, 1.0), (3.0, 0, 1.0)]
+    assert (len(trace), trace.seconds) == (3, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no requests"),
+        ("time_s,model\n", "no requests"),
+        ("1\n", "line 1: 1 fields"),
+        ("1,a,2,3\n", "line 1: 4 fields"),
+        ("1,a\nsoon,a\n", "line 2: time_s is 'soon'"),
+        ("1,a\nnan,a\n", "line 2: time_s is nan"),
+        ("1,a\n-3,a\n", "line 2: time_s is -3"),
+        ("1,a\n1e300,a\n", "line 2: time_s is 1e300"),
+        ("1,a,-1\n", "line 1: duration_s is -1"),
+        ("1,a,inf\n", "line 1: duration_s is inf"),
+        ("5,a\n4,a\n", "line 2: time goes back from 5 to 4; sort it"),
+        ("1,\n", "line 1: it names no model"),
+        ("1,a\n2," + "x" * LONGEST_LINE, "line 2: longer than"),
+        (b"1,a\n2,\xff\n", "line 2: it is no UTF-8"),
+    ],
+)
+def test_what_is_no_trace_is_refused_at_its_line(text: str | bytes, says: str) -> None:
+    with pytest.raises(BadInput, match=r"t\.csv") as refused:
+        parse(text)
+    assert says in str(refused.value)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_more_than_a_trace_or_a_refusal(content: bytes) -> None:
+    try:
+        trace = parse(content)
+    except BadInput:
+        return
+    assert len(trace) and np.all(np.diff(trace.times) >= 0) and trace.times[0] == 0
+
+
+def test_a_generated_trace_is_the_same_for_a_seed_and_another_for_another() -> None:
+    habits = parse_habits("zipf:requests=2000,models=30,hours=12")
+    one, two, other = generate(habits), generate(habits), generate(parse_habits("zipf:requests=2000,models=30", seed=9))
+    assert np.array_equal(one.times, two.times) and np.array_equal(one.models, two.models)
+    assert not np.array_equal(one.models, other.models)
+    assert len(one) == 2000 and len(one.names) == 30 and np.all(np.diff(one.times) >= 0)
+    counts = np.sort(np.bincount(one.models, minlength=30))[::-1]
+    assert counts[0] > 4 * counts[15], "few models have most requests"
+
+
+@given(
+    requests=st.integers(1, 300),
+    models=st.integers(1, 40),
+    exponent=st.floats(0, 3),
+    rhythm=st.floats(0, 1),
+    burst=st.floats(1, 50),
+    seed=st.integers(0, 2**32),
+)
+def test_any_habits_give_so_many_requests_in_order(
+    requests: int, models: int, exponent: float, rhythm: float, burst: float, seed: int
+) -> None:
+    line = f"zipf:requests={requests},models={models},exponent={exponent},rhythm={rhythm},burst={burst},seed={seed}"
+    trace = generate(parse_habits(line))
+    assert len(trace) == requests and len(trace.names) == models
+    assert np.all(np.diff(trace.times) >= 0) and np.all(trace.models < models) and np.all(trace.durations >= 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("zipf:model=3", "did you mean models=…?"),
+        ("zipf:requests=many", "that is no int"),
+        ("zipf:requests=0", "from 1 to"),
+        ("zipf:rhythm=nan", "from 0 to 1"),
+        ("zipf:requests", "not understood"),
+    ],
+)
+def test_habits_that_nobody_has_are_refused(line: str, says: str) -> None:
+    assert is_generated(line)
+    with pytest.raises(BadInput) as refused:
+        parse_habits(line)
+    assert says in str(refused.value)
+
+
+# -- devices and models --------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_is_gpus_and_a_host() -> None:
+    fleet = parse_fleet("2x24GiB, 80GiB ,host:64GiB", gpu_fraction=0.5)
+    assert [device.id for device in fleet.devices] == ["host", "cuda:0", "cuda:1", "cuda:2"]
+    assert [device.budget_bytes // GIB for device in fleet.devices] == [64, 12, 12, 40]
+    assert in_words(fleet) == "host: 64.0 GiB, 2 x 24.0 GiB, 1 x 80.0 GiB"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x80GiB", "8xlarge", "8x", "host:", "host:0", "-3x8GiB", f"{MOST_DEVICES + 1}x1GiB", "x8GiB"]
+)
+def test_what_is_no_fleet_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="--fleet"):
+        parse_fleet(text, gpu_fraction=0.9)
+
+
+def test_models_are_read_from_csv_and_json(tmp_path: Path) -> None:
+    table, listed = tmp_path / "m.csv", tmp_path / "m.json"
+    table.write_text("name,bytes,load_seconds,pinned\na,16GiB,8,true\nb,1024,0.5,\n")
+    listed.write_text(
+        '[{"name": "a", "bytes": "16GiB", "load_seconds": 8, "pinned": true},{"name": "b", "bytes": 1024, "load_seconds": 0.5}]'
+    )
+    bare = tmp_path / "bare.csv"
+    bare.write_text("# mine\na,16GiB,8\nb,1024,0.5,2\n")
+    assert read_models(table) == read_models(listed)
+    assert [(model.name, model.bytes, model.pinned) for model in read_models(table)] == [
+        ("a", 16 * GIB, True),
+        ("b", 1024, False),
+    ]
+    assert [model.unload_seconds for model in read_models(bare)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no models"),
+        ("name,weight\na,3\n", "there is no column 'weight'"),
+        ("a,16GiB,8\na,1GiB,8\n", "'a' is in it twice"),
+        ("a,huge,8\n", "row 1, bytes"),
+        ("a,0,8\n", "row 1, bytes"),
+        ("a,1GiB,-8\n", "row 1, load_seconds"),
+        ("a,1GiB,nan\n", "row 1, load_seconds"),
+        ("a,1GiB\n", "row 1, load_seconds"),
+        ('[{"name": "a"}]', "entry 1, bytes"),
+        ("[1", "its start"),
+        ("a,1,1,1,cuda:0,false,false,more\n", "row 1: 8 fields"),
+        ('"a,1,1\n', "no CSV"),
+    ],
+)
+def test_what_is_no_list_of_models_is_refused_at_its_place(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput) as refused:
+        read_models(path)
+    assert says in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_models(tmp_path / "no.csv")
+
+
+def test_models_that_are_made_up_fit_a_device_and_are_the_same_for_a_seed() -> None:
+    for fleet in (parse_fleet("8x80GiB", gpu_fraction=0.9), parse_fleet("1x512MiB", gpu_fraction=0.9)):
+        made = plausible_models(("a", "b", "c"), fleet, seed=3)
+        assert made == plausible_models(("a", "b", "c"), fleet, seed=3)
+        assert all(0 < model.bytes <= fleet.devices[0].budget_bytes for model in made)
+
+
+def test_models_come_in_the_order_of_the_trace() -> None:
+    fleet = parse_fleet("8GiB", gpu_fraction=0.9)
+    models, unknown = of_the_trace(("b", "who", "a"), plausible_models(("a", "b", "unasked"), fleet, seed=3))
+    assert ([model.name for model in models], unknown) == (["b", "", "a", "unasked"], frozenset({1}))
