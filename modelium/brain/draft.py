@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from modelium.brain import eviction, turns
 from modelium.brain.placement.cluster import ClusterRoom
 from modelium.brain.placement.rooms import Room, rooms_of
-from modelium.brain.words import WANTED_BY
+from modelium.brain.words import WANTED_BY, context_in_words
 from modelium.sizes import human_bytes
 from modelium.values import Decision, ModelView, Observed, Placement, Plan, State, Verb
 
@@ -67,6 +67,7 @@ class Draft:
         known = "measured" if placement.footprint.measured_bytes is not None else "estimated"
         if engine is not None:
             known = f"planned, of them {human_bytes(engine.kv_bytes)} KV cache for {engine.kv_tokens:,} tokens"
+            known += f"; {shortened}" if (shortened := context_in_words(engine)) else ""
         reason = (
             f"{placement.runtime} ({why_runtime}) on {where(placement)}: {human_bytes(need)} {known}, "
             f"{human_bytes(min(room.free for room in rooms))} free; wanted by {WANTED_BY[view.demand]}"

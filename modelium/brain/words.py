@@ -1,8 +1,8 @@
-"""Demands in words."""
+"""Demands and contexts in words."""
 
 from __future__ import annotations
 
-from modelium.values import Demand
+from modelium.values import Demand, EnginePlan
 
 WANTED_BY = {
     Demand.DISCOVERY: "its discovery",
@@ -11,3 +11,10 @@ WANTED_BY = {
     Demand.USER: "the user",
     Demand.REQUEST: "a waiting request",
 }
+
+
+def context_in_words(engine: EnginePlan | None) -> str:
+    """That a context is shorter than the model's, and why; "" where it is not."""
+    if engine is None or not engine.is_shortened:
+        return ""
+    return f"context {engine.max_model_len:,} of {engine.full_context:,}: what fits on {' and '.join(engine.devices)}"

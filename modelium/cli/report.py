@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from modelium import views
+from modelium.brain.words import context_in_words
 from modelium.cli import replies
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.engine import plan_table
@@ -59,6 +60,7 @@ def _served(found: Inspection) -> dict[str, str]:
         rows |= {
             "device": f"{', '.join(engine.devices)}: {found.placement_reason}",
             "memory": f"{about}{each}{copies}, as planned below",
+            **({"context": shortened} if (shortened := context_in_words(engine)) else {}),
             "batch": f"up to {engine.max_num_seqs} requests at a time, token by token",
         }
     else:

@@ -119,6 +119,7 @@ def _status_rows(found: views.Status) -> dict[str, str]:
     rows |= {
         "runs on": f"{found.runtime} on {found.where}" if found.runtime else "",
         **_replicas(found),
+        "served": found.context,
         "memory": f"{estimated} estimated, {measured} measured" if found.estimated_bytes is not None else "",
         "use": f"{found.qps:.2f} requests/s, {found.requests} in all, {found.leases} in flight, {found.waiting} waiting",
         "idle": duration(found.idle_s),
@@ -142,6 +143,8 @@ def _remark(found: views.Status) -> str:
     if found.is_hindered:
         return found.reason
     remarks = ["pinned"] if found.pinned else []
+    if found.context:
+        remarks.append(found.context)
     if found.adapters:
         remarks.append(f"adapters: {', '.join(found.adapters)}")
     if found.waiting:

@@ -85,7 +85,10 @@ class VllmSettings(_Section):
     """``vllm:`` how its engines are planned."""
 
     enabled: bool = True
-    kv_concurrency: Annotated[int, Field(ge=1)] = 4
+    fit_context: bool = True
+    min_context: Annotated[int, Field(ge=16)] = 4096
+    kv_concurrency: Annotated[int, Field(ge=1)] = 1
+    typical_tokens: Annotated[int, Field(ge=16)] = 2048
     kv_cache_floor: Bytes = 64 * 2**20
     kv_cache_ceiling: Bytes = 32 * 2**30
 

@@ -100,7 +100,10 @@ class Policies:
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: turns.residence_s
     turn_seconds: float = 10.0  # who waited that long has its turn: what is always in use takes no new requests and goes
-    kv_concurrency: int = 4  # how many requests of full length a language model's KV cache is planned for
+    kv_concurrency: int = 1  # how many requests of full length a language model's KV cache is planned for, beside typical ones
+    typical_tokens: int = 2048  # of a usual request, prompt and answer
+    fit_context: bool = True  # False: a language model whose whole context does not fit is too big
+    min_context: int = 4096  # the shortest that is planned for a model that has more
     kv_floor_bytes: int = 64 * 2**20
     kv_ceiling_bytes: int = 32 * 2**30
     loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)

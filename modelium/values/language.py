@@ -114,6 +114,8 @@ class EnginePlan:
     ``engine_args``: everything of ``model.json`` but ``model``, all of them fields of vLLM's ``AsyncEngineArgs``.
     ``kv_bytes`` is the cache's budget, ``kv_tokens`` how many tokens it holds. ``devices``: ids of all devices, one per
     tensor-parallel rank; ``gpus``: their ordinals on their node, none for the host. ``adapters`` are served with it.
+    ``max_model_len`` is the context that is served, ``full_context`` the one that would be if memory were no matter: what the
+    user set, or the model's own.
     """
 
     engine_args: Mapping[str, JsonValue]
@@ -130,6 +132,12 @@ class EnginePlan:
     lines: tuple[PlanLine, ...] = ()
     adapters: tuple[Adapter, ...] = ()
     gpus: tuple[int, ...] = ()
+    full_context: int = 0  # 0: of a plan that does not say it
+
+    @property
+    def is_shortened(self) -> bool:
+        """Is the context less than the model's, because no more fits?"""
+        return self.max_model_len < self.full_context
 
     @property
     def total_bytes(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modelium import values
 from modelium.brain.engine.kv_cache import kv_bytes_per_token
+from modelium.brain.words import context_in_words
 from modelium.views.fields import Of
 
 _WIDTHS = {"float32": 4}  # of one number in the KV cache; every other type that an engine computes in has 2 bytes
@@ -84,11 +85,14 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """How the engine is started; ``plan`` has every number with its reason, in words. Bytes are per device."""
+    """How the engine is started; ``plan`` has every number with its reason, in words. Bytes are per device. ``full_context``:
+    what ``max_model_len`` would be if memory were no matter; ``context`` says why it is less, where it is."""
 
     engine_args: dict[str, object] = _engine({})
     devices: tuple[str, ...] = _engine(())
     max_model_len: int = _engine(0)
+    full_context: int = _engine(0)
+    context: str = _engine("", context_in_words)
     max_num_seqs: int = _engine(0)
     weight_bytes: int = _engine(0)
     kv_bytes: int = _engine(0)

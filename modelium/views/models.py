@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from modelium import values
+from modelium.brain.words import context_in_words
 from modelium.names import printable
 from modelium.signatures import Signature, signature
 from modelium.values import State
@@ -164,6 +165,10 @@ def _devices(status: values.ModelStatus) -> tuple[str, ...]:
     return status.placement.devices if status.placement is not None else ()
 
 
+def _context(status: values.ModelStatus) -> str:
+    return context_in_words(status.placement.engine if status.placement is not None else None)
+
+
 def _adapters(status: values.ModelStatus) -> list[str]:
     language = status.profile.language if status.profile is not None else None
     return [adapter.name for adapter in language.adapters] if language is not None else []
@@ -177,7 +182,8 @@ def _described(status: values.ModelStatus) -> Described | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One line of ``GET /models``. ``base``: of a LoRA adapter that is attached."""
+    """One line of ``GET /models``. ``base``: of a LoRA adapter that is attached. ``context``: that it is shorter than the
+    model's, and why."""
 
     name: str = _status.needed()
     label: str = _status("", lambda status: printable(status.label))
@@ -187,6 +193,7 @@ class Summary:
     runtime: str | None = _status(None, lambda status: status.placement.runtime.value if status.placement is not None else None)
     device: str | None = _status(None, lambda status: status.placement.device_id if status.placement is not None else None)
     devices: tuple[str, ...] = _status((), _devices)
+    context: str = _status("", _context)
     estimated_bytes: int | None = _status(
         None, lambda status: status.footprint.estimated_bytes if status.footprint is not None else None
     )

@@ -1,46 +1,94 @@
-"""Sizes for an engine's KV cache. What enters: how the cache is cut, what the policies say. What leaves: sizes worth trying,
-the largest first, at least one.
+"""How large an engine's KV cache should be. What enters: how the cache is cut, what the policies say, what the weights take.
+What leaves: the least that will do and what is wanted; every size between them is of use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 from modelium.brain.engine.kv_cache import Pool
 from modelium.brain.engine.settings import BY_HAND, EngineSettings
 from modelium.brain.engine.sums import Cache
+from modelium.sizes import GIB
 from modelium.values import Policies
 
+FEWEST_SEQUENCES, MOST_SEQUENCES, MOST_SEQUENCES_HOST = 32, 256, 64
+# What a GPU could read in the time that a step costs whatever it computes: about a millisecond at 1 to 3 TB/s.
+_STEP_BYTES = 2 * GIB
 
-def caches_worth_trying(pool: Pool, settings: EngineSettings, policies: Policies, requests: int | None) -> Iterator[Cache]:
-    """From ``kv_concurrency`` full-length requests, or ``requests`` if those are fewer, down to one.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSizes:
+    """``least``: one request of full length. ``wanted``: with all that should run beside it. In bytes, without the block that
+    vLLM keeps for itself. ``bound``: what else decided on ``wanted``, in words.
+    """
+
+    pool: Pool
+    least: int
+    wanted: int
+    full: int  # one request of full length
+    typical: int  # one typical request
+    typical_tokens: int
+    concurrency: int
+    bound: str = ""
+
+    def cache(self, size: int) -> Cache:
+        """A cache for ``size`` bytes of requests, in whole blocks, and why it."""
+        if self.bound == BY_HAND:
+            return Cache(pool=self.pool, bytes=size, reason=BY_HAND)
+        own = self.pool.block_bytes
+        blocks = -(-size // own) + (1 if self.full else 0)
+        return Cache(pool=self.pool, bytes=blocks * own, reason=self._reason(size))
+
+    def _reason(self, size: int) -> str:
+        if not self.full:
+            return "no request costs cache"
+        whole = max(1, min(self.concurrency, size // self.full))
+        others = max(0, size - whole * self.full) // self.typical
+        words = f"{whole} request{'s' if whole > 1 else ''} of full length"
+        words += f" and {others:,} of {self.typical_tokens:,} tokens" if others else ""
+        if size < self.wanted:
+            return f"{words}; there is no room for more"
+        return f"{words}; {self.bound}" if self.bound else words
+
+
+def cache_sizes(pool: Pool, settings: EngineSettings, policies: Policies, *, weight_bytes: int, frugal: bool) -> CacheSizes:
+    """What a cache should hold.
 
     1. What the user says, and nothing else.
     2. Where no request costs cache, the floor: there is nothing to count by.
-    3. Not less than the floor, unless ``requests`` says that little will do.
-    4. Not more than the ceiling, and never less than one full-length request.
+    3. At least one request of full length. So it is where room is short, and where the plan is to be ``frugal``.
+    4. Wanted are ``kv_concurrency`` requests of full length, and typical ones beside them: as many as take what is read in a
+       step anyway, which are the weights, and 2 GiB on a GPU that could be read in the time that a step costs by itself. Until
+       then each request more is nearly for nothing, and beyond the whole does at most twice as much however many there are. At
+       least 32 and at most 256, on the CPU 64.
+    5. Not less than the floor, and not more than the ceiling, unless one request of full length takes more.
     """
-    own, one = pool.block_bytes, pool.bytes(settings.max_model_len.value)
-    floor = policies.kv_floor_bytes if requests is None else 0
+    length = settings.max_model_len.value
+    tokens = min(policies.typical_tokens, length)
+    full, typical = pool.bytes(length), pool.bytes(tokens)
+    floor, concurrency, bound = policies.kv_floor_bytes, policies.kv_concurrency, ""
     if settings.kv_cache_bytes is not None:  # 1
-        yield Cache(pool=pool, bytes=settings.kv_cache_bytes, reason=BY_HAND)
-        return
-    if not one:  # 2
-        yield Cache(pool=pool, bytes=max(floor, own), reason="no request costs cache")
-        return
-    wanted = max(1, min(requests or policies.kv_concurrency, policies.kv_concurrency))
-    ceiling = max(policies.kv_ceiling_bytes, one)
-    if wanted * one < floor:  # 3
-        yield Cache(pool=pool, bytes=(-(-floor // own) + 1) * own, reason="the floor (vllm.kv_cache_floor)")
-    last = 0
-    for count in range(wanted, 0, -1):
-        size = min(count * one, ceiling)  # 4
-        if size == last:
-            continue
-        last = size
-        if size < count * one:
-            reason = f"the ceiling (vllm.kv_cache_ceiling): {size / one:.1f} full-length requests"
-        else:
-            reason = f"{count} full-length request{'s' if count > 1 else ''}"
-            reason += " (vllm.kv_concurrency)" if count == policies.kv_concurrency else ", there is no room for more"
-        yield Cache(pool=pool, bytes=(size // own + 1) * own, reason=reason)
+        least = wanted = settings.kv_cache_bytes
+        bound = BY_HAND
+    elif not full:  # 2
+        least = wanted = max(0 if frugal else floor, pool.block_bytes)
+    else:
+        least = full  # 3
+        most = MOST_SEQUENCES_HOST if settings.on_host else MOST_SEQUENCES
+        read = weight_bytes if settings.on_host else max(weight_bytes, _STEP_BYTES)
+        wanted = full if frugal else concurrency * full + typical * min(max(read // typical, FEWEST_SEQUENCES), most)  # 4
+        if not frugal and wanted < floor:  # 5
+            wanted, bound = floor, "the floor (vllm.kv_cache_floor)"
+        elif wanted > max(policies.kv_ceiling_bytes, full):
+            wanted, bound = max(policies.kv_ceiling_bytes, full), "the ceiling (vllm.kv_cache_ceiling)"
+    return CacheSizes(
+        pool=pool,
+        least=least,
+        wanted=wanted,
+        full=full,
+        typical=typical,
+        typical_tokens=tokens,
+        concurrency=concurrency,
+        bound=bound,
+    )

@@ -7,9 +7,10 @@ touched: of a cache on the host, less.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from modelium.brain.engine.fitting import contexts_beside_others, is_long_enough
 from modelium.brain.engine.plan import TooBig, fit_engine, plan_engine
 from modelium.values import (
     Device,
@@ -27,11 +28,39 @@ from modelium.values import (
 def place_engine(
     profile: ModelProfile, devices: Sequence[Device], override: ModelOverride, policies: Policies
 ) -> list[Placement]:
-    """On each device that could hold it when empty; where no single one is large enough, on equal ones together.
+    """Where it could be when nothing else is loaded, the longest contexts first.
+
+    1. Each single device that holds the whole context. If there is any, no other: what a model can do must not depend on which
+       of its devices is free.
+    2. Else each single device with a context that is long enough (``is_long_enough``).
+    3. Else equal devices together, where that makes the context longer; else single devices with what they hold.
 
     What takes more than the budget is no placement, whoever said so: nothing could ever make room for it.
     """
+    alone = list(_alone(profile, devices, override, policies))
+    whole = [placement for placement, engine in alone if not engine.is_shortened]
+    if whole:  # 1
+        return whole
+    alone.sort(key=lambda each: -each[1].max_model_len)
+    enough = [placement for placement, engine in alone if is_long_enough(engine)]
+    if enough:  # 2
+        return enough
+    longest = max((engine.max_model_len for _, engine in alone), default=0)
     result: list[Placement] = []
+    for group in _equal(devices):  # 3
+        if len(group) < 2:
+            continue
+        engine = fit_engine(profile, group, override=override, policies=policies, fewest=2)
+        if engine is not None and engine.max_model_len > longest:
+            placement = _placement(group[0], engine, override)
+            if placement.footprint.bytes <= min(device.budget_bytes for device in group):
+                result.append(placement)
+    return result or [placement for placement, _ in alone]
+
+
+def _alone(
+    profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies
+) -> Iterator[tuple[Placement, EnginePlan]]:
     plans: dict[tuple[str, int, int], EnginePlan | None] = {}  # equal devices, equal plans
     for device in devices:
         key = (device.kind, device.total_bytes, device.budget_bytes)
@@ -40,15 +69,7 @@ def place_engine(
         if (engine := plans[key]) is not None:
             placement = move_to(device, _placement(device, engine, override))
             if placement.footprint.bytes <= device.budget_bytes:
-                result.append(placement)
-    if result:
-        return result
-    for group in _equal(devices):
-        if len(group) > 1 and (engine := fit_engine(profile, group, override=override, policies=policies)) is not None:
-            placement = _placement(group[0], engine, override)
-            if placement.footprint.bytes <= min(device.budget_bytes for device in group):
-                result.append(placement)
-    return result
+                yield placement, engine
 
 
 def move_to(device: Device, placement: Placement) -> Placement:
@@ -70,15 +91,23 @@ def shrink(
     free: Mapping[str, int] | None = None,
 ) -> Placement | None:
     """The same engine on the same devices with less cache: as much as fits into what is ``free`` on them, or when that is not
-    said, for one full-length request. None: not even that."""
+    said, the least of it. None: not even that.
+
+    The least is cache for one request of full length; of a context that is shortened anyway, one of half that length
+    (``contexts_beside_others``).
+    """
+    contexts = contexts_beside_others(placement.engine, policies) if placement.engine is not None else None
+    if contexts is not None and free is None:
+        contexts = replace(contexts, longest=contexts.shortest)
     engine = fit_engine(
         profile,
         devices,
         override=override,
         policies=policies,
         available=free,
-        requests=1 if free is None else None,
+        frugal=free is None,
         ranks=_ranks(placement),
+        contexts=contexts,
     )
     if engine is None:
         return None
@@ -93,7 +122,7 @@ def smallest(
     override: ModelOverride,
     policies: Policies,
 ) -> list[Placement]:
-    """Each with cache for one full-length request."""
+    """Each with as little cache as ``shrink`` would ever give it."""
     result: list[Placement] = []
     plans: dict[tuple[int, int, int], Placement | None] = {}
     for placement in placements:
@@ -114,6 +143,11 @@ def why_too_big(profile: ModelProfile, devices: Iterable[Device], override: Mode
     accelerators = [device for device in chosen if device.kind is not DeviceKind.HOST]
     plans = [plan_engine(profile, group, override=override, policies=policies) for group in _equal(accelerators or chosen)]
     return min((each for each in plans if isinstance(each, TooBig)), key=lambda each: each.short_bytes, default=None)
+
+
+def has_long_enough(placement: Placement) -> bool:
+    """Is it no engine whose context had to be made short (``is_long_enough``)?"""
+    return placement.engine is None or is_long_enough(placement.engine)
 
 
 def _equal(devices: Iterable[Device]) -> list[list[Device]]:

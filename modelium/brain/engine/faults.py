@@ -60,14 +60,19 @@ def find_contradiction(
     if context is not None and length > context and "hf_overrides" not in override.engine_args:  # 4
         said = f"engine_args say max_model_len {length}, and the model's context length is {context}"
         return _refusal(devices, 0, 0, f"{said}; set it to {context} at most, or scale its positions by hf_overrides")
-    if settings.kv_cache_bytes is not None:  # 5
-        each = kv_bytes_per_token(language, kv_dtype_bytes=settings.kv_dtype_bytes, tensor_parallel=ranks)
-        one = pool.bytes(length) if len(pool.tables) == 1 else each * length
-        if settings.kv_cache_bytes < one:
-            said = f"engine_args say kv_cache_memory_bytes {settings.kv_cache_bytes}"
-            help_ = f"one request of {length:,} tokens takes {one}: set it to that at least, or lower max_model_len"
-            return _refusal(devices, one, settings.kv_cache_bytes, f"{said}, and {help_}")
+    one = least_cache(language, ranks, settings, pool)
+    if settings.kv_cache_bytes is not None and settings.kv_cache_bytes < one:  # 5
+        said = f"engine_args say kv_cache_memory_bytes {settings.kv_cache_bytes}"
+        help_ = f"one request of {length:,} tokens takes {one}: set it to that at least, or lower max_model_len"
+        return _refusal(devices, one, settings.kv_cache_bytes, f"{said}, and {help_}")
     return None
+
+
+def least_cache(language: LanguageModel, ranks: int, settings: EngineSettings, pool: Pool) -> int:
+    """What a cache that is set by hand has to hold: one request of full length, as rule 5 counts it."""
+    length = settings.max_model_len.value
+    each = kv_bytes_per_token(language, kv_dtype_bytes=settings.kv_dtype_bytes, tensor_parallel=ranks)
+    return pool.bytes(length) if len(pool.tables) == 1 else each * length
 
 
 def _refusal(devices: Sequence[Device], needed: int, available: int, reason: str) -> TooBig:

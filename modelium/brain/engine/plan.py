@@ -4,25 +4,15 @@ and the policies say. What leaves: a plan with a reason for each number, or how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from modelium.brain.engine import memory
-from modelium.brain.engine.caches import caches_worth_trying
-from modelium.brain.engine.faults import find_contradiction
-from modelium.brain.engine.kv_cache import KvSettings, Pool, kv_bytes_per_token, pool_of
-from modelium.brain.engine.memory import DTYPE_BYTES
-from modelium.brain.engine.settings import (
-    Chosen,
-    EngineSettings,
-    choose_settings,
-    divides,
-    tensor_parallel_wish,
-    written_by_hand,
-)
-from modelium.brain.engine.sums import UNSEEN, Cache, Sums, TooBig, bytes_of_share, lines_of, plan_of, too_big
+from modelium.brain.engine.faults import find_contradiction, least_cache
+from modelium.brain.engine.fitting import Contexts, contexts_of, find_longest, is_long_enough
+from modelium.brain.engine.parts import Parts
+from modelium.brain.engine.settings import Chosen, EngineSettings, choose_settings, divides, tensor_parallel_wish
+from modelium.brain.engine.sums import UNSEEN, Sums, TooBig, bytes_of_share, lines_of, plan_of, too_big
 from modelium.values import (
-    AttentionKind,
     Device,
     DeviceKind,
     EnginePlan,
@@ -34,10 +24,9 @@ from modelium.values import (
 
 __all__ = ["TooBig", "fit_engine", "plan_engine"]
 
-_TYPICAL_TOKENS = 1024  # of a request, prompt and answer: what max_num_seqs is counted by
-_FEWEST_SEQUENCES, _MOST_SEQUENCES, _MOST_SEQUENCES_HOST = 4, 256, 64
-_SMALL_BATCH = 2048
+_SMALL_BATCHES = (4096, 2048)
 _SHORTEST_CONTEXT = 16  # worth advising
+_CACHE_STEPS = 32  # into which what is between the least and the wanted cache is divided
 
 
 def plan_engine(
@@ -47,26 +36,30 @@ def plan_engine(
     override: ModelOverride | None = None,
     policies: Policies | None = None,
     available: Mapping[str, int] | None = None,
-    requests: int | None = None,
+    frugal: bool = False,
     ranks: int | None = None,
+    contexts: Contexts | None = None,
 ) -> EnginePlan | TooBig:
     """Plan an engine for the first of ``devices``, or for as many of them as it takes.
 
-    ``available``: bytes that may be taken, by device (the budgets when None). ``requests``: for how many full-length requests
-    at most the cache is planned (``policies.kv_concurrency`` when None). ``ranks``: for exactly so many devices.
+    ``available``: bytes that may be taken, by device (the budgets when None). ``frugal``: with cache for one request of full
+    length only. ``ranks``: for exactly so many devices. ``contexts``: how much the context may be shortened, if not as the
+    policies say.
 
-    1. One device if it is large enough. Else the smallest number of equal devices that divides the heads.
-    2. KV cache: ``kv_concurrency`` full-length requests, but not less than the floor nor more than the ceiling; reduced request
-       by request down to one. (And one block more, which vLLM keeps for itself.)
-    3. Still too much: smaller prefill steps, then no CUDA graphs. Then it is too big; the context is never cut unasked.
-    4. As many sequences at once as the cache holds requests of some thousand tokens, 4 to 256 (64 on the CPU).
-    5. A GPU's share is what was planned but for the CUDA context, which is there before vLLM looks, over the device's total: so
+    1. The smallest number of equal devices that divides the heads, and on which the whole context fits or one of at least
+       32,768 tokens (``is_long_enough``). If there is none, the number with which the longest context fits.
+    2. KV cache: for one request of full length and a number of typical ones (``cache_sizes``), reduced down to one request.
+    3. Still too much: smaller prefill steps.
+    4. Still too much: the longest context that fits, in whole blocks. CUDA graphs stay where at least half of the context
+       does that fits without them; then they go, and then it is too big.
+    5. As many sequences at once as the cache holds typical requests, 32 to 256 (64 on the CPU).
+    6. A GPU's share is what was planned but for the CUDA context, which is there before vLLM looks, over the device's total: so
        several engines share a device. vLLM gives the cache what is left of its share: estimating too much costs nothing.
        On the CPU the cache is told in bytes.
-    6. What the user says in ``engine_args`` wins, and what depends on it is computed with it.
-    7. Unless it cannot be: then that is said (``find_contradiction``).
+    7. What the user says in ``engine_args`` wins, and what depends on it is computed with it.
+    8. Unless it cannot be: then that is said (``find_contradiction``).
     """
-    made = _planner(profile, override, policies, available, requests)
+    made = _planner(profile, override, policies, available, frugal, contexts)
     fitted = made.over(devices, ranks)
     if isinstance(fitted, EnginePlan | TooBig):
         return fitted
@@ -85,11 +78,14 @@ def fit_engine(
     override: ModelOverride | None = None,
     policies: Policies | None = None,
     available: Mapping[str, int] | None = None,
-    requests: int | None = None,
+    frugal: bool = False,
     ranks: int | None = None,
+    fewest: int = 1,
+    contexts: Contexts | None = None,
 ) -> EnginePlan | None:
-    """:func:`plan_engine` for who does not ask why not: finding the words takes longer than finding out."""
-    fitted = _planner(profile, override, policies, available, requests).over(devices, ranks)
+    """:func:`plan_engine` for who does not ask why not: finding the words takes longer than finding out. ``fewest``: for so
+    many devices at least."""
+    fitted = _planner(profile, override, policies, available, frugal, contexts).over(devices, ranks, fewest)
     return fitted if isinstance(fitted, EnginePlan) else None
 
 
@@ -98,16 +94,19 @@ def _planner(
     override: ModelOverride | None,
     policies: Policies | None,
     available: Mapping[str, int] | None,
-    requests: int | None,
+    frugal: bool,
+    contexts: Contexts | None,
 ) -> _Planner:
-    assert profile.language is not None, "only what generates text has an engine"
+    language, policies = profile.language, policies or Policies()
+    assert language is not None, "only what generates text has an engine"
     return _Planner(
         profile=profile,
-        language=profile.language,
+        language=language,
         override=override or ModelOverride(),
-        policies=policies or Policies(),
+        policies=policies,
         available=available,
-        requests=requests,
+        contexts=contexts,
+        parts=Parts(profile=profile, language=language, policies=policies, frugal=frugal),
     )
 
 
@@ -118,46 +117,57 @@ class _Planner:
     override: ModelOverride
     policies: Policies
     available: Mapping[str, int] | None
-    requests: int | None
+    contexts: Contexts | None
+    parts: Parts
 
-    def over(self, devices: Sequence[Device], ranks: int | None) -> EnginePlan | TooBig | Sums | None:
+    def over(self, devices: Sequence[Device], ranks: int | None, fewest: int = 1) -> EnginePlan | TooBig | Sums | None:
         """A plan for as few of these devices as it takes (rule 1), or what was tried last; None where they are too few."""
         wish = ranks or tensor_parallel_wish(self.override)
         if devices[0].kind is DeviceKind.HOST:
             return self.fit(devices[:1], wish or 1)
         tried: TooBig | Sums | None = None
-        for size in [wish] if wish else [n for n in range(1, len(devices) + 1) if divides(self.language, n)]:
+        best: EnginePlan | None = None
+        for size in [wish] if wish else [n for n in range(fewest, len(devices) + 1) if divides(self.language, n)]:
             if size <= len(devices):
                 fitted = self.fit(devices[:size], size)
-                if isinstance(fitted, EnginePlan):
+                if not isinstance(fitted, EnginePlan):
+                    tried = tried if isinstance(tried, TooBig) else fitted
+                    continue
+                if is_long_enough(fitted):
                     return fitted
-                tried = tried if isinstance(tried, TooBig) else fitted
-        return tried
+                best = fitted if best is None or fitted.max_model_len > best.max_model_len else best
+        return best or tried
 
     def fit(self, devices: Sequence[Device], ranks: int) -> EnginePlan | TooBig | Sums:
         """A plan for exactly these devices, or the most frugal sums."""
-        settings = choose_settings(self.profile, self.language, devices[0], self.override)
-        pool, override = self._pool(settings, ranks), self.override
-        if fault := find_contradiction(self.language, devices, ranks, settings, pool, override):
-            return fault  # 7
-        limit = self._limit(devices, settings)
-        variants = list(self._variants(settings))
-        if (least := self._least(variants[-1], devices, ranks)).needed > limit:  # the usual answer while a device is full
+        own = choose_settings(self.profile, self.language, devices[0], self.override)
+        lengths = contexts_of(own, self.policies, self.contexts)
+        frugal = self._frugal(devices[0], lengths.shortest)
+        if fault := find_contradiction(
+            self.language, devices, ranks, frugal[0], self.parts.pool(frugal[0], ranks), self.override
+        ):
+            return fault  # 8
+        limit = self._limit(devices, own)
+        if (least := self.parts.least(frugal[-1], devices, ranks)).needed > limit:  # the usual answer while a device is full
             return least
-        for frugal in variants:
-            for cache in self._caches(frugal, ranks):
-                sums = self._sum(frugal, devices, ranks, cache)
-                if sums.needed <= limit:
-                    filled = self._fill(sums, limit) if settings.share is not None else sums
-                    return plan_of(filled, self.language, override)
-        raise AssertionError("the smallest of these sums was looked at before")
+        comfortable = _steps(self._settings(devices[0], lengths.longest))
+        fitted = (self._with_most_cache(each, devices, ranks, limit) for each in comfortable)  # 2, 3
+        found = next((each for each in fitted if each is not None), None)
+        if found is None and lengths.shortest == lengths.longest:
+            found = self._with_most_cache(frugal[-1], devices, ranks, limit)
+        elif found is None:
+            found = self._with_longest(lengths, devices, ranks, limit)  # 4
+        assert found is not None, "the smallest of these sums was looked at before"
+        return plan_of(self._fill(found, limit) if own.share is not None else found, self.language, self.override)
 
     def refuse(self, sums: Sums) -> TooBig:
         """Say how much is missing, and what would help."""
         limit = self._limit(sums.devices, sums.settings)
-        variants = list(self._variants(choose_settings(self.profile, self.language, sums.devices[0], self.override)))
-        tried = (self._least(each, sums.devices, sums.ranks) for each in variants[-2:])
-        lengths = (self._longest(each, limit) for each in tried)  # with CUDA graphs rather than without
+        tried = (
+            self.parts.least(each, sums.devices, sums.ranks)
+            for each in self._frugal(sums.devices[0], sums.settings.max_model_len.value)
+        )
+        lengths = (self._advised(each, limit) for each in tried)  # with CUDA graphs rather than without
         length = next((each for each in lengths if each is not None), None)
         return TooBig(
             needed_bytes=sums.needed,
@@ -177,77 +187,60 @@ class _Planner:
             limits.append(bytes_of_share(settings.share, devices[0]))
         return min(limits)
 
-    def _variants(self, settings: EngineSettings) -> Iterator[EngineSettings]:
-        """From comfortable to frugal (rule 3)."""
-        yield settings
-        if settings.written_batch and settings.batched_tokens.value > _SMALL_BATCH:
-            batch = Chosen(value=_SMALL_BATCH, reason="memory is tight: small steps take less")
-            settings = replace(settings, batched_tokens=batch)
-            yield settings
-        if not settings.eager.value and not settings.eager.by_hand:
-            yield replace(settings, eager=Chosen(value=True, reason="memory is tight: no CUDA graphs"))
+    def _settings(self, device: Device, length: int) -> EngineSettings:
+        return choose_settings(self.profile, self.language, device, self.override, length)
 
-    def _caches(self, settings: EngineSettings, ranks: int) -> Iterator[Cache]:
-        return caches_worth_trying(self._pool(settings, ranks), settings, self.policies, self.requests)
+    def _frugal(self, device: Device, length: int) -> list[EngineSettings]:
+        """With the smallest steps; and then without CUDA graphs, where that is ours to say."""
+        smallest = _steps(self._settings(device, length))[-1]
+        if smallest.eager.value or smallest.eager.by_hand:
+            return [smallest]
+        return [smallest, replace(smallest, eager=Chosen(value=True, reason="memory is tight: no CUDA graphs"))]
 
-    def _least(self, settings: EngineSettings, devices: Sequence[Device], ranks: int) -> Sums:
-        """With the smallest cache."""
-        *_, cache = self._caches(settings, ranks)
-        return self._sum(settings, devices, ranks, cache)
+    def _with_most_cache(self, settings: EngineSettings, devices: Sequence[Device], ranks: int, limit: int) -> Sums | None:
+        """With the wanted cache, or as much of it as there is room for; None where there is none for one request."""
+        sizes = self.parts.cache_sizes_of(settings, ranks)
 
-    def _pool(self, settings: EngineSettings, ranks: int) -> Pool:
-        state = 4 if settings.on_host else DTYPE_BYTES.get(settings.dtype.value, 2)
-        steps = 1 if settings.on_host else 2  # on a GPU vLLM schedules the next step while one runs
-        kv = KvSettings(
-            dtype_bytes=settings.kv_dtype_bytes,
-            tensor_parallel=ranks,
-            block_size=settings.block_size,
-            in_flight_tokens=steps * settings.batched_tokens.value,
-            encoder_tokens=settings.max_model_len.value if self.language.encoder_decoder else 0,
-            state_element_bytes=state,
-        )
-        return pool_of(self.language, kv)
+        def sums(step: int) -> Sums:
+            size = sizes.least + (sizes.wanted - sizes.least) * step // _CACHE_STEPS
+            return self.parts.sum(settings, devices, ranks, sizes.cache(size))
 
-    def _sum(self, settings: EngineSettings, devices: Sequence[Device], ranks: int, cache: Cache) -> Sums:
-        profile, language, device = self.profile, self.language, devices[0]
-        host = device.kind is DeviceKind.HOST
-        length, dtype = settings.max_model_len.value, settings.dtype.value
-        split = 1 if host else ranks  # all ranks of a CPU engine are on the one host
-        weights = memory.weights(profile, language, dtype=dtype, quantization=settings.quantization, tensor_parallel=split)
-        if settings.adapter_slots:
-            lora = memory.adapters(language, slots=settings.adapter_slots, rank=settings.adapter_rank, dtype=dtype)
-            weights = memory.Part(bytes=weights.bytes + lora.bytes, reason=f"{weights.reason}; {lora.reason}")
-        sequences = self._sequences(settings, cache, host=host)
-        batch = max(min(settings.batched_tokens.value, sequences.value * length), sequences.value)
-        return Sums(
-            settings=replace(settings, batched_tokens=replace(settings.batched_tokens, value=batch)),
-            devices=tuple(devices),
-            ranks=ranks,
-            cache=cache,
-            sequences=sequences,
-            per_token=kv_bytes_per_token(language, kv_dtype_bytes=settings.kv_dtype_bytes, tensor_parallel=ranks),
-            weights=weights,
-            activations=memory.activations(
-                language, tokens=batch, sequences=sequences.value, max_model_len=length, dtype=dtype, tensor_parallel=split
-            ),
-            graphs=memory.graphs(language, sequences=sequences.value, eager=settings.eager.value),
-            overhead=memory.overhead(device.kind, tensor_parallel=ranks),
-        )
+        if not self._holds_a_request(settings, ranks):
+            return None
+        if (most := sums(_CACHE_STEPS)).needed <= limit:
+            return most
+        low, high, found = 0, _CACHE_STEPS, sums(0)
+        if found.needed > limit:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            made = sums(middle)
+            low, high, found = (middle, high, made) if made.needed <= limit else (low, middle, found)
+        return found
 
-    def _sequences(self, settings: EngineSettings, cache: Cache, *, host: bool) -> Chosen[int]:
-        """How many requests run at once (rule 4)."""
-        if settings.max_num_seqs is not None:
-            return written_by_hand(settings.max_num_seqs)
-        most = min(_MOST_SEQUENCES_HOST if host else _MOST_SEQUENCES, settings.batched_tokens.value)  # vLLM's own condition
-        typical = min(_TYPICAL_TOKENS, settings.max_model_len.value)
-        blocks = cache.pool.blocks(typical)
-        if not blocks:
-            return Chosen(value=most, reason="no request costs cache")
-        held = cache.bytes // cache.pool.block_bytes // blocks
-        states = any(rows.kind is AttentionKind.RECURRENT for _, rows in cache.pool.tables)
-        fewest = 1 if states else _FEWEST_SEQUENCES  # a state that finds no block is an error, a token that finds none waits
-        reason = f"the cache holds {held:,} requests of {typical:,} tokens; {fewest} to {most}"
-        return Chosen(value=min(max(held, fewest), most), reason=reason)
+    def _with_longest(self, lengths: Contexts, devices: Sequence[Device], ranks: int, limit: int) -> Sums | None:
+        """With the longest context that fits (rule 4)."""
+        found: list[Sums] = []
+        for index in range(len(self._frugal(devices[0], lengths.shortest))):
+
+            def least(length: int, index: int = index) -> Sums:
+                return self.parts.least(self._frugal(devices[0], length)[index], devices, ranks)
+
+            def fits(length: int, least: Callable[[int], Sums] = least) -> bool:
+                sums = least(length)
+                return sums.needed <= limit and self._holds_a_request(sums.settings, ranks)
+
+            step = least(lengths.shortest).settings.block_size
+            longest = find_longest(fits, lengths.shortest, lengths.longest, step)
+            if longest is not None:
+                found.append(least(longest))
+        best = max(found, key=lambda sums: sums.settings.max_model_len.value, default=None)
+        return next((sums for sums in found if best is not None and _suffices(sums, best)), None)
+
+    def _holds_a_request(self, settings: EngineSettings, ranks: int) -> bool:
+        """False for a cache that is set by hand and too small for the context."""
+        size = settings.kv_cache_bytes
+        return size is None or size >= least_cache(self.language, ranks, settings, self.parts.pool(settings, ranks))
 
     def _fill(self, sums: Sums, limit: int) -> Sums:
         """All that the user's share leaves becomes cache."""
@@ -258,23 +251,23 @@ class _Planner:
             return sums
         return replace(sums, cache=replace(sums.cache, bytes=grown, reason="what gpu_memory_utilization leaves"))
 
-    def _longest(self, sums: Sums, limit: int) -> int | None:
+    def _advised(self, sums: Sums, limit: int) -> int | None:
         """The longest context with which the most frugal plan fits, in round numbers."""
         settings = sums.settings
 
         def fits(length: int) -> bool:
             shorter = replace(settings, max_model_len=replace(settings.max_model_len, value=length))
-            pool = self._pool(shorter, sums.ranks)
+            pool = self.parts.pool(shorter, sums.ranks)
             cache = replace(sums.cache, pool=pool, bytes=pool.bytes(length) + pool.block_bytes)
-            return self._sum(shorter, sums.devices, sums.ranks, cache).needed <= limit
+            return self.parts.sum(shorter, sums.devices, sums.ranks, cache).needed <= limit
 
-        if settings.kv_cache_bytes is not None or not fits(_SHORTEST_CONTEXT):
+        most = settings.max_model_len.value
+        if settings.kv_cache_bytes is not None or most <= _SHORTEST_CONTEXT:
             return None
-        low, high = _SHORTEST_CONTEXT, settings.max_model_len.value
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        rounded = (low // step * step for step in (1024, 128, _SHORTEST_CONTEXT) if low >= step)
+        longest = find_longest(fits, _SHORTEST_CONTEXT, most - 1, 1)
+        if longest is None:
+            return None
+        rounded = (longest // step * step for step in (1024, 128, _SHORTEST_CONTEXT) if longest >= step)
         return next((length for length in rounded if fits(length)), None)
 
     def _enough(self, sums: Sums, limit: int) -> int | None:
@@ -283,6 +276,20 @@ class _Planner:
             return None
 
         def fits(ranks: int) -> bool:
-            return self._least(sums.settings, sums.devices, ranks).needed <= limit
+            return self.parts.least(sums.settings, sums.devices, ranks).needed <= limit
 
         return next((n for n in (2, 4, 8, 16) if n > sums.ranks and divides(self.language, n) and fits(n)), None)
+
+
+def _steps(settings: EngineSettings) -> list[EngineSettings]:
+    """With smaller and smaller prefill steps (rule 3), also of those that vLLM would choose by itself."""
+    found = [settings]
+    for size in _SMALL_BATCHES if settings.in_chunks and not settings.batched_tokens.by_hand else ():
+        if settings.batched_tokens.value > size:
+            batch = Chosen(value=size, reason="memory is tight: small steps take less")
+            found.append(replace(settings, batched_tokens=batch, written_batch=True))
+    return found
+
+
+def _suffices(sums: Sums, best: Sums) -> bool:
+    return 2 * sums.settings.max_model_len.value >= best.settings.max_model_len.value

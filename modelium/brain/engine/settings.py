@@ -43,7 +43,8 @@ class EngineSettings:
     """All of an engine that its memory depends on, but for what the memory decides (concurrency, KV cache, share).
 
     ``written_batch``: whether ``max_num_batched_tokens`` goes into the entry; vLLM knows a better one for models that see, are
-    hybrid, or cannot prefill in chunks, and what stands here is then an upper guess.
+    hybrid, or cannot prefill in chunks, and what stands here is then an upper guess. ``in_chunks``: a prompt may take several
+    steps. ``full_context``: what ``max_model_len`` would be if memory were no matter.
     """
 
     on_host: bool
@@ -54,21 +55,29 @@ class EngineSettings:
     block_size: int
     batched_tokens: Chosen[int]
     written_batch: bool
+    in_chunks: bool
     eager: Chosen[bool]
     adapter_slots: int
     adapter_rank: int
+    full_context: int
     max_num_seqs: int | None = None
     share: float | None = None
     kv_cache_bytes: int | None = None
 
 
-def choose_settings(profile: ModelProfile, language: LanguageModel, device: Device, override: ModelOverride) -> EngineSettings:
-    """Choose by these rules; ``engine_args`` wins over each.
+def choose_settings(
+    profile: ModelProfile,
+    language: LanguageModel,
+    device: Device,
+    override: ModelOverride,
+    length: int | None = None,
+) -> EngineSettings:
+    """Choose by these rules; ``engine_args`` wins over each. ``length``: of a context that is shorter than rule 2 says.
 
     1. dtype: what the checkpoint was made in. A float32 checkpoint is computed in bfloat16, on the CPU too: it is what vLLM's
        "auto" does, halves the memory, and models of that size were trained to bear it; float32 is for who asks. Quantized
        weights have kernels for 16 bits only: AWQ, GPTQ and GGUF in float16, the others in bfloat16.
-    2. Context: what the model was made for, rope scaling included. It is never cut silently.
+    2. Context: what the model was made for, rope scaling included. What is shorter is said to be (``brain.engine.fitting``).
     3. Tokens a step: 2,048, on devices of 70 GiB and more 8,192 (prefill is then faster, and its activations small beside the
        rest); at least one a sequence.
     4. CUDA graphs, except for models under 100 million parameters: capturing them takes longer than they ever save.
@@ -85,21 +94,24 @@ def choose_settings(profile: ModelProfile, language: LanguageModel, device: Devi
     else:
         why = "a tiny model: capturing CUDA graphs takes longer than they save" if tiny else "CUDA graphs make decoding faster"
         graphs = Chosen(value=tiny, reason=why)  # 4
-    length = _context(profile, language, args)
-    batch, written = _batch(language, device, length.value, args)
+    full = _context(profile, language, args)
+    context = full if length in (None, full.value) else Chosen(value=length, reason=f"what fits of the model's {full.value:,}")
+    batch, written, in_chunks = _batch(language, device, context.value, args)
     slots, rank = _adapters(language, args)
     return EngineSettings(
         on_host=device.kind is DeviceKind.HOST,
         dtype=dtype,
         kv_dtype_bytes=_kv_dtype_bytes(str(args.get("kv_cache_dtype") or "auto"), dtype.value),
         quantization=str(args.get("quantization") or ""),
-        max_model_len=length,
+        max_model_len=context,
         block_size=_whole(args, "block_size") or default_block_size(language, device.kind),
         batched_tokens=batch,
         written_batch=written,
+        in_chunks=in_chunks,
         eager=graphs,
         adapter_slots=slots,
         adapter_rank=rank,
+        full_context=full.value,
         max_num_seqs=_whole(args, "max_num_seqs"),
         share=_fraction(args, "gpu_memory_utilization"),
         kv_cache_bytes=_whole(args, "kv_cache_memory_bytes"),
@@ -159,21 +171,24 @@ def _context(profile: ModelProfile, language: LanguageModel, args: Mapping[str, 
 
 def _batch(
     language: LanguageModel, device: Device, max_model_len: int, args: Mapping[str, JsonValue]
-) -> tuple[Chosen[int], bool]:
-    if (wish := _whole(args, "max_num_batched_tokens")) is not None:
-        return written_by_hand(wish), False
+) -> tuple[Chosen[int], bool, bool]:
+    """Tokens a step, whether they are written into the entry, whether a prompt may take several steps."""
     host = device.kind is DeviceKind.HOST
     kinds = {group.kind for group in language.groups}
-    if language.encoder_decoder or (host and AttentionKind.LATENT in kinds):
+    in_chunks = not (language.encoder_decoder or (host and AttentionKind.LATENT in kinds))
+    if (wish := _whole(args, "max_num_batched_tokens")) is not None:
+        return written_by_hand(wish), False, in_chunks
+    if not in_chunks:
         whole = max(max_model_len, _BATCHED_TOKENS)
-        return Chosen(value=whole, reason="vLLM does not prefill this model in chunks: a whole context at once"), False
+        return Chosen(value=whole, reason="vLLM does not prefill this model in chunks: a whole context at once"), False, False
     large = not host and device.total_bytes >= _LARGE_DEVICE
     if language.modalities or AttentionKind.RECURRENT in kinds:
         guess = _BATCHED_TOKENS if host else _BATCHED_TOKENS_LARGE
-        return Chosen(value=guess, reason="left to vLLM, which fits it to the model; planned with this"), False
+        return Chosen(value=guess, reason="left to vLLM, which fits it to the model; planned with this"), False, True
     if large:
-        return Chosen(value=_BATCHED_TOKENS_LARGE, reason="a device of 70 GiB or more: prefill in large steps"), True
-    return Chosen(value=_BATCHED_TOKENS, reason="small steps: decoding waits less for prefill, activations stay small"), True
+        return Chosen(value=_BATCHED_TOKENS_LARGE, reason="a device of 70 GiB or more: prefill in large steps"), True, True
+    reason = "small steps: decoding waits less for prefill, activations stay small"
+    return Chosen(value=_BATCHED_TOKENS, reason=reason), True, True
 
 
 def _adapters(language: LanguageModel, args: Mapping[str, JsonValue]) -> tuple[int, int]:

@@ -141,6 +141,7 @@ def plan_of(sums: Sums, language: LanguageModel, override: ModelOverride) -> Eng
         overhead_bytes=sums.overhead.bytes + sums.total - sums.inside,
         lines=lines_of(sums, override),
         adapters=language.adapters if settings.adapter_slots else (),
+        full_context=settings.full_context,
     )
 
 
@@ -171,19 +172,21 @@ def _arguments(sums: Sums, override: ModelOverride) -> dict[str, JsonValue]:
 def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
     """Every number of the plan and why it is that."""
     settings, cache = sums.settings, sums.cache
-    length = settings.max_model_len.value
+    length, where = settings.max_model_len.value, " and ".join(device.id for device in sums.devices)
+    why = settings.max_model_len.reason
+    if length < settings.full_context:
+        why = f"what fits on {where} of the model's {settings.full_context:,} (vllm.fit_context)"
     blocks = (
         f"{cache.pool.tokens(cache.bytes, length):,} tokens in blocks of {settings.block_size}" if cache.pool.tables else ""
     )
     rows = [
         ("dtype", settings.dtype.value, settings.dtype.reason),
-        ("max_model_len", f"{length:,}", settings.max_model_len.reason),
+        ("max_model_len", f"{length:,}", why),
         ("max_num_seqs", f"{sums.sequences.value}", sums.sequences.reason),
         ("max_num_batched_tokens", f"{settings.batched_tokens.value:,}", settings.batched_tokens.reason),
         ("enforce_eager", str(settings.eager.value).lower(), settings.eager.reason),
     ]
     if sums.ranks > 1:
-        where = ", ".join(device.id for device in sums.devices)
         why = BY_HAND if tensor_parallel_wish(override) is not None else "one device is too small, and it divides the heads"
         rows.append(("tensor_parallel_size", f"{sums.ranks}", f"{why}: {where}"))
     if settings.adapter_slots:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from modelium.brain.engine.devices import has_long_enough
 from modelium.brain.placement.on_ray import places_on_ray
 from modelium.brain.placement.rooms import Room, places_here
 from modelium.brain.runtimes.choice import RuntimeChoice, choose_ray, choose_runtime
@@ -26,16 +27,19 @@ def choose(
     """The runtime, and where it could serve the model if nothing else were loaded.
 
     What is too large for every device that its runtime may use goes to Ray, where that is a cluster that has more (a runtime
-    chosen by hand stays).
+    chosen by hand stays). So does what gets a short context here, if the cluster has a longer one.
     """
     choice = choose_runtime(profile, capabilities, override)
     if choice.runtime is None:
         return choice, []
     found = options(view, profile, choice, rooms, override, policies, ray)
-    if not found and override.runtime is None and not ray.here:
+    cramped = not any(has_long_enough(placement) for _, placement in found)
+    if cramped and override.runtime is None and not ray.here:
         elsewhere = choose_ray(profile, capabilities, _LARGER)
         if elsewhere is not None:
-            choice, found = elsewhere, options(view, profile, elsewhere, rooms, override, policies, ray)
+            there = options(view, profile, elsewhere, rooms, override, policies, ray)
+            if not found or any(has_long_enough(placement) for _, placement in there):
+                choice, found = elsewhere, there
     return choice, [placement for _, placement in found]
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from modelium.brain.engine.devices import place_engine
+from modelium.brain.engine.devices import has_long_enough, place_engine
 from modelium.brain.placement.cluster import GPUS, HOSTS
 from modelium.brain.placement.rooms import Room, place, places_here
 from modelium.values import (
@@ -103,7 +103,7 @@ def _model_there(
 def _engine_there(
     profile: ModelProfile, device: Device, ray: Ray, override: ModelOverride, policies: Policies, chosen: RayOptions
 ) -> Placement | None:
-    """Rule 3: as few GPUs as it takes, all of a rank's node first."""
+    """Rule 3: as few GPUs as it takes for a context that is long enough, all of a rank's node first."""
     assert profile.language is not None, "only what generates text has an engine"
     cpus = 1.0 if chosen.cpus_per_replica is None else chosen.cpus_per_replica
     unpinned = replace(override, device=None)
@@ -114,6 +114,7 @@ def _engine_there(
             return None
         bundle = Bundle(cpus=max(1.0, cpus), memory_bytes=found[0].footprint.bytes)
         return _as_group(found[0], device, replace(_scaling(chosen), bundles=(bundle,)), {})
+    best: Placement | None = None
     for stages in range(1, min(len(ray.nodes), _MOST_STAGES) + 1):
         if stages > profile.language.layers:
             break
@@ -129,8 +130,15 @@ def _engine_there(
             if stages > 1:
                 extra["pipeline_parallel_size"] = stages
             bundles = (Bundle(cpus=cpus, gpus=share),) * ranks
-            return _as_group(placement, device, replace(_scaling(chosen), bundles=bundles), extra)
-    return None
+            made = _as_group(placement, device, replace(_scaling(chosen), bundles=bundles), extra)
+            if has_long_enough(made):
+                return made
+            best = made if best is None or _context(made) > _context(best) else best
+    return best
+
+
+def _context(placement: Placement) -> int:
+    return placement.engine.max_model_len if placement.engine is not None else 0
 
 
 def stage_of(profile: ModelProfile, language: LanguageModel, stages: int) -> ModelProfile:

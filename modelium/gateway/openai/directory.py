@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modelium.brain.words import context_in_words
 from modelium.errors import UnknownModel
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.errors import BadRequest
@@ -129,7 +130,8 @@ def _views(status: ModelStatus, created: int) -> list[Json]:
 
 
 def _view(status: ModelStatus, name: str, created: int) -> Json:
-    """OpenAI's four fields, and what other clients skip. ``root`` and ``parent`` are vLLM's words for adapters."""
+    """OpenAI's four fields, and what other clients skip. ``root`` and ``parent`` are vLLM's words for adapters. ``context``:
+    that ``max_model_len`` is less than the model's own, and why."""
     profile, placement = status.profile, status.placement
     assert profile is not None
     engine = placement.engine if placement is not None else None
@@ -142,6 +144,7 @@ def _view(status: ModelStatus, name: str, created: int) -> Json:
         "root": printable(status.label),
         "parent": status.name if name != status.name else None,
         "max_model_len": engine.max_model_len if engine is not None else profile.max_length,
+        "context": context_in_words(engine) or None,
         "task": profile.task.value,
         "state": status.state.value,
         "runtime": placement.runtime.value if placement is not None else None,

@@ -95,7 +95,8 @@ async function refresh() {
       row.append(cell(model.label + (model.pinned ? " (pinned)" : ""), "name"), cell(model.state, "state " + model.state),
         cell(model.profile?.task), cell(runtime), cell((model.devices ?? []).join(", ") || model.device),
         cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
-        cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"), cell(model.reason, "reason"));
+        cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"),
+        cell([model.reason, model.context].filter(Boolean).join("; "), "reason"));
       return row;
     }));
   } catch (error) {

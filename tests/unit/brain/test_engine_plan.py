@@ -75,7 +75,7 @@ def test_an_engine_is_placed_with_its_plan() -> None:
     assert placement.runtime is Runtime.VLLM and placement.engine is not None
     assert placement.footprint == Footprint(estimated_bytes=placement.engine.total_bytes)
     assert (placement.max_batch_size, placement.instance_count, placement.devices) == (0, 1, ("cuda:0",))
-    assert "planned, of them 1.5 GiB KV cache for 131,088 tokens" in placement.reason
+    assert "planned, of them 2.4 GiB KV cache for 206,864 tokens" in placement.reason
 
 
 def test_an_engine_on_the_second_of_equal_gpus_names_that_one() -> None:
@@ -152,6 +152,7 @@ def test_an_engine_takes_less_cache_rather_than_push_somebody_out() -> None:
     made = plan(_world(idle, _wants(QWEN_HALF_B), devices=(device,)))
     placement = _placement(made, "qwen-0.5b")
     assert placement.engine is not None and 32_768 <= placement.engine.kv_tokens < 4 * 32_768
+    assert placement.engine.max_model_len == 32_768
     assert placement.footprint.bytes <= device.budget_bytes - idle.bytes_held
     assert [each.verb for each in made.actions] == [Verb.LOAD]
 
@@ -204,12 +205,31 @@ def test_engines_of_unequal_devices_are_not_spread_over_them() -> None:
 
 
 def test_too_big_is_said_with_what_would_help() -> None:
-    decision = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),)), "llama-8b")
+    policies = Policies(fit_context=False)
+    decision = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), policies=policies), "llama-8b")
     assert decision is not None and (decision.verb, decision.rule) == (Verb.REFUSE, "plan.2")
     assert "max_model_len: " in decision.reason and "GiB short" in decision.reason
     by_hand = {"llama-8b": ModelOverride(engine_args={"max_model_len": 16_384})}
     fits = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), overrides=by_hand), "llama-8b")
     assert fits is not None and fits.verb is Verb.LOAD
+
+
+def test_the_decision_says_that_the_context_is_shorter() -> None:
+    decision = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),)), "llama-8b")
+    assert decision is not None and decision.verb is Verb.LOAD and decision.placement is not None
+    engine = decision.placement.engine
+    assert engine is not None and f"context {engine.max_model_len:,} of 131,072: what fits on cuda:0" in decision.reason
+
+
+def test_a_shortened_engine_makes_room_for_a_small_neighbour_that_is_there_already() -> None:
+    device = accelerator(gib=24)
+    idle = loaded("idle", GIB, device=device, idle_s=400)
+    made = plan(_world(idle, _wants(LLAMA_8B), devices=(device,)))
+    assert [each.verb for each in made.actions] == [Verb.LOAD]
+    alone = _placement(plan(_world(_wants(LLAMA_8B), devices=(device,))), "llama-8b")
+    beside = _placement(made, "llama-8b")
+    assert alone.engine is not None and beside.engine is not None
+    assert alone.engine.max_model_len // 2 <= beside.engine.max_model_len < alone.engine.max_model_len
 
 
 def test_a_share_by_hand_that_no_device_can_ever_give_is_refused_rather_than_waited_for() -> None:

@@ -172,6 +172,16 @@ def test_an_engine_too_big_for_a_node_becomes_a_pipeline_over_several() -> None:
     assert per_node <= 48 * GIB and place.footprint.bytes > HUGE.weight_bytes
 
 
+def test_a_pipeline_rather_than_a_short_context() -> None:
+    spoken = HUGE.language
+    assert spoken is not None
+    long = replace(HUGE, language=replace(spoken, context_length=131_072))
+    for nodes, stages in (("a", 1), ("ab", 2)):
+        place = placements(long, cluster(*(node(name, gpus=1, gpu_gib=96) for name in nodes)))[0]
+        assert place.engine is not None and place.engine.engine_args.get("pipeline_parallel_size", 1) == stages
+        assert place.engine.is_shortened is (stages == 1)
+
+
 def test_one_gpu_is_no_place_for_what_is_twice_its_size() -> None:
     assert all(place.device_id == HOSTS for place in placements(HUGE, cluster(node("a", gpus=1, gpu_gib=24, gib=256))))
 

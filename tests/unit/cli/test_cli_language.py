@@ -84,7 +84,7 @@ def test_inspect_tells_the_facts_and_every_number_with_its_reason(llama: Path, c
 
 
 def test_inspect_as_json_has_the_facts_the_engine_and_its_reasons(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("inspect", str(llama), "--gpu", "24GiB", "--gpu", "24GiB", "--json") == 0
+    assert run("inspect", str(llama), "--gpu", "20GiB", "--gpu", "20GiB", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["runtime"], found["runtime_rule"], found["devices"]) == ("vllm", "runtime.3", ["cuda:0", "cuda:1"])
     assert found["language"]["kv_bytes_per_token"] == 131_072
@@ -104,6 +104,18 @@ def test_a_model_that_is_too_big_says_by_how_much_and_shows_its_sums(llama: Path
     found = json.loads(capsys.readouterr().out)
     assert found["engine"] is None and found["device"] is None
     assert {"weights", "KV cache", "total"} <= {line["name"] for line in found["plan"]}
+
+
+def test_a_context_that_was_shortened_is_told_in_every_view(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", str(llama), "--gpu", "24GiB", "--json") == 0
+    engine = json.loads(capsys.readouterr().out)["engine"]
+    words = f"context {engine['max_model_len']:,} of 131,072: what fits on cuda:0"
+    assert (engine["full_context"], engine["context"]) == (131_072, words)
+    assert run("inspect", str(llama), "--gpu", "24GiB") == 0
+    assert words.partition(":")[0] in capsys.readouterr().out
+    Path("modelium.yaml").write_text(VLLM + "vllm: {fit_context: false}\n")
+    assert run("inspect", str(llama), "--gpu", "24GiB") == 1
+    assert " short" in capsys.readouterr().out
 
 
 def test_engine_args_by_hand_are_planned_with(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +254,17 @@ def test_why_shows_the_plan_of_the_engine_and_status_the_facts_too() -> None:
         assert "max_model_len" in shown and "the model's own context" in shown
     assert "vllm on cuda:0, cuda:1" in text_of(show.model(found))
     assert "8, 2 for each token" in text_of(show.model(found))
+
+
+def test_the_list_and_the_status_say_that_a_context_is_shorter() -> None:
+    assert SERVED.placement is not None
+    served = replace(SERVED, placement=replace(SERVED.placement, engine=replace(ENGINE, full_context=131_072)))
+    words = "context 32,768 of 131,072: what fits on cuda:0 and cuda:1"
+    found = replies.model(reply_of(written(Status, served, 50.0)))
+    assert found.context == words and words in text_of(show.model(found))
+    snapshot = Snapshot(now=0, models=(served,), fleet=Fleet(devices=()), server=ServerStatus(up=True), scanned=True)
+    listed = text_of(show.models(replies.models(reply_of(snapshot_view(snapshot)))))
+    assert "context 32,768 of" in " ".join(listed.split())
 
 
 def test_the_list_stays_one_line_a_model() -> None:

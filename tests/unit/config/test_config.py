@@ -157,12 +157,15 @@ def test_engine_arguments_and_the_cache_reach_the_brain_as_values(tmp_path: Path
     settings = settings_of(
         tmp_path,
         """
-        vllm: {kv_concurrency: 2, kv_cache_floor: 1MiB, kv_cache_ceiling: 4GiB}
+        vllm:
+          {kv_concurrency: 2, kv_cache_floor: 1MiB, kv_cache_ceiling: 4GiB, typical_tokens: 99,
+           fit_context: false, min_context: 17}
         models: {llama: {engine_args: {max_model_len: 4096, hf_overrides: {rope_theta: 1000000.0}}}, sql: {base: llama}}
         """,
     )
     policies = settings.policies()
     assert (policies.kv_concurrency, policies.kv_floor_bytes, policies.kv_ceiling_bytes) == (2, 2**20, 4 * 2**30)
+    assert (policies.typical_tokens, policies.fit_context, policies.min_context) == (99, False, 17)
     overrides = settings.overrides()
     assert overrides["llama"].engine_args == {"max_model_len": 4096, "hf_overrides": {"rope_theta": 1e6}}
     assert (overrides["sql"].base, overrides["sql"].engine_args) == ("llama", {})

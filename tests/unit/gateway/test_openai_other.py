@@ -169,6 +169,7 @@ async def test_the_list_has_what_can_be_served(gateway: Served, client: AsyncOpe
     assert 1_700_000_000 < models["m"].created <= time.time()
     extra = models["m"].to_dict()
     assert (extra["state"], extra["task"], extra["max_model_len"]) == ("LOADED", "text-generation", 512)
+    assert extra["context"] is None
     assert (await client.models.retrieve("e")).owned_by == "modelium"
     with pytest.raises(openai.NotFoundError) as caught:
         await client.models.retrieve("nobody")
