@@ -35,6 +35,7 @@ from modelium.ray import ELSEWHERE, RayService
 from modelium.repository import ModelRepository, RayPlace, writable_runtimes
 from modelium.repository.claim import claim_repository
 from modelium.runtime_env import inspect, read_ray
+from modelium.trail import Trail
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.triton.external import ExternalServer
@@ -89,6 +90,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
     place = RayPlace.of(settings.ray, ledger.owner)
     repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=place)
     analysts = Analysts(await asyncio.to_thread(Notebook, triton.state_directory))
+    trail = Trail(triton.state_directory, most_bytes=settings.gateway.trace_bytes) if settings.gateway.trace_bytes else None
     controller = Controller(
         settings,
         client=client,
@@ -101,6 +103,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         server_pid=lambda: server.pid,
         ray=ray,
         analysts=analysts,
+        trail=trail,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(
@@ -122,6 +125,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
                     "scanner": scanner.run,
                     "triton": supervisor.run,
                     "ray": partial(ray.run, on_up=controller.ray_up, on_down=controller.ray_down),
+                    **({"trail": trail.run} if trail is not None else {}),
                 },
                 failed,
             )

@@ -123,13 +123,17 @@ def render(
 def simulate(
     context: typer.Context,
     trace: Annotated[
-        str, typer.Argument(help="A CSV file of `time_s,model[,duration_s]`, `-`, or `zipf:requests=10000,models=50`.")
-    ],
+        str | None,
+        typer.Argument(
+            help="CSV of `time_s,model[,duration_s]`, `-`, or `zipf:requests=10000,models=50`; default: of a running Modelium."
+        ),
+    ] = None,
     models: Annotated[Path | None, typer.Option(help="CSV or JSON of `name,bytes,load_seconds`; default: made up.")] = None,
     fleet: Annotated[str | None, typer.Option(help="Devices, as 8x80GiB (the default) or 2x24GiB,host:64GiB.")] = None,
     policy: Annotated[
         list[str] | None, typer.Option(help="Once for each; default: as configured, and those to compare.")
     ] = None,
+    url: Annotated[str | None, typer.Option(help="Take what is not given (trace, models, fleet) of this Modelium.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is made up.", min=0)] = 8,
     duration: Annotated[float, typer.Option(help="Seconds of an answer whose line does not say.", min=0)] = 1.0,
     picture: Annotated[Path | None, typer.Option(help="Draw it, too: a PNG.", dir_okay=False)] = None,
@@ -139,7 +143,10 @@ def simulate(
     from modelium.cli import simulated, terminal
 
     asked = simulated.Asked(trace=trace, models=models, fleet=fleet, policies=policy or (), seed=seed, duration_s=duration)
-    setting, names = simulated.prepare(asked, _invocation(context).settings())
+    invocation = _invocation(context)
+    invocation.url = url or invocation.url
+    remote = invocation.remote() if url or trace is None else None
+    setting, names = simulated.prepare(asked, invocation.settings(), remote)
     outcomes = simulated.run(setting, names, picture)
     terminal.emit(simulated.as_json(setting, outcomes) if as_json else simulated.table(setting, outcomes))
 

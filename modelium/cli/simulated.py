@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from modelium.cli import replies
+from modelium.cli.remote import Remote
+from modelium.cli.running import running_fleet, running_models
 from modelium.cli.terminal import duration
 from modelium.config import Settings
 from modelium.names import printable
@@ -33,7 +37,7 @@ _NAMED = 3
 class Asked:
     """The arguments of the verb."""
 
-    trace: str
+    trace: str | None
     models: Path | None
     fleet: str | None
     policies: Sequence[str]
@@ -41,21 +45,34 @@ class Asked:
     duration_s: float
 
 
-def prepare(asked: Asked, settings: Settings) -> tuple[Setting, tuple[str, ...]]:
-    """What is to be simulated, and under which policies. Raises ``BadInput``."""
+def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Setting, tuple[str, ...]]:
+    """What is to be simulated, and under which policies. ``remote``: the running Modelium that what is not given is taken of.
+
+    Raises ``BadInput``, and what asking it raises.
+    """
     policies = settings.policies()
     names = check_names(asked.policies, policies)
-    trace = _trace(asked)
-    fleet = parse_fleet(asked.fleet or _FLEET, gpu_fraction=settings.devices.gpu_memory_fraction)
+    trace = _trace(asked, remote)
+    running = replies.models(remote.get("/models")) if remote is not None and not (asked.fleet and asked.models) else None
+    if asked.fleet or running is None:
+        fleet = parse_fleet(asked.fleet or _FLEET, gpu_fraction=settings.devices.gpu_memory_fraction)
+    else:
+        fleet = running_fleet(running)
     if asked.models is not None:
         known: Sequence[SimulatedModel] = read_models(asked.models)
+    elif running is not None:
+        known = running_models(running, settings, fleet)
     else:
         known = plausible_models(trace.names, fleet, seed=asked.seed)
     models, unknown = of_the_trace(trace.names, known)
     if unknown:
         some = ", ".join(printable(trace.names[index], longest=60) for index in sorted(unknown)[:_NAMED])
         more = ", …" if len(unknown) > _NAMED else ""
-        raise BadInput(f"{len(unknown)} models of the trace are not in {asked.models}: {some}{more}")
+        if asked.models is not None or len(unknown) == len(trace.names):
+            where = asked.models or "the running Modelium"
+            raise BadInput(f"{len(unknown)} models of the trace are not in {where}: {some}{more}")
+        trace = trace.without(unknown)
+        sys.stderr.write(f"modelium: {len(unknown)} models of the trace are not there any more and left out: {some}{more}\n")
     devices = {device.id for device in fleet.devices}
     for model in models:
         if model.device is not None and model.device not in devices:
@@ -71,7 +88,11 @@ def prepare(asked: Asked, settings: Settings) -> tuple[Setting, tuple[str, ...]]
     return Setting(trace=trace, models=models, fleet=fleet, policies=policies, conditions=conditions), names
 
 
-def _trace(asked: Asked) -> Trace:
+def _trace(asked: Asked, remote: Remote | None) -> Trace:
+    if asked.trace is None:
+        assert remote is not None  # the verb has seen to it
+        where = f"the trace of {remote.url}"
+        return parse_trace(BytesIO(remote.get("/trace")), where, duration_s=asked.duration_s, mended=True)
     if is_generated(asked.trace):
         return generate(parse_habits(asked.trace, seed=asked.seed))
     if asked.trace == "-":

@@ -45,6 +45,7 @@ class GatewaySettings(_Section):
     stall_timeout_seconds: Seconds = 60
     idle_timeout_seconds: Seconds = 300
     max_waiting: Annotated[int, Field(ge=1)] = 512
+    trace_bytes: Bytes = 32 * 2**20  # 0: no trace
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> GatewaySettings:

@@ -24,6 +24,7 @@ from modelium.controller.life import events as happens
 from modelium.controller.life.record import Record
 from modelium.controller.life.views import status_of
 from modelium.controller.lookup import Lookup
+from modelium.controller.model import Model
 from modelium.controller.server import Server
 from modelium.devices import Devices
 from modelium.errors import Conflict, DeadlineExceeded, NotServable, UnknownModel
@@ -32,6 +33,7 @@ from modelium.metrics import Recorder
 from modelium.pace import in_pieces
 from modelium.ray import RayService
 from modelium.repository import ModelRepository
+from modelium.trail import Trail
 from modelium.triton.client import TritonClient
 from modelium.values import Decision, ModelStatus, Plan, RayFacts, ServerStatus, Snapshot, State, Target, VllmFacts
 
@@ -39,7 +41,10 @@ _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it
 
 
 class Controller:
-    """Owns every model's state. ``run()`` turns; everything else here returns at once or waits for it."""
+    """Owns every model's state. ``run()`` turns; everything else here returns at once or waits for it.
+
+    ``trail``: where requests leave a line each, None where they leave none.
+    """
 
     def __init__(
         self,
@@ -55,7 +60,9 @@ class Controller:
         server_pid: Callable[[], int | None] = lambda: None,
         ray: RayService | None = None,
         analysts: Analysts | None = None,
+        trail: Trail | None = None,
     ) -> None:
+        self.trail = trail
         server = Server(
             client=client,
             repository=repository,
@@ -126,6 +133,19 @@ class Controller:
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
         model = self._lookup.find(name)
+        if self.trail is None:
+            return await self._lease(model, timeout_s)
+        entry = self.trail.arrive(model.record.key)
+        try:
+            lease = await self._lease(model, timeout_s)
+        except BaseException:
+            entry.end()
+            raise
+        entry.begin()
+        lease.then(entry.end)
+        return lease
+
+    async def _lease(self, model: Model, timeout_s: float) -> Lease:
         lease = self._admission.ask(model, time.monotonic())
         return lease if lease is not None else await self._models.requests.wait(model, timeout_s)
 
@@ -151,7 +171,7 @@ class Controller:
         model = self._lookup.find(self.target(name).model)
         self._models.apply(model, happens.UserLoadBegan())
         try:
-            (await self.lease(model.record.key, timeout_s=timeout_s)).release()
+            (await self._lease(model, timeout_s)).release()
         finally:
             self._models.apply(model, happens.UserLoadEnded())
         return self.status(name)

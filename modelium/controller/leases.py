@@ -47,6 +47,17 @@ class Lease:
         if release is not None:
             release()
 
+    def then(self, after: Callable[[], None]) -> None:
+        """Also done when it is released."""
+        release = self._release
+
+        def both() -> None:
+            if release is not None:
+                release()
+            after()
+
+        self._release = both
+
     def __enter__(self) -> Lease:
         return self
 

@@ -23,6 +23,7 @@ from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.health import Health
 from modelium.gateway.status.models import Models
 from modelium.gateway.status.page import show_page
+from modelium.gateway.status.trace import Trace
 from modelium.metrics import Recorder
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
+    app.router.add_get("/trace", Trace(controller).show)
     return app
 
 

@@ -162,8 +162,13 @@ def plausible_models(names: Iterable[str], fleet: Fleet, *, seed: int) -> tuple[
     made = []
     for name in names:
         size = chance.choice(sizes)
-        made.append(SimulatedModel(name=name, bytes=size, load_seconds=round(_FIRST_S + size / _BYTES_A_SECOND, 1)))
+        made.append(SimulatedModel(name=name, bytes=size, load_seconds=plausible_load_s(size)))
     return tuple(made)
+
+
+def plausible_load_s(size: int) -> float:
+    """Of a model of so many bytes that was never loaded."""
+    return round(_FIRST_S + size / _BYTES_A_SECOND, 1)
 
 
 def of_the_trace(names: Sequence[str], models: Iterable[SimulatedModel]) -> tuple[list[SimulatedModel], frozenset[int]]:

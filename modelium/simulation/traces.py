@@ -65,11 +65,14 @@ def read_trace(path: Path, *, duration_s: float) -> Trace:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
 
 
-def parse_trace(file: BinaryIO, where: str, *, duration_s: float) -> Trace:
-    """The trace in these bytes; ``where`` is what the errors call them. Raises ``BadInput``."""
+def parse_trace(file: BinaryIO, where: str, *, duration_s: float, mended: bool = False) -> Trace:
+    """The trace in these bytes; ``where`` is what the errors call them. Raises ``BadInput``.
+
+    ``mended``: where time goes back (a clock was set, Modelium was restarted), it goes on from there.
+    """
     numbers: dict[str, int] = {}
     times, models, durations = array("d"), array("i"), array("f")
-    first, last = 0.0, -math.inf
+    first, last, ahead = 0.0, -math.inf, 0.0
     for number, line in _lines(file, where):
         fields = line.split(",")
         if not times and number == 1 and fields[0].strip().lower() in ("time_s", "time"):
@@ -82,7 +85,10 @@ def parse_trace(file: BinaryIO, where: str, *, duration_s: float) -> Trace:
             raise BadInput(f"{where}, line {number}: it names no model; a line is {_FORM}")
         given = fields[2].strip() if len(fields) == 3 else ""
         took = _number(given, where, number, "duration_s", most=LONGEST_DURATION_S) if given else duration_s
-        if at < last:
+        if mended:
+            ahead = max(ahead, last - at)
+            at += ahead
+        elif at < last:
             raise BadInput(f"{where}, line {number}: time goes back from {last:g} to {at:g}; sort it: sort -t, -k1,1g")
         if not times:
             first = at

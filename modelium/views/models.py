@@ -209,6 +209,7 @@ class Summary:
     pinned: bool = _status(False)
     adapters: tuple[str, ...] = _status((), _adapters)
     base: str | None = _status(None, lambda status: status.base or None)
+    load_seconds: float = _status(0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,6 @@ class Status(Summary):
     retry_in_s: float | None = _status(None)
     quarantined: bool = _status(False)
     revision_error: str = _status("", lambda status: printable(status.revision_error, longest=_LONGEST_REASON))
-    load_seconds: float = _status(0.0)
     loads: int = _status(0)
     unloads: int = _status(0)
     placement: Placement | None = _status(None)

@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 from huggingface_hub import InferenceClient
 
+from modelium.simulation.traces import parse_trace
 from tests.malformed import KINDS, Models, Port, malformed
 from tests.models import ensure_models, reference
 from tests.raw_http import send
@@ -245,6 +246,15 @@ def stubs_of(modelium: System, name: str) -> list[int]:
         if all(word in words for word in (b"triton_python_backend_stub", f"{name}_0_0".encode(), bytes(modelium.repository))):
             found.append(int(entry.parent.name))
     return found
+
+
+async def test_a_request_leaves_a_line_that_simulate_reads(modelium: System) -> None:
+    async with modelium.http.post(f"{modelium.running.gateway_url}/predict/minilm", json={"inputs": "a"}) as response:
+        assert response.status == 200
+    async with modelium.http.get(f"{modelium.running.gateway_url}/trace") as response:
+        trace = parse_trace(io.BytesIO(await response.read()), "the trace", duration_s=0.0)
+    asked = [duration for _, model, duration in trace.arrivals() if trace.names[model] == "minilm"]
+    assert asked[-1] > 0, "it took its time"
 
 
 async def test_what_a_model_cannot_read_is_the_senders_error(modelium: System) -> None:

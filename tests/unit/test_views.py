@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ALL = [kind for kind in vars(views).values() if is_dataclass(kind) and kind is not views.Described]
 SUMMARY = (
     "name label state reason profile runtime device devices estimated_bytes measured_bytes replicas qps idle_s leases waiting "
-    "requests pinned adapters base"
+    "requests pinned adapters base load_seconds"
 )
-REST = "path missing failures retry_in_s quarantined revision_error load_seconds loads unloads placement decisions"
+REST = "path missing failures retry_in_s quarantined revision_error loads unloads placement decisions"
 
 
 @pytest.mark.parametrize("status", [LOADED, COPYING, FAILED, IRIS, SERVED], ids=lambda status: status.name)

@@ -6,7 +6,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -115,8 +115,8 @@ def reply_of(view: object) -> bytes:
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """A real HTTP server that gives one canned answer, and what it was asked."""
+def answering(status: int, body: bytes | Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A real HTTP server that gives one canned answer (or one for each path), and what it was asked."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -124,9 +124,10 @@ def answering(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
             sent = [self.headers.get(name, "") for name in ("X-Request-Timeout", "Authorization")]
             asked.append(" ".join([self.command, self.path, *filter(None, sent)]))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            answer = body if isinstance(body, bytes) else body[self.path]
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer)
 
         do_GET = do_POST = _answer
 

@@ -9,6 +9,8 @@ import pytest
 
 from modelium.cli import main
 from modelium.simulation.orders import PLAIN
+from tests.unit.cli.test_cli_remote import SNAPSHOT, answering, reply_of
+from tests.unit.views import snapshot_view
 
 TRACE = "time_s,model,duration_s\n0,a,0.5\n60,b,0.5\n120,a,0.5\n"
 MODELS = "name,bytes,load_seconds\na,40GiB,8\nb,40GiB,8\n"
@@ -67,3 +69,29 @@ def test_what_cannot_be_simulated_is_one_line_and_exit_code_1(
     assert run(*arguments) == 1
     said = capsys.readouterr().err
     assert said.startswith("modelium: ") and says in said and said.count("\n") == 1
+
+
+# -- of a running Modelium -----------------------------------------------------------------------------------------
+
+KEPT = b"time_s,model,duration_s\n1700000000.5,minilm,0.1\n1700000009,gone,0.1\n1700000003,minilm,\n"
+
+
+def test_what_is_not_given_is_taken_of_a_running_modelium(capsys: pytest.CaptureFixture[str]) -> None:
+    replies = {"/trace": KEPT, "/models": reply_of(snapshot_view(SNAPSHOT))}
+    with answering(200, replies) as (url, asked):
+        assert run("--url", url, "--policy", "modelium", "--json") == 0
+        assert asked == ["GET /trace", "GET /models"]
+        said = capsys.readouterr()
+        assert "1 models of the trace are not there any more and left out: gone" in said.err
+        found = json.loads(said.out)
+        assert found["requests"] == 2 and found["seconds"] == 8.5, "where the clock was set back, time goes on"
+        assert found["fleet"] == [{"device": "host", "budget_bytes": 2**33}]
+        assert (found["outcomes"][0]["loads"], found["outcomes"][0]["load_seconds"]) == (1, 3.2), "minilm is pinned"
+        assert run("--url", url, "--fleet", "host:100MiB", "--policy", "modelium", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["outcomes"][0]["refused"] == 2, "what if there was less?"
+
+
+def test_a_modelium_that_keeps_no_trace_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, b"time_s,model,duration_s\n") as (url, _):
+        assert run("--url", url) == 1
+    assert "no requests in it" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from modelium.gateway import build_app, build_metrics_app, build_runner
 from modelium.gateway.codecs import parse_body
 from modelium.gateway.generation.huggingface import TextCall, text_call
 from modelium.metrics import Recorder
+from modelium.trail import Trail
 from modelium.triton.client import TritonClient
 from modelium.values import (
     Adapter,
@@ -125,6 +126,7 @@ class StandInController:
     held: int = 0
     gone: list[str] = field(default_factory=list)
     calls: list[tuple[str, str, float]] = field(default_factory=list)
+    trail: Trail | None = None
     is_alive: bool = True
     is_ready: bool = True
     released: asyncio.Event = field(default_factory=asyncio.Event)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelium.simulation.traces import parse_trace
+from modelium.trail import Trail
 from modelium.values import Bundle, OnnxGraph, Ray, RayNode, RayState, Replicas, Runtime, Task, Tensor
 
 from .ray_models import GREETER, IRIS
@@ -182,3 +186,17 @@ async def test_watching_counts_as_no_request(gateway: Served) -> None:
             assert response.status == 200
     async with gateway.http.get(gateway.metrics_url + "/metrics") as response:
         assert "modelium_requests_total{" not in await response.text()
+
+
+async def test_the_trace_is_what_simulate_reads(gateway: Served, tmp_path: Path) -> None:
+    async with gateway.http.get(gateway.url + "/trace") as response:
+        assert (response.status, await response.read()) == (200, b"time_s,model,duration_s\n"), "none is kept"
+    trail = gateway.controller.trail = Trail(tmp_path, most_bytes=10_000)
+    for name in ("a", "b", "a"):
+        entry = trail.arrive(name)
+        entry.begin()
+        entry.end()
+    async with gateway.http.get(gateway.url + "/trace") as response:
+        assert response.content_type == "text/csv"
+        trace = parse_trace(io.BytesIO(await response.read()), "the answer", duration_s=1.0)
+    assert (trace.names, trace.models.tolist()) == (("a", "b"), [0, 1, 0])

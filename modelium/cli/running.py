@@ -1,0 +1,53 @@
+"""A running Modelium as a simulation takes it: its ``GET /models`` enters, models and devices leave."""
+
+from __future__ import annotations
+
+from modelium.config import Settings
+from modelium.simulation.inputs import BadInput, SimulatedModel
+from modelium.simulation.specs import device_of, plausible_load_s
+from modelium.values import DeviceKind, Fleet
+from modelium.views import Listing
+
+
+def running_fleet(running: Listing) -> Fleet:
+    """Its devices, as if nothing were on them; a Ray cluster's are left out. Raises ``BadInput`` where none is left."""
+    kinds = {kind.value: kind for kind in DeviceKind}
+    devices = [
+        device_of(
+            device.id,
+            kinds[device.kind],
+            int(device.id.rpartition(":")[2]) if device.id.rpartition(":")[2].isdecimal() else -1,
+            total=device.total_bytes,
+            budget=device.budget_bytes,
+        )
+        for device in running.devices
+        if device.kind in kinds and not device.id.startswith("ray")
+    ]
+    if not devices:
+        raise BadInput("the running Modelium has no devices of its own; say --fleet")
+    return Fleet(devices=tuple(devices))
+
+
+def running_models(running: Listing, settings: Settings, fleet: Fleet) -> tuple[SimulatedModel, ...]:
+    """Its models whose size is known, measured or estimated. One that was never loaded takes as long as its bytes let expect.
+
+    ``settings``: of these are ``always_loaded``, and the device that was chosen for a model, where the fleet has it.
+    """
+    always = frozenset(settings.orchestration.policies.always_loaded)
+    overrides, there = settings.overrides(), {device.id for device in fleet.devices}
+    made = []
+    for model in running.models:
+        if (size := model.memory_bytes) is None or size <= 0:
+            continue
+        chosen = overrides[model.name].device if model.name in overrides else None
+        made.append(
+            SimulatedModel(
+                name=model.name,
+                bytes=size,
+                load_seconds=model.load_seconds or plausible_load_s(size),
+                device=chosen if chosen in there else None,
+                pinned=model.pinned,
+                always_loaded=model.name in always or model.label in always,
+            )
+        )
+    return tuple(made)
