@@ -159,7 +159,8 @@ def _shards(entry: Published) -> Iterator[tuple[list[str], str, int]]:
             yield names, ",".join(entries), at
             names, entries, at = [], [], 0
         names.append(name)
-        entries.append(f'"{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{at},{at + size}]}}')
+        dims = ",".join(map(str, shape))
+        entries.append(f'"{name}":{{"dtype":"{dtype}","shape":[{dims}],"data_offsets":[{at},{at + size}]}}')
         at += size
     yield names, ",".join(entries), at
 

@@ -27,7 +27,18 @@ _LONGEST_OF = {"labels": 4_096, "args": 65_536, "chat_templates": 2**18}
 _WORDS = frozenset({"why", "hint", "detail", "file", "task_source"})  # for people: cut where they are longer
 _LARGEST = 2**40
 _LARGEST_OF = {
-    **dict.fromkeys(("parameters", "weight_bytes", "active_parameters", "state_bytes", "state_elements"), 2**50),
+    **dict.fromkeys(
+        (
+            "parameters",
+            "weight_bytes",
+            "loaded_parameters",
+            "loaded_bytes",
+            "active_parameters",
+            "state_bytes",
+            "state_elements",
+        ),
+        2**50,
+    ),
     **dict.fromkeys(("present_bytes", "expected_bytes"), 2**62),
     **dict.fromkeys(("heads", "kv_heads", "head_size", "value_head_size", "latent_width", "experts"), 2**20),
     **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_width", "experts_per_token", "rank"), 2**24),

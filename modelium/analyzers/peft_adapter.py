@@ -9,7 +9,8 @@ from __future__ import annotations
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder
 from modelium.analyzers.formats.json_text import JsonObject, integer, nested, read_object, text, texts
-from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.safetensors_header import read_header
+from modelium.analyzers.formats.tensor_tally import TensorTally
 from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.names import served_name
@@ -43,7 +44,7 @@ def profile_adapter(candidate: Candidate, folder: Folder) -> AdapterProfile:
     _refuse_what_vllm_lacks(config)
     rank = _rank_of(config)
     name, tally = _read_weights(folder)
-    if not any(".lora_" in tensor for tensor in tally.names):
+    if not any(".lora_" in tensor for tensor in tally.tensors):
         raise Rejected(f"{name} has no LoRA tensors", "copy the adapter again from its source")
     fingerprint = fingerprint_folder(folder, "")
     adapter = Adapter(

@@ -69,7 +69,7 @@ def _profile(
     weights = _required(folder, f"{prefix}pytorch_model.bin" if pickled else f"{prefix}model.safetensors")
     prove_whole(tokenizer, thorough=True)
     tally = read_torch_file(weights) if pickled else read_header(weights)
-    if not tally.names.intersection(_TABLES):
+    if not any(table in tally.tensors for table in _TABLES):
         raise Rejected(f"{weights.name} has none of the tensors {' or '.join(_TABLES)}", "copy the model again from its source")
     parameters, dtype = summarize(tally.elements)
     config = read_object(folder, "config.json") if "config.json" in folder else {}

@@ -10,9 +10,9 @@ from modelium.analyzers.architectures import mappings
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import Folder, list_folder
 from modelium.analyzers.foreign import refuse_checkpoints, refuse_other_weights, refuse_setfit, refuse_triton_entry
-from modelium.analyzers.formats.json_text import JsonObject, nested, read_object
+from modelium.analyzers.formats.json_text import JsonObject, read_object
 from modelium.analyzers.gguf import profile_gguf_folder
-from modelium.analyzers.language import read_language_model
+from modelium.analyzers.language import read_language_model, read_storing, with_quantization
 from modelium.analyzers.model_card import ModelCard, read_card
 from modelium.analyzers.model_config import ModelConfig, labels_for, longest_input, read_config
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
@@ -37,6 +37,7 @@ from modelium.values import (
     Task,
 )
 
+_QUANTIZATION_APART = "hf_quant_config.json"
 _CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
 
@@ -60,7 +61,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     config = read_config(source)
     _refuse_other_libraries(config)
     refuse_setfit(folder, override, candidate.name)
-    weights = find_weights(folder)
+    weights = find_weights(folder, read_storing(source, read_optional(folder, _QUANTIZATION_APART)))
     graph = find_onnx_weights(folder, override) if weights is None else None
     weights = weights if graph is None else graph.weights
     if weights is None:
@@ -93,6 +94,8 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         weight_format=weights.format,
         parameters=weights.parameters,
         weight_bytes=weights.weight_bytes,
+        loaded_parameters=weights.loaded_parameters,
+        loaded_bytes=weights.loaded_bytes,
         dtype=weights.dtype,
         quantization=config.quantization or (language.quantization or None if language is not None else None),
         max_length=longest_input(config, tokenizer, sentence) if is_text else None,
@@ -109,13 +112,11 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
 
 
 def _read_language(folder: Folder, source: JsonObject, weights: Weights, tokenizer: JsonObject) -> LanguageModel | None:
-    # Older ModelOpt checkpoints say in a file of their own how they are quantized.
-    apart = read_optional(folder, "hf_quant_config.json")
-    if apart and not nested(source, "quantization_config"):
-        source = {**source, "quantization_config": apart}
     return read_language_model(
-        source,
-        parameters=weights.parameters,
+        with_quantization(source, read_optional(folder, _QUANTIZATION_APART)),
+        parameters=weights.loaded_parameters,
+        routed=weights.routed_parameters,
+        in_towers=weights.tower_parameters,
         dtype=weights.dtype,
         tokenizer=tokenizer,
         generation=read_optional(folder, "generation_config.json"),

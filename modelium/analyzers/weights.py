@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from modelium.analyzers.folder import Folder
-from modelium.analyzers.formats.json_text import nested, read_object
-from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.json_text import MAX_CONFIG_BYTES, JsonObject, nested, parse_index
+from modelium.analyzers.formats.safetensors_header import read_header
+from modelium.analyzers.formats.tensor_tally import TensorTally
 from modelium.analyzers.formats.torch_zip import read_torch_file
+from modelium.analyzers.stored import INDEX_DTYPES, Account, Storing
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import MissingPart, WeightFormat
 
 _SHARD = re.compile(r"(model|pytorch_model)-(\d{5,6})-of-(\d{5,6})\.(safetensors|bin)")
 MAX_SHARDS = 10_000
-# Not parameters: positions, masks and shape constants live in these. Packed quantized weights are int32 or uint8.
-_INDEX_DTYPES = {"int64", "bool", "string", "uint64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +31,31 @@ class Weights:
     format: WeightFormat
     files: tuple[str, ...]
     parameters: int = 0
+    loaded_parameters: int = 0
+    routed_parameters: int = 0
+    tower_parameters: int = 0
     weight_bytes: int = 0
+    loaded_bytes: int = 0
     dtype: str = "float32"
     missing: NotYet | None = None
 
 
-def find_weights(folder: Folder) -> Weights | None:
+def find_weights(folder: Folder, storing: Storing | None = None) -> Weights | None:
     """The weights of ``folder``; None where there are none that transformers would read."""
+    storing = storing or Storing()
     for kind, single, index in (
         (WeightFormat.SAFETENSORS, "model.safetensors", "model.safetensors.index.json"),
         (WeightFormat.PICKLE, "pytorch_model.bin", "pytorch_model.bin.index.json"),
     ):
         if single in folder:
-            return _read_files(folder, kind, (single,))
+            return _read_files(folder, kind, (single,), storing)
         if index in folder:
-            return _read_shards(folder, kind, index)
+            return _read_shards(folder, kind, index, storing)
         if shards := _numbered_shards(folder, kind):
             listed = NotYet(
                 f"{index}: not there yet", MissingPart(file=index, present_bytes=0), hint_when_stale=_no_index(index)
             )
-            return _read_files(folder, kind, shards, listed)
+            return _read_files(folder, kind, shards, storing, listed)
         if single in folder.in_flight:
             present = folder.in_flight[single].size
             late = NotYet(
@@ -64,7 +70,7 @@ _STOPPED = "the download has stopped: start it again"
 
 def summarize(elements: Mapping[str, int]) -> tuple[int, str]:
     """Parameters, and the dtype that most of them have. Integer indices and masks are buffers, not parameters."""
-    counted = {dtype: count for dtype, count in elements.items() if dtype not in _INDEX_DTYPES}
+    counted = {dtype: count for dtype, count in elements.items() if dtype not in INDEX_DTYPES}
     floats = {dtype: count for dtype, count in counted.items() if "float" in dtype}
     # A 4-bit model packs eight weights into an int32: there the packed type is what most of the memory has.
     pool = counted if sum(counted.values()) > 4 * sum(floats.values()) else floats
@@ -72,9 +78,9 @@ def summarize(elements: Mapping[str, int]) -> tuple[int, str]:
     return sum(counted.values()), dtype
 
 
-def _read_shards(folder: Folder, kind: WeightFormat, index: str) -> Weights:
-    content = read_object(folder, index)
-    placed = {name: shard for name, shard in nested(content, "weight_map").items() if isinstance(shard, str)}
+def _read_shards(folder: Folder, kind: WeightFormat, index: str, storing: Storing) -> Weights:
+    content = parse_index(folder.read(index, MAX_CONFIG_BYTES), index)
+    placed = _shard_of_each(nested(content, "weight_map"))
     if not placed:
         raise Rejected(f"{index} names no shards", "copy the model again from its source")
     shards = tuple(sorted(set(placed.values())))
@@ -85,13 +91,35 @@ def _read_shards(folder: Folder, kind: WeightFormat, index: str) -> Weights:
             raise Rejected(f"{index} points outside the folder: {shard[:120]!r}", "copy the model again from its source")
     total = nested(content, "metadata").get("total_size")
     expected_total = total if isinstance(total, int) and total > 0 else None
-    return _read_files(folder, kind, shards, expected_total=expected_total, placed=placed)
+    return _read_files(folder, kind, shards, storing, expected_total=expected_total, placed=placed)
+
+
+def _check_places(placed: Mapping[str, str], tallies: Mapping[str, TensorTally]) -> None:
+    """That each tensor is where the index says, of the shards that are there."""
+    found: dict[str, str] = {}
+    for shard, tally in tallies.items():
+        found.update(dict.fromkeys(tally.tensors, shard))
+    if placed.items() <= found.items():
+        return
+    for tensor, shard in placed.items():
+        if shard in tallies and tensor not in tallies[shard].tensors:
+            raise Rejected(
+                f"{shard} lacks {tensor[:120]!r}, which the index says it holds", "the shards are of different versions"
+            )
+
+
+def _shard_of_each(entries: JsonObject) -> Mapping[str, str]:
+    """Nearly always all of them are names: then nothing is copied."""
+    if set(map(type, entries.values())) <= {str}:
+        return cast("Mapping[str, str]", entries)
+    return {name: shard for name, shard in entries.items() if isinstance(shard, str)}
 
 
 def _read_files(
     folder: Folder,
     kind: WeightFormat,
     names: tuple[str, ...],
+    storing: Storing,
     late: NotYet | None = None,
     *,
     expected_total: int | None = None,
@@ -117,22 +145,21 @@ def _read_files(
         copying = folder.in_flight.get(name)
         part = MissingPart(file=name, present_bytes=copying.size if copying else 0, expected_bytes=share)
         unfinished.append(NotYet(f"{name}: not there yet", part))
-    elements: dict[str, int] = {}
+    account = Account()
     for tally in tallies.values():
-        for dtype, count in tally.elements.items():
-            elements[dtype] = elements.get(dtype, 0) + count
-    for tensor, shard in (placed or {}).items():
-        if shard in tallies and tensor not in tallies[shard].names:
-            raise Rejected(
-                f"{shard} lacks {tensor[:120]!r}, which the index says it holds", "the shards are of different versions"
-            )
-    parameters, dtype = summarize(elements)
+        account.add(tally.tensors, storing)
+    if placed:
+        _check_places(placed, tallies)
     return Weights(
         format=kind,
         files=names,
-        parameters=parameters,
+        parameters=account.parameters,
+        loaded_parameters=account.loaded,
+        routed_parameters=account.routed,
+        tower_parameters=account.in_towers,
         weight_bytes=sum(tally.data_bytes for tally in tallies.values()),
-        dtype=dtype,
+        loaded_bytes=account.loaded_bytes,
+        dtype=summarize(account.elements)[1],
         missing=join_missing(unfinished),
     )
 

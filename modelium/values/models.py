@@ -82,7 +82,9 @@ class ServeApp:
 class ModelProfile:
     """What a folder is, read from headers and JSON only.
 
-    ``parameters`` and ``weight_bytes`` are exact: from the tensors' headers, never from file sizes. ``labels`` are in id
+    ``parameters`` (as the authors count them) and ``weight_bytes`` (as stored) are exact: from the tensors' headers, never from
+    file sizes. Of them ``loaded_parameters`` and ``loaded_bytes`` are loaded, less where a tied head is stored all the same, or
+    layers that predict further tokens, or the part of a model that speaks; 0: all of them. ``labels`` are in id
     order. ``max_length`` is in tokens (text), None where the model has no such limit. ``fingerprint`` identifies the
     revision: it changes when any file that matters changes.
     """
@@ -98,6 +100,8 @@ class ModelProfile:
     weight_format: WeightFormat = WeightFormat.SAFETENSORS
     parameters: int = 0
     weight_bytes: int = 0
+    loaded_parameters: int = 0
+    loaded_bytes: int = 0
     dtype: str = "float32"
     quantization: str | None = None
     max_length: int | None = None

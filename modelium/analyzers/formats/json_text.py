@@ -12,6 +12,8 @@ import os
 import re
 from collections.abc import Mapping
 
+import orjson
+
 from modelium.analyzers.folder import File, Folder, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.unreal_numbers import find_unreal_number
 from modelium.analyzers.verdict import Rejected, not_whole
@@ -40,6 +42,19 @@ def parse_object(data: bytes, name: str) -> JsonObject:
     if not isinstance(value, dict):
         raise Rejected(f"{name} holds a JSON {type(value).__name__}, not an object", f"replace {name} by the model's own")
     return value
+
+
+def parse_index(data: bytes, name: str) -> JsonObject:
+    """``data`` as a JSON object of texts and few numbers, which may be of 10 MB: what is not plain goes the long way.
+
+    Not for configurations: orjson takes a whole number of more than 64 bits for a real one.
+    """
+    refuse_crowded(data, name)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else parse_object(data, name)
 
 
 def parse(data: bytes, name: str) -> object:
@@ -82,6 +97,8 @@ def refuse_crowded(data: bytes, name: str) -> None:
 
     Counted are the characters that begin or part values, those inside texts too: never fewer than there are.
     """
+    if len(data) <= MAX_VALUES:
+        return
     count = data.count(b",") + data.count(b"[") + data.count(b"{") + data.count(b":")
     if count > MAX_VALUES:
         raise Rejected(f"{name} has some {count:,} values; at most {MAX_VALUES:,} are read", "is it the right file?")

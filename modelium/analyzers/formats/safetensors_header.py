@@ -8,11 +8,15 @@ load.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable
+from itertools import accumulate, chain
+from operator import attrgetter
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
 from modelium.analyzers.formats.json_text import refuse_crowded
+from modelium.analyzers.formats.tensor_tally import Stored, TensorTally
 from modelium.analyzers.verdict import Rejected, not_whole
 from modelium.sizes import human_bytes
 
@@ -20,6 +24,13 @@ MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 MAX_TENSORS = 250_000  # of one file; the largest models have 100,000 in all their files together
 _MAX_DATA_BYTES = 2**50
 _HINT = "copy the file again from its source"
+_START = re.compile(rb'\{("__metadata__":\{(?:"(?:[^"\\]|\\.)*":"(?:[^"\\]|\\.)*",?)*\},)?(?=")')
+_ENTRY = re.compile(
+    rb'"([^"\\]*)":\{"dtype":"([A-Z0-9_]+","shape":\[[0-9,]{0,160})\],"data_offsets":\[([0-9]{1,16}),([0-9]{1,16})\]\}'
+    rb'(?:,(?=")|\} *\Z)'
+)
+_SIZE_OF: Callable[[Stored], int] = attrgetter("size")
+_ENTRY_FRAME = len(b'"":{"dtype":"],"data_offsets":[,]},')
 
 # safetensors' word → torch's word, bits of one element
 _DTYPES = {
@@ -44,15 +55,6 @@ _DTYPES = {
     "U8": ("uint8", 8),
     "BOOL": ("bool", 8),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorTally:
-    """The tensors of one weights file: their names, elements by dtype (torch's words), and bytes of data."""
-
-    names: frozenset[str]
-    elements: Mapping[str, int]
-    data_bytes: int
 
 
 def read_header(file: File) -> TensorTally:
@@ -88,30 +90,76 @@ def read_header(file: File) -> TensorTally:
 
 
 def tally_header(header: bytes, name: str) -> TensorTally:
-    """Check a header's JSON against itself: shapes against offsets, offsets against each other."""
+    """Check a header against itself: shapes against offsets, offsets against each other.
+
+    1. As safetensors' own writer writes it, and nothing wrong: in one sweep. A mixture of experts has 100,000 tensors.
+    2. Else as JSON, tensor by tensor, with what is wrong in words.
+    """
     if (count := header.count(b'"data_offsets"')) > MAX_TENSORS:
         raise Rejected(f"{name}: its header lists {count:,} tensors; at most {MAX_TENSORS:,} are read", _HINT)
+    swept = _sweep(header, count)  # 1
+    return swept if swept is not None else _parse(header, name)  # 2
+
+
+def _sweep(header: bytes, count: int) -> TensorTally | None:
+    """None for a header that is to be looked at more closely."""
+    start = _START.match(header)
+    entries = _ENTRY.findall(header, start.end()) if start is not None else []
+    if start is None or not entries or len(entries) != count:
+        return None
+    covered = sum(map(len, chain.from_iterable(entries))) + len(entries) * _ENTRY_FRAME
+    if start.end() + covered != len(header.rstrip(b" ")):  # there is something besides
+        return None
+    names, kinds, begins, ends = zip(*entries, strict=True)
+    known = {kind: found for kind in set(kinds) if (found := _stored(kind)) is not None}
+    if len(known) != len(set(kinds)):
+        return None
+    stored = list(map(known.__getitem__, kinds))
+    # The writer's order is that of the data: each begins where the one before ends, and is as long as its shape says.
+    lasts = list(map(int, ends))
+    if begins[0] != b"0" or begins[1:] != ends[:-1] or list(accumulate(map(_SIZE_OF, stored))) != lasts:
+        return None
+    try:
+        tensors = dict(zip(b"\0".join(names).decode().split("\0"), stored, strict=True))
+    except ValueError:  # no UTF-8, or a zero in a name
+        return None
+    return TensorTally(tensors=tensors, data_bytes=lasts[-1]) if len(tensors) == len(stored) else None
+
+
+def _stored(kind: bytes) -> Stored | None:
+    """None for what is to be looked at more closely."""
+    dtype, _, shape = kind.partition(b'","shape":[')
+    word, bits = _DTYPES.get(dtype.decode(), ("", 0))
+    try:
+        count = math.prod(int(dimension) for dimension in shape.split(b",") if shape)
+    except ValueError:  # a comma too many
+        return None
+    size = (count * bits + 7) // 8
+    return Stored(word, count, size) if bits and size <= _MAX_DATA_BYTES else None
+
+
+def _parse(header: bytes, name: str) -> TensorTally:
     refuse_crowded(header, f"{name}: its header")
     try:
-        tensors = json.loads(header)
+        entries = json.loads(header)
     except (ValueError, RecursionError) as error:
         raise Rejected(f"{name}: its header is not valid JSON ({type(error).__name__})", _HINT) from None
-    if not isinstance(tensors, dict):
+    if not isinstance(entries, dict):
         raise Rejected(f"{name}: its header is not a JSON object", _HINT)
-    tensors.pop("__metadata__", None)
-    elements: dict[str, int] = {}
+    entries.pop("__metadata__", None)
+    tensors: dict[str, Stored] = {}
     spans: list[tuple[int, int]] = []
-    for tensor, entry in tensors.items():
+    for tensor, entry in entries.items():
         dtype, count, begin, end = _read_entry(entry, tensor, name)
         spans.append((begin, end))
-        elements[dtype] = elements.get(dtype, 0) + count
+        tensors[tensor] = Stored(dtype, count, end - begin)
     position = 0
     for begin, end in sorted(spans):
         if begin != position:
             what = "overlap" if begin < position else "leave a hole"
             raise Rejected(f"{name}: its header lies: tensors {what} at byte {begin}", _HINT)
         position = end
-    return TensorTally(names=frozenset(tensors), elements=elements, data_bytes=position)
+    return TensorTally(tensors=tensors, data_bytes=position)
 
 
 def _read_entry(entry: object, tensor: str, name: str) -> tuple[str, int, int, int]:

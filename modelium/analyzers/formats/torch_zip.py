@@ -10,7 +10,7 @@ from __future__ import annotations
 import zipfile
 
 from modelium.analyzers.folder import File, refuse_lfs_pointer, refuse_preallocated
-from modelium.analyzers.formats.safetensors_header import TensorTally
+from modelium.analyzers.formats.tensor_tally import Stored, TensorTally
 from modelium.analyzers.formats.torch_pickle import PickleEnds, PickleFacts, StoredTensor, read_pickle
 from modelium.analyzers.verdict import Rejected, not_whole
 
@@ -92,10 +92,11 @@ def _tally(facts: PickleFacts, name: str) -> TensorTally:
     tensors = {key: value for key, value in facts.value.items() if isinstance(value, StoredTensor)}
     if not tensors:
         raise Rejected(f"{name} does not hold named tensors", "save the model's state_dict, best as safetensors")
-    elements: dict[str, int] = {}
-    for tensor in set(tensors.values()):  # tied weights are stored once: count them once
-        elements[tensor.storage.dtype] = elements.get(tensor.storage.dtype, 0) + tensor.count
+    stored: dict[str, Stored] = {}
+    seen: set[StoredTensor] = set()
+    for key, tensor in tensors.items():  # tied weights are stored once: count them once
+        count = tensor.count if tensor not in seen else 0
+        stored[key] = Stored(tensor.storage.dtype, count, count * tensor.storage.item_bytes)
+        seen.add(tensor)
     used = {tensor.storage for tensor in tensors.values()}
-    return TensorTally(
-        names=frozenset(tensors), elements=elements, data_bytes=sum(storage.count * storage.item_bytes for storage in used)
-    )
+    return TensorTally(tensors=stored, data_bytes=sum(storage.count * storage.item_bytes for storage in used))

@@ -7,5 +7,6 @@ transformers' own configuration classes, as text.
 from __future__ import annotations
 
 from modelium.analyzers.language.read import read_language_model
+from modelium.analyzers.language.storing import read_storing, with_quantization
 
-__all__ = ["read_language_model"]
+__all__ = ["read_language_model", "read_storing", "with_quantization"]

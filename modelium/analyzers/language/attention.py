@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from modelium.analyzers.language.facts import Facts
+from modelium.analyzers.language.facts import Facts, as_number
 from modelium.analyzers.language.layer_kinds import LayerKind, kinds_of_layers, window_of
 from modelium.analyzers.language.recurrent import state_of_layer
 from modelium.analyzers.language.shape import Shape
@@ -13,6 +13,9 @@ from modelium.values import AttentionKind, LayerGroup
 
 _NOTHING = Facts(given={})
 _GLOBAL_HEADS = {"gemma4_text": 512, "gemma4_unified_text": 512, "diffusion_gemma_text": 512, "embedding_gemma2_text": 512}
+_COMPRESSION = "compress_ratio"
+_NEVER = 2**20
+_INDEXED = 4  # vLLM's models/deepseek_v4/attention.py
 _FULL = {LayerKind.FULL, LayerKind.HYBRID}
 _SLIDING = {LayerKind.SLIDING, LayerKind.HYBRID_SLIDING}
 _STATES = {LayerKind.RECURRENT, LayerKind.HYBRID, LayerKind.HYBRID_SLIDING}
@@ -36,6 +39,9 @@ def layer_groups(decoder: Facts, shape: Shape, *, element_bytes: int, encoder_de
 
 def _of_single_layers(decoder: Facts) -> dict[int, Facts]:
     """``per_layer_config``: what single layers have otherwise, by their number as a text."""
+    ratios = decoder.items("compress_ratios")
+    if ratios:  # DeepSeek V4; 0: no cache but the window's
+        return {place: Facts(given={_COMPRESSION: max(as_number(ratio) or _NEVER, 1)}) for place, ratio in enumerate(ratios)}
     given = decoder.value("per_layer_config")
     entries = given.items() if isinstance(given, dict) else ()
     numbered = ((key, value) for key, value in entries if isinstance(value, dict) and key.isascii() and key.isdigit())
@@ -44,7 +50,9 @@ def _of_single_layers(decoder: Facts) -> dict[int, Facts]:
 
 def _of_layer(decoder: Facts, own: Facts, shape: Shape, kind: LayerKind, kv_heads: int, element_bytes: int) -> list[LayerGroup]:
     found = []
-    if kind in _FULL:
+    if (ratio := own.number(_COMPRESSION)) is not None:
+        found += _compressed(decoder, shape, ratio)
+    elif kind in _FULL:
         found.append(_full(decoder, own, shape, kv_heads))
     elif kind in _SLIDING:
         found.append(_sliding(decoder, own, shape, kv_heads))
@@ -57,6 +65,17 @@ def _of_layer(decoder: Facts, own: Facts, shape: Shape, kind: LayerKind, kv_head
         group = LayerGroup(kind=AttentionKind.RECURRENT, layers=1, state_bytes=state.bytes, state_elements=state.elements)
         found.append(group)
     return found
+
+
+def _compressed(decoder: Facts, shape: Shape, ratio: int) -> list[LayerGroup]:
+    """DeepSeek V4: a window of plain vectors, and behind it one vector for ``ratio`` tokens; where few are taken together, an
+    indexer's key beside it. Keys are values too, so half of a vector's width stands for each.
+    """
+    window = _one(AttentionKind.SLIDING, 1, shape.latent_width // 2, window=window_of(decoder) or 1)
+    if ratio >= _NEVER:
+        return [window]
+    width = shape.latent_width + (_key_width(decoder) if ratio <= _INDEXED else 0)
+    return [window, LayerGroup(kind=AttentionKind.LATENT, layers=1, latent_width=max(1, -(-width // ratio)))]
 
 
 def _full(decoder: Facts, own: Facts, shape: Shape, kv_heads: int) -> LayerGroup:
@@ -72,11 +91,14 @@ def _full(decoder: Facts, own: Facts, shape: Shape, kv_heads: int) -> LayerGroup
 
 
 def _indexer_width(decoder: Facts) -> int:
-    """Sparse attention (DeepSeek 3.2, GLM 5) keeps a key for its indexer beside the latent: one byte an element and a float32
-    scale for each 128 of them, counted here in elements of two bytes.
-    """
+    """Sparse attention (DeepSeek 3.2, GLM 5) keeps a key for its indexer beside the latent."""
+    return _key_width(decoder) if decoder.number("kv_lora_rank") is not None else 0
+
+
+def _key_width(decoder: Facts) -> int:
+    """One byte an element and a float32 scale for each 128 of them, counted here in elements of two bytes."""
     size = decoder.number("index_head_dim") or 0
-    return (size + 4 * (size // 128) + 1) // 2 if decoder.number("kv_lora_rank") is not None else 0
+    return (size + 4 * (size // 128) + 1) // 2
 
 
 def _sliding(decoder: Facts, own: Facts, shape: Shape, kv_heads: int) -> LayerGroup:

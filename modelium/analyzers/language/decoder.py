@@ -73,6 +73,15 @@ def find_decoder(config: JsonObject) -> Parts:
     return Parts(whole=whole, decoder=decoder, modalities=tuple(word for word in order if word in modalities))
 
 
+def are_tied(parts: Parts) -> bool:
+    """Whether the head is the embeddings: the file's word, of the whole before the decoder's, else the class's."""
+    given = [part.given.get("tie_word_embeddings") for part in (parts.whole, parts.decoder)]
+    said = next((value for value in given if isinstance(value, bool)), None)
+    if said is not None:
+        return said
+    return (parts.decoder.flag("tie_word_embeddings") or parts.whole.flag("tie_word_embeddings")) is True
+
+
 def _step(outer: Facts) -> Facts | None:
     for key in _PARTS:
         inner = nested(outer.given, key)

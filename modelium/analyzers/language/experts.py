@@ -1,6 +1,6 @@
 """A mixture of experts: how many there are, and how much of the model a token passes through.
 
-What enters: the decoder's facts and the exact total of parameters. What leaves: ``Experts``.
+What enters: the decoder's facts and the exact counts of parameters. What leaves: ``Experts``.
 """
 
 from __future__ import annotations
@@ -43,23 +43,34 @@ class Experts:
     active_parameters: int
 
 
-def read_experts(decoder: Facts, shape: Shape, parameters: int, *, packed: bool, tied: bool) -> Experts:
-    """The total less the experts that a token does not visit.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Of the weights' headers: parameters that are loaded, of them ``routed`` in experts that a token visits or not, and
+    ``in_towers`` that look and listen."""
 
-    Of packed weights (several in one stored integer) the headers do not say how many parameters they stand for: there the
-    active ones are added up from the sizes of the matrices.
+    parameters: int
+    routed: int = 0
+    in_towers: int = 0
+
+
+def read_experts(decoder: Facts, shape: Shape, seen: Seen, *, opaque: bool, tied: bool) -> Experts:
+    """What is there less the experts that a token does not visit, and the towers.
+
+    1. By the tensors of the experts; where they have no such names, by the sizes of their matrices.
+    2. Of opaque weights the headers do not say how many parameters they stand for: there the active ones are added up from
+       the sizes of the matrices.
     """
     count = _count(decoder)
     if count < 2:
-        summed = _sum_up(shape, shape.layers * 3 * shape.hidden_size * shape.intermediate_size, tied=tied) if packed else 0
-        return Experts(count=0, chosen=0, active_parameters=summed if packed and parameters else parameters)
+        summed = _sum_up(shape, shape.layers * 3 * shape.hidden_size * shape.intermediate_size, tied=tied) if opaque else 0
+        return Experts(count=0, chosen=0, active_parameters=summed if opaque and seen.parameters else seen.parameters)
     chosen = min(_chosen(decoder) or 1, count)
     matrices = 2 if decoder.model_type in _UNGATED_TYPES else 3
     one = matrices * shape.hidden_size * _width(decoder, shape)
     layers = _layers(decoder, shape.layers)
-    idle = layers * (count - chosen) * one
-    active = max(parameters - idle, 0)
-    if parameters and packed:
+    idle = seen.routed * (count - chosen) // count if seen.routed else layers * (count - chosen) * one  # 1
+    active = max(seen.parameters - seen.in_towers - idle, 0)
+    if seen.parameters and opaque:  # 2
         dense = (shape.layers - layers) * 3 * shape.hidden_size * shape.intermediate_size
         shared = decoder.number("n_shared_experts", "num_shared_experts", "moe_num_shared_experts") or 0
         active = _sum_up(shape, layers * (chosen + shared) * one + dense, tied=tied)

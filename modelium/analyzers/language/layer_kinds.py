@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from itertools import chain, islice, repeat
 
+from modelium.analyzers.language.context import read_context
 from modelium.analyzers.language.facts import Facts, as_number
 
 
@@ -184,6 +185,8 @@ def _attention_places(decoder: Facts, layers: int) -> set[int] | None:
 def _with_windows(decoder: Facts, layers: int) -> list[LayerKind]:
     if not _has_window(decoder):
         return [LayerKind.FULL] * layers
+    if (listed := _listed_windows(decoder, layers)) is not None:
+        return _windows(listed, layers)
     rotated = decoder.items("no_rope_layers")
     if decoder.has("attention_chunk_size"):  # Llama 4: 1 where positions are rotated, and attention is in chunks
         full = {index for index in range(layers) if index < len(rotated) and rotated[index] == 0}
@@ -196,13 +199,16 @@ def _with_windows(decoder: Facts, layers: int) -> list[LayerKind]:
     return _windows(places, layers) if places is not None else [LayerKind.SLIDING] * layers
 
 
+def _listed_windows(decoder: Facts, layers: int) -> set[int] | None:
+    """MiMo V2: 1 where there is a window. It names a chunk too, which is its window's size and no pattern of Llama 4's."""
+    listed = decoder.items("hybrid_layer_pattern")
+    return {index for index in range(layers) if listed[index] == 0} if len(listed) >= layers else None
+
+
 def _full_by_period(decoder: Facts, layers: int) -> set[int] | None:
     pattern = decoder.value("sliding_window_pattern", "_sliding_window_pattern")
     if isinstance(pattern, str) and pattern:  # EXAONE 4: "LLLG"
         return {index for index in range(layers) if pattern[index % len(pattern)] in "Gg"}
-    listed = decoder.items("hybrid_layer_pattern")
-    if len(listed) >= layers:  # MiMo V2: 1 where there is a window
-        return {index for index in range(layers) if listed[index] == 0}
     period, place = as_number(pattern), None
     if period is None and (every := decoder.number("global_attn_every_n_layers")) is not None:
         period, place = every, 0 if decoder.model_type == "modernbert-decoder" else None
@@ -230,7 +236,11 @@ def window_of(decoder: Facts) -> int | None:
 
 
 def _has_window(decoder: Facts) -> bool:
-    return window_of(decoder) is not None and decoder.flag("use_sliding_window") is not False
+    """A window that the longest request fits into leaves nothing out."""
+    window, longest = window_of(decoder), read_context(decoder).length
+    if window is None or decoder.flag("use_sliding_window") is False:
+        return False
+    return longest is None or window < longest
 
 
 def _windowless(kinds: list[LayerKind]) -> list[LayerKind]:

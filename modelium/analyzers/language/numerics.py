@@ -35,22 +35,8 @@ _BITS = {
     "gguf": 0,
 }
 _MODELOPT = {"FP8": "modelopt", "FP8_PER_CHANNEL_PER_TOKEN": "modelopt", "FP8_PB_WO": "modelopt", "NVFP4": "modelopt_fp4"}
-# Several weights in one stored integer: the headers count the integers.
-_PACKED = {
-    "aqlm",
-    "auto-round",
-    "awq",
-    "bitnet",
-    "bitsandbytes",
-    "compressed-tensors",
-    "gptq",
-    "hqq",
-    "mxfp4",
-    "modelopt_fp4",
-    "nvfp4",
-    "quark",
-    "vptq",
-}
+# Weights as indices into tables of their own: the headers do not say how many parameters they stand for.
+_OPAQUE = {"aqlm", "higgs", "hqq", "vptq"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +47,9 @@ class Quantization:
     bits: int
 
     @property
-    def packed(self) -> bool:
-        """Do several weights share one stored number?"""
-        return self.method in _PACKED and 0 < self.bits < 8
+    def opaque(self) -> bool:
+        """Do the stored numbers not say how many weights they are?"""
+        return self.method in _OPAQUE
 
 
 def read_dtype(whole: Facts, decoder: Facts, weights_dtype: str) -> str:

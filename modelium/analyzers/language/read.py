@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from modelium.analyzers.formats.json_text import JsonObject
 from modelium.analyzers.language.attention import attention_word, layer_groups
 from modelium.analyzers.language.context import read_context
-from modelium.analyzers.language.decoder import Parts, find_decoder
-from modelium.analyzers.language.experts import read_experts
+from modelium.analyzers.language.decoder import Parts, are_tied, find_decoder
+from modelium.analyzers.language.experts import Seen, read_experts
 from modelium.analyzers.language.numerics import DTYPE_BYTES, read_dtype, read_quantization
 from modelium.analyzers.language.shape import read_shape
 from modelium.values import JsonValue, LanguageModel
@@ -32,6 +32,8 @@ def read_language_model(
     config: JsonObject,
     *,
     parameters: int,
+    routed: int = 0,
+    in_towers: int = 0,
     dtype: str,
     tokenizer: JsonObject,
     generation: JsonObject,
@@ -39,7 +41,8 @@ def read_language_model(
 ) -> LanguageModel | None:
     """The facts; None when the config lacks what is needed.
 
-    ``parameters`` and ``dtype`` are those of the weights' headers, 0 where nobody has read them.
+    ``parameters`` and ``dtype`` are those of the weights' headers, 0 where nobody has read them; ``routed`` of them are experts
+    that a token visits or not, ``in_towers`` what looks and listens.
     ``generation`` is ``generation_config.json``; without one, an old ``config.json`` holds these values itself. The
     tokenizer's own limit is not the model's: vLLM does not apply it to generators.
     """
@@ -50,7 +53,8 @@ def read_language_model(
         return None
     quantization = read_quantization(parts.whole, decoder)
     computed_in = read_dtype(parts.whole, decoder, dtype)
-    experts = read_experts(decoder, shape, parameters, packed=quantization.packed, tied=_are_tied(parts))
+    seen = Seen(parameters=parameters, routed=routed, in_towers=in_towers)
+    experts = read_experts(decoder, shape, seen, opaque=quantization.opaque, tied=are_tied(parts))
     context = read_context(decoder)
     encoder_decoder = _is_encoder_decoder(parts)
     groups = layer_groups(decoder, shape, element_bytes=DTYPE_BYTES[computed_in], encoder_decoder=encoder_decoder)
@@ -72,7 +76,7 @@ def read_language_model(
         dtype=computed_in,
         quantization=quantization.method,
         quantization_bits=quantization.bits,
-        tied_embeddings=_are_tied(parts),
+        tied_embeddings=are_tied(parts),
         encoder_decoder=encoder_decoder,
         modalities=parts.modalities,
         chat_template=has_chat_template or bool(tokenizer.get("chat_template")),
@@ -83,14 +87,6 @@ def read_language_model(
 def _is_encoder_decoder(parts: Parts) -> bool:
     # A decoder of its own (TrOCR's, Kosmos's) may stand under a whole that is one.
     return parts.whole.flag("is_encoder_decoder") is True or parts.decoder.flag("is_encoder_decoder") is True
-
-
-def _are_tied(parts: Parts) -> bool:
-    given = [part.given.get("tie_word_embeddings") for part in (parts.whole, parts.decoder)]
-    said = next((value for value in given if isinstance(value, bool)), None)
-    if said is not None:
-        return said
-    return (parts.decoder.flag("tie_word_embeddings") or parts.whole.flag("tie_word_embeddings")) is True
 
 
 def _sampling(source: JsonObject) -> Mapping[str, JsonValue]:

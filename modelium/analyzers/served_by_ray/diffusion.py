@@ -8,7 +8,8 @@ from __future__ import annotations
 from modelium.analyzers.fingerprint import fingerprint_folder
 from modelium.analyzers.folder import File, Folder
 from modelium.analyzers.formats.json_text import read_object, text
-from modelium.analyzers.formats.safetensors_header import TensorTally, read_header
+from modelium.analyzers.formats.safetensors_header import read_header
+from modelium.analyzers.formats.tensor_tally import TensorTally
 from modelium.analyzers.formats.torch_zip import read_torch_file
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.analyzers.weights import join_missing, summarize

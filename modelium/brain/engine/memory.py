@@ -50,17 +50,18 @@ def weights(
     """
     element = DTYPE_BYTES.get(dtype, 2)
     method = language.quantization
+    parameters = profile.loaded_parameters or profile.parameters
     if method:  # 1
         padding = _REPACKED.get(method.split("_")[0], 1.0)
-        size = int(profile.weight_bytes * padding)
+        size = int((profile.loaded_bytes or profile.weight_bytes) * padding)
         reason = f"{method} weights as they are on disk" + (f", {padding - 1:.0%} padding" if padding > 1 else "")
-    elif quantization in _ONLINE_BITS and profile.parameters:  # 2
-        outside = min(profile.parameters, language.vocabulary * language.hidden_size * (1 if language.tied_embeddings else 2))
-        size = outside * element + int((profile.parameters - outside) * _ONLINE_BITS[quantization] / 8)
-        reason = f"{profile.parameters:,} parameters, quantized to {quantization} while they load"
+    elif quantization in _ONLINE_BITS and parameters:  # 2
+        outside = min(parameters, language.vocabulary * language.hidden_size * (1 if language.tied_embeddings else 2))
+        size = outside * element + int((parameters - outside) * _ONLINE_BITS[quantization] / 8)
+        reason = f"{parameters:,} parameters, quantized to {quantization} while they load"
     else:  # 3
-        size = profile.parameters * element or profile.weight_bytes * element // DTYPE_BYTES.get(profile.dtype, element)
-        reason = f"{profile.parameters:,} parameters in {dtype}"
+        size = parameters * element or profile.weight_bytes * element // DTYPE_BYTES.get(profile.dtype, element)
+        reason = f"{parameters:,} parameters in {dtype}"
         if DTYPE_BYTES.get(profile.dtype, element) != element:
             reason += f" ({profile.dtype} on disk)"
         if language.tied_embeddings:

@@ -64,7 +64,7 @@ def full_token_bytes(model: LanguageModel) -> int:
         (known.GPT2, (12, 768, 12, 12, 64, 50257), "MHA", 1024, 36864),
         (known.GPT_NEOX_20B, (44, 6144, 64, 64, 96, 50432), "MHA", 2048, 1081344),
         (known.OPT_125M, (12, 768, 12, 12, 64, 50272), "MHA", 2048, 36864),
-        (known.PHI_3_MINI_128K, (32, 3072, 32, 32, 96, 32064), "MHA", 131072, 0),
+        (known.PHI_3_MINI_128K, (32, 3072, 32, 32, 96, 32064), "MHA", 131072, 393216),
         (known.LLAMA_4_SCOUT, (48, 5120, 40, 8, 128, 202048), "GQA", 10485760, 49152),
         (known.QWEN_2_VL_7B, (28, 3584, 28, 4, 128, 152064), "GQA", 32768, 57344),
         (known.LLAVA_15_7B, (32, 4096, 32, 32, 128, 32064), "MHA", 4096, 524288),
@@ -92,10 +92,10 @@ def test_windows_are_found_layer_by_layer() -> None:
     assert _kept(known.GEMMA_3_4B) == [(SLIDING, 29, 1024), (FULL, 5, None)]
     assert _kept(known.GPT_OSS_20B) == [(SLIDING, 12, 128), (FULL, 12, None)]
     assert _kept(known.LLAMA_4_SCOUT) == [(SLIDING, 36, 8192), (FULL, 12, None)]  # chunks
-    assert _kept(known.PHI_3_MINI_128K) == [(SLIDING, 32, 262144)]
+    assert _kept(known.PHI_3_MINI_128K) == [(FULL, 32, None)]  # a window longer than its context
     assert _kept(known.QWEN_25_7B) == [(FULL, 28, None)]
-    windowed = {**known.QWEN_25_7B, "use_sliding_window": True, "max_window_layers": 20}
-    assert _kept(windowed) == [(FULL, 20, None), (SLIDING, 8, 131072)]
+    windowed = {**known.QWEN_25_7B, "use_sliding_window": True, "max_window_layers": 20, "sliding_window": 4096}
+    assert _kept(windowed) == [(FULL, 20, None), (SLIDING, 8, 4096)]
     letters = {**known.MISTRAL_7B_V01, "model_type": "exaone4", "sliding_window_pattern": "LLLG"}
     assert _kept(letters) == [(SLIDING, 24, 4096), (FULL, 8, None)]
     assert _kept({**known.GPT_OSS_20B, "layer_types": None}) == [(SLIDING, 12, 128), (FULL, 12, None)]
@@ -166,7 +166,7 @@ def test_searched_architectures_have_layers_without_attention() -> None:
         (known.DEEPSEEK_V3, 671_026_419_200, (256, 8), 37_552_297_472),
         (known.LLAMA_31_8B, 8_030_261_248, (0, 0), 8_030_261_248),
         (known.MIXTRAL_8X7B, 0, (8, 2), 0),  # nobody has read the weights
-        (known.GPT_OSS_20B, 12_000_000_000, (32, 4), 4_184_064_000),  # packed: the headers count bytes
+        (known.GPT_OSS_20B, 20_914_757_184, (32, 4), 4_193_246_784),
     ],
 )
 def test_active_parameters_are_the_total_less_what_a_token_does_not_visit(
@@ -378,3 +378,44 @@ def test_without_sizes_there_are_no_facts() -> None:
     ):
         assert find(config) is None
     assert find({**known.LLAMA_31_8B, "num_hidden_layers": 10**9}) is None
+
+
+def test_a_compressed_cache_keeps_one_vector_for_so_many_tokens() -> None:
+    config = {
+        "architectures": ["DeepseekV4ForCausalLM"],
+        "model_type": "deepseek_v4",
+        "hidden_size": 4096,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 1,
+        "head_dim": 512,
+        "index_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "vocab_size": 129280,
+        "max_position_embeddings": 1048576,
+        "sliding_window": 128,
+        "compress_ratios": [0, 4, 128, 4, 128, 0],
+    }
+    found = read(config)
+    assert sum(group.layers for group in found.groups if group.kind is SLIDING) == 5
+    latents = {group.latent_width: group.layers for group in found.groups if group.kind is LATENT}
+    assert latents == {(512 + 66 + 3) // 4: 2, 512 // 128: 2}
+
+
+def test_a_pattern_of_layers_counts_more_than_the_size_of_a_chunk() -> None:
+    pattern = [0, 1, 1, 1, 1, 0, 1, 1]
+    config = {
+        "model_type": "mimo_v2_flash",
+        "hidden_size": 64,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 100,
+        "max_position_embeddings": 4096,
+        "sliding_window": 128,
+        "attention_chunk_size": 128,
+        "hybrid_layer_pattern": pattern,
+    }
+    found = read(config)
+    assert {group.kind: group.layers for group in found.groups} == {FULL: 2, SLIDING: 6}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def test_packed_four_bit_weights_show_the_type_they_are_packed_in(tmp_path: Path
     weights = safetensors({"qweight": ("I32", [100], 400), "scales": ("F16", [4], 8)})
     config = {"architectures": ["BertModel"], "model_type": "bert", "quantization_config": {"quant_method": "gptq", "bits": 4}}
     found = profile(drop(tmp_path / "m", config, {"model.safetensors": weights}))
-    assert (found.dtype, found.quantization, found.parameters) == ("int32", "gptq", 104)
+    assert (found.dtype, found.quantization, found.parameters) == ("int32", "gptq", 800)
+    assert (found.weight_bytes, found.loaded_bytes) == (408, 408)
 
 
 def test_a_shorter_file_is_incomplete_with_present_and_expected_bytes(tmp_path: Path) -> None:
@@ -142,3 +144,37 @@ def test_all_minilm_l6_v2_is_read_exactly() -> None:
     assert found.pooling is not None and (found.pooling.mode, found.pooling.normalize) == ("mean", True)
     assert (found.max_length, found.embedding_width, found.labels, found.is_llm) == (256, 384, (), False)
     assert "pipeline_tag" in found.task_source and len(found.fingerprint) == 32
+
+
+_names = st.text("abc.019_é", min_size=1, max_size=12)
+_tensors = st.dictionaries(
+    _names, st.tuples(st.sampled_from(["F32", "BF16", "U8", "I64"]), st.lists(st.integers(0, 9), max_size=3))
+)
+
+
+@_random
+@given(tensors=_tensors, metadata=st.booleans(), damage=st.integers(0, 6), at=st.integers(0, 10**6))
+def test_a_header_is_read_alike_in_one_sweep_and_tensor_by_tensor(
+    tensors: dict[str, tuple[str, list[int]]], metadata: bool, damage: int, at: int
+) -> None:
+    header: dict[str, object] = {"__metadata__": {"format": "pt", "said": 'a "]},\\" b'}} if metadata else {}
+    begin = 0
+    for name, (dtype, shape) in tensors.items():
+        end = begin + math.prod(shape) * {"F32": 4, "BF16": 2, "U8": 1, "I64": 8}[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        begin = end
+    compact = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if damage == 1:  # a digit becomes another: what lies is refused by both
+        digits = [place for place, byte in enumerate(compact) if byte in b"0123456789"]
+        if digits:
+            place = digits[at % len(digits)]
+            compact = compact[:place] + b"7" + compact[place + 1 :]
+    assert _told(compact) == _told(compact.replace(b'":{"dtype"', b'": {"dtype"'))
+
+
+def _told(header: bytes) -> object:
+    try:
+        tally = tally_header(header, "f")
+    except Rejected as verdict:
+        return verdict.why
+    return dict(tally.tensors), tally.data_bytes
