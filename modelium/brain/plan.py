@@ -1,42 +1,39 @@
-"""The plan: everything observed enters, what to load and unload now leaves, each with its reason.
+"""The plan: what changed since the last one enters the board, what to load and unload now leaves, each with its reason.
 
-Keeping a model is the normal case and gets no words here: ``explain()`` finds them when somebody asks. That is what keeps a
-plan for a thousand models under a millisecond.
+Keeping a model is the normal case and gets no words here: ``explain()`` finds them when somebody asks. That, and that a board
+is kept from plan to plan, is why a plan costs what changed and not what is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from modelium.brain import eviction, turns
-from modelium.brain.draft import Draft, where
-from modelium.brain.engine.devices import shrink, smallest
+from modelium.brain.board import Board, Offer
+from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
+from modelium.brain.engine.devices import shrink
 from modelium.brain.placement import load_order
-from modelium.brain.placement.candidates import choose
 from modelium.brain.plan_words import together, too_big, who_holds
 from modelium.sizes import human_bytes
-from modelium.values import (
-    Decision,
-    Demand,
-    ModelOverride,
-    ModelProfile,
-    ModelView,
-    Observed,
-    Placement,
-    Plan,
-    RayState,
-    State,
-    Verb,
-)
+from modelium.values import Decision, Demand, ModelProfile, ModelView, Observed, Placement, Plan, RayState, State, Verb
 
-_NO_OVERRIDE = ModelOverride()
 _ENOUGH_WITHOUT_ROOM = 16
 _FAR_TOO_MANY = 64
-_FREE = frozenset({turns.Hold.NOTHING})
-_AT_ITS_TURN = frozenset({turns.Hold.NOTHING, turns.Hold.LEASES})
+_ENOUGH_WITH_ROOM = 8  # devices with room that are compared, where there are more
+_ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
+
+_Devices = tuple[str, ...]
+_Harm = tuple[bool, int, float]
+_NOWHERE: frozenset[str] = frozenset()
 
 
 def plan(observed: Observed) -> Plan:
+    """Decide what to load and unload now, from a snapshot. See :func:`plan_on`."""
+    return plan_on(Board.of(observed), observed.now)
+
+
+def plan_on(board: Board, now: float, *, tell_all: bool = False) -> Plan:
     """Decide what to load and unload now.
 
     Loads, for every model that is wanted and may be tried, strongest demand first, then the longest waiting:
@@ -44,7 +41,7 @@ def plan(observed: Observed) -> Plan:
     0. A defect comes out while it is planned: refused with its words, and the others are planned.
     1. No runtime can serve it: refused. Ray would, and is down: it waits for Ray.
     2. It is larger than the budget of every device it may use: Ray serves it, where its cluster has more; else it is refused.
-    3. It fits now: loaded, unless enough loads run on that device already. A vLLM engine is planned with less cache, down to
+    3. It fits now: loaded, unless enough loads run on each device with room. A vLLM engine is planned with less cache, down to
        one full-length request, before anybody is pushed out for it. Engines start one at a time on a device, and alone on an
        accelerator: an engine measures what is free there while it starts, so nothing else may come or go meanwhile.
     4. It does not fit, and only its discovery or a restart wants it: it waits, nobody is pushed out. (After some dozen of
@@ -55,56 +52,67 @@ def plan(observed: Observed) -> Plan:
     6. It does not fit: that is pressure. A request, a user's load, or a pin: what is not in use goes (eviction's rule 6), as
        few as needed, on the device where that does the least harm; when its turn has come what is in use goes too (eviction's
        rule 7). With ``evict_for_requests: idle`` those go that eviction's rule 5 lets go, the cheapest to lose first. If all
-       those would not suffice, none goes, and it waits until something may.
+       those would not suffice, none goes, and it waits until something may. Nobody goes where as many loads run, or are to
+       come, as may run side by side: it would be gone before anybody could use its room.
     7. Its turn has come, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else comes
        there, or smaller models would pass it for ever.
 
     Then unloads that nobody waits for: devices over ``pressure_fraction`` of their budget, and models idle for over twice
     the threshold (eviction's rule 5).
+
+    Who waits as before is not spoken of again, unless ``tell_all``: hundreds may wait.
     """
-    return _Planner(observed).run()
+    if tell_all:
+        board.told.clear()
+    return _Planner(Draft(board, now)).run()
 
 
-def explain(observed: Observed, name: str) -> Decision | None:
+def explain(board: Board, now: float, name: str) -> Decision | None:
     """The decision about one model now: from the plan, or the rule that keeps it; None when there is nothing to decide."""
-    made = next((d for d in plan(observed).decisions if d.model == name), None)
-    view = next((v for v in observed.models if v.name == name), None)
-    return made if made is not None or view is None else explain_keep(observed, view)
+    made = next((d for d in plan_on(board, now, tell_all=True).decisions if d.model == name), None)
+    view = board.views.get(name)
+    return made if made is not None or view is None else explain_keep(board, now, view)
 
 
-def explain_keep(observed: Observed, view: ModelView) -> Decision | None:
+def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
     """Why a loaded model that the plan does not mention stays; None when it is not loaded."""
     if view.state is not State.LOADED:
         return None
-    rule = eviction.deciding_rule(view, observed.now, observed.policies)
-    reason = eviction.explain_keep(view, rule, observed.now, observed.policies)
-    return Decision(at=observed.now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason)
+    rule = eviction.deciding_rule(view, now, board.policies)
+    reason = eviction.explain_keep(view, rule, now, board.policies)
+    return Decision(at=now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason)
 
 
 @dataclass(slots=True)
 class _Planner:
-    observed: Observed
-    draft: Draft = field(init=False)
+    """``waited_for``: devices where a request or a policy waits for room. ``blocked``, ``stuck``: what was found out about
+    equal devices for a model of some size, and so for each larger one: no load may begin where it fits; nobody may go for it.
+    ``looked``: equal devices whose next end of a residence was noted."""
+
+    draft: Draft
     without_room: int = 0
-    waited_for: set[str] = field(default_factory=set)  # devices where a request or a policy waits for room
+    waited_for: set[str] = field(default_factory=set)
+    blocked: dict[Hashable, tuple[int, _Devices, str]] = field(default_factory=dict)
+    stuck: dict[Hashable, int] = field(default_factory=dict)
+    looked: set[Hashable] = field(default_factory=set)
 
     def run(self) -> Plan:
-        draft = self.draft = Draft(self.observed)
-        now = self.observed.now
-        wanted = [
-            view
-            for view in self.observed.models
-            if view.demand and view.state.may_load and view.retry_at is not None and view.retry_at <= now
-        ]
-        wanted.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
-        for view in wanted:
-            tired = view.demand < Demand.POLICY and self.without_room >= _ENOUGH_WITHOUT_ROOM
+        board, now = self.draft.board, self.draft.now
+        strong = [view for view in board.strong.values() if view.retry_at is not None and view.retry_at <= now]
+        strong.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
+        for view in strong:
+            self._consider_safely(view)
+        most_free = max((peers.most_free for peers in board.peers.values()), default=0)
+        for view in board.weak():
+            if view.retry_at is None or view.retry_at > now:
+                continue
+            tired = self.without_room >= _ENOUGH_WITHOUT_ROOM
             if tired and self.without_room >= _FAR_TOO_MANY:
                 break  # the estimates promise room that the plans do not find
-            if not tired or view.footprint.bytes <= max((room.free for room in draft.rooms.values()), default=0):
+            if not tired or view.footprint.bytes <= most_free:
                 self._consider_safely(view)
         self._relieve()
-        return draft.finished(room_is_wanted=bool(self.waited_for))
+        return self.draft.finished(room_is_wanted=bool(self.waited_for))
 
     # -- loads -------------------------------------------------------------------------------------------------------
 
@@ -117,164 +125,264 @@ class _Planner:
             self.draft.decide(view, Verb.REFUSE, "plan.0", words)
 
     def _consider(self, view: ModelView) -> None:
-        profile = view.profile
+        profile, board, draft = view.profile, self.draft.board, self.draft
         if profile is None:
             return
-        override = self.observed.overrides.get(view.name, _NO_OVERRIDE)
-        capabilities, policies, ray = self.observed.capabilities, self.observed.policies, self.observed.fleet.ray
-        choice, usable = choose(view, profile, self.draft.rooms.values(), override, capabilities, policies, ray)
+        offers, ray = board.offers(view, profile), board.fleet.ray
+        choice = offers.choice
         if choice.runtime is None:  # 1
-            self.draft.decide(view, Verb.REFUSE, choice.rule, choice.reason)
+            draft.decide(view, Verb.REFUSE, choice.rule, choice.reason)
             return
         rays = choice.by_ray
         if rays and ray.state is RayState.DOWN:  # 1
-            self.draft.decide(view, Verb.WAIT, "plan.1", f"Ray is down: {ray.detail}; it is loaded when Ray is back")
+            draft.decide(view, Verb.WAIT, "plan.1", f"Ray is down: {ray.detail}; it is loaded when Ray is back")
             return
-        if not usable:  # a cluster may grow, this machine does not
+        if not offers.usable:  # a cluster may grow, this machine does not
             verb = Verb.WAIT if rays and not ray.here else Verb.REFUSE
-            self.draft.decide(view, verb, "plan.2", too_big(self.observed, view, profile, choice, self.draft.rooms))
+            draft.decide(view, verb, "plan.2", too_big(board, view, profile, choice))
             return
-        if view.demand < Demand.POLICY and self.waited_for:  # 4
-            usable = [placement for placement in usable if self.waited_for.isdisjoint(placement.devices)]
-            if not usable:
-                others = ", ".join(sorted(self.waited_for))
-                words = f"others wait for room on {others}; it is loaded when there is room"
-                self.draft.decide(view, Verb.WAIT, "plan.4", words)
+        avoid: Collection[str] = self.waited_for if view.demand < Demand.POLICY else _NOWHERE
+        if avoid and not any(True for offer in offers.usable for _ in self._places(offer, avoid)):  # 4
+            words = f"others wait for room on {', '.join(sorted(self.waited_for))}; it is loaded when there is room"
+            draft.decide(view, Verb.WAIT, "plan.4", words)
+            return
+        for offer in offers.usable:  # 3
+            if (found := self._with_room(offer, avoid)) is not None:
+                self._load(view, *found, choice.reason)
                 return
-        chosen = self._that_fits(profile, usable, override)  # 3
-        if chosen is not None:
-            self._load(view, chosen, choice.reason)
-        else:
-            self._wait_for_room(view, profile, usable, override)
+        for offer in offers.usable:
+            if (smaller := self._with_less_cache(view, profile, offer, avoid)) is not None:
+                self._load(view, smaller, self._obstacle(smaller, smaller.devices), choice.reason)
+                return
+        self._wait_for_room(view, board.smallest(view, offers) or offers.usable)
 
-    def _that_fits(self, profile: ModelProfile, usable: list[Placement], override: ModelOverride) -> Placement | None:
-        """The first with room, or else an engine with as much cache as there is room for now."""
-        for placement in usable:
-            if self.draft.fits(placement):
-                return placement
-        full: set[tuple[int, int]] = set()  # of equal devices the first has the most room: if not there, then nowhere
-        for placement in _engines(usable):
-            device = self.draft.rooms[placement.device_id].device
-            alike = (device.total_bytes, device.budget_bytes)
-            if alike in full:
+    def _places(self, offer: Offer, avoid: Collection[str]) -> Iterator[_Devices]:
+        """The devices, or groups of them, that it could be placed on, the most free first."""
+        for devices in self.draft.board.places(offer):
+            if not avoid or all(device not in avoid for device in devices):
+                yield devices
+
+    def _with_room(self, offer: Offer, avoid: Collection[str]) -> tuple[Placement, str] | None:
+        """Where there is room and a load may begin; else where there is room, and why no load may begin."""
+        board, draft, placement = self.draft.board, self.draft, offer.placement
+        need, known = placement.footprint.bytes, (offer.peers, placement.by_vllm)
+        if board.most_free(offer) < need:
+            return None
+        if not avoid and offer.peers is not None and known in self.blocked and need >= self.blocked[known][0]:
+            _, devices, obstacle = self.blocked[known]
+            return self._on(offer, devices), obstacle
+        found: list[tuple[int, _Devices]] = []
+        first: tuple[_Devices, str] | None = None
+        for devices in self._places(offer, avoid):
+            if board.rooms[devices[0]].free < need:
+                break  # the others have no more
+            if not draft.fits(placement, devices):
                 continue
-            full.add(alike)
-            rooms = self.draft.rooms_for(placement)
-            devices, free = [room.device for room in rooms], {room.device.id: room.free for room in rooms}
-            smaller = shrink(profile, placement, devices, override, self.observed.policies, free=free)
-            if smaller is not None:
-                return smaller
-        return None
+            if not (obstacle := self._obstacle(placement, devices)):
+                found.append((min(map(draft.free, devices)), devices))
+                if len(found) == _ENOUGH_WITH_ROOM:
+                    break
+            elif first is None:
+                first = devices, obstacle
+        if found:
+            devices = max(found, key=lambda each: each[0])[1]
+            return self._on(offer, devices), ""
+        if first is None:
+            return None
+        if offer.peers is not None and not avoid:
+            self.blocked[known] = need, *first
+        return self._on(offer, first[0]), first[1]
 
-    def _load(self, view: ModelView, placement: Placement, why_runtime: str) -> None:
-        rooms = self.draft.rooms_for(placement)
-        obstacle = load_order.obstacle(placement, rooms, self.observed.policies.loads_per_device)
+    def _with_less_cache(
+        self, view: ModelView, profile: ModelProfile, offer: Offer, avoid: Collection[str]
+    ) -> Placement | None:
+        """An engine with as much cache as there is room for now, where there is the most."""
+        if not offer.placement.by_vllm or offer.placement.by_ray:
+            return None
+        draft, board = self.draft, self.draft.board
+        places = [devices for devices, _ in zip(self._places(offer, avoid), range(_ENOUGH_WITH_ROOM), strict=False)]
+        devices = max(places, key=lambda each: min(map(draft.free, each)), default=None)
+        if devices is None:
+            return None
+        free = {device: draft.free(device) for device in devices}
+        rooms = [board.rooms[device].device for device in devices]
+        return shrink(profile, self._on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
+
+    def _on(self, offer: Offer, devices: _Devices) -> Placement:
+        return offer.on(self.draft.board.rooms[devices[0]].device)
+
+    def _obstacle(self, placement: Placement, devices: _Devices) -> str:
+        rooms = [self.draft.room(device) for device in devices]
+        return load_order.obstacle(placement, rooms, self.draft.board.policies.loads_per_device)
+
+    def _load(self, view: ModelView, placement: Placement, obstacle: str, why_runtime: str) -> None:
         if not obstacle:
             self.draft.load(view, placement, why_runtime)
             return
-        for room in rooms:
-            room.reserved += placement.footprint.bytes
-            room.awaited = room.awaited or placement.by_vllm
+        if self.draft.fits(placement, placement.devices):
+            for room in self.draft.change(placement.devices):
+                room.reserved += placement.footprint.bytes
+                room.awaited = room.awaited or placement.by_vllm
+        elif view.name in self.draft.board.told or view.demand < Demand.POLICY:
+            self.without_room += 1  # it would be one of many that wait for those before it
+            return
         self.draft.decide(view, Verb.WAIT, "plan.3", obstacle)
 
-    def _wait_for_room(self, view: ModelView, profile: ModelProfile, usable: list[Placement], override: ModelOverride) -> None:
-        draft = self.draft
-        if engines := _engines(usable):  # what others may have to go for is the least of it
-            fleet = {name: room.device for name, room in draft.rooms.items()}
-            usable = smallest(profile, engines, fleet, override, self.observed.policies)
-        first = usable[0]
-        need, free = human_bytes(first.footprint.bytes), human_bytes(self._free(first))
+    # -- room --------------------------------------------------------------------------------------------------------
+
+    def _wait_for_room(self, view: ModelView, usable: list[Offer]) -> None:
+        """``usable``: of engines those with the least cache, for what others may have to go for is the least of it."""
+        draft, board = self.draft, self.draft.board
+        first = self._on(usable[0], next(iter(board.places(usable[0]))))
         if view.demand < Demand.POLICY:  # 4
             self.without_room += 1
+            need, free = human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
             short = draft.lack(first, f"{need} needed, {free} free on {where(first)}")
             draft.decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
-        if turns.swaps(view, self.observed.policies):
-            made = self._swap(view, usable)
-        else:
-            made = any(self._make_room(view, place, draft.victims(place), swap=False) for place in usable)
-        if made:
+        if self._swap(view, usable) if turns.swaps(view, board.policies) else self._replace_idle(view, usable):
             return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
+        self.waited_for |= set(first.devices)
+        if view.name in board.told:
+            return
+        need, free = human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
         why = draft.lack(first, f"{view.name} needs {need}, {free} free on {where(first)}")
         draft.pressure |= dict.fromkeys(first.devices, why)
-        self.waited_for |= set(first.devices)
-        words = f"{why}, and nothing there may be evicted: {who_holds(self.observed, view, first)}"
+        words = f"{why}, and nothing there may be evicted: {who_holds(board, draft.now, view, first)}"
         draft.decide(view, Verb.WAIT, "plan.6", words)
 
-    def _swap(self, view: ModelView, usable: list[Placement]) -> bool:
-        """Room for somebody who waits, where it does the least harm; at his turn also by what is in use."""
-        draft, now, policies = self.draft, self.observed.now, self.observed.policies
-        turn_at = turns.turn_at(view, policies)
-        due = turn_at is not None and turn_at <= now
-        found = [
-            (self._harm(victims), place, victims) for place in usable if (victims := draft.swapped(place, _FREE)) is not None
-        ]
-        if not found and due:
-            found = [
-                (self._harm(gone), place, gone) for place in usable if (gone := draft.swapped(place, _AT_ITS_TURN)) is not None
-            ]
-        if found:
-            _, best, victims = min(found, key=lambda each: each[0])
-            return self._make_room(view, best, victims, swap=True)
-        for place in usable:
-            draft.look_again(place, turn_at)
-        promised = next((place for place in usable if draft.promises(place)), None) if due else None
-        if promised is not None:
-            for room in draft.rooms_for(promised):
-                room.reserved += promised.footprint.bytes
-            self.waited_for |= set(promised.devices)
-            there = who_holds(self.observed, view, promised)
-            words = f"its turn has come, and nothing else comes to {where(promised)} before it: {there}"
-            draft.decide(view, Verb.WAIT, "plan.7", words)
-            return True
+    def _replace_idle(self, view: ModelView, usable: list[Offer]) -> bool:
+        """Room by what eviction's rule 5 lets go, on the first device where that suffices."""
+        for offer in usable:
+            for devices in self.draft.board.places(offer):
+                victims = self.draft.idle_victims(offer.placement, devices)
+                if victims is not None:
+                    self._make_room(view, self._on(offer, devices), victims, swap=False)
+                    return True
         return False
 
-    def _harm(self, victims: list[ModelView]) -> tuple[int, float]:
-        in_use = sum(bool(victim.usage.in_flight) for victim in victims)
-        return in_use, sum(turns.harm(v, self.observed.now, self.observed.policies) for v in victims)
+    def _swap(self, view: ModelView, usable: list[Offer]) -> bool:
+        """Room for somebody who waits, where it does the least harm; at his turn also by what is in use."""
+        draft, board = self.draft, self.draft.board
+        turn_at = turns.turn_at(view, board.policies)
+        due = turn_at is not None and turn_at <= draft.now
+        for holds in (FREE, AT_ITS_TURN) if due else (FREE,):
+            found = [best for offer in usable if (best := self._least_harm(offer, holds)) is not None]
+            if found:
+                _, placement, victims = min(found, key=lambda each: each[0])
+                self._make_room(view, placement, victims, swap=True)
+                return True
+        if any(self._is_full(devices) for offer in usable for devices in board.places(offer)):
+            if view.name not in board.told:
+                words = "as many loads as may run side by side run, or wait for room, where it could go; it comes after them"
+                draft.decide(view, Verb.WAIT, "plan.3", words)
+            return True
+        draft.look_again_at(turn_at)
+        for offer in usable:
+            if offer.peers not in self.looked:
+                self.looked.add(offer.peers)
+                draft.look_at_residences(device for devices in board.places(offer) for device in devices)
+        return due and self._keep_free(view, usable)
 
-    def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView] | None, *, swap: bool) -> bool:
-        if victims is None:  # 6
-            return False
-        draft, rooms, need = self.draft, self.draft.rooms_for(placement), placement.footprint.bytes
-        free = human_bytes(self._free(placement))
+    def _least_harm(
+        self, offer: Offer, holds: Sequence[turns.Hold]
+    ) -> tuple[tuple[bool, int, float], Placement, list[ModelView]] | None:
+        """Where the loss of those who would have to go does the least harm, with what it does."""
+        draft, placement = self.draft, offer.placement
+        need, known = placement.footprint.bytes, (offer.peers, len(holds))
+        if offer.peers is not None and need >= self.stuck.get(known, need + 1):
+            return None
+        found, is_full = [], False
+        for devices in draft.board.places(offer):
+            if self._is_full(devices):
+                is_full = True
+            elif (victims := draft.victims(placement, devices, holds)) is not None:
+                found.append((self._harm(devices, victims), devices, victims))
+        if not found:
+            if offer.peers is not None and not is_full:
+                self.stuck[known] = need
+            return None
+        found.sort(key=lambda each: each[0])
+        fewest = []
+        for _, devices, victims in found[:_ENOUGH_TO_COMPARE]:
+            needed = draft.needed(placement, devices, victims) if len(victims) > 1 else victims
+            fewest.append((self._harm(devices, needed), devices, needed))
+        harm, devices, victims = min(fewest, key=lambda each: each[0])
+        return harm, self._on(offer, devices), victims
+
+    def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
+        """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
+        now, policies = self.draft.now, self.draft.board.policies
+        is_measured = bool(victims) and any(load_order.measures(self.draft.room(device)) for device in devices)
+        in_use = sum(bool(victim.usage.in_flight) for victim in victims)
+        return is_measured, in_use, sum(turns.harm(victim, now, policies) for victim in victims)
+
+    def _is_full(self, devices: _Devices) -> bool:
+        """As many loads run there, or are to come, as may run side by side."""
+        draft, most = self.draft, self.draft.board.policies.loads_per_device
+        return any(draft.room(device).loads + draft.made_room.get(device, 0) >= most for device in devices)
+
+    def _keep_free(self, view: ModelView, usable: list[Offer]) -> bool:
+        """Where there would be room if all went that is not kept for good, nothing else comes before it. False: nowhere."""
+        draft, board = self.draft, self.draft.board
+        for offer in usable:
+            need, known = offer.placement.footprint.bytes, (offer.peers, "kept")
+            if offer.peers is not None and need >= self.stuck.get(known, need + 1):
+                continue
+            for devices, _ in zip(board.places(offer), range(_ENOUGH_WITH_ROOM), strict=False):
+                promised = self._on(offer, devices)
+                if not draft.promises(promised):
+                    continue
+                for room in draft.change(devices):
+                    room.reserved += need
+                self.waited_for |= set(devices)
+                if view.name not in board.told:
+                    there = who_holds(board, draft.now, view, promised)
+                    words = f"its turn has come, and nothing else comes to {where(promised)} before it: {there}"
+                    draft.decide(view, Verb.WAIT, "plan.7", words)
+                return True
+            if offer.peers is not None:
+                self.stuck[known] = need
+        return False
+
+    def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView], *, swap: bool) -> None:
+        draft, need = self.draft, placement.footprint.bytes
+        free = human_bytes(self._free(placement.devices))
         why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
-        starting = next((room for room in rooms if victims and load_order.measures(room)), None)
+        starting = next((room for room in draft.rooms_for(placement) if victims and load_order.measures(room)), None)
         if starting is None:
+            budgets = [room.device for room in draft.rooms_for(placement)]
             for victim in victims:
-                draft.evict(victim, f"{why}{together(victim, placement, rooms)}" if swap else why, view if swap else None)
-        for room in rooms:
+                words = f"{why}{together(victim, placement, budgets)}" if swap else why
+                draft.evict(victim, words, view if swap else None)
+        for room in draft.change(placement.devices):
             room.reserved += need
             room.returning = max(0, room.returning - need)
             draft.pressure[room.device.id] = why
+            draft.made_room[room.device.id] = draft.made_room.get(room.device.id, 0) + 1
         after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
         draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
-        return True
 
-    def _free(self, placement: Placement) -> int:
-        return max(0, min(room.free for room in self.draft.rooms_for(placement)))
+    def _free(self, devices: Iterable[str]) -> int:
+        return max(0, min(map(self.draft.free, devices)))
 
     # -- unloads -----------------------------------------------------------------------------------------------------
 
     def _relieve(self) -> None:
-        now, policies = self.observed.now, self.observed.policies
-        for room in self.draft.rooms.values():
+        draft, now, policies = self.draft, self.draft.now, self.draft.board.policies
+        for device in draft.board.fleet.devices:
+            room = draft.room(device.id)
             if load_order.measures(room):
                 continue
-            device = room.device
             held = room.committed - room.returning
             limit = policies.pressure_fraction * device.budget_bytes
             why = f"{human_bytes(held)} of {human_bytes(device.budget_bytes)} on {device.id} are taken"
             if held > limit:
-                self.draft.pressure.setdefault(device.id, why)
-            for view in self.draft.evictable(device.id):
+                draft.pressure.setdefault(device.id, why)
+            for view in draft.evictable(device.id):
                 if held > limit:
                     held -= view.bytes_held
-                    self.draft.evict(view, why)
+                    draft.evict(view, why)
                 elif eviction.is_overdue(view, now, policies):
-                    self.draft.evict(view, "")
-
-
-def _engines(placements: list[Placement]) -> list[Placement]:
-    return [placement for placement in placements if placement.by_vllm and not placement.by_ray]
+                    draft.evict(view, "")

@@ -2,61 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from modelium.brain import eviction, turns
+from modelium.brain.board import Board
 from modelium.brain.engine.devices import why_too_big
 from modelium.brain.placement.candidates import options
-from modelium.brain.placement.rooms import Room
 from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.brain.runtimes.ray import way_of
 from modelium.sizes import human_bytes
-from modelium.values import ModelOverride, ModelProfile, ModelView, Observed, Placement, RayWay, State
-
-_NO_OVERRIDE = ModelOverride()
+from modelium.values import Capabilities, Device, ModelProfile, ModelView, Placement, RayWay, State
 
 
-def too_big(
-    observed: Observed, view: ModelView, profile: ModelProfile, choice: RuntimeChoice, rooms: Mapping[str, Room]
-) -> str:
+def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: RuntimeChoice) -> str:
     """Why no device could hold the model, even empty."""
-    override = observed.overrides.get(view.name, _NO_OVERRIDE)
+    override, rooms = board.override(view.name), board.rooms
     if override.device is not None and override.device not in rooms:
         return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
-    ray = observed.fleet.ray
+    ray = board.fleet.ray
     if choice.by_ray and not ray.here:
         there = ", ".join(f"{r.device.name} ({human_bytes(r.device.budget_bytes)})" for r in rooms.values() if r.device.cluster)
         return f"too big for any node of the Ray cluster: {there or 'it has no nodes'}"
     if choice.engine and profile.language is not None:
         own = [room.device for room in rooms.values() if not room.device.cluster]
-        refused = why_too_big(profile, own, override, observed.policies)
+        refused = why_too_big(profile, own, override, board.policies)
         if refused is not None:
-            remedy = _or_ray(observed, profile)
+            remedy = _or_ray(board.capabilities, profile)
             return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}{remedy}"
     roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
     sizes = []
-    for room, placement in options(view, profile, choice, roomy, override, observed.policies, ray):
+    for room, placement in options(view, profile, choice, roomy, override, board.policies, ray):
         budget = human_bytes(rooms[room.device.id].device.budget_bytes)
         sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
-    remedy = f"raise devices.host_memory or free a larger device{_or_ray(observed, profile)}"
+    remedy = f"raise devices.host_memory or free a larger device{_or_ray(board.capabilities, profile)}"
     return f"too big for this machine: needs {', '.join(sizes)}; {remedy}"
 
 
-def _or_ray(observed: Observed, profile: ModelProfile) -> str:
+def _or_ray(capabilities: Capabilities, profile: ModelProfile) -> str:
     """The last remedy: the devices of others."""
-    capabilities = observed.capabilities
     if capabilities.ray_enabled or not isinstance(way_of(profile, capabilities), RayWay):
         return ""
     return "; or let a Ray cluster serve it (ray: {enabled: true, address: HOST:6379})"
 
 
-def who_holds(observed: Observed, waiter: ModelView, placement: Placement) -> str:
+def who_holds(board: Board, now: float, waiter: ModelView, placement: Placement) -> str:
     """What is loaded on the devices of a placement, and why it stays."""
-    now, policies = observed.now, observed.policies
-    there = set(placement.devices)
-    on_it = [v for v in observed.models if v.bytes_held and v.placement and not there.isdisjoint(v.placement.devices)]
-    held = sorted(on_it, key=lambda v: v.state is not State.LOADED)
+    policies = board.policies
+    on_it = {name: view for device in placement.devices for name, view in board.holders.get(device, {}).items()}
+    held = sorted(on_it.values(), key=lambda v: v.state is not State.LOADED)
 
     def stays(view: ModelView) -> str:
         if turns.swaps(waiter, policies):
@@ -69,13 +63,13 @@ def who_holds(observed: Observed, waiter: ModelView, placement: Placement) -> st
     return "; ".join(words) or "the rest is used by other programs, or not given back yet"
 
 
-def together(victim: ModelView, placement: Placement, rooms: Iterable[Room]) -> str:
+def together(victim: ModelView, placement: Placement, devices: Iterable[Device]) -> str:
     """That two models never fit side by side, where that is so: they will push each other out as long as both are asked."""
     if victim.placement is None:
         return ""
     both = placement.footprint.bytes + victim.bytes_held
-    for room in rooms:
-        if room.device.id in victim.placement.devices and both > room.device.budget_bytes:
-            budget = human_bytes(room.device.budget_bytes)
-            return f"; these two models need {human_bytes(both)}, {room.device.id} has {budget}"
+    for device in devices:
+        if device.id in victim.placement.devices and both > device.budget_bytes:
+            budget = human_bytes(device.budget_bytes)
+            return f"; these two models need {human_bytes(both)}, {device.id} has {budget}"
     return ""

@@ -46,22 +46,25 @@ class Room:
         device = self.device
         return min(device.budget_bytes - self.committed, device.total_bytes - device.used_bytes - self.promised) - self.reserved
 
+    def count(self, view: ModelView, times: int) -> None:
+        """Count what a model takes here once more (``times`` 1), or not any more (-1)."""
+        held = times * view.bytes_held
+        self.committed += held
+        if view.state is State.LOADING:
+            self.promised += held
+            self.loads += times
+            self.engines += times * (view.placement is not None and view.placement.by_vllm)
+        elif view.state.leaves:
+            self.returning += held
+
 
 def rooms_of(devices: Iterable[Device], models: Iterable[ModelView]) -> dict[str, Room]:
     """What is committed where. A tensor-parallel engine takes its bytes on each of its devices."""
     rooms = {device.id: Room(device=device) for device in devices}
     for view in models:
-        placement = view.placement
-        if not view.bytes_held or placement is None:
-            continue
-        for room in (rooms[device] for device in placement.devices if device in rooms):
-            room.committed += view.bytes_held
-            if view.state is State.LOADING:
-                room.promised += view.bytes_held
-                room.loads += 1
-                room.engines += placement.by_vllm
-            elif view.state.leaves:
-                room.returning += view.bytes_held
+        if view.bytes_held and view.placement is not None:
+            for room in (rooms[device] for device in view.placement.devices if device in rooms):
+                room.count(view, 1)
     return rooms
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from modelium.brain.board import Board
 from modelium.brain.engine.devices import place_engine
 from modelium.brain.placement.candidates import options
 from modelium.brain.placement.rooms import choose_batch_size, rooms_of
@@ -206,11 +207,12 @@ def test_engines_of_unequal_devices_are_not_spread_over_them() -> None:
 
 def test_too_big_is_said_with_what_would_help() -> None:
     policies = Policies(fit_context=False)
-    decision = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), policies=policies), "llama-8b")
+    board = Board.of(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), policies=policies))
+    decision = explain(board, NOW, "llama-8b")
     assert decision is not None and (decision.verb, decision.rule) == (Verb.REFUSE, "plan.2")
     assert "max_model_len: " in decision.reason and "GiB short" in decision.reason
     by_hand = {"llama-8b": ModelOverride(engine_args={"max_model_len": 16_384})}
-    fits = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), overrides=by_hand), "llama-8b")
+    fits = explain(Board.of(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),), overrides=by_hand)), NOW, "llama-8b")
     assert fits is not None and fits.verb is Verb.LOAD
 
 

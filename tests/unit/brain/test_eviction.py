@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelium.brain.board import Board
 from modelium.brain.eviction import deciding_rule, explain_keep, in_order_of_sacrifice
 from modelium.brain.plan import explain, plan
 from modelium.values import EvictForRequests, Policies, Usage, Verb
@@ -53,7 +54,7 @@ def test_pressure_by_use_unloads_idle_models_only_until_it_is_over() -> None:
 
 
 def test_a_model_that_would_not_be_evicted_is_explained() -> None:
-    decision = explain(world(loaded("m", idle_s=100)), "m")
+    decision = explain(Board.of(world(loaded("m", idle_s=100))), NOW, "m")
     assert decision is not None and (decision.verb, decision.rule) == (Verb.KEEP, "evict.4")
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelium.brain.board import Board
 from modelium.brain.plan import explain, plan
 from modelium.brain.turns import Hold, hold
 from modelium.values import (
@@ -135,7 +136,7 @@ def test_smaller_models_do_not_pass_one_whose_turn_has_come() -> None:
 
 
 def test_why_says_that_a_model_stays() -> None:
-    said = explain(world(loaded("m", idle_s=100)), "m")
+    said = explain(Board.of(world(loaded("m", idle_s=100))), NOW, "m")
     assert said is not None and (said.verb, said.rule) == (Verb.KEEP, "evict.4")
 
 

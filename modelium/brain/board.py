@@ -1,0 +1,262 @@
+"""Everything that a plan is made from, kept up to date, so that a plan costs what changed and not what is known.
+
+What enters: views as they change, the devices before each plan. What leaves: what is committed and free on each device, who is
+loaded there, who waits to be loaded, and what each of those could be served with.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from modelium.brain.engine.devices import move_to, smallest
+from modelium.brain.placement.candidates import choose
+from modelium.brain.placement.peers import Peers, likeness
+from modelium.brain.placement.rooms import Room
+from modelium.brain.placement.tenants import Tenants
+from modelium.brain.runtimes.choice import RuntimeChoice
+from modelium.values import (
+    Capabilities,
+    Demand,
+    Device,
+    Fleet,
+    ModelOverride,
+    ModelProfile,
+    ModelView,
+    Observed,
+    Placement,
+    Policies,
+    State,
+)
+
+_NO_OVERRIDE = ModelOverride()
+_MOST_RANKS = 16  # no engine is spread over more equal devices of one machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One way to place a model: on any of ``peers``, for each of which ``placement`` stands, or (None) as it says."""
+
+    placement: Placement
+    peers: Hashable | None
+
+    def on(self, device: Device) -> Placement:
+        """The placement there."""
+        return self.placement if self.peers is None else move_to(device, self.placement)
+
+
+@dataclass(slots=True, kw_only=True)
+class Offers:
+    """How a model could be served if nothing else were loaded, best first. ``smallest``: engines with as little cache as they
+    can do with; None while nobody asked."""
+
+    profile: ModelProfile
+    measured_bytes: int | None
+    choice: RuntimeChoice
+    usable: list[Offer]
+    smallest: list[Offer] | None = None
+
+
+_WeakKey = tuple[int, float, str]
+
+
+class Board:
+    """``plan()`` reads it, and notes in ``told`` whose waiting was explained since it last changed."""
+
+    def __init__(
+        self, *, fleet: Fleet, policies: Policies, overrides: Mapping[str, ModelOverride], capabilities: Capabilities
+    ) -> None:
+        self.policies = policies
+        self.overrides = overrides
+        self.capabilities = capabilities
+        self.fleet = Fleet(devices=())
+        self.views: dict[str, ModelView] = {}
+        self.rooms: dict[str, Room] = {}
+        self.peers: dict[Hashable, Peers] = {}
+        self.holders: dict[str, dict[str, ModelView]] = {}
+        self.tenants: dict[str, Tenants] = {}
+        self.by_ray: dict[str, ModelView] = {}
+        self.strong: dict[str, ModelView] = {}
+        self.told: set[str] = set()
+        self._weak: list[_WeakKey] = []
+        self._offers: dict[str, Offers] = {}
+        self._likeness: dict[str, Hashable] = {}
+        self.look(fleet, capabilities)
+
+    @classmethod
+    def of(cls, observed: Observed) -> Board:
+        """With all that was observed."""
+        board = cls(
+            fleet=observed.fleet,
+            policies=observed.policies,
+            overrides=observed.overrides,
+            capabilities=observed.capabilities,
+        )
+        for view in observed.models:
+            board.put(view)
+        return board
+
+    # -- what changes ------------------------------------------------------------------------------------------------
+
+    def look(self, fleet: Fleet, capabilities: Capabilities) -> None:
+        """The devices and the servers as they are now."""
+        if capabilities != self.capabilities or fleet.ray != self.fleet.ray:
+            self._offers.clear()
+            self.told.clear()
+        self.capabilities = capabilities
+        if fleet is self.fleet:
+            return
+        shape = {device.id: likeness(device) for device in fleet.devices}
+        same, self.fleet = shape == self._likeness, fleet
+        if not same:
+            self._rebuild(shape)
+            return
+        for device in fleet.devices:
+            room = self.rooms[device.id]
+            room.device = device
+            self.peers[shape[device.id]].set_free(device.id, room.free)
+
+    def put(self, view: ModelView) -> None:
+        """A model that occupies memory, or that somebody wants, as it is now."""
+        if (before := self.views.get(view.name)) is not None:
+            self._take_out(before, after=view)
+        self.views[view.name] = view
+        placement = view.placement
+        if view.bytes_held and placement is not None:
+            for device in placement.devices:
+                if device in self.rooms:
+                    self._count(device, view, 1)
+                self.holders.setdefault(device, {})[view.name] = view
+                if view.state is State.LOADED:
+                    self.tenants.setdefault(device, Tenants()).put(view)
+            if placement.replicas is not None:
+                self.by_ray[view.name] = view
+        if view.demand and view.state.may_load and view.retry_at is not None:
+            if view.demand < Demand.POLICY:
+                insort(self._weak, _weak_key(view))
+            else:
+                self.strong[view.name] = view
+
+    def drop(self, name: str) -> None:
+        """A model that occupies nothing and that nobody wants."""
+        if (before := self.views.pop(name, None)) is not None:
+            self._take_out(before, after=None)
+
+    # -- what is asked -----------------------------------------------------------------------------------------------
+
+    def weak(self) -> Iterator[ModelView]:
+        """Those whom only their discovery or a restart wants: the stronger demand first, then the longer waiting."""
+        return (self.views[name] for _, _, name in tuple(self._weak))
+
+    def override(self, name: str) -> ModelOverride:
+        """What the user decided about a model by hand."""
+        return self.overrides.get(name, _NO_OVERRIDE)
+
+    def offers(self, view: ModelView, profile: ModelProfile) -> Offers:
+        """The runtime, and the ways to place the model, worked out once until something about it changes."""
+        known = self._offers.get(view.name)
+        measured = view.footprint.measured_bytes
+        if known is not None and known.profile is profile and known.measured_bytes == measured:
+            return known
+        override = self.override(view.name)
+        rooms = self._representatives(profile, override)
+        choice, usable = choose(view, profile, rooms, override, self.capabilities, self.policies, self.fleet.ray)
+        offers = self._offered(usable, by_hand=override.device is not None)
+        made = Offers(profile=profile, measured_bytes=measured, choice=choice, usable=offers)
+        if not any(len(offer.placement.devices) > 1 for offer in offers):  # those are on what was the most free just now
+            self._offers[view.name] = made
+        return made
+
+    def smallest(self, view: ModelView, offers: Offers) -> list[Offer]:
+        """The engines among these with cache for one full-length request."""
+        if offers.smallest is None:
+            engines = [o.placement for o in offers.usable if o.placement.by_vllm and not o.placement.by_ray]
+            fleet = {name: room.device for name, room in self.rooms.items()}
+            found = smallest(offers.profile, engines, fleet, self.override(view.name), self.policies) if engines else []
+            by_hand = any(offer.peers is None for offer in offers.usable)
+            offers.smallest = self._offered(found, by_hand=by_hand)
+        return offers.smallest
+
+    def places(self, offer: Offer) -> Iterable[tuple[str, ...]]:
+        """The devices, or groups of them, that it could be placed on: the most free first."""
+        return (offer.placement.devices,) if offer.peers is None else ((name,) for name in self.peers[offer.peers])
+
+    def most_free(self, offer: Offer) -> int:
+        """Bytes free on the first of :meth:`places`: a model that needs more finds no room on any."""
+        if offer.peers is not None:
+            return self.peers[offer.peers].most_free
+        return min(self.rooms[device].free for device in offer.placement.devices)
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _representatives(self, profile: ModelProfile, override: ModelOverride) -> list[Room]:
+        """Of equal devices the most free one; where an engine may take several, as many as it could take."""
+        if override.device is not None:
+            return [room for name, room in self.rooms.items() if name == override.device]
+        most = _MOST_RANKS if profile.language is not None else 1
+        return [self.rooms[name] for peers in self.peers.values() for name, _ in zip(peers, range(most), strict=False)]
+
+    def _offered(self, usable: list[Placement], *, by_hand: bool) -> list[Offer]:
+        """One for each placement that is on several devices or on one that the user chose, and one for all equal devices
+        together."""
+        found: list[Offer] = []
+        alike: set[Hashable] = set()
+        for placement in usable:
+            if by_hand or len(placement.devices) > 1:
+                found.append(Offer(placement=placement, peers=None))
+                continue
+            key = self._likeness[placement.device_id]
+            if key not in alike:
+                alike.add(key)
+                found.append(Offer(placement=placement, peers=key))
+        return found
+
+    def _count(self, device: str, view: ModelView, times: int) -> None:
+        room = self.rooms[device]
+        room.count(view, times)
+        self.peers[self._likeness[device]].set_free(device, room.free)
+
+    def _take_out(self, view: ModelView, *, after: ModelView | None) -> None:
+        placement = view.placement
+        if view.bytes_held and placement is not None:
+            stays = _stays_loaded(after, placement)
+            for device in placement.devices:
+                if device in self.rooms:
+                    self._count(device, view, -1)
+                self.holders[device].pop(view.name, None)
+                if view.state is State.LOADED and not stays:
+                    self.tenants[device].drop(view.name)
+            self.by_ray.pop(view.name, None)
+        if self.strong.pop(view.name, None) is None and view.demand:
+            at = bisect_left(self._weak, key := _weak_key(view))
+            if at < len(self._weak) and self._weak[at] == key:
+                del self._weak[at]
+        if after is None or (after.demand, after.state) != (view.demand, view.state):
+            self.told.discard(view.name)
+
+    def _rebuild(self, shape: dict[str, Hashable]) -> None:
+        """Devices came, went or changed."""
+        self._likeness = shape
+        self._offers.clear()
+        self.told.clear()
+        self.rooms = {device.id: Room(device=device) for device in self.fleet.devices}
+        self.peers = {}
+        for name, key in shape.items():
+            self.peers.setdefault(key, Peers()).set_free(name, self.rooms[name].free)
+        for view in self.views.values():
+            if view.bytes_held and view.placement is not None:
+                for device in view.placement.devices:
+                    if device in self.rooms:
+                        self._count(device, view, 1)
+
+
+def _stays_loaded(after: ModelView | None, before: Placement) -> bool:
+    """Where it was: its tenancy is then only brought up to date."""
+    if after is None or after.state is not State.LOADED or not after.bytes_held or after.placement is None:
+        return False
+    return after.placement is before or after.placement.devices == before.devices
+
+
+def _weak_key(view: ModelView) -> _WeakKey:
+    return -view.demand, view.demand_since, view.name

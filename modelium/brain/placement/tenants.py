@@ -1,0 +1,91 @@
+"""The loaded models of one device, in the order in which they would go for somebody who waits.
+
+What enters: views as they change. What leaves: who may go now, the least harm first. A model is judged again when it changed,
+when its residence ends, and with all others of its device when the last judgement of all is some seconds old: what a loss costs
+changes with time alone too, but slowly.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+
+from modelium.brain import turns
+from modelium.values import ModelView, Policies
+
+JUDGED_ANEW_AFTER_S = 10.0
+
+_Key = tuple[float, float, str]
+
+
+class Tenants:
+    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, ModelView] = {}
+        self.movable_bytes = 0
+        self._changed: set[str] = set()
+        self._judged_at = float("-inf")
+        self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
+        self._places: dict[str, tuple[turns.Hold, _Key]] = {}
+        self._residences: dict[str, float] = {}  # of those who have just come: until when they stay
+
+    def put(self, view: ModelView) -> None:
+        """It was loaded there, or changed."""
+        if (before := self.views.get(view.name)) is not None:
+            self.movable_bytes -= _movable(before)
+        self.views[view.name] = view
+        self.movable_bytes += _movable(view)
+        self._changed.add(view.name)
+
+    def drop(self, name: str) -> None:
+        """It is not loaded any more."""
+        if (before := self.views.pop(name, None)) is not None:
+            self.movable_bytes -= _movable(before)
+            self._changed.add(name)
+
+    def in_order(self, holds: Sequence[turns.Hold]) -> Iterator[ModelView]:
+        """Those whom nothing but ``holds`` keeps, as last judged, the least harm first; those in use after all others, of them
+        the one that had its turn for longest first."""
+        return (self.views[name] for hold in holds for _, _, name in self._orders[hold])
+
+    def next_release(self) -> float | None:
+        """When the first residence ends; None where there is none."""
+        return min(self._residences.values(), default=None)
+
+    def judge(self, now: float, policies: Policies) -> None:
+        """Bring the order up to date."""
+        if not 0 <= now - self._judged_at < JUDGED_ANEW_AFTER_S:
+            self._judged_at = now
+            self._changed.update(self.views, self._places)
+        if self._residences:
+            self._changed.update(name for name, until in self._residences.items() if until <= now)
+        changed, self._changed = self._changed, set()
+        for name in changed:
+            self._take_out(name)
+            if (view := self.views.get(name)) is not None:
+                self._judge(view, now, policies)
+
+    def _judge(self, view: ModelView, now: float, policies: Policies) -> None:
+        hold = turns.hold(view, now, policies)
+        if hold is turns.Hold.RESIDENCE:
+            self._residences[view.name] = view.loaded_at + turns.residence_s(view, policies)
+        elif (order := self._orders.get(hold)) is not None:
+            if hold is turns.Hold.LEASES:
+                key = (view.loaded_at, 0.0, view.name)
+            else:
+                # All at one instant: harms of different instants could not be compared.
+                key = (turns.harm(view, self._judged_at, policies), view.usage.last_used_at, view.name)
+            insort(order, key)
+            self._places[view.name] = hold, key
+
+    def _take_out(self, name: str) -> None:
+        self._residences.pop(name, None)
+        if (place := self._places.pop(name, None)) is not None:
+            hold, key = place
+            order = self._orders[hold]
+            del order[bisect_left(order, key)]
+
+
+def _movable(view: ModelView) -> int:
+    return 0 if view.pinned or view.always_loaded else view.bytes_held
