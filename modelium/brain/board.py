@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelium.brain.engine.devices import move_to, smallest
+from modelium.brain.placement import load_order
 from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.peers import Peers, likeness
 from modelium.brain.placement.rooms import Room
@@ -187,6 +188,10 @@ class Board:
         if offer.peers is not None:
             return self.peers[offer.peers].most_free
         return min(self.rooms[device].free for device in offer.placement.devices)
+
+    def measured(self) -> frozenset[str]:
+        """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
+        return frozenset(name for name, room in self.rooms.items() if room.engines and load_order.measures(room))
 
     # -- how ---------------------------------------------------------------------------------------------------------
 

@@ -277,18 +277,19 @@ class Controller:
         status = self._status(record, now)
         if record.state is not State.LOADED:
             return status
-        said = planner.explain(self._passes.observe(now), record.key)
+        said = planner.explain(self._passes.board(now), now, record.key)
         return replace(status, decisions=(said, *status.decisions)) if said is not None else status
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""
-        observed = self._passes.observe(time.monotonic())
-        made = planner.plan(observed)
+        now = time.monotonic()
+        board = self._passes.board(now)
+        made = planner.plan_on(board, now, tell_all=True)
         spoken_for = {decision.model for decision in made.decisions}
         rest: list[Decision] = [
             decision
-            for view in observed.models
-            if view.name not in spoken_for and (decision := planner.explain_keep(observed, view)) is not None
+            for view in board.views.values()
+            if view.name not in spoken_for and (decision := planner.explain_keep(board, now, view)) is not None
         ]
         return Plan(actions=made.actions, decisions=(*made.decisions, *rest), pressure=made.pressure)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
+from modelium.controller.agenda import Agenda
 from modelium.controller.events import About, Event, Wake
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
@@ -34,7 +35,7 @@ _LEVELS = {do.Level.INFO: logging.INFO, do.Level.WARNING: logging.WARNING, do.Le
 
 
 class Models:
-    """Keeps the records by key. ``apply()`` is the only thing that changes one."""
+    """Keeps the records by key. ``apply()`` is the only thing that changes one; it notes that in the next pass's ``agenda``."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Models:
         self._post = post
         self._state = state
         self.requests = Requests(self.apply, state, post)
+        self.agenda = Agenda()
         self._models: dict[str, Model] = {}
         self._last_number = 0  # the highest of a model that was forgotten
         self._to_analyze: list[tuple[str, do.Analyze]] = []
@@ -84,6 +86,7 @@ class Models:
         """A folder that was not here before, or whose predecessor was forgotten: late events of that one are told apart."""
         record = replace(record, past=replace(record.past, numbered=self._last_number))
         model = self._models[record.key] = Model(record)
+        self.agenda.note(model)
         return model
 
     def waiting(self) -> int:
@@ -103,7 +106,10 @@ class Models:
         What cannot be done is a defect of Modelium, or the machine's want (of file descriptors): it keeps nothing else from
         being done, and work that could not begin has failed.
         """
-        model.record, effects = step(model.record, event, self._context())
+        before = model.record
+        model.record, effects = step(before, event, self._context())
+        if model.record is not before:
+            self.agenda.note(model)
         for effect in effects:
             try:
                 self._perform(model, effect)
@@ -231,6 +237,7 @@ class Models:
         key = model.record.key
         if self._models.get(key) is model:
             del self._models[key]
+            self.agenda.forget(key)
             self._last_number = max(self._last_number, model.record.past.numbered)
             self._actions.remove(key)
             self.requests.reject(model, UnknownModel(f"{key!r}: its folder was removed"))

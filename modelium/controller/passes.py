@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 
 from modelium.brain import plan as planner
+from modelium.brain.board import Board
 from modelium.controller.life import events as happens
-from modelium.controller.life.phases import Draining, Loaded, Loading
 from modelium.controller.life.record import Record
 from modelium.controller.life.views import view_of
 from modelium.controller.model import Model
@@ -18,7 +18,7 @@ from modelium.controller.ports import Sight
 from modelium.controller.reloads import decide_reload
 from modelium.controller.state import ControllerState
 from modelium.metrics import Recorder
-from modelium.values import Decision, DeviceKind, Observed, Plan, Verb
+from modelium.values import Decision, Plan, Verb
 
 log = logging.getLogger(__name__)
 
@@ -41,67 +41,54 @@ class Passes:
         self._state = state
         self._recorder = recorder
         self._again_at: float | None = None
-
-    def observe(self, now: float) -> Observed:
-        """Models that nobody wants and that occupy nothing are not the brain's business: thousands may lie there."""
-        window_s = self._world.usage_window_s
-        return Observed(
-            now=now,
-            models=tuple(
-                view_of(record, now, window_s)
-                for record in self._models.records()
-                if record.memory.held or (record.demand and not record.folder.gone)
-            ),
-            fleet=self._world.fleet(),
-            policies=self._world.policies,
-            overrides=self._world.overrides,
-            capabilities=self._world.capabilities(),
+        self._board = Board(
+            fleet=world.fleet(), policies=world.policies, overrides=world.overrides, capabilities=world.capabilities()
         )
+
+    def board(self, now: float) -> Board:
+        """What the brain plans with, brought up to date. Models that nobody wants and that occupy nothing are not its business:
+        thousands may lie there."""
+        window_s = self._world.usage_window_s
+        self._board.look(self._world.fleet(), self._world.capabilities())
+        for key in self._models.agenda.take_changed():
+            model = self._models.get(key)
+            record = model.record if model is not None else None
+            if record is not None and (record.memory.held or (record.demand and not record.folder.gone)):
+                self._board.put(view_of(record, now, window_s))
+            else:
+                self._board.drop(key)
+        return self._board
 
     def run(self, now: float) -> None:
         """One pass."""
         self._again_at = None  # of the last plan: past it, and without a new one, each pass would set a timer for now
         self._settle_adapters()
-        self._reload(now)
+        for key in self._models.agenda.reloads_due(now):  # newer revisions of models that serve
+            if (model := self._models.get(key)) is not None:
+                self._decide_reload(model, now)
         if self._state.server.up:
-            self._apply(planner.plan(self.observe(now)))
-        self._settle()
+            self._apply(planner.plan_on(self.board(now), now))
+        if self._models.agenda.leaving:
+            self._settle(now)
 
     def next_at(self, now: float) -> float | None:
         """The next retry, the next end of a drain, or the instant from which who waits for room may have some."""
-        instants = [self._again_at] if self._again_at is not None else []
-        for record in self._models.records():  # thousands, most of which wait for nothing: what is cheap is asked first
-            phase, retry_at = record.phase, record.tries.retry_at
-            if isinstance(phase, Draining):
-                if phase.reload is None:
-                    instants.append(phase.leaving.until)
-            elif isinstance(phase, Loaded):
-                if (due_at := record.reload_is_due_at) is not None:
-                    instants.append(due_at)
-            elif retry_at and retry_at > now and record.demand and not record.occupies:
-                instants.append(retry_at)
+        instants = [instant for instant in (self._again_at, self._models.agenda.next_at(now)) if instant is not None]
         return min(instants, default=None)
 
     # -- what is decided ---------------------------------------------------------------------------------------------
 
-    def _reload(self, now: float) -> None:
-        """Newer revisions of models that serve, where they are due."""
-        for model in self._models:
-            due_at = model.record.reload_is_due_at
-            if due_at is not None and due_at <= now:
-                self._decide_reload(model, now)
-
     def _decide_reload(self, model: Model, now: float) -> None:
-        record, window_s = model.record, self._world.usage_window_s
+        record = model.record
         profile, placement = record.folder.profile, record.placement
         if profile is None or placement is None:
             return
         try:
             decided = decide_reload(
-                view_of(record, now, window_s),
+                view_of(record, now, self._world.usage_window_s),
                 profile,
                 placement,
-                others=[view_of(each, now, window_s) for each in self._models.records() if each.memory.held],
+                others=[view for view in self.board(now).views.values() if view.bytes_held],
                 fleet=self._world.fleet(),
                 overrides=self._world.overrides,
                 capabilities=self._world.capabilities(),
@@ -138,11 +125,10 @@ class Passes:
             case _:
                 return None
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Unload what is drained, forget what is removed."""
-        leaving = [model for model in self._models if isinstance(model.record.phase, Draining) or model.record.folder.gone]
-        measured = self._measured_by_engines() if leaving else frozenset()
-        for model in leaving:
+        measured = self.board(now).measured()
+        for model in list(self._models.agenda.leaving.values()):
             record = model.record
             placement = record.phase.placement
             ends = happens.PassEnds(
@@ -150,13 +136,3 @@ class Passes:
                 disturbs=placement is not None and not measured.isdisjoint(placement.devices),
             )
             self._models.try_to_apply(model, ends)
-
-    def _measured_by_engines(self) -> frozenset[str]:
-        """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
-        starting = [record.phase.attempt.placement for record in self._models.records() if isinstance(record.phase, Loading)]
-        return frozenset(
-            device
-            for place in starting
-            if place.engine is not None and place.device_kind is not DeviceKind.HOST
-            for device in place.devices
-        )
