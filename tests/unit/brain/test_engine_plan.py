@@ -217,7 +217,7 @@ def test_too_big_is_said_with_what_would_help() -> None:
 
 
 def test_the_decision_says_that_the_context_is_shorter() -> None:
-    decision = explain(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),)), "llama-8b")
+    decision = explain(Board.of(_world(_wants(LLAMA_8B), devices=(accelerator(gib=24),))), NOW, "llama-8b")
     assert decision is not None and decision.verb is Verb.LOAD and decision.placement is not None
     engine = decision.placement.engine
     assert engine is not None and f"context {engine.max_model_len:,} of 131,072: what fits on cuda:0" in decision.reason
