@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from modelium.config import Settings
-from modelium.simulation.inputs import BadInput, SimulatedModel
+from modelium.simulation.inputs import UNLOAD_S, BadInput, SimulatedModel
 from modelium.simulation.specs import device_of, plausible_load_s
-from modelium.values import DeviceKind, Fleet
+from modelium.values import DeviceKind, Fleet, ModelOverride
 from modelium.views import Listing
+
+_UNSET = ModelOverride()
 
 
 def running_fleet(running: Listing) -> Fleet:
@@ -31,21 +33,24 @@ def running_fleet(running: Listing) -> Fleet:
 def running_models(running: Listing, settings: Settings, fleet: Fleet) -> tuple[SimulatedModel, ...]:
     """Its models whose size is known, measured or estimated. One that was never loaded takes as long as its bytes let expect.
 
-    ``settings``: of these are ``always_loaded``, and the device that was chosen for a model, where the fleet has it.
+    ``settings``: of these are ``always_loaded``, and the memory and the device that were chosen for a model (where the fleet
+    has it).
     """
     always = frozenset(settings.orchestration.policies.always_loaded)
     overrides, there = settings.overrides(), {device.id for device in fleet.devices}
     made = []
     for model in running.models:
-        if (size := model.memory_bytes) is None or size <= 0:
+        override = overrides.get(model.name, _UNSET)
+        size = override.memory_bytes or model.memory_bytes or 0
+        if size <= 0:
             continue
-        chosen = overrides[model.name].device if model.name in overrides else None
         made.append(
             SimulatedModel(
                 name=model.name,
                 bytes=size,
                 load_seconds=model.load_seconds or plausible_load_s(size),
-                device=chosen if chosen in there else None,
+                unload_seconds=model.unload_seconds or UNLOAD_S,
+                device=override.device if override.device in there else None,
                 pinned=model.pinned,
                 always_loaded=model.name in always or model.label in always,
             )

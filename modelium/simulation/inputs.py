@@ -13,6 +13,10 @@ class BadInput(ModeliumError):
     type = "bad_input"
 
 
+UNLOAD_S = 1.0
+"""Of a model that was never unloaded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedModel:
     """A model as a simulation knows it. ``bytes``: on its device while it is loaded; ``device``: the only one it may be on."""
@@ -20,7 +24,7 @@ class SimulatedModel:
     name: str
     bytes: int
     load_seconds: float
-    unload_seconds: float = 1.0
+    unload_seconds: float = UNLOAD_S
     device: str | None = None
     pinned: bool = False
     always_loaded: bool = False

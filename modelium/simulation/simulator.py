@@ -48,8 +48,8 @@ class Conditions:
     usage_window_s: float = 60.0
 
 
-class _Request:
-    """One that waits: what ``Requests`` answers (a ``Waiter``)."""
+class Request:
+    """One that waits, as the controller sees it (a ``Waiter``)."""
 
     __slots__ = ("_simulator", "answered", "at", "duration_s", "index")
 
@@ -87,7 +87,7 @@ class Simulator:
         self._sizes = [model.bytes for model in models]
         self._conditions = conditions
         self._policy = policy
-        self._heap: list[tuple[float, int, int, happens.LifeEvent | Lease | _Request]] = []
+        self._heap: list[tuple[float, int, int, happens.LifeEvent | Lease | Request]] = []
         self._order = itertools.count()
         self._pass_at = math.inf
         self._passed_at = -math.inf
@@ -171,11 +171,11 @@ class Simulator:
             return
         self.tally.cold_starts += 1
         self._open += 1
-        request = _Request(self, now, index, duration_s)
+        request = Request(self, now, index, duration_s)
         self._push(now + self._conditions.request_timeout_s, index, request)
         self.models.requests.join(model, request)
 
-    def begin(self, request: _Request, lease: Lease) -> None:
+    def begin(self, request: Request, lease: Lease) -> None:
         """Its model serves."""
         now = self.world.now
         waited_s = now - request.at
@@ -185,13 +185,13 @@ class Simulator:
             self.tally.missed += 1
         self._use(request.index, now, min(request.duration_s, left_s), lease)
 
-    def refuse(self, request: _Request) -> None:
+    def refuse(self, request: Request) -> None:
         """It waited in vain."""
         self.tally.wait(self.world.now - request.at)
         self.tally.refused += 1
         self._open -= 1
 
-    def _give_up(self, request: _Request) -> None:
+    def _give_up(self, request: Request) -> None:
         if not request.answered:
             request.answered = True
             self._open -= 1
@@ -216,7 +216,7 @@ class Simulator:
 
     # -- what happens, and passes ------------------------------------------------------------------------------------
 
-    def _push(self, at: float, index: int, what: happens.LifeEvent | Lease | _Request) -> None:
+    def _push(self, at: float, index: int, what: happens.LifeEvent | Lease | Request) -> None:
         heapq.heappush(self._heap, (at, next(self._order), index, what))
 
     def _after(self, seconds: float, index: int, event: happens.LifeEvent) -> None:
@@ -227,7 +227,7 @@ class Simulator:
         if isinstance(what, Lease):
             self._end(index, what)
             return
-        if isinstance(what, _Request):
+        if isinstance(what, Request):
             self._give_up(what)
             return
         if isinstance(what, happens.HasLoaded):

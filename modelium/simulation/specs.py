@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from modelium.config import parse_bytes
 from modelium.names import printable
-from modelium.simulation.inputs import BadInput, SimulatedModel
+from modelium.simulation.inputs import UNLOAD_S, BadInput, SimulatedModel
 from modelium.simulation.traces import MOST_MODELS
 from modelium.sizes import GIB, human_bytes
 from modelium.values import Device, DeviceKind, Fleet, device_id
@@ -92,7 +92,7 @@ class _Row(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=500)]
     bytes: _Size
     load_seconds: _Wait
-    unload_seconds: _Wait = 1.0
+    unload_seconds: _Wait = UNLOAD_S
     device: str | None = None
     pinned: bool = False
     always_loaded: bool = False

@@ -37,7 +37,8 @@ class ModelStatus:
     retry_in_s: float | None = None
     quarantined: bool = False
     revision_error: str = ""  # a newer revision failed to load; the old one goes on serving
-    load_seconds: float = 0.0
+    load_seconds: float = 0.0  # the last ones that went well
+    unload_seconds: float = 0.0
     loads: int = 0
     unloads: int = 0
     decisions: tuple[Decision, ...] = ()  # the last ones, newest first

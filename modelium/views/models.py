@@ -210,6 +210,7 @@ class Summary:
     adapters: tuple[str, ...] = _status((), _adapters)
     base: str | None = _status(None, lambda status: status.base or None)
     load_seconds: float = _status(0.0)
+    unload_seconds: float = _status(0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

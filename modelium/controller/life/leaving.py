@@ -159,7 +159,8 @@ def unloaded(record: Record, phase: Unloading, event: HasUnloaded, context: Cont
     )
     record = without_memory(record)
     state = State.FAILED if cause is Cause.RAY_DOWN else State.UNLOADED
-    past = replace(record.past, unloads=record.past.unloads + 1, entry=None if gone else record.past.entry)
+    entry = None if gone else record.past.entry
+    past = replace(record.past, unloads=record.past.unloads + 1, unload_seconds=event.seconds, entry=entry)
     tries = replace(record.tries, retry_at=context.now) if cause is Cause.RAY_DOWN else record.tries
     wish = replace(record.wish, leave=False)
     record = replace(record, phase=Absent(state=state, reason=phase.reason), past=past, tries=tries, wish=wish)

@@ -139,6 +139,7 @@ class Past:
     loaded_at: float = 0.0
     reload_failed_at: float = float("-inf")
     load_seconds: float = 0.0
+    unload_seconds: float = 0.0
     deaths: int = 0
     placement: Placement | None = None
     entry: tuple[str, Placement] | None = None

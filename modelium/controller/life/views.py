@@ -59,6 +59,7 @@ def status_of(record: Record, now: float, window_s: float) -> ModelStatus:
         quarantined=record.state is State.FAILED and retry_at is None,
         revision_error=record.revision_error or record.folder.candidate.note,
         load_seconds=past.load_seconds,
+        unload_seconds=past.unload_seconds,
         loads=past.loads,
         unloads=past.unloads,
         decisions=past.decisions,

@@ -11,52 +11,13 @@ from modelium.controller.life.phases import Draining, Unloading
 from modelium.simulation.inputs import BadInput, SimulatedModel
 from modelium.simulation.orders import PLAIN
 from modelium.simulation.plain import PlainServer
-from modelium.simulation.runs import CONFIGURED, Setting, check_names, run_each
+from modelium.simulation.runs import CONFIGURED, check_names
 from modelium.simulation.simulator import Conditions, Simulator
-from modelium.simulation.specs import parse_fleet
-from modelium.simulation.tally import Outcome, Tally
-from modelium.simulation.traces import Trace
+from modelium.simulation.tally import Tally
 from modelium.sizes import GIB
 from modelium.values import Fleet, Policies
 
-Arrival = tuple[float, int, float]  # time, model, duration
-START_S = 1e6
-
-
-def trace_of(arrivals: list[Arrival], models: int) -> Trace:
-    arrivals = sorted(arrivals)
-    return Trace(
-        names=tuple(f"m{number}" for number in range(models)),
-        times=np.array([at for at, _, _ in arrivals], dtype=np.float64),
-        models=np.array([index for _, index, _ in arrivals], dtype=np.int32),
-        durations=np.array([took for _, _, took in arrivals], dtype=np.float32),
-    )
-
-
-def models_of(*sizes: float, load_s: float = 4.0, pinned: frozenset[int] = frozenset()) -> list[SimulatedModel]:
-    return [
-        SimulatedModel(name=f"m{number}", bytes=int(size * GIB), load_seconds=load_s, pinned=number in pinned)
-        for number, size in enumerate(sizes)
-    ]
-
-
-def fleet_of(*sizes: int) -> Fleet:
-    return parse_fleet(",".join(f"{size}GiB" for size in sizes), gpu_fraction=1.0)
-
-
-def simulate(
-    arrivals: list[Arrival], models: list[SimulatedModel], fleet: Fleet, *, policy: str = CONFIGURED, **conditions: float
-) -> Outcome:
-    setting = Setting(
-        trace=trace_of(arrivals, len(models)),
-        models=models,
-        fleet=fleet,
-        policies=Policies(),
-        conditions=Conditions(**conditions),  # type: ignore[arg-type]
-    )
-    (outcome,) = run_each(setting, (policy,))
-    return outcome
-
+from .small import Arrival, fleet_of, models_of, simulate, trace_of
 
 every_policy = pytest.mark.parametrize("policy", [CONFIGURED, *PLAIN])
 
