@@ -48,7 +48,9 @@ def main() -> None:
     options = parser.parse_args()
     settings = {
         "devices": {"host_memory": options.budget},
-        "orchestration": {"policies": {"evict_after_idle_seconds": 5, "check_interval_seconds": 1}},
+        "orchestration": {
+            "policies": {"evict_after_idle_seconds": 5, "unload_without_pressure": True, "check_interval_seconds": 1}
+        },
     }
     source = minilm()
 

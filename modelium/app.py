@@ -21,6 +21,7 @@ from modelium.collecting import keep_collections_short
 from modelium.config import Settings, TritonSettings
 from modelium.controller import Controller
 from modelium.controller.scanner import Scanner
+from modelium.decision_log import DecisionLog
 from modelium.devices import Devices
 from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
@@ -91,6 +92,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
     repository = ModelRepository(triton.model_repository, path_mapping=triton.path_mapping, ray=place)
     analysts = Analysts(await asyncio.to_thread(Notebook, triton.state_directory))
     trail = Trail(triton.state_directory, most_bytes=settings.gateway.trace_bytes) if settings.gateway.trace_bytes else None
+    decisions = await asyncio.to_thread(DecisionLog, triton.state_directory / "decisions.jsonl")
     controller = Controller(
         settings,
         client=client,
@@ -104,6 +106,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         ray=ray,
         analysts=analysts,
         trail=trail,
+        decisions=decisions,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(

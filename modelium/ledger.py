@@ -1,4 +1,4 @@
-"""What survives a restart: pins, what was loaded, learned footprints and load times, quarantines.
+"""What survives a restart: pins, what was loaded, learned footprints, load times and arrivals, quarantines.
 
 What enters are facts as they become known, what leaves is ``ledger.json`` (written whole, then renamed) and the facts again
 at the next start. Memory of the past is a help, never a condition: a broken file is set aside, a full disk is said once.
@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from modelium.brain.arrivals import HOURS, WIDTHS, turned
 from modelium.guarded.directories import make_private
+from modelium.values import Arrivals
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ SCHEMA = 1
 _DAY_S = 24 * 3600.0
 _FORGET_AFTER_S = 90 * _DAY_S
 _MOST_REVISIONS = 5_000
+_MOST_RHYTHMS = 5_000
+_FADED = 0.001
+_ARRIVALS_EVERY_S = 300.0  # they change with each visit: what is lost in a crash is minutes of months
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,25 @@ class _Revision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Rhythm:
+    """A model's arrivals. ``gaps``: by width, those with a weight; ``hours``: of the day in UTC."""
+
+    name: str
+    gaps: Mapping[int, float]
+    hours: tuple[float, ...]
+    span_s: float
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """As they were; nothing of what no longer fits."""
+        gaps = tuple(self.gaps.get(width, 0.0) for width in range(WIDTHS)) if self.gaps else ()
+        weights = [*gaps, *self.hours, self.span_s]
+        if len(self.hours) != HOURS or not all(0 <= weight < math.inf for weight in weights):
+            return Arrivals()
+        return Arrivals(gaps=gaps, hours=self.hours, span_s=self.span_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Book:
     """The file as it lies on disk."""
 
@@ -60,6 +85,7 @@ class _Book:
     owner: str = ""
     pinned: tuple[str, ...] = ()
     revisions: tuple[_Revision, ...] = ()
+    rhythms: tuple[_Rhythm, ...] = ()  # the latest last
 
 
 _BOOK = TypeAdapter(_Book)
@@ -70,22 +96,29 @@ class Ledger:
 
     ``owner``: a word by which this Modelium knows its own on a machine, or a cluster, that it shares with others.
 
-    ``clock`` gives wall-clock seconds: they have to mean something after a restart.
+    ``clock`` gives wall-clock seconds: they have to mean something after a restart. ``ticks``: the clock that arrivals' hours
+    are counted on while Modelium runs; its zero means nothing afterwards, so they are kept by the hours of the day.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self.path = path
         self._clock = clock
+        self._hours_ahead = round((clock() - ticks()) / 3600) % HOURS
         self.owner = uuid.uuid4().hex[:12]
         self._pinned: set[str] = set()
         self._revisions: dict[tuple[str, str], _Revision] = {}
+        self._arrivals: dict[str, Arrivals] = {}  # the latest last
+        self._arrivals_due_at = clock() + _ARRIVALS_EVERY_S
+        self._arrived = False
         self._changed = False
         self._failing = False
 
     @classmethod
-    def load(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Ledger:
+    def load(cls, path: Path, *, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic) -> Ledger:
         """The ledger of ``path``; an empty one when there is none or it cannot be read (then it is set aside)."""
-        ledger = cls(path, clock=clock)
+        ledger = cls(path, clock=clock, ticks=ticks)
         try:
             book = _BOOK.validate_json(path.read_bytes())
             if book.schema != SCHEMA:
@@ -105,6 +138,7 @@ class Ledger:
         ledger._changed = not book.owner
         ledger._pinned = set(book.pinned)
         ledger._revisions = {(revision.name, revision.fingerprint): revision for revision in book.revisions}
+        ledger._arrivals = {each.name: turned(each.arrivals, -ledger._hours_ahead) for each in book.rhythms}
         return ledger
 
     def keep_owner(self) -> None:
@@ -136,6 +170,17 @@ class Ledger:
             (self._pinned.add if pinned else self._pinned.discard)(name)
             self._changed = True
 
+    def arrivals(self, name: str) -> Arrivals:
+        """What was learned of when it is asked, by an earlier Modelium too."""
+        return self._arrivals.get(name, Arrivals())
+
+    def remember_arrivals(self, name: str, arrivals: Arrivals) -> None:
+        """What is learned of when it is asked. It alone is written every few minutes only, and at the end."""
+        if arrivals is not self._arrivals.get(name) and arrivals != Arrivals():
+            self._arrivals.pop(name, None)
+            self._arrivals[name] = arrivals
+            self._arrived = True
+
     def remember_load(self, name: str, fingerprint: str, *, load_seconds: float) -> None:
         """A load that went well. It ends a quarantine, and takes the place of any other revision that was loaded."""
         for other in [r for r in self._revisions.values() if r.name == name and r.fingerprint != fingerprint]:
@@ -160,14 +205,22 @@ class Ledger:
         """It may be tried again."""
         self._learn(name, fingerprint, _free(self._known(name, fingerprint)))
 
-    def save(self) -> bool:
-        """Write if anything changed; False when that failed: it stays in memory and the next ``save`` tries again."""
-        if not self._changed:
+    def save(self, *, all_of_it: bool = False) -> bool:
+        """Write if anything changed; False when that failed: it stays in memory and the next ``save`` tries again.
+
+        ``all_of_it``: also arrivals that are not due to be written yet.
+        """
+        if not self._changed and not (self._arrived and (all_of_it or self._clock() >= self._arrivals_due_at)):
             return True
         self._forget()
-        book = _Book(owner=self.owner, pinned=tuple(sorted(self._pinned)), revisions=tuple(self._revisions.values()))
+        book = _Book(
+            owner=self.owner,
+            pinned=tuple(sorted(self._pinned)),
+            revisions=tuple(self._revisions.values()),
+        )
+        rhythms = [_told(name, turned(each, self._hours_ahead)) for name, each in self._arrivals.items()]
         try:
-            _write(self.path, json.dumps(asdict(book), indent=1))
+            _write(self.path, json.dumps({**asdict(book), "rhythms": rhythms}))
         except OSError as error:
             if not self._failing:
                 _log.warning("%s cannot be written (%s); it is kept in memory and tried again", self.path, error.strerror)
@@ -175,7 +228,8 @@ class Ledger:
             return False
         if self._failing:
             _log.info("%s is written again", self.path)
-        self._changed = self._failing = False
+        self._changed = self._arrived = self._failing = False
+        self._arrivals_due_at = self._clock() + _ARRIVALS_EVERY_S
         return True
 
     def _known(self, name: str, fingerprint: str) -> Facts:
@@ -196,6 +250,15 @@ class Ledger:
         recent = [revision for revision in self._revisions.values() if now - revision.seen_at < _FORGET_AFTER_S]
         recent.sort(key=lambda revision: revision.seen_at, reverse=True)
         self._revisions = {(r.name, r.fingerprint): r for r in recent[:_MOST_REVISIONS]}
+        for name in list(self._arrivals)[: max(0, len(self._arrivals) - _MOST_RHYTHMS)]:
+            del self._arrivals[name]
+
+
+def _told(name: str, arrivals: Arrivals) -> dict[str, object]:
+    """A ``_Rhythm`` as it is written: weights are rounded, and what has faded is left out. (``asdict`` takes long for many.)"""
+    gaps = {width: round(weight, 3) for width, weight in enumerate(arrivals.gaps) if weight >= _FADED}
+    hours = [round(weight, 2) for weight in arrivals.hours]
+    return {"name": name, "gaps": gaps, "hours": hours, "span_s": round(arrivals.span_s)}
 
 
 def _free(facts: Facts) -> Facts:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.placement.cluster import ClusterRoom
 from modelium.brain.placement.rooms import Room
+from modelium.brain.weighing import MOST, weigh_all
 from modelium.brain.words import WANTED_BY, context_in_words
 from modelium.sizes import human_bytes
 from modelium.values import Decision, ModelView, Placement, Plan, State, Verb
@@ -115,22 +117,33 @@ class Draft:
         settled = replace(placement, reason=reason)
         self._act(Decision(at=self.now, model=view.name, verb=Verb.LOAD, rule="plan.3", reason=reason, placement=settled))
 
-    def evict(self, view: ModelView, pressure: str, waiter: ModelView | None = None) -> None:
+    def evict(self, view: ModelView, pressure: str, waiter: ModelView | None = None, besides: Sequence[ModelView] = ()) -> None:
         """Unload it; its bytes are on their way back. ``pressure``: what is short, empty for nothing; ``waiter``: whom
-        it goes for, whatever ``eviction`` says."""
+        it goes for, whatever ``eviction`` says; ``besides``: these go for him too."""
         now, policies = self.now, self.board.policies
         self.leaving.add(view.name)
         for room in self.change(
             device for device in (view.placement.devices if view.placement is not None else ()) if device in self.board.rooms
         ):
             room.returning += view.bytes_held
+        stay = self._next_to_go(view, besides)
         if waiter is None:
             rule, whom = eviction.name_of(eviction.deciding_rule(view, now, policies)), ""
             reason = eviction.explain_evict(view, now, policies, pressure)
         else:
             rule, whom = turns.TURN_RULE if view.usage.in_flight else turns.SWAP_RULE, waiter.name
-            reason = turns.explain_swap(view, waiter, now, pressure)
-        self._act(Decision(at=now, model=view.name, verb=Verb.UNLOAD, rule=rule, reason=reason, beneficiary=whom))
+            reason = turns.explain_swap(view, waiter, now, policies, pressure, next(iter(stay), None))
+        weighed = weigh_all(view, stay, now, policies)
+        self._act(
+            Decision(at=now, model=view.name, verb=Verb.UNLOAD, rule=rule, reason=reason, beneficiary=whom, weighed=weighed)
+        )
+
+    def _next_to_go(self, view: ModelView, besides: Sequence[ModelView]) -> list[ModelView]:
+        """Some of those that stay where it was, of those that might go the least harm first."""
+        gone = self.leaving | {other.name for other in besides}
+        there = view.placement.devices[:1] if view.placement is not None else ()
+        stay = (other for device in there for other in self._in_order(device, FREE) if other.name not in gone)
+        return list(islice(stay, MOST))
 
     # -- who could go ------------------------------------------------------------------------------------------------
 

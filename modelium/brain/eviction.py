@@ -6,12 +6,15 @@ The rules, in this order; the first that holds decides:
 2. Keep if QPS > 0.5.
 3. Keep if QPS > 0.01.
 4. Keep if idle for less than ``evict_after_idle_seconds``.
-5. QPS = 0 and idle longer: unload if its device is under memory pressure, or if it was idle for over twice the threshold;
-   else keep.
+5. QPS = 0 and idle longer: unload if its device is under memory pressure; with ``unload_without_pressure`` also if it was idle
+   for over twice the threshold. Else keep: unloading what nobody needs room from costs a load later, and wins nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from modelium.brain.policies import policy_of
 from modelium.values import ModelView, Policies
 
 BUSY_QPS = 0.5
@@ -29,7 +32,7 @@ def name_of(rule: int) -> str:
 def deciding_rule(view: ModelView, now: float, policies: Policies) -> int:
     """The number of the rule that decides about a loaded model. No words: this runs for every model."""
     usage = view.usage
-    if view.pinned or view.always_loaded or usage.in_flight or view.waiting or not policies.evict:
+    if view.pinned or view.always_loaded or usage.in_flight or view.waiting or not policies.evicts:
         return 1
     if usage.qps > USED_QPS:
         return 2 if usage.qps > BUSY_QPS else 3
@@ -39,8 +42,8 @@ def deciding_rule(view: ModelView, now: float, policies: Policies) -> int:
 
 
 def is_overdue(view: ModelView, now: float, policies: Policies) -> bool:
-    """Rule 5 without pressure: idle for over twice the threshold."""
-    return view.usage.idle_s(now) > 2 * policies.evict_after_idle_seconds
+    """Rule 5 without pressure: idle for over twice the threshold, where that counts."""
+    return policies.unloads_idle and view.usage.idle_s(now) > 2 * policies.evict_after_idle_seconds
 
 
 def explain_keep(view: ModelView, rule: int, now: float, policies: Policies) -> str:
@@ -53,7 +56,7 @@ def explain_keep(view: ModelView, rule: int, now: float, policies: Policies) -> 
                 ("pinned", view.pinned),
                 (f"{usage.in_flight} requests in flight", bool(usage.in_flight)),
                 (f"{view.waiting} requests waiting", bool(view.waiting)),
-                ("eviction is off in the configuration", not policies.evict),
+                ("eviction is off in the configuration", not policies.evicts),
             ]
             return "never unloaded: " + ", ".join(words for words, holds in causes if holds)
         case 2:
@@ -63,10 +66,10 @@ def explain_keep(view: ModelView, rule: int, now: float, policies: Policies) -> 
         case 4:
             threshold = policies.evict_after_idle_seconds
             return f"kept: idle for {usage.idle_s(now):.0f} s, less than evict_after_idle_seconds = {threshold:g}"
-    return (
-        f"kept: idle for {usage.idle_s(now):.0f} s, but its device has room and that is less than twice "
-        f"evict_after_idle_seconds = {policies.evict_after_idle_seconds:g}"
-    )
+    kept = f"kept: idle for {usage.idle_s(now):.0f} s, but its device has room"
+    if policies.unloads_idle:
+        return f"{kept} and that is less than twice evict_after_idle_seconds = {policies.evict_after_idle_seconds:g}"
+    return f"{kept}: nobody needs what it holds (unload_without_pressure: false)"
 
 
 def explain_evict(view: ModelView, now: float, policies: Policies, pressure: str) -> str:
@@ -77,16 +80,7 @@ def explain_evict(view: ModelView, now: float, policies: Policies, pressure: str
     return f"unloaded: {idle}, over twice evict_after_idle_seconds = {policies.evict_after_idle_seconds:g}"
 
 
-def in_order_of_sacrifice(views: list[ModelView], now: float, policies: Policies) -> list[ModelView]:
-    """The cheapest to lose first.
-
-    Cost-aware: what a byte costs to bring back over how long nobody wanted it, ``load_seconds / (bytes × idle)``: large,
-    quick to load, long unused goes first. Otherwise: the longest unused goes first.
-    """
-    if not policies.cost_aware:
-        return sorted(views, key=lambda v: (-v.usage.idle_s(now), v.name))
-
-    def cost(view: ModelView) -> float:
-        return max(view.load_seconds, 0.1) / (max(view.bytes_held, 1) * max(view.usage.idle_s(now), 1.0))
-
-    return sorted(views, key=lambda v: (cost(v), v.name))
+def in_order_of_sacrifice(views: Iterable[ModelView], now: float, policies: Policies) -> list[ModelView]:
+    """The cheapest to lose first, as the policy judges."""
+    harm = policy_of(policies).harm
+    return sorted(views, key=lambda view: (harm(view, now), view.name))

@@ -15,6 +15,7 @@ from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
 from modelium.brain.engine.devices import shrink
 from modelium.brain.placement import load_order
 from modelium.brain.plan_words import together, too_big, who_holds
+from modelium.brain.weighing import weigh
 from modelium.sizes import human_bytes
 from modelium.values import Decision, Demand, ModelProfile, ModelView, Observed, Placement, Plan, RayState, State, Verb
 
@@ -36,7 +37,7 @@ def plan(observed: Observed) -> Plan:
 def plan_on(board: Board, now: float, *, tell_all: bool = False) -> Plan:
     """Decide what to load and unload now.
 
-    Loads, for every model that is wanted and may be tried, strongest demand first, then the longest waiting:
+    Loads, for every model that is wanted and may be tried, strongest demand first, then as ``turns.queue`` says:
 
     0. A defect comes out while it is planned: refused with its words, and the others are planned.
     1. No runtime can serve it: refused. Ray would, and is down: it waits for Ray.
@@ -57,8 +58,8 @@ def plan_on(board: Board, now: float, *, tell_all: bool = False) -> Plan:
     7. Its turn has come, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else comes
        there, or smaller models would pass it for ever.
 
-    Then unloads that nobody waits for: devices over ``pressure_fraction`` of their budget, and models idle for over twice
-    the threshold (eviction's rule 5).
+    Then unloads that nobody waits for (eviction's rule 5): devices on which more than their budget is taken, by others too.
+    With ``unload_without_pressure``: those over ``pressure_fraction`` of it, and models idle for over twice the threshold.
 
     Who waits as before is not spoken of again, unless ``tell_all``: hundreds may wait.
     """
@@ -80,7 +81,8 @@ def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
         return None
     rule = eviction.deciding_rule(view, now, board.policies)
     reason = eviction.explain_keep(view, rule, now, board.policies)
-    return Decision(at=now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason)
+    weighed = (weigh(view, now, board.policies),)
+    return Decision(at=now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason, weighed=weighed)
 
 
 @dataclass(slots=True)
@@ -99,8 +101,7 @@ class _Planner:
     def run(self) -> Plan:
         board, now = self.draft.board, self.draft.now
         strong = [view for view in board.strong.values() if view.retry_at is not None and view.retry_at <= now]
-        strong.sort(key=lambda v: (-v.demand, v.demand_since, v.name))
-        for view in strong:
+        for view in turns.queue(strong, now):
             self._consider_safely(view)
         most_free = max((peers.most_free for peers in board.peers.values()), default=0)
         for view in board.weak():
@@ -316,7 +317,7 @@ class _Planner:
         now, policies = self.draft.now, self.draft.board.policies
         is_measured = bool(victims) and any(load_order.measures(self.draft.room(device)) for device in devices)
         in_use = sum(bool(victim.usage.in_flight) for victim in victims)
-        return is_measured, in_use, sum(turns.harm(victim, now, policies) for victim in victims)
+        return is_measured, in_use, sum(turns.loss(victim, now, policies) for victim in victims)
 
     def _is_full(self, devices: _Devices) -> bool:
         """As many loads run there, or are to come, as may run side by side."""
@@ -355,7 +356,7 @@ class _Planner:
             budgets = [room.device for room in draft.rooms_for(placement)]
             for victim in victims:
                 words = f"{why}{together(victim, placement, budgets)}" if swap else why
-                draft.evict(victim, words, view if swap else None)
+                draft.evict(victim, words, view if swap else None, victims)
         for room in draft.change(placement.devices):
             room.reserved += need
             room.returning = max(0, room.returning - need)
@@ -376,7 +377,9 @@ class _Planner:
             if load_order.measures(room):
                 continue
             held = room.committed - room.returning
-            limit = policies.pressure_fraction * device.budget_bytes
+            limit = policies.relieved_fraction * device.budget_bytes
+            if held <= limit and not policies.unloads_idle:
+                continue
             why = f"{human_bytes(held)} of {human_bytes(device.budget_bytes)} on {device.id} are taken"
             if held > limit:
                 draft.pressure.setdefault(device.id, why)

@@ -4,9 +4,9 @@ would cost.
 Eviction's rules 1 to 5 say what goes by itself. For a waiting request, a user's load, or a pin they only order:
 
 6. Any loaded model may go that is not in ``always_loaded``, pinned, leased, or younger than its residence
-   (``min_residence_seconds``, by default as long as its load took, at least 5 s: else two models would only be loaded. What is
-   usually asked less often than that has served those it was loaded for, and a second later it may go: its residence would make
-   others wait for nothing. ``bench/sharing.py`` has the figures).
+   (``min_residence_seconds``; by default 5 s for what is asked more often than that, else a second: it has served those it was
+   loaded for. Longer was tried, as long as the load took: of two that do not fit together each serves for longer then, and both
+   wait for longer. ``bench/sharing.py`` has the figures).
 7. Who waited for ``turn_seconds`` has its turn: then a leased model may go too. It gets no new leases, ends what it has, and
    those who ask it meanwhile are the next to wait. So each of several that are always in use serves for a while.
 """
@@ -17,15 +17,17 @@ from collections.abc import Iterable
 from enum import Enum
 
 from modelium.brain import eviction
+from modelium.brain.policies import policy_of
+from modelium.brain.policies.policy import reload_s
 from modelium.brain.words import WANTED_BY
-from modelium.values import Demand, EvictForRequests, ModelView, Policies
+from modelium.values import Demand, ModelView, Policies
 
 SWAP_RULE = "evict.6"
 TURN_RULE = "evict.7"
 
-_SHORTEST_RESIDENCE_S = 5.0
+_RESIDENCE_S = 5.0
+_LONGEST_WAIT_S = 60.0
 _MOMENT_S = 1.0  # for the client that loads first and asks then
-_SHORTEST_GAP_S = 1.0
 
 
 class Hold(Enum):
@@ -41,14 +43,12 @@ def residence_s(view: ModelView, policies: Policies) -> float:
     """How long it stays once loaded, whoever waits."""
     if policies.min_residence_seconds is not None:
         return policies.min_residence_seconds
-    by_default = max(view.load_seconds, _SHORTEST_RESIDENCE_S)
-    is_asked_within_it = 0 < view.usage.gap_s <= by_default
-    return by_default if is_asked_within_it else _MOMENT_S
+    return _RESIDENCE_S if 0 < view.usage.gap_s <= _RESIDENCE_S else _MOMENT_S
 
 
 def hold(view: ModelView, now: float, policies: Policies) -> Hold:
     """The strongest that holds it."""
-    if view.pinned or view.always_loaded or view.waiting or not policies.evict:
+    if view.pinned or view.always_loaded or view.waiting or not policies.evicts:
         return Hold.WORD
     if view.loaded_at + residence_s(view, policies) > now:
         return Hold.RESIDENCE
@@ -57,7 +57,7 @@ def hold(view: ModelView, now: float, policies: Policies) -> Hold:
 
 def swaps(view: ModelView, policies: Policies) -> bool:
     """Do others go for the one who wants this model?"""
-    return policies.evict_for_requests is EvictForRequests.SWAP and view.demand >= Demand.POLICY
+    return policies.swaps and view.demand >= Demand.POLICY
 
 
 def turn_at(view: ModelView, policies: Policies) -> float | None:
@@ -65,22 +65,36 @@ def turn_at(view: ModelView, policies: Policies) -> float | None:
     return view.demand_since + policies.turn_seconds if view.demand >= Demand.USER else None
 
 
-def harm(view: ModelView, now: float, policies: Policies) -> float:
-    """What it costs to lose this model now; the least goes first.
+def queue(views: Iterable[ModelView], now: float) -> list[ModelView]:
+    """Those who wait to be loaded, the first to choose first.
 
-    1. Nothing, where only its discovery or a restart wanted it and nobody asked since.
-    2. How soon it is asked again: it was idle for so long already, or is asked at such intervals, whichever is longer. A model
-       that is asked each few seconds is the last. (Idle time over the interval was tried: it drops what is asked often at its
-       first pause. ``bench/sharing.py`` compares this order with the longest unused and with the farthest next use.)
-    3. Cost-aware: that many times over what bringing a byte of it back takes.
+    The stronger demand first. Of equals who waited for a minute comes first, the longest waiting first of all: nobody is passed
+    for ever. Else the highest response ratio: what it waited and what its load takes over what its load takes, for each of its
+    requests. So a short load passes a long one that has just come, and many requests pass one, which is what makes the sum of
+    all waiting small; and the ratio of who is passed grows.
     """
-    usage = view.usage
-    if not usage.asked:  # 1
-        return 0.0
-    soon = 1 / max(usage.idle_s(now), usage.gap_s, _SHORTEST_GAP_S)  # 2
-    if not policies.cost_aware:
-        return soon
-    return soon * max(view.load_seconds, 0.1) / max(view.bytes_held, 1)  # 3
+
+    def key(view: ModelView) -> tuple[int, bool, float, float, str]:
+        waited_s = now - view.demand_since
+        is_late = waited_s >= _LONGEST_WAIT_S
+        load_s = reload_s(view)
+        ratio = 0.0 if is_late else max(view.waiting, 1) * (waited_s + load_s) / load_s
+        return -view.demand, not is_late, -ratio, view.demand_since, view.name
+
+    return sorted(views, key=key)
+
+
+def harm(view: ModelView, now: float, policies: Policies) -> float:
+    """What it costs to lose this model now, for each byte that this frees on each of its devices; the least goes first.
+
+    Nothing, where only its discovery or a restart wanted it and nobody asked since; else as the policy judges.
+    """
+    return policy_of(policies).harm(view, now) if view.usage.asked else 0.0
+
+
+def loss(view: ModelView, now: float, policies: Policies) -> float:
+    """What it costs to lose all of it: sets of models are compared by the sum of this, not of their harms."""
+    return harm(view, now, policies) * max(view.bytes_held, 1)
 
 
 def in_order(views: Iterable[ModelView], now: float, policies: Policies) -> list[ModelView]:
@@ -107,8 +121,10 @@ def explain_hold(view: ModelView, now: float, policies: Policies) -> str:
             return f"may go: idle for {view.usage.idle_s(now):.0f} s"
 
 
-def explain_swap(view: ModelView, waiter: ModelView, now: float, why: str) -> str:
-    """Rule 6 or 7 in words. ``why``: what is short where."""
+def explain_swap(
+    view: ModelView, waiter: ModelView, now: float, policies: Policies, why: str, instead_of: ModelView | None = None
+) -> str:
+    """Rule 6 or 7 in words. ``why``: what is short where; ``instead_of``: who would have been the next to go."""
     asked = (
         f"{WANTED_BY[waiter.demand]} for {waiter.name} waits"
         if waiter.demand is Demand.REQUEST
@@ -120,5 +136,6 @@ def explain_swap(view: ModelView, waiter: ModelView, now: float, why: str) -> st
             f"{asked} since {since:.0f} s and its turn has come: {view.name} ends its {view.usage.in_flight} requests, takes "
             f"no new ones, and goes; {why}"
         )
-    unused = f"was idle for {view.usage.idle_s(now):.0f} s" if view.usage.asked else "was never asked"
-    return f"{asked}; {view.name} {unused}; {why}"
+    unused = policy_of(policies).explain(view, now) if view.usage.asked else "it was never asked"
+    others = f", not {instead_of.name}" if instead_of is not None else ""
+    return f"{asked}; {view.name} goes{others}: {unused}; {why}"

@@ -5,9 +5,10 @@ What enters: the window so far, a reading of the counters, and ``now``. What lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from modelium.values import Usage
+from modelium.brain import arrivals
+from modelium.values import Arrivals, Usage
 
 _VISIT_S = 1.0  # requests closer than that are one visit: a page that asks for ten things does so once
 _NEWEST_COUNTS = 0.3
@@ -24,6 +25,7 @@ class UsageWindow:
     ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: when
     the last request came, None before the first; ``visited_at``: the last that counted as a visit; ``gap_s``: from use to the
     next visit, the geometric mean (one night says little of a day), the later ones count more, 0 before the second.
+    ``arrivals``: what was learned of all gaps, also by an earlier Modelium.
     """
 
     readings: tuple[tuple[float, int], ...] = ()
@@ -33,6 +35,7 @@ class UsageWindow:
     asked_at: float | None = None
     visited_at: float = 0.0
     gap_s: float = 0.0
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
 
 def start(now: float, previous: UsageWindow | None = None) -> UsageWindow:
@@ -70,12 +73,13 @@ def ask(window: UsageWindow, now: float) -> UsageWindow:
     At most one gap a second counts, and none is shorter: what is asked all the time has gaps of a second.
     """
     if window.asked_at is None:
-        return replace(window, asked_at=now, visited_at=now)
+        return replace(window, asked_at=now, visited_at=now, arrivals=arrivals.began(window.arrivals, now))
     if now - window.visited_at < _VISIT_S:
         return replace(window, asked_at=now)
     quiet_s = max(now - max(window.asked_at, window.last_used_at), _VISIT_S)
     gap_s = window.gap_s * (quiet_s / window.gap_s) ** _NEWEST_COUNTS if window.gap_s else quiet_s
-    return replace(window, asked_at=now, visited_at=now, gap_s=gap_s)
+    learned = arrivals.learned(window.arrivals, quiet_s, now)
+    return replace(window, asked_at=now, visited_at=now, gap_s=gap_s, arrivals=learned)
 
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:
@@ -101,6 +105,7 @@ def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = 
         last_used_at=window.last_used_at,
         in_flight=in_flight,
         requests=window.total,
-        asked=window.asked_at is not None,
+        asked=window.asked_at is not None or bool(window.arrivals.hours),
         gap_s=window.gap_s,
+        arrivals=window.arrivals,
     )

@@ -1,4 +1,4 @@
-"""Demands and contexts in words."""
+"""Demands, contexts and durations in words."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ def context_in_words(engine: EnginePlan | None) -> str:
     if engine is None or not engine.is_shortened:
         return ""
     return f"context {engine.max_model_len:,} of {engine.full_context:,}: what fits on {' and '.join(engine.devices)}"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(0.25), duration(42), duration(2400), duration(9000), duration(500_000)
+    ('0.2 s', '42 s', '40 min', '2.5 h', '5.8 days')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.1f} days"

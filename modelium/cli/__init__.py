@@ -259,11 +259,25 @@ def why(context: typer.Context, name: Name, as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=_REMOTE)
-def plan(context: typer.Context, as_json: Json = False) -> None:
+def plan(
+    context: typer.Context,
+    dropped: Annotated[
+        Path | None, typer.Option("--with", help="What would happen if this were dropped: a folder or a file here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """What the next pass would do, without doing it."""
     from modelium.cli import replies, show, terminal
 
-    reply = _invocation(context).remote().get("/plan")
+    invocation = _invocation(context)
+    if dropped is None:
+        reply = invocation.remote().get("/plan")
+    else:
+        from modelium.analysis.wire import encode
+        from modelium.cli import offline
+
+        body = encode(offline.analyze(dropped, invocation.settings()))
+        reply = invocation.remote().post("/plan", timeout_s=30, body=body)
     terminal.emit(reply if as_json else show.plan(replies.plan(reply)))
 
 

@@ -147,10 +147,20 @@ def inspect(path: Path, settings: Settings, *, gpus: Sequence[int] = ()) -> Insp
     ``gpus``: the memory of GPUs that this machine is to be thought to have, instead of its own.
     """
     candidate = candidate_at(path)
-    override = settings.overrides().get(candidate.name, ModelOverride())
+    profile, override = _analyzed(candidate, settings)
+    return replace(_decide(profile, settings, override, gpus), note=candidate.note)
+
+
+def analyze(path: Path, settings: Settings) -> ModelProfile:
+    """What ``path`` is. Raises ``NotAModel``."""
+    return _analyzed(candidate_at(path), settings)[0]
+
+
+def _analyzed(candidate: Candidate, settings: Settings) -> tuple[ModelProfile, ModelOverride]:
+    path, override = candidate.path, settings.overrides().get(candidate.name, ModelOverride())
     match analyze_apart(candidate, override):
         case ModelProfile() as profile:
-            return replace(_decide(profile, settings, override, gpus), note=candidate.note)
+            return profile, override
         case AdapterProfile(adapter=adapter):
             base = f" for {adapter.base}" if adapter.base else ""
             raise NotAModel(

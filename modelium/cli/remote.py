@@ -54,18 +54,21 @@ class Remote:
         """The reply's body. Raises ``Refused`` and ``Unreachable``."""
         return self._ask("GET", path, timeout_s=timeout_s)
 
-    def post(self, path: str, *, timeout_s: float) -> bytes:
-        """POST without a body; the gateway gives up after ``timeout_s`` and says so, a little later we would."""
-        return self._ask("POST", path, timeout_s=timeout_s + 5, headers={"X-Request-Timeout": f"{timeout_s:g}"})
+    def post(self, path: str, *, timeout_s: float, body: bytes | None = None) -> bytes:
+        """POST; the gateway gives up after ``timeout_s`` and says so, a little later we would. ``body``: JSON."""
+        headers = {"X-Request-Timeout": f"{timeout_s:g}"} | ({} if body is None else {"Content-Type": "application/json"})
+        return self._ask("POST", path, timeout_s=timeout_s + 5, headers=headers, body=body)
 
-    def _ask(self, method: str, path: str, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
+    def _ask(
+        self, method: str, path: str, *, timeout_s: float, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> bytes:
         try:
-            request = urllib.request.Request(self.url + path, method=method, headers=headers or {})
+            request = urllib.request.Request(self.url + path, data=body, method=method, headers=headers or {})
             if self._key is not None:  # a redirection elsewhere does not take it along
                 request.add_unredirected_header("Authorization", f"Bearer {self._key}")
             with self._opener.open(request, timeout=timeout_s) as response:
-                body: bytes = response.read()
-                return body
+                reply: bytes = response.read()
+                return reply
         except urllib.error.HTTPError as error:
             raise _refusal(self.url, error) from None
         except TimeoutError:

@@ -44,7 +44,7 @@ def decisions_json(model: Status) -> str:
     """The decisions alone, for ``why --json``."""
     decisions = [asdict(decision) for decision in model.decisions]
     for decision in decisions:
-        del decision["device"]  # which the reason names
+        del decision["device"], decision["beneficiary"]  # which the reason names
     return json.dumps(decisions, indent=2)
 
 

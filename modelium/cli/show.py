@@ -65,7 +65,7 @@ def model(found: views.Status, ray: views.Ray | None = None) -> RenderableType:
 def reasons(found: views.Status) -> RenderableType:
     """What ``modelium why`` prints."""
     head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
-    said = [*_decisions(found.decisions), *_engine(found)]
+    said = [*_decisions(found.decisions), *_weighed(found.decisions), *_engine(found)]
     return Group(head, *(said or [Text("nothing was decided about it yet")]))
 
 
@@ -182,6 +182,28 @@ def _engine(found: views.Status) -> list[RenderableType]:
 def _decisions(decisions: Iterable[views.Decision]) -> list[RenderableType]:
     rows = tuple(decisions)
     return [Text(""), _decision_table(rows, with_model=False)] if rows else []
+
+
+def _weighed(decisions: Iterable[views.Decision]) -> list[RenderableType]:
+    """What was weighed when it, or one for its sake, last had to go."""
+    last = next((decision for decision in decisions if len(decision.weighed) > 1), None)
+    if last is None:
+        return []
+    table = columns(f"weighed for {last.beneficiary}" if last.beneficiary else "weighed", "")
+    for name in ("harm", "idle", "qps", "next request in", "loads in", "frees"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in last.weighed:
+        table.add_row(
+            Name(each.model),
+            Text("went", style="magenta") if each.goes else Text("stayed"),
+            f"{each.harm:.3g}",
+            duration(each.idle_s),
+            f"{each.qps:.2f}",
+            duration(each.next_s) or "not known",
+            f"{each.load_s:.1f} s",
+            human_bytes(each.bytes),
+        )
+    return [Text(""), table]
 
 
 def _decision_table(decisions: Iterable[views.Decision], *, with_model: bool) -> Table:

@@ -167,6 +167,7 @@ class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
     eviction: Eviction | None = None  # None: as ``modelium_brain`` says
     evict_after_idle_seconds: Seconds = 300
+    unload_without_pressure: bool = False
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own, see brain/turns.py
     turn_seconds: Seconds = 10
@@ -202,8 +203,8 @@ class BrainSettings(_Section):
     def eviction(self) -> Eviction:
         """The same in the words of ``orchestration.policies.eviction``."""
         if self.enabled:
-            return Eviction.CHEAPEST
-        return Eviction.LONGEST_UNUSED if self.fallback_to_rules else Eviction.NEVER
+            return Eviction.LEARNED
+        return Eviction.LRU if self.fallback_to_rules else Eviction.NEVER
 
 
 class MetricsSettings(_Section):

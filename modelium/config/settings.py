@@ -21,7 +21,7 @@ from modelium.config.sections import (
     TritonSettings,
     VllmSettings,
 )
-from modelium.values import Capabilities, Eviction, ModelOverride, Policies, RayFacts, VllmFacts
+from modelium.values import Capabilities, ModelOverride, Policies, RayFacts, VllmFacts
 
 _NOT_ASKED = VllmFacts()
 _NO_RAY_ASKED = RayFacts()
@@ -82,12 +82,11 @@ class Settings(BaseSettings):
     def policies(self) -> Policies:
         """The part of the configuration that the brain takes as an argument."""
         policies = self.orchestration.policies
-        eviction = policies.eviction or self.modelium_brain.eviction
         return Policies(
             evict_after_idle_seconds=policies.evict_after_idle_seconds,
             pressure_fraction=policies.memory_pressure_fraction,
-            evict=eviction is not Eviction.NEVER,
-            cost_aware=eviction is Eviction.CHEAPEST,
+            eviction=policies.eviction or self.modelium_brain.eviction,
+            unload_without_pressure=policies.unload_without_pressure,
             evict_for_requests=policies.evict_for_requests,
             min_residence_seconds=policies.min_residence_seconds,
             turn_seconds=policies.turn_seconds,

@@ -19,6 +19,7 @@ from modelium.controller.server import Server
 from modelium.controller.state import ControllerState
 from modelium.controller.work import Work
 from modelium.controller.world import World
+from modelium.decision_log import DecisionLog
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.ray import RayService
@@ -38,7 +39,14 @@ class Parts:
 
 
 def assemble(
-    settings: Settings, server: Server, *, ray: RayService, analysts: Analysts, ledger: Ledger, recorder: Recorder
+    settings: Settings,
+    server: Server,
+    *,
+    ray: RayService,
+    analysts: Analysts,
+    ledger: Ledger,
+    recorder: Recorder,
+    decisions: DecisionLog,
 ) -> Parts:
     """Everything that turns for one Triton."""
     queue: asyncio.Queue[Event] = asyncio.Queue()
@@ -63,13 +71,20 @@ def assemble(
         context=world.context,
         post=post,
         state=state,
+        decided=decisions.note,
     )
     routing = Routing(settings, models, world, state, ledger=ledger, recorder=recorder)
     passes = Passes(models, world, state, recorder, settle_adapters=routing.settle_adapters)
 
+    def remember(*, all_of_it: bool = False) -> None:
+        for record in models.records():
+            ledger.remember_arrivals(record.key, record.use.window.arrivals)
+        ledger.save(all_of_it=all_of_it)
+
     async def end() -> None:
         await background.close()
         await work.close()
+        remember(all_of_it=True)
 
     loop = Loop(
         queue,
@@ -79,7 +94,7 @@ def assemble(
         measure_every_s=settings.orchestration.policies.check_interval_seconds,
         is_up=lambda: state.server.up,
         begin=work.warm,
-        remember=ledger.save,
+        remember=remember,
         end=end,
     )
     return Parts(

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from modelium.analysis import Analysts
 from modelium.brain import plan as planner
+from modelium.brain.dropped import plan_with
 from modelium.config import Settings
 from modelium.controller.adapters import shown
 from modelium.controller.admission import Admission
@@ -26,6 +27,7 @@ from modelium.controller.life.views import status_of
 from modelium.controller.lookup import Lookup
 from modelium.controller.model import Model
 from modelium.controller.server import Server
+from modelium.decision_log import DecisionLog
 from modelium.devices import Devices
 from modelium.errors import Conflict, DeadlineExceeded, NotServable, UnknownModel
 from modelium.ledger import Ledger
@@ -35,7 +37,18 @@ from modelium.ray import RayService
 from modelium.repository import ModelRepository
 from modelium.trail import Trail
 from modelium.triton.client import TritonClient
-from modelium.values import Decision, ModelStatus, Plan, RayFacts, ServerStatus, Snapshot, State, Target, VllmFacts
+from modelium.values import (
+    Decision,
+    ModelProfile,
+    ModelStatus,
+    Plan,
+    RayFacts,
+    ServerStatus,
+    Snapshot,
+    State,
+    Target,
+    VllmFacts,
+)
 
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
 
@@ -61,6 +74,7 @@ class Controller:
         ray: RayService | None = None,
         analysts: Analysts | None = None,
         trail: Trail | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self.trail = trail
         server = Server(
@@ -72,6 +86,7 @@ class Controller:
             pid=server_pid,
             owner=ledger.owner,
         )
+        self._decisions = decisions or DecisionLog()
         parts = assemble(
             settings,
             server,
@@ -79,6 +94,7 @@ class Controller:
             analysts=analysts or Analysts(),
             ledger=ledger,
             recorder=recorder,
+            decisions=self._decisions,
         )
         self._ledger = ledger
         self._recorder = recorder
@@ -272,13 +288,25 @@ class Controller:
         return model.record if model is not None else None
 
     def explained(self, name: str) -> ModelStatus:
-        """``status()`` whose decisions begin with what the next pass would say; costs a plan."""
+        """``status()`` with the decisions of others that made room for it; they begin with what the next pass would say, which
+        costs a plan."""
         record, now = self._lookup.find(name).record, time.monotonic()
         status = self._status(record, now)
+        made = {id(decision): decision for decision in (*status.decisions, *self._decisions.for_the_sake_of(status.name))}
+        status = replace(status, decisions=tuple(sorted(made.values(), key=lambda decision: -decision.at)))
         if record.state is not State.LOADED:
             return status
         said = planner.explain(self._passes.board(now), now, record.key)
         return replace(status, decisions=(said, *status.decisions)) if said is not None else status
+
+    def plan_with(self, dropped: ModelProfile) -> Plan:
+        """What would become of everybody else if that were dropped, and asked for where it has no room.
+
+        Raises ``Conflict`` for a name that is here: that would be a newer revision of it.
+        """
+        if self._models.get(dropped.name) is not None:
+            raise Conflict(f"{dropped.name!r} is here already: dropped again, it is a newer revision of that model")
+        return plan_with(self._passes.observe(time.monotonic()), dropped)
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""

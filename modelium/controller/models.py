@@ -27,7 +27,7 @@ from modelium.controller.state import ControllerState
 from modelium.errors import LoadFailed, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.values import Candidate, Demand, Device, Fleet
+from modelium.values import Candidate, Decision, Demand, Device, Fleet
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Models:
         context: Callable[[], Context],
         post: Callable[[Event], None],
         state: ControllerState,
+        decided: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self._actions = actions
         self._questions = questions
@@ -55,6 +56,7 @@ class Models:
         self._context = context
         self._post = post
         self._state = state
+        self._decided = decided
         self.requests = Requests(self.apply, state, post)
         self.agenda = Agenda()
         self._models: dict[str, Model] = {}
@@ -229,6 +231,7 @@ class Models:
                 self._recorder.unload(key, rule, seconds)
             case do.CountDecision(decision=decision):
                 self._recorder.decision(decision.verb.value, decision.rule)
+                self._decided(decision)
                 log.info("%s: %s (%s) %s", key, decision.verb, decision.rule, decision.reason)
             case _:
                 assert_never(effect)

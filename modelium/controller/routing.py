@@ -10,6 +10,7 @@ from modelium.brain.adapters import name_adapters
 from modelium.brain.bounds import Held, who_outgrew
 from modelium.brain.placement.memory import estimate_footprint
 from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.usage import UsageWindow
 from modelium.config import Settings
 from modelium.controller.adapters import arrange
 from modelium.controller.events import (
@@ -27,7 +28,7 @@ from modelium.controller.life import events as happens
 from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.folder import is_as_before
 from modelium.controller.life.phases import AdapterFolder, Loading
-from modelium.controller.life.record import Folder, Memory, Record, Wish
+from modelium.controller.life.record import Folder, Memory, Record, Use, Wish
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.state import ControllerState
@@ -135,6 +136,7 @@ class Routing:
                 pinned=self._ledger.pinned(key) or bool(override and override.pin),
                 always_loaded=candidate.name in self._always_loaded or candidate.label in self._always_loaded,
             ),
+            use=Use(window=UsageWindow(arrivals=self._ledger.arrivals(key))),
             memory=Memory(stated=override.memory_bytes if override is not None else None),
         )
 

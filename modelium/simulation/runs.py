@@ -30,11 +30,7 @@ class Setting:
 
 def policies_by_name(configured: Policies) -> Mapping[str, Policies]:
     """Modelium's own: as configured, and with each way to choose who goes."""
-    ways = {
-        each.value: replace(configured, cost_aware=each is Eviction.CHEAPEST, evict=True)
-        for each in Eviction
-        if each is not Eviction.NEVER
-    }
+    ways = {each.value: replace(configured, eviction=each) for each in Eviction if each is not Eviction.NEVER}
     return {CONFIGURED: configured} | ways
 
 

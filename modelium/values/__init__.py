@@ -4,6 +4,7 @@ What enters: nothing. What leaves: the types that every other room takes and ret
 instants in seconds; an instant is a reading of one monotonic clock that the controller owns (``now`` everywhere).
 """
 
+from modelium.values.arrivals import Arrivals
 from modelium.values.decisions import (
     Capabilities,
     Decision,
@@ -18,6 +19,7 @@ from modelium.values.decisions import (
     Usage,
     Verb,
     VllmFacts,
+    Weighed,
 )
 from modelium.values.language import (
     Adapter,
@@ -56,6 +58,7 @@ __all__ = [
     "Adapter",
     "AdapterProfile",
     "Analysis",
+    "Arrivals",
     "AttentionKind",
     "Bundle",
     "Candidate",
@@ -113,6 +116,7 @@ __all__ = [
     "Verb",
     "VllmFacts",
     "WatchDirectory",
+    "Weighed",
     "WeightFormat",
     "device_id",
 ]

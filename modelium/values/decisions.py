@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from modelium.values.arrivals import Arrivals
 from modelium.values.language import JsonValue
 from modelium.values.models import ModelProfile
 from modelium.values.places import Fleet, Footprint, Placement, Runtime
@@ -22,7 +23,8 @@ class Usage:
     ``qps``: requests per second over the window, from Triton's statistics, so traffic straight to Triton counts.
     ``last_used_at``: the *end* of the last request, or the load if there was none since. ``in_flight``: leases plus what
     Triton reports as pending. ``requests``: since Modelium started. ``asked``: somebody wanted it at least once, not its
-    discovery alone. ``gap_s``: from one visit to the next, typically; 0 while there were fewer than two.
+    discovery alone. ``gap_s``: from one visit to the next, typically; 0 while there were fewer than two. ``arrivals``: all that
+    was learned of these gaps.
     """
 
     qps: float = 0.0
@@ -31,6 +33,7 @@ class Usage:
     requests: int = 0
     asked: bool = True
     gap_s: float = 0.0
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def idle_s(self, now: float) -> float:
         """Seconds without use; 0 while a request is in flight: a model that answers is not idle."""
@@ -75,11 +78,18 @@ class ModelView:
 
 
 class Eviction(StrEnum):
-    """Which of the models that may go is unloaded first by policy."""
+    """Which of the models that may go is unloaded first, and how often any goes (``brain/policies/`` has the judgement)."""
 
-    CHEAPEST = "cheapest"  # to bring back
-    LONGEST_UNUSED = "longest_unused"
+    LEARNED = "learned"  # the one whose absence costs least, by when it is likely to be asked next
+    LRU = "lru"  # the longest unused
+    RULES = "rules"  # rules 1 to 5 to the letter, also for requests; of those the cheapest to bring back
+    GDSF = "gdsf"  # the least by requests, load time and size
     NEVER = "never"  # nothing is ever unloaded by policy
+
+    @classmethod
+    def _missing_(cls, value: object) -> Eviction | None:
+        """The names that two of them had first."""
+        return {"cheapest": cls.LEARNED, "longest_unused": cls.LRU}.get(str(value))
 
 
 class EvictForRequests(StrEnum):
@@ -95,8 +105,8 @@ class Policies:
 
     evict_after_idle_seconds: float = 300.0
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
-    evict: bool = True  # False: nothing is ever unloaded by policy
-    cost_aware: bool = True  # False: victims in order of idle time alone
+    eviction: Eviction = Eviction.LEARNED
+    unload_without_pressure: bool = False  # rule 5 to the letter: what was idle for over twice the threshold goes
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: turns.residence_s
     turn_seconds: float = 10.0  # who waited that long has its turn: what is always in use takes no new requests and goes
@@ -108,6 +118,27 @@ class Policies:
     kv_ceiling_bytes: int = 32 * 2**30
     loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)
     ray: RayOptions = field(default_factory=RayOptions)  # of models that do not say otherwise
+
+    @property
+    def evicts(self) -> bool:
+        """Is anything ever unloaded by policy?"""
+        return self.eviction is not Eviction.NEVER
+
+    @property
+    def swaps(self) -> bool:
+        """May what is not in use go for somebody who waits, however short it was idle?"""
+        return self.evict_for_requests is EvictForRequests.SWAP and self.eviction is not Eviction.RULES
+
+    @property
+    def unloads_idle(self) -> bool:
+        """Does a model go that was idle for long, where nobody needs its room?"""
+        return self.unload_without_pressure or self.eviction is Eviction.RULES
+
+    @property
+    def relieved_fraction(self) -> float:
+        """The part of a device's budget above which idle models go although nobody waits for room there: all of it, so that
+        they go only for what other programs take."""
+        return self.pressure_fraction if self.unloads_idle else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +211,31 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What was known of a model when it was weighed against others that might go.
+
+    ``kept_by``: what kept it from going at all, "nothing" where it might have gone; "" for the one that goes. ``harm``: of
+    losing it, as the policy judges; of ``learned`` the seconds that requests wait, for each second of its stay.
+    ``next_s``: when its next request is expected, from then; None where too little is known, or none is.
+    """
+
+    model: str
+    goes: bool
+    kept_by: str
+    harm: float
+    idle_s: float
+    qps: float
+    next_s: float | None
+    load_s: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A decision about one model with its reason; ``rule`` is the number in the docstring of the function that made it.
 
-    ``placement`` is set on LOAD; ``beneficiary`` on UNLOAD: the model that waits for the room. The log of decisions,
+    ``placement`` is set on LOAD; ``beneficiary`` on UNLOAD: the model that waits for the room. ``weighed``: on UNLOAD the
+    model, and some that might have gone instead, the next to go first; on KEEP the model. The log of decisions,
     ``modelium why`` and the tests all read this value.
     """
 
@@ -194,6 +246,7 @@ class Decision:
     reason: str
     placement: Placement | None = None
     beneficiary: str = ""
+    weighed: tuple[Weighed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

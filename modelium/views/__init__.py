@@ -8,11 +8,25 @@ field to what is told of a model, add it to ``values.ModelStatus`` and to ``Summ
 from modelium.views.fields import Json, written
 from modelium.views.language import Adapter, Engine, Language, LayerGroup, PlanLine
 from modelium.views.listing import Listing, Node, Ray, Server
-from modelium.views.models import Decision, Described, FullProfile, Part, Placement, Plan, Profile, Replicas, Status, Summary
+from modelium.views.models import (
+    Decision,
+    Decisions,
+    Described,
+    FullProfile,
+    Part,
+    Placement,
+    Plan,
+    Profile,
+    Replicas,
+    Status,
+    Summary,
+    Weighed,
+)
 
 __all__ = [
     "Adapter",
     "Decision",
+    "Decisions",
     "Described",
     "Engine",
     "FullProfile",
@@ -31,5 +45,6 @@ __all__ = [
     "Server",
     "Status",
     "Summary",
+    "Weighed",
     "written",
 ]

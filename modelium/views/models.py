@@ -37,6 +37,8 @@ _replicas = Of[values.Replicas]()
 _placement = Of[values.Placement]()
 _part = Of[values.MissingPart]()
 _decision = Of[values.Decision]()
+_decisions = Of[values.ModelStatus]()
+_weighed = Of[values.Weighed]()
 _plan = Of[values.Plan]()
 _status = Of[values.ModelStatus]()
 
@@ -141,6 +143,21 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A model as it was weighed, when one had to go. ``harm``: of losing it, as the policy judges."""
+
+    model: str = _weighed.needed()
+    goes: bool = _weighed(False)
+    kept_by: str = _weighed("")
+    harm: float = _weighed(0.0)
+    idle_s: float = _weighed(0.0)
+    qps: float = _weighed(0.0)
+    next_s: float | None = _weighed(None)
+    load_s: float = _weighed(0.0)
+    bytes: int = _weighed(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A decision and its reason."""
 
@@ -150,6 +167,18 @@ class Decision:
     reason: str = _decision.needed()
     device: str | None = _decision(None, lambda made: made.placement.device_id if made.placement is not None else None)
     age_s: Age | None = _decision(None, lambda made: made.at)
+    beneficiary: str = _decision("")
+    weighed: tuple[Weighed, ...] = _decision(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """``GET /models/{model}/decisions``: what was decided about it, and who made room for it; the newest first."""
+
+    name: str = _decisions.needed()
+    state: str = _decisions.needed()
+    reason: str = _decisions("")
+    decisions: tuple[Decision, ...] = _decisions(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,10 @@ async def modelium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sy
         tmp_path_factory.mktemp("loop"),
         devices={"host_memory": "14GiB"},
         models={LLAMA: float32, GPT2: float32},
-        orchestration={"policies": HEAVY | {"evict_after_idle_seconds": 2, "always_loaded": [GPT2, "minilm"]}},
+        orchestration={
+            "policies": HEAVY
+            | {"evict_after_idle_seconds": 2, "unload_without_pressure": True, "always_loaded": [GPT2, "minilm"]}
+        },
     ) as running:
         yield running
 

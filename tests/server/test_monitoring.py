@@ -57,7 +57,7 @@ class Watched:
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     writers = await asyncio.to_thread(ensure_models, names=[WRITER])
     directory = tmp_path_factory.mktemp("monitoring")
-    policies = {"evict_after_idle_seconds": 2, "always_loaded": ["revised"]}
+    policies = {"evict_after_idle_seconds": 2, "unload_without_pressure": True, "always_loaded": ["revised"]}
     async with system(directory, vllm={"enabled": False}, orchestration={"policies": policies}) as modelium:
         targets = {
             "modelium": modelium.running.metrics_url.removeprefix("http://"),

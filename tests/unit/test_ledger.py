@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from modelium.brain.arrivals import began, learned
 from modelium.ledger import Facts, Ledger
+from modelium.values import Arrivals
 
 DAY_S = 24 * 3600.0
 
@@ -148,3 +150,61 @@ def test_the_ledger_is_bounded(path: Path) -> None:
     assert len(json.loads(path.read_text())["revisions"]) == 5_000
     assert ledger.facts("model", "9") == Facts()
     assert ledger.facts("model", "10").measured_bytes == 10
+
+
+def asked_daily_at(hour: float) -> Arrivals:
+    """On a clock whose zero is now."""
+    arrivals = began(Arrivals(), hour * 3600)
+    for day in range(1, 6):
+        arrivals = learned(arrivals, DAY_S, day * DAY_S + hour * 3600)
+    return arrivals
+
+
+def test_arrivals_survive_a_restart_by_the_hour_of_the_day(path: Path) -> None:
+    clock = Clock()
+    ledger = Ledger(path, clock=clock, ticks=lambda: 0.0)
+    ledger.remember_arrivals("nightly", asked_daily_at(2.5))
+    ledger.remember_arrivals("never", Arrivals())
+    assert ledger.save(all_of_it=True)
+    clock.now += 5 * 3600
+    again = Ledger.load(path, clock=clock, ticks=lambda: 0.0).arrivals("nightly")
+    assert again.hours.index(max(again.hours)) == (2 - 5) % 24
+    assert again.gaps == pytest.approx(asked_daily_at(2.5).gaps, abs=0.002) and again.span_s == 5 * DAY_S
+    assert Ledger.load(path).arrivals("never") == Arrivals()
+
+
+def test_arrivals_alone_are_written_every_few_minutes_and_at_the_end(path: Path) -> None:
+    clock = Clock()
+    ledger = Ledger(path, clock=clock)
+    ledger.remember_arrivals("m", learned(Arrivals(), 60.0, 60.0))
+    assert ledger.save() and not path.exists()
+    clock.now += 300
+    assert ledger.save() and path.exists()
+    ledger.remember_arrivals("m", learned(Arrivals(), 70.0, 60.0))
+    before = path.read_bytes()
+    assert ledger.save() and path.read_bytes() == before
+    assert ledger.save(all_of_it=True) and path.read_bytes() != before
+
+
+def test_arrivals_are_bounded_the_latest_are_kept(path: Path) -> None:
+    ledger = Ledger(path)
+    for number in range(5_100):
+        ledger.remember_arrivals(f"m{number}", learned(Arrivals(), 60.0, 60.0))
+    ledger.remember_arrivals("m0", learned(Arrivals(), 70.0, 60.0))
+    assert ledger.save(all_of_it=True)
+    again = Ledger.load(path)
+    assert again.arrivals("m0").gaps and again.arrivals("m5099").gaps and not again.arrivals("m1").gaps
+    assert path.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("gaps", [{"3": -1.0}, {"3": float("inf")}, {"3": float("nan")}])
+def test_arrivals_that_make_no_sense_are_none(path: Path, gaps: dict[str, float]) -> None:
+    ledger = Ledger(path)
+    ledger.remember_pin("m", True)
+    ledger.remember_arrivals("m", learned(Arrivals(), 60.0, 60.0))
+    assert ledger.save()
+    book = json.loads(path.read_bytes())
+    book["rhythms"][0]["gaps"] = gaps
+    path.write_text(json.dumps(book), encoding="utf-8")
+    again = Ledger.load(path)
+    assert again.arrivals("m") == Arrivals()

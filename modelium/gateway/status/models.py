@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.errors import UnknownModel
+from modelium.analysis.wire import BadAnswer, decode
+from modelium.errors import InvalidBody, UnknownModel
 from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.paths import model_of
 from modelium.names import printable
 from modelium.pace import in_pieces
-from modelium.values import ModelStatus, Snapshot
-from modelium.views import Json, Listing, Plan, Status, Summary, written
+from modelium.values import ModelProfile, ModelStatus, Snapshot
+from modelium.views import Decisions, Json, Listing, Plan, Status, Summary, written
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -39,12 +41,14 @@ class Models:
         """All below ``/models``, and ``/plan``."""
         return [
             web.get("/models", self.list_all),
+            web.get("/models/{model:.+}/decisions", self.decisions),
             web.get("/models/{model:.+}", self.show),
             web.post("/models/{model:.+}/load", self.load),
             web.post("/models/{model:.+}/unload", self.unload),
             web.post("/models/{model:.+}/pin", self.pin),
             web.post("/models/{model:.+}/unpin", self.unpin),
             web.get("/plan", self.plan),
+            web.post("/plan", self.plan_with),
         ]
 
     async def list_all(self, _request: web.Request) -> web.Response:
@@ -60,6 +64,19 @@ class Models:
             if request.match_info["model"].rpartition("/")[2] in _VERBS:
                 raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
             raise
+
+    async def decisions(self, request: web.Request) -> web.Response:
+        """``GET /models/{model}/decisions``. Raises ``UnknownModel``."""
+        name = model_of(request)
+        try:
+            status = self._controller.explained(name)
+        except UnknownModel:
+            try:
+                return _answer(self._controller.explained(f"{name}/decisions"))  # an odd label, and it is somebody's
+            except UnknownModel:
+                pass
+            raise
+        return json_response(written(Decisions, status, monotonic()))
 
     async def load(self, request: web.Request) -> web.Response:
         """``POST /models/{model}/load``: answers when it is loaded. Raises what ``Controller.load`` raises."""
@@ -82,6 +99,18 @@ class Models:
     async def plan(self, _request: web.Request) -> web.Response:
         """``GET /plan``: what would be done next, without doing it."""
         return json_response(written(Plan, self._controller.plan(), monotonic()))
+
+    async def plan_with(self, request: web.Request) -> web.Response:
+        """``POST /plan`` with what the verbs made of a folder: what its drop would do. Raises ``InvalidBody``, ``Conflict``."""
+        deadline = deadline_of(request, self._timeout_s)
+        data = await read_body(request, deadline)
+        try:
+            dropped = await work_on(request, deadline, len(data), lambda: decode(data))
+        except BadAnswer as error:
+            raise InvalidBody(f"the body is no profile of a model ({error}); `modelium plan --with PATH` sends one") from None
+        if not isinstance(dropped, ModelProfile):
+            raise InvalidBody("the body is about a folder that cannot be served; `modelium plan --with PATH` says why")
+        return json_response(written(Plan, self._controller.plan_with(dropped), monotonic()))
 
 
 def _answer(status: ModelStatus) -> web.Response:

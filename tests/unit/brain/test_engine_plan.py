@@ -184,8 +184,9 @@ def test_nobody_is_unloaded_while_an_engine_measures_the_device() -> None:
     device = accelerator(gib=24)
     engine = _running(QWEN_HALF_B, (device,), state=State.LOADING)
     overdue = loaded("overdue", GIB, device=device, idle_s=10_000)
-    assert plan(_world(engine, overdue, devices=(device,))).actions == ()
-    assert [a.model for a in plan(_world(overdue, devices=(device,))).actions] == ["overdue"]
+    to_the_letter = Policies(unload_without_pressure=True)
+    assert plan(_world(engine, overdue, devices=(device,), policies=to_the_letter)).actions == ()
+    assert [a.model for a in plan(_world(overdue, devices=(device,), policies=to_the_letter)).actions] == ["overdue"]
     needs = wanted("needs", 19 * GIB)
     waits = _only(plan(_world(engine, overdue, needs, devices=(device,))), "needs")
     assert waits.verb is Verb.WAIT

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from modelium.brain.board import Board
 from modelium.brain.eviction import deciding_rule, explain_keep, in_order_of_sacrifice
 from modelium.brain.plan import explain, plan
-from modelium.values import EvictForRequests, Policies, Usage, Verb
+from modelium.values import EvictForRequests, Eviction, Policies, Usage, Verb
 from tests.unit.brain.worlds import GIB, MIB, NOW, host, loaded, wanted, world
 
 POLICIES = Policies(evict_after_idle_seconds=300, evict_for_requests=EvictForRequests.IDLE)
+TO_THE_LETTER = Policies(unload_without_pressure=True)
 LONG_AGO = NOW - 400
 
 
@@ -38,9 +39,16 @@ def test_the_first_rule_that_holds_decides(changes: dict[str, Any], rule: int, w
     assert words in explain_keep(view, rule, NOW, POLICIES)
 
 
-def test_without_pressure_an_idle_model_stays_until_twice_the_threshold() -> None:
-    assert plan(world(loaded("m", idle_s=599))).actions == ()
-    [gone] = plan(world(loaded("m", idle_s=601))).actions
+def test_without_pressure_an_idle_model_stays_until_somebody_needs_its_room() -> None:
+    kept = explain(world(loaded("m", idle_s=100_000)), "m")
+    assert kept is not None and (kept.verb, kept.rule) == (Verb.KEEP, "evict.5")
+    assert "nobody needs what it holds (unload_without_pressure: false)" in kept.reason
+
+
+@pytest.mark.parametrize("policies", [TO_THE_LETTER, Policies(eviction=Eviction.RULES)])
+def test_to_the_letter_it_stays_until_twice_the_threshold(policies: Policies) -> None:
+    assert plan(world(loaded("m", idle_s=599), policies=policies)).actions == ()
+    [gone] = plan(world(loaded("m", idle_s=601), policies=policies)).actions
     assert (gone.verb, gone.rule) == (Verb.UNLOAD, "evict.5")
     assert "over twice evict_after_idle_seconds" in gone.reason
 
@@ -48,9 +56,16 @@ def test_without_pressure_an_idle_model_stays_until_twice_the_threshold() -> Non
 def test_pressure_by_use_unloads_idle_models_only_until_it_is_over() -> None:
     device = host(budget=10 * GIB)
     models = [loaded(f"m{i}", 2 * GIB, device=device, idle_s=400 + i) for i in range(5)]
-    actions = plan(world(*models, devices=(device,))).actions
+    actions = plan(world(*models, devices=(device,), policies=TO_THE_LETTER)).actions
     assert [a.model for a in actions] == ["m4"]
     assert "are taken" in actions[0].reason
+    assert plan(world(*models, devices=(device,))).actions == (), "nobody needs the room"
+
+
+def test_what_other_programs_take_is_pressure() -> None:
+    device = host(budget=9 * GIB)
+    models = [loaded(f"m{i}", 2 * GIB, device=device, idle_s=400 + i) for i in range(5)]
+    assert [a.model for a in plan(world(*models, devices=(device,))).actions] == ["m4"]
 
 
 def test_a_model_that_would_not_be_evicted_is_explained() -> None:
@@ -59,7 +74,7 @@ def test_a_model_that_would_not_be_evicted_is_explained() -> None:
 
 
 def test_switched_off_nothing_is_ever_evicted() -> None:
-    off = Policies(evict=False)
+    off = Policies(eviction=Eviction.NEVER)
     assert plan(world(loaded("m", idle_s=10_000), wanted("w", 8 * GIB), policies=off)).actions == ()
 
 
@@ -67,7 +82,7 @@ def test_the_cheapest_to_lose_goes_first() -> None:
     big_quick = loaded("big-quick", 4 * GIB, idle_s=400, load_seconds=2.0)
     small_slow = loaded("small-slow", 500 * MIB, idle_s=500, load_seconds=60.0)
     assert [v.name for v in in_order_of_sacrifice([small_slow, big_quick], NOW, POLICIES)] == ["big-quick", "small-slow"]
-    by_age = in_order_of_sacrifice([big_quick, small_slow], NOW, Policies(cost_aware=False))
+    by_age = in_order_of_sacrifice([big_quick, small_slow], NOW, Policies(eviction=Eviction.LRU))
     assert [v.name for v in by_age] == ["small-slow", "big-quick"]
 
 

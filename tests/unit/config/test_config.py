@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from modelium.config import ModelSettings, Settings, load_settings, parse_bytes
 from modelium.errors import ConfigError
-from modelium.values import Problem, RayFacts, RayOptions, Runtime, Task
+from modelium.values import Eviction, Problem, RayFacts, RayOptions, Runtime, Task
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "modelium.example.yaml"
 
@@ -274,16 +274,16 @@ def test_what_the_runtimes_ray_lacks_is_known_before_a_load() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "evict", "cost_aware"),
+    ("said", "eviction"),
     [
-        ({}, True, True),
-        ({"modelium_brain": {"enabled": False}}, True, False),
-        ({"modelium_brain": {"enabled": False, "fallback_to_rules": False}}, False, False),
-        ({"orchestration": {"policies": {"eviction": "longest_unused"}}}, True, False),
-        ({"orchestration": {"policies": {"eviction": "never"}}}, False, False),
-        ({"orchestration": {"policies": {"eviction": "cheapest"}}, "modelium_brain": {"enabled": False}}, True, True),
+        ({}, Eviction.LEARNED),
+        ({"modelium_brain": {"enabled": False}}, Eviction.LRU),
+        ({"modelium_brain": {"enabled": False, "fallback_to_rules": False}}, Eviction.NEVER),
+        ({"orchestration": {"policies": {"eviction": "gdsf"}}}, Eviction.GDSF),
+        ({"orchestration": {"policies": {"eviction": "longest_unused"}}}, Eviction.LRU),
+        ({"orchestration": {"policies": {"eviction": "never"}}}, Eviction.NEVER),
+        ({"orchestration": {"policies": {"eviction": "cheapest"}}, "modelium_brain": {"enabled": False}}, Eviction.LEARNED),
     ],
 )
-def test_what_goes_first_has_two_names(said: dict[str, object], evict: bool, cost_aware: bool) -> None:
-    policies = Settings.model_validate(said).policies()
-    assert (policies.evict, policies.cost_aware) == (evict, cost_aware)
+def test_what_goes_first_has_its_older_names_too(said: dict[str, object], eviction: Eviction) -> None:
+    assert Settings.model_validate(said).policies().eviction is eviction

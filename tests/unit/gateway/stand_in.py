@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from modelium.config import GatewaySettings, Settings
 from modelium.controller import Controller, Lease
-from modelium.errors import NoModelCalled, UnknownModel
+from modelium.errors import Conflict, NoModelCalled, UnknownModel
 from modelium.gateway import build_app, build_metrics_app, build_runner
 from modelium.gateway.codecs import parse_body
 from modelium.gateway.generation.huggingface import TextCall, text_call
@@ -212,6 +212,11 @@ class StandInController:
 
     def ready(self) -> bool:
         return self.is_ready
+
+    def plan_with(self, dropped: ModelProfile) -> Plan:
+        if dropped.name in self.models:
+            raise Conflict(f"{dropped.name!r} is here already")
+        return Plan(pressure={"host": f"{dropped.name} needs room"})
 
     def plan(self) -> Plan:
         status = next(iter(self.models.values()))

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from modelium.analysis.wire import encode
 from modelium.simulation.traces import parse_trace
 from modelium.trail import Trail
-from modelium.values import Bundle, OnnxGraph, Ray, RayNode, RayState, Replicas, Runtime, Task, Tensor
+from modelium.values import Bundle, OnnxGraph, Ray, RayNode, RayState, Replicas, Runtime, Task, Tensor, Unsupported
 
 from .ray_models import GREETER, IRIS
 from .stand_in import Served, profile_of, served
@@ -59,7 +60,12 @@ async def test_one_model_shows_everything(gateway: Served) -> None:
     assert body["placement"]["max_batch_size"] == 32
     (decision,) = body["decisions"]
     assert 10 <= decision.pop("age_s") < 60
-    assert decision == {"model": "m", "verb": "load", "rule": "plan.3", "reason": "fits", "device": "host"}
+    said = {"model": "m", "verb": "load", "rule": "plan.3", "reason": "fits", "device": "host"}
+    assert decision == said | {"beneficiary": "", "weighed": []}
+    status, body = await get(gateway, "/models/m/decisions")
+    assert status == 200 and (body["name"], body["state"]) == ("m", "LOADED")
+    assert [each["rule"] for each in body["decisions"]] == ["plan.3"]
+    assert (await get(gateway, "/models/nobody/decisions"))[0] == 404
 
 
 async def test_the_list_shows_ray_and_what_its_nodes_have_left(gateway: Served) -> None:
@@ -200,3 +206,17 @@ async def test_the_trace_is_what_simulate_reads(gateway: Served, tmp_path: Path)
         assert response.content_type == "text/csv"
         trace = parse_trace(io.BytesIO(await response.read()), "the answer", duration_s=1.0)
     assert (trace.names, trace.models.tolist()) == (("a", "b"), [0, 1, 0])
+
+
+async def test_what_a_drop_would_do_is_asked_with_what_the_verbs_made_of_the_folder(gateway: Served) -> None:
+    gateway.serve(profile_of(Task.TEXT_CLASSIFICATION))
+    new = encode(profile_of(Task.TEXT_CLASSIFICATION, "new"))
+    json_body = {"Content-Type": "application/json"}
+    status, body = await post(gateway, "/plan", data=new, headers=json_body)
+    assert status == 200 and body["pressure"] == {"host": "new needs room"}
+    status, body = await post(gateway, "/plan", data=encode(profile_of(Task.TEXT_CLASSIFICATION)), headers=json_body)
+    assert status == 409 and "is here already" in str(body)
+    unsupported = encode(Unsupported(name="x", path=Path("x"), why="no"))
+    for odd in (b"", b"{}", b"[" * 50_000, unsupported, new.replace(b'"labels"', b'"lables"')):
+        status, body = await post(gateway, "/plan", data=odd, headers=json_body)
+        assert status == 422 and "modelium plan --with PATH" in str(body), odd[:40]

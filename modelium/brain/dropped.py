@@ -1,0 +1,48 @@
+"""What if that were dropped? What was observed and a profile enter; the plan leaves, as if it had been dropped just now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelium.brain.placement.memory import estimate_footprint
+from modelium.brain.plan import plan
+from modelium.brain.runtimes.choice import choose_runtime
+from modelium.values import (
+    Demand,
+    Footprint,
+    ModelOverride,
+    ModelProfile,
+    ModelView,
+    Observed,
+    Plan,
+    Runtime,
+    State,
+    Verb,
+)
+
+_UNSET = ModelOverride()
+
+
+def plan_with(observed: Observed, profile: ModelProfile) -> Plan:
+    """Where there is room the plan loads it, and nobody goes; else what its first request would do, after everybody's turn."""
+    dropped = plan(_with(observed, profile, Demand.DISCOVERY))
+    if any(decision.verb is not Verb.WAIT for decision in dropped.decisions if decision.model == profile.name):
+        return dropped
+    waits = next((decision for decision in dropped.decisions if decision.model == profile.name), None)
+    asked = plan(_with(observed, profile, Demand.REQUEST))
+    return replace(asked, decisions=(*(() if waits is None else (waits,)), *asked.decisions))
+
+
+def _with(observed: Observed, profile: ModelProfile, demand: Demand) -> Observed:
+    override = observed.overrides.get(profile.name, _UNSET)
+    runtime = choose_runtime(profile, observed.capabilities, override).runtime or Runtime.PYTHON
+    view = ModelView(
+        name=profile.name,
+        state=State.UNLOADED,
+        profile=profile,
+        footprint=Footprint(estimated_bytes=override.memory_bytes or estimate_footprint(profile, runtime)),
+        demand=demand,
+        demand_since=observed.now,
+        waiting=1 if demand is Demand.REQUEST else 0,
+    )
+    return replace(observed, models=(*observed.models, view))
