@@ -1,9 +1,10 @@
-"""What if that were dropped? What was observed and a profile enter; the plan leaves, as if it had been dropped just now."""
+"""What if that were dropped? The board and a profile enter; the plan leaves, as if it had been dropped just now."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from modelium.brain.board import Board
 from modelium.brain.placement.memory import estimate_footprint
 from modelium.brain.plan import plan
 from modelium.brain.runtimes.choice import choose_runtime
@@ -15,7 +16,6 @@ from modelium.values import (
     ModelView,
     Observed,
     Plan,
-    Runtime,
     State,
     Verb,
 )
@@ -23,8 +23,16 @@ from modelium.values import (
 _UNSET = ModelOverride()
 
 
-def plan_with(observed: Observed, profile: ModelProfile) -> Plan:
+def plan_with(board: Board, now: float, profile: ModelProfile) -> Plan:
     """Where there is room the plan loads it, and nobody goes; else what its first request would do, after everybody's turn."""
+    observed = Observed(
+        now=now,
+        models=tuple(board.views.values()),
+        fleet=board.fleet,
+        policies=board.policies,
+        overrides=board.overrides,
+        capabilities=board.capabilities,
+    )
     dropped = plan(_with(observed, profile, Demand.DISCOVERY))
     if any(decision.verb is not Verb.WAIT for decision in dropped.decisions if decision.model == profile.name):
         return dropped
@@ -35,12 +43,13 @@ def plan_with(observed: Observed, profile: ModelProfile) -> Plan:
 
 def _with(observed: Observed, profile: ModelProfile, demand: Demand) -> Observed:
     override = observed.overrides.get(profile.name, _UNSET)
-    runtime = choose_runtime(profile, observed.capabilities, override).runtime or Runtime.PYTHON
+    runtime = choose_runtime(profile, observed.capabilities, override).runtime
+    estimated_bytes = estimate_footprint(profile, runtime) if runtime is not None else 0  # then it is refused
     view = ModelView(
         name=profile.name,
         state=State.UNLOADED,
         profile=profile,
-        footprint=Footprint(estimated_bytes=override.memory_bytes or estimate_footprint(profile, runtime)),
+        footprint=Footprint(estimated_bytes=override.memory_bytes or estimated_bytes),
         demand=demand,
         demand_since=observed.now,
         waiting=1 if demand is Demand.REQUEST else 0,

@@ -25,7 +25,7 @@ class UsageWindow:
     ``raw`` is Triton's own counter at the last reading: it restarts from 0 whenever the model is loaded. ``asked_at``: when
     the last request came, None before the first; ``visited_at``: the last that counted as a visit; ``gap_s``: from use to the
     next visit, the geometric mean (one night says little of a day), the later ones count more, 0 before the second.
-    ``arrivals``: what was learned of all gaps, also by an earlier Modelium.
+    ``ended_at``: when the last request did. ``arrivals``: what was learned of all gaps, also by an earlier Modelium.
     """
 
     readings: tuple[tuple[float, int], ...] = ()
@@ -35,6 +35,7 @@ class UsageWindow:
     asked_at: float | None = None
     visited_at: float = 0.0
     gap_s: float = 0.0
+    ended_at: float = 0.0
     arrivals: Arrivals = field(default_factory=Arrivals)
 
 
@@ -59,7 +60,8 @@ def observe(window: UsageWindow, *, completed: int, now: float, window_s: float 
         readings = readings[1:]
     used = ask(window, now) if fresh and not _was_touched(window) else window
     last_used_at = now if fresh else window.last_used_at  # 2
-    return replace(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at)
+    ended_at = now if fresh else window.ended_at
+    return replace(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at, ended_at=ended_at)
 
 
 def _was_touched(window: UsageWindow) -> bool:
@@ -76,7 +78,7 @@ def ask(window: UsageWindow, now: float) -> UsageWindow:
         return replace(window, asked_at=now, visited_at=now, arrivals=arrivals.began(window.arrivals, now))
     if now - window.visited_at < _VISIT_S:
         return replace(window, asked_at=now)
-    quiet_s = max(now - max(window.asked_at, window.last_used_at), _VISIT_S)
+    quiet_s = max(now - max(window.asked_at, window.ended_at), _VISIT_S)
     gap_s = window.gap_s * (quiet_s / window.gap_s) ** _NEWEST_COUNTS if window.gap_s else quiet_s
     learned = arrivals.learned(window.arrivals, quiet_s, now)
     return replace(window, asked_at=now, visited_at=now, gap_s=gap_s, arrivals=learned)
@@ -84,7 +86,7 @@ def ask(window: UsageWindow, now: float) -> UsageWindow:
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:
     """A lease ended now."""
-    return replace(window, last_used_at=max(now, window.last_used_at))
+    return replace(window, last_used_at=max(now, window.last_used_at), ended_at=max(now, window.ended_at))
 
 
 def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = WINDOW_S) -> Usage:
@@ -108,4 +110,5 @@ def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = 
         asked=window.asked_at is not None or bool(window.arrivals.hours),
         gap_s=window.gap_s,
         arrivals=window.arrivals,
+        silent_since=max(window.asked_at, window.ended_at) if window.asked_at is not None else None,
     )

@@ -16,7 +16,7 @@ MOST = 8
 def weigh(view: ModelView, now: float, policies: Policies, *, goes: bool = False) -> Weighed:
     """One model, as the policy judges it now."""
     usage = view.usage
-    next_s = arrivals.expected_s(usage.arrivals, usage.idle_s(now)) if arrivals.is_sure(usage.arrivals) else math.inf
+    next_s = arrivals.expected_s(usage.arrivals, usage.silent_s(now)) if arrivals.is_sure(usage.arrivals) else math.inf
     return Weighed(
         model=view.name,
         goes=goes,

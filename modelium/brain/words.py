@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelium.values import Demand, EnginePlan
 
 WANTED_BY = {
+    Demand.EXPECTED: "the next request, which is expected soon",
     Demand.DISCOVERY: "its discovery",
     Demand.RESTORE: "the restart (it was loaded before)",
     Demand.POLICY: "always_loaded or its pin",

@@ -167,6 +167,7 @@ class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
     eviction: Eviction | None = None  # None: as ``modelium_brain`` says
     evict_after_idle_seconds: Seconds = 300
+    preload: bool = False
     unload_without_pressure: bool = False
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own, see brain/turns.py

@@ -306,7 +306,8 @@ class Controller:
         """
         if self._models.get(dropped.name) is not None:
             raise Conflict(f"{dropped.name!r} is here already: dropped again, it is a newer revision of that model")
-        return plan_with(self._passes.observe(time.monotonic()), dropped)
+        now = time.monotonic()
+        return plan_with(self._passes.board(now), now, dropped)
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""

@@ -233,6 +233,8 @@ class Models:
                 self._recorder.decision(decision.verb.value, decision.rule)
                 self._decided(decision)
                 log.info("%s: %s (%s) %s", key, decision.verb, decision.rule, decision.reason)
+            case do.CountPreload(outcome=outcome, seconds=seconds):
+                self._recorder.preload(outcome.value, seconds if outcome is do.Preload.WASTED else 0.0)
             case _:
                 assert_never(effect)
 

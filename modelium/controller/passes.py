@@ -15,6 +15,7 @@ from modelium.controller.life.views import view_of
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.ports import Sight
+from modelium.controller.preloads import Preloads
 from modelium.controller.reloads import decide_reload
 from modelium.controller.state import ControllerState
 from modelium.metrics import Recorder
@@ -41,6 +42,7 @@ class Passes:
         self._state = state
         self._recorder = recorder
         self._again_at: float | None = None
+        self._preloads = Preloads(models)
         self._board = Board(
             fleet=world.fleet(), policies=world.policies, overrides=world.overrides, capabilities=world.capabilities()
         )
@@ -67,6 +69,8 @@ class Passes:
             if (model := self._models.get(key)) is not None:
                 self._decide_reload(model, now)
         if self._state.server.up:
+            if self._world.policies.preload:
+                self._preloads.look(now)
             self._apply(planner.plan_on(self.board(now), now))
         if self._models.agenda.leaving:
             self._settle(now)

@@ -159,6 +159,15 @@ EVICTIONS = Family(
 EVICTION_AGE = Family(
     name="modelium_eviction_age_seconds", kind="histogram", buckets=AGE_BUCKETS, help="How long evicted models had been loaded."
 )
+PRELOADS = Family(
+    name="modelium_preloads_total",
+    kind="counter",
+    labels=("outcome",),
+    help="Loads before the next request, which was expected: begun, then used by it, or wasted (unloaded before any came).",
+)
+PRELOAD_WASTED = Family(
+    name="modelium_preload_wasted_seconds_total", kind="counter", help="What the loads took that were wasted."
+)
 SWAPS = Family(
     name="modelium_swaps_total",
     kind="counter",
@@ -224,8 +233,8 @@ FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, SWAPS, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED, WATCH_DIRECTORY_UP,
-    LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
+    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
+    WATCH_DIRECTORY_UP, LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,8 @@ from modelium.metrics.families import (
     LOAD_SECONDS,
     LOADS,
     OUTPUT_TOKENS,
+    PRELOAD_WASTED,
+    PRELOADS,
     PROMPT_TOKENS,
     RAY_RESTARTS,
     REQUEST_SECONDS,
@@ -68,7 +70,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._counters: dict[Family, Counter[Labels]] = {f: Counter() for f in FAMILIES if f.kind == "counter"}
+        self._counters: dict[Family, dict[Labels, float]] = {f: defaultdict(int) for f in FAMILIES if f.kind == "counter"}
         self._histograms: dict[Family, dict[Labels, Histogram]] = {f: {} for f in FAMILIES if f.kind == "histogram"}
         for family, series in self._histograms.items():
             if not family.labels:
@@ -120,6 +122,11 @@ class Recorder:
         self._count(EVICTIONS, rule)
         self._observe(EVICTION_AGE, age_s)
 
+    def preload(self, outcome: str, wasted_s: float) -> None:
+        """A load before anybody asked began, was used, or was wasted, and so were the seconds that it took."""
+        self._count(PRELOADS, outcome)
+        self._count(PRELOAD_WASTED, by=wasted_s)
+
     def placed(self, device: str) -> None:
         """A model goes to that device, whose swaps are counted from now on: from 0, as a rate does not see a first event."""
         self._count(SWAPS, device, by=0)
@@ -148,7 +155,7 @@ class Recorder:
         """Ray was started again."""
         self._count(RAY_RESTARTS)
 
-    def _count(self, family: Family, *labels: str, by: int = 1) -> None:
+    def _count(self, family: Family, *labels: str, by: float = 1) -> None:
         self._counters[family][labels] += by
 
     def _observe(self, family: Family, value: float, *labels: str) -> None:

@@ -24,7 +24,8 @@ class Usage:
     ``last_used_at``: the *end* of the last request, or the load if there was none since. ``in_flight``: leases plus what
     Triton reports as pending. ``requests``: since Modelium started. ``asked``: somebody wanted it at least once, not its
     discovery alone. ``gap_s``: from one visit to the next, typically; 0 while there were fewer than two. ``arrivals``: all that
-    was learned of these gaps.
+    was learned of these gaps. ``silent_since``: when it was last asked, or ended an answer, whatever was loaded since; None
+    where that is not known.
     """
 
     qps: float = 0.0
@@ -34,21 +35,28 @@ class Usage:
     asked: bool = True
     gap_s: float = 0.0
     arrivals: Arrivals = field(default_factory=Arrivals)
+    silent_since: float | None = None
 
     def idle_s(self, now: float) -> float:
         """Seconds without use; 0 while a request is in flight: a model that answers is not idle."""
         return 0.0 if self.in_flight else max(0.0, now - self.last_used_at)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since anybody used it: a load is no use."""
+        since = self.last_used_at if self.silent_since is None else self.silent_since
+        return 0.0 if self.in_flight else max(0.0, now - since)
 
 
 class Demand(IntEnum):
     """Who wants a model loaded, weakest first. Only POLICY and above may push another model out."""
 
     NONE = 0
-    DISCOVERY = 1  # it was dropped: load it if there is room
-    RESTORE = 2  # it was loaded when Triton or Modelium went down
-    POLICY = 3  # always_loaded or pinned
-    USER = 4  # POST /models/NAME/load
-    REQUEST = 5  # a request waits for it
+    EXPECTED = 1  # its next request is expected: load it if there is room
+    DISCOVERY = 2  # it was dropped: load it if there is room
+    RESTORE = 3  # it was loaded when Triton or Modelium went down
+    POLICY = 4  # always_loaded or pinned
+    USER = 5  # POST /models/NAME/load
+    REQUEST = 6  # a request waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +114,7 @@ class Policies:
     evict_after_idle_seconds: float = 300.0
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
     eviction: Eviction = Eviction.LEARNED
+    preload: bool = False  # what is expected to be asked soon is loaded where there is room
     unload_without_pressure: bool = False  # rule 5 to the letter: what was idle for over twice the threshold goes
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: turns.residence_s

@@ -18,16 +18,16 @@ from modelium.values import ModelView
 def harm(view: ModelView, now: float) -> float:
     """Seconds that requests would wait, for each second of its stay and each byte."""
     usage = view.usage
-    return arrivals.worth(usage.arrivals, usage.idle_s(now), now) * reload_s(view) / freed_bytes(view)
+    return arrivals.worth(usage.arrivals, usage.silent_s(now), now) * reload_s(view) / freed_bytes(view)
 
 
 def explain(view: ModelView, now: float) -> str:
     """With the next request that is expected, where its history suffices for that."""
     usage = view.usage
-    silent = f"no request for {duration(usage.idle_s(now))}"
+    silent = f"no request for {duration(usage.silent_s(now))}"
     if not arrivals.is_sure(usage.arrivals):
         return f"{silent}, too few before that to expect the next one, {returns(view)}"
-    next_s = arrivals.expected_s(usage.arrivals, usage.idle_s(now))
+    next_s = arrivals.expected_s(usage.arrivals, usage.silent_s(now))
     coming = "none is expected" if math.isinf(next_s) else f"its next request is expected in {duration(next_s)}"
     return f"{silent}, {coming}, {returns(view)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from modelium.devices import Process
 from modelium.errors import ModeliumError
@@ -179,6 +179,22 @@ class CountDecision:
     decision: Decision
 
 
+class Preload(StrEnum):
+    """What became of a load before anybody asked."""
+
+    BEGUN = "begun"
+    USED = "used"
+    WASTED = "wasted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountPreload:
+    """``seconds``: what the load took."""
+
+    outcome: Preload
+    seconds: float
+
+
 class Level(Enum):
     """Of a log line."""
 
@@ -207,5 +223,6 @@ Notes = (
     | CountLoad
     | CountUnload
     | CountDecision
+    | CountPreload
 )
 Effect = Asks | Tells | Notes

@@ -151,6 +151,13 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """``soon``: its next request is expected; else it is not any more."""
+
+    soon: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CalledBack:
     """A request came while it drains. ``is_waited_for``: somebody waits for its room."""
 
@@ -313,6 +320,7 @@ LifeEvent = (
     | PassEnds
     | Outgrew
     | Asked
+    | Expected
     | CalledBack
     | WaitingChanged
     | LeaseTaken

@@ -9,11 +9,13 @@ from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
     Bury,
     CountDecision,
+    CountPreload,
     CountUnload,
     Discard,
     Effect,
     Forget,
     Grant,
+    Preload,
     Reject,
     RememberUnload,
     Say,
@@ -40,6 +42,14 @@ def remembered(record: Record, decision: Decision) -> Step:
     return after, (CountDecision(decision),) if after is not record else ()
 
 
+def told_of_preload(record: Record, outcome: Preload) -> Step:
+    """What became of its load, where that was before anybody asked."""
+    if not record.past.preloaded:
+        return record, ()
+    seconds = record.past.load_seconds
+    return replace(record, past=replace(record.past, preloaded=False)), (CountPreload(outcome=outcome, seconds=seconds),)
+
+
 def without_memory(record: Record) -> Record:
     """Nothing of it is loaded any more: its memory is anybody's."""
     kept = record.placement
@@ -56,7 +66,8 @@ def drained(
     until = context.now if cause.is_burial else context.now + context.drain_timeout_s
     leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to)
     drains = Draining(serving=phase.serving, leaving=leaving, reason=reason, reload=phase.reload, doubted=phase.doubted)
-    return replace(record, phase=drains), (Wake(),)
+    record, counted = told_of_preload(record, Preload.WASTED)
+    return replace(record, phase=drains), (*counted, Wake())
 
 
 @on(UnloadDecided, Loaded)

@@ -9,10 +9,12 @@ from modelium.controller.life.attempts import begun
 from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
     CountLoad,
+    CountPreload,
     Effect,
     Grant,
     How,
     Measure,
+    Preload,
     Reject,
     RememberLoad,
     Say,
@@ -42,7 +44,11 @@ from modelium.values import Demand, Placement, State
 @on(LoadDecided, Absent)
 def begin(record: Record, phase: Absent, event: LoadDecided, context: Context) -> Step:
     """Promise the memory and load."""
+    is_preload = record.demand is Demand.EXPECTED
     record, counted = remembered(record, event.decision)
+    record = replace(record, past=replace(record.past, preloaded=is_preload))
+    if is_preload:
+        counted = *counted, CountPreload(outcome=Preload.BEGUN, seconds=record.past.load_seconds)
     record, attempt, load = begun(record, event.profile, event.placement, How.PLAIN, context)
     loads = Loading(attempt=attempt, reason=event.decision.reason)
     record = replace(record, phase=loads, memory=_promised(record, event.placement))

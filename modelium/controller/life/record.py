@@ -129,8 +129,8 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """``deaths``: of processes that served it. ``entry``: the fingerprint and the placement that the entry on disk was written
-    from. ``placement``: the last one.
+    """``deaths``: of processes that served it. ``preloaded``: it was loaded before anybody asked, and nobody has. ``entry``:
+    the fingerprint and the placement that the entry on disk was written from. ``placement``: the last one.
     """
 
     numbered: int = 0  # the last number that a load or an unload got
@@ -141,6 +141,7 @@ class Past:
     load_seconds: float = 0.0
     unload_seconds: float = 0.0
     deaths: int = 0
+    preloaded: bool = False
     placement: Placement | None = None
     entry: tuple[str, Placement] | None = None
     decisions: tuple[Decision, ...] = ()

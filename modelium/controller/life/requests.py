@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from modelium.brain import usage as use
 from modelium.controller.life.context import Context
-from modelium.controller.life.effects import Check, Grant, Level, Say, Wake
+from modelium.controller.life.effects import Check, Grant, Level, Preload, Say, Wake
 from modelium.controller.life.events import (
     Asked,
     CalledBack,
@@ -18,7 +18,7 @@ from modelium.controller.life.events import (
     UserLoadEnded,
     WaitingChanged,
 )
-from modelium.controller.life.leaving import called_back
+from modelium.controller.life.leaving import called_back, told_of_preload
 from modelium.controller.life.phases import PHASES, Absent, AdapterFolder, Draining, Loaded, Loading, Phase, Unloading
 from modelium.controller.life.record import Record
 from modelium.controller.life.table import Step, ignore, on
@@ -29,7 +29,8 @@ from modelium.values import State
 @on(Asked, *PHASES)
 def ask(record: Record, phase: Phase, event: Asked, context: Context) -> Step:
     """Its rhythm is told by arrivals, without what they wait for."""
-    return replace(record, use=replace(record.use, window=use.ask(record.use.window, context.now))), ()
+    record = replace(record, use=replace(record.use, window=use.ask(record.use.window, context.now)))
+    return told_of_preload(record, Preload.USED)
 
 
 @on(WaitingChanged, *PHASES)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelium.brain.board import Board
 from modelium.brain.dropped import plan_with
 from modelium.brain.plan import plan
-from modelium.values import ModelOverride, ModelProfile, Policies, Verb
+from modelium.values import ModelOverride, ModelProfile, Observed, Plan, Policies, Verb
 from tests.unit.brain.worlds import GIB, host, loaded, profile, world
 
 BIG = profile("new", weight_bytes=4 * GIB, parameters=2**30)
 
 
+def dropped(observed: Observed, new: ModelProfile) -> Plan:
+    return plan_with(Board.of(observed), observed.now, new)
+
+
 def test_where_there_is_room_it_is_loaded_and_nobody_goes() -> None:
-    made = plan_with(world(loaded("a", 2 * GIB)), profile("new"))
+    made = dropped(world(loaded("a", 2 * GIB)), profile("new"))
     assert [(action.model, action.verb) for action in made.actions] == [("new", Verb.LOAD)]
 
 
 def test_without_room_it_waits_and_its_first_request_makes_room() -> None:
     observed = world(loaded("a", 4 * GIB, idle_s=100), loaded("b", 3 * GIB, idle_s=10))
-    made = plan_with(observed, BIG)
+    made = dropped(observed, BIG)
     first, *others = made.decisions
     assert (first.model, first.verb, first.rule) == ("new", Verb.WAIT, "plan.4")
     assert [(action.model, action.verb, action.beneficiary) for action in made.actions] == [("a", Verb.UNLOAD, "new")]
@@ -28,10 +33,10 @@ def test_without_room_it_waits_and_its_first_request_makes_room() -> None:
 
 
 def test_what_is_too_big_or_was_decided_by_hand_is_said() -> None:
-    [refused] = plan_with(world(devices=(host(budget=2 * GIB),)), BIG).decisions
+    [refused] = dropped(world(devices=(host(budget=2 * GIB),)), BIG).decisions
     assert (refused.verb, refused.rule) == (Verb.REFUSE, "plan.2")
     stated = {"new": ModelOverride(memory_bytes=GIB)}
-    [load] = plan_with(world(devices=(host(budget=2 * GIB),), overrides=stated), BIG).actions
+    [load] = dropped(world(devices=(host(budget=2 * GIB),), overrides=stated), BIG).actions
     assert load.verb is Verb.LOAD
 
 
@@ -42,6 +47,6 @@ def test_it_speaks_of_others_only_where_they_make_room(models: list[tuple[int, f
     views = [loaded(f"m{i}", size * GIB // 2, idle_s=idle, pinned=pinned) for i, (size, idle, pinned) in enumerate(models)]
     observed = world(*views, policies=Policies())
     assert plan(observed).actions == ()
-    gone = [action for action in plan_with(observed, new).actions if action.model != "new"]
+    gone = [action for action in dropped(observed, new).actions if action.model != "new"]
     assert all(action.verb is Verb.UNLOAD and action.beneficiary == "new" for action in gone)
     assert not any(view.pinned for view in views if view.name in {action.model for action in gone})

@@ -40,7 +40,7 @@ def test_the_first_rule_that_holds_decides(changes: dict[str, Any], rule: int, w
 
 
 def test_without_pressure_an_idle_model_stays_until_somebody_needs_its_room() -> None:
-    kept = explain(world(loaded("m", idle_s=100_000)), "m")
+    kept = explain(Board.of(world(loaded("m", idle_s=100_000))), NOW, "m")
     assert kept is not None and (kept.verb, kept.rule) == (Verb.KEEP, "evict.5")
     assert "nobody needs what it holds (unload_without_pressure: false)" in kept.reason
 

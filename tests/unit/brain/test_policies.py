@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain import turns
+from modelium.brain.board import Board
 from modelium.brain.plan import explain, plan
 from modelium.brain.policies import POLICIES, policy_of
 from modelium.values import Eviction, ModelView, Policies, Usage, Verb
@@ -115,7 +116,8 @@ def test_two_that_go_together_are_not_weighed_against_each_other() -> None:
 
 
 def test_why_a_model_stays_says_what_it_would_cost() -> None:
-    said = explain(world(loaded("m", usage=used(10, *[60.0] * 9))), "m")
+    observed = world(loaded("m", usage=used(10, *[60.0] * 9)))
+    said = explain(Board.of(observed), NOW, "m")
     assert said is not None and said.verb is Verb.KEEP
     [itself] = said.weighed
     assert itself.model == "m" and not itself.goes and itself.next_s is not None and 40 < itself.next_s < 60

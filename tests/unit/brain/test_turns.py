@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelium.brain.board import Board
 from modelium.brain import arrivals as arrivals_of
+from modelium.brain.board import Board
 from modelium.brain.plan import explain, plan
 from modelium.brain.turns import Hold, hold, queue
 from modelium.values import (

@@ -32,7 +32,7 @@ HERE = placed(GIB, host())
 FIRST, SECOND = profile("m", fingerprint="first"), profile("m", fingerprint="second")
 STUB = Process(pid=77, created_at=1)
 CONTEXT = Context(now=NOW, drain_timeout_s=DRAIN_S, load_retries=2, devices=(host(),))
-QUIET = do.Say | do.CountLoad | do.CountUnload | do.CountDecision | do.Measure | do.Wake
+QUIET = do.Say | do.CountLoad | do.CountUnload | do.CountDecision | do.CountPreload | do.Measure | do.Wake
 
 
 def candidate(signature: str = "s1", **changes: object) -> Candidate:
