@@ -56,7 +56,8 @@ def _group(group: views.LayerGroup) -> str:
         case "sliding" if group.window:
             return f"{group.layers} sliding over {group.window:,} tokens"
         case "latent":
-            return f"{group.layers} latent, {group.latent_width} wide"
+            of = f", one for {group.compression} tokens" if group.compression > 1 else ""
+            return f"{group.layers} latent, {group.latent_width} wide{of}"
         case "recurrent":
             return f"{group.layers} recurrent, {human_bytes(group.state_bytes)} a request"
         case "none":

@@ -31,8 +31,9 @@ class LayerGroup:
     """``layers`` equal decoder layers. Widths are in elements, ``state_bytes`` is per layer and sequence.
 
     ``head_size`` is the keys' (and the values', unless ``value_head_size`` says otherwise). ``latent_width`` is MLA's
-    ``kv_lora_rank + qk_rope_head_dim``. ``state_bytes`` holds for the model's dtype; ``state_elements`` are what it counts,
-    where an engine keeps them in another one (vLLM on CPUs with bfloat16 instructions: float32).
+    ``kv_lora_rank + qk_rope_head_dim``; ``compression`` tokens share one such vector (DeepSeek V4). ``state_bytes`` holds for
+    the model's dtype; ``state_elements`` are what it counts, where an engine keeps them in another one (vLLM on CPUs with
+    bfloat16 instructions: float32).
     """
 
     kind: AttentionKind
@@ -41,6 +42,7 @@ class LayerGroup:
     head_size: int = 0
     value_head_size: int = 0
     latent_width: int = 0
+    compression: int = 1
     window: int | None = None
     state_bytes: int = 0
     state_elements: int = 0

@@ -27,6 +27,7 @@ class LayerGroup:
     head_size: int = _group(0)
     value_head_size: int = _group(0, lambda group: group.value_head_size or group.head_size)
     latent_width: int = _group(0)
+    compression: int = _group(1)
     window: int | None = _group(None)
     state_bytes: int = _group(0)
 

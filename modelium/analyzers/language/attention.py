@@ -15,6 +15,7 @@ _NOTHING = Facts(given={})
 _GLOBAL_HEADS = {"gemma4_text": 512, "gemma4_unified_text": 512, "diffusion_gemma_text": 512, "embedding_gemma2_text": 512}
 _COMPRESSION = "compress_ratio"
 _NEVER = 2**20
+_RATES = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 _INDEXED = 4  # vLLM's models/deepseek_v4/attention.py
 _FULL = {LayerKind.FULL, LayerKind.HYBRID}
 _SLIDING = {LayerKind.SLIDING, LayerKind.HYBRID_SLIDING}
@@ -39,13 +40,20 @@ def layer_groups(decoder: Facts, shape: Shape, *, element_bytes: int, encoder_de
 
 def _of_single_layers(decoder: Facts) -> dict[int, Facts]:
     """``per_layer_config``: what single layers have otherwise, by their number as a text."""
-    ratios = decoder.items("compress_ratios")
+    ratios = decoder.items("compress_ratios") or _ratios_in_words(decoder)
     if ratios:  # DeepSeek V4; 0: no cache but the window's
         return {place: Facts(given={_COMPRESSION: max(as_number(ratio) or _NEVER, 1)}) for place, ratio in enumerate(ratios)}
     given = decoder.value("per_layer_config")
     entries = given.items() if isinstance(given, dict) else ()
     numbered = ((key, value) for key, value in entries if isinstance(value, dict) and key.isascii() and key.isdigit())
     return {int(key): Facts(given=value) for key, value in numbered if len(key) < 6}
+
+
+def _ratios_in_words(decoder: Facts) -> list[object]:
+    """The same as transformers writes it; empty for all others."""
+    words, rates = decoder.items("layer_types"), decoder.part("compress_rates")
+    ratios: list[object] = [rates.number(str(word)) or _RATES.get(str(word), 0) for word in words]
+    return ratios if any(ratios) else []
 
 
 def _of_layer(decoder: Facts, own: Facts, shape: Shape, kind: LayerKind, kv_heads: int, element_bytes: int) -> list[LayerGroup]:
@@ -69,13 +77,14 @@ def _of_layer(decoder: Facts, own: Facts, shape: Shape, kind: LayerKind, kv_head
 
 def _compressed(decoder: Facts, shape: Shape, ratio: int) -> list[LayerGroup]:
     """DeepSeek V4: a window of plain vectors, and behind it one vector for ``ratio`` tokens; where few are taken together, an
-    indexer's key beside it. Keys are values too, so half of a vector's width stands for each.
+    indexer's key beside it, in pages of its own. Keys are values too, so half of a vector's width stands for each.
     """
     window = _one(AttentionKind.SLIDING, 1, shape.latent_width // 2, window=window_of(decoder) or 1)
     if ratio >= _NEVER:
         return [window]
-    width = shape.latent_width + (_key_width(decoder) if ratio <= _INDEXED else 0)
-    return [window, LayerGroup(kind=AttentionKind.LATENT, layers=1, latent_width=max(1, -(-width // ratio)))]
+    latent = LayerGroup(kind=AttentionKind.LATENT, layers=1, latent_width=shape.latent_width, compression=ratio)
+    key = _key_width(decoder) if ratio <= _INDEXED else 0
+    return [window, latent, replace(latent, latent_width=key)] if key else [window, latent]
 
 
 def _full(decoder: Facts, own: Facts, shape: Shape, kv_heads: int) -> LayerGroup:

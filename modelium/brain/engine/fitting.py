@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from modelium.brain.engine.settings import EngineSettings
 from modelium.values import EnginePlan, Policies
 
-_LONG_ENOUGH = 32_768  # few requests are longer: then one device is better than two, which nobody else has
+_LONG_ENOUGH = 65_536  # as much cache as 32 typical requests take, and few requests are longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def contexts_beside_others(engine: EnginePlan, policies: Policies) -> Contexts:
 
 
 def is_long_enough(engine: EnginePlan) -> bool:
-    """Is the context whole, or so long that more devices for it would be wasted on most requests?"""
+    """Is the context whole, or so long that more devices for it would serve few requests, and could serve other models?"""
     return not engine.is_shortened or engine.max_model_len >= _LONG_ENOUGH
 
 

@@ -4,7 +4,8 @@ vLLM cuts the cache into blocks of ``block_size`` tokens that every group of lay
 whole blocks. How the pool is cut follows vLLM 0.32 (``kv_cache_utils.py``), and is exact for models whose layers are all of
 one kind (MHA, GQA, MQA, MLA, one sliding window, Mamba). Layers of different kinds share the pool in groups of equally many
 layers and equally large pages: that is followed too, padding included, but vLLM has finer packings for some of them, so there
-the result is an upper bound. A recurrent state beside attention is counted twice: prefix caching keeps the last one as well.
+the result is an upper bound (compressed vectors lie as closely as they can). A recurrent state beside attention is counted
+twice: prefix caching keeps the last one as well.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Rows:
     block_size: int
     window: int = 0
     states: int = 1
+    compressed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ def kv_bytes_per_token(language: LanguageModel, *, kv_dtype_bytes: int, tensor_p
 
     1. Full attention: keys and values of every KV head (of this rank's: a head is never split, and repeated where there are
        more ranks than heads).
-    2. MLA: its one latent vector; every rank has all of it.
+    2. MLA: its one latent vector; every rank has all of it. Where several tokens share a vector, their part of it.
     3. A sliding layer beyond its window, a recurrent state, cross attention: nothing more.
 
     Llama-3.1-8B: 32 layers × 8 heads × (128 + 128) × 2 bytes = 131,072.
@@ -170,6 +172,7 @@ def _rows(group: LayerGroup, settings: KvSettings) -> Rows:
         page=_page(group, settings),
         block_size=settings.block_size,
         window=group.window or 0,
+        compressed=group.compression > 1,
     )
 
 
@@ -178,7 +181,7 @@ def _page(group: LayerGroup, settings: KvSettings) -> int:
     ranks = settings.tensor_parallel
     match group.kind:
         case AttentionKind.LATENT:
-            return settings.block_size * group.latent_width * settings.dtype_bytes
+            return -(-settings.block_size * group.latent_width * settings.dtype_bytes // group.compression)
         case AttentionKind.RECURRENT:
             return -(-max(group.state_bytes, group.state_elements * settings.state_element_bytes) // ranks)
         case AttentionKind.NONE:
@@ -192,7 +195,7 @@ def _tokens_kept(row: Rows) -> tuple[object, ...]:
     """Equal for layers that keep the same tokens."""
     match row.kind:
         case AttentionKind.FULL | AttentionKind.LATENT:
-            return (AttentionKind.FULL,)
+            return (AttentionKind.FULL, row.compressed)
         case AttentionKind.SLIDING:
             return (row.kind, row.window)
         case AttentionKind.RECURRENT:
@@ -214,10 +217,12 @@ def _level(rows: list[Rows], settings: KvSettings) -> list[Rows]:
             for row in rows
         ]
     largest = max(row.page for row in rows)
-    return [
-        replace(row, page=largest, block_size=row.block_size * (largest // row.page if largest % row.page == 0 else 1))
-        for row in rows
-    ]
+
+    def fill(row: Rows) -> int:
+        """How many of its pages lie in one of the largest; of those that are padded, one."""
+        return largest // row.page if row.compressed or largest % row.page == 0 else 1
+
+    return [replace(row, page=largest, block_size=row.block_size * fill(row)) for row in rows]
 
 
 def _merge(rows: list[Rows]) -> list[Rows]:

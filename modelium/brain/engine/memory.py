@@ -1,12 +1,15 @@
 """What a vLLM engine takes besides its key-value cache. What enters: a profile and how it will run. What leaves: bytes on
 each device, with the words for them.
+
+No GPU was at hand to measure on. The terms rest on vLLM's sources and on what it logged for others: a survey of 25 figures from
+public logs, and for example vLLM's pull request 10511 (Llama-3-8B: 14.96 GiB of weights, 1.26 GiB of activations).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelium.sizes import MIB
+from modelium.sizes import MIB, human_bytes
 from modelium.values import AttentionKind, DeviceKind, LanguageModel, ModelProfile
 
 # Inside the context: measured by others and by vLLM's own profile on Ampere to Hopper; ours bound them from above, because
@@ -20,13 +23,18 @@ _HOST_PROCESSES_BYTES = 1200 * MIB
 _HOST_RANK_BYTES = 600 * MIB  # each worker beyond the first
 _GRAPH_FLOOR_BYTES = 64 * MIB
 _GRAPH_LAYER_BYTES = 160 * 1024  # a captured graph of one layer: 0.6 GiB for 67 sizes, twice, of 32 layers
-_SAMPLER_BYTES = 26  # a logit in the engine's dtype and in float32, sorted with its int64 index, and two running sums
+# A logit: in the engine's dtype and in float32, sorted with its int64 index, softmax, running sum, random numbers, masks.
+# Recent logs in which the sampler is the peak give 38.7; vLLM 0.6.4 took 41 (1.26 GiB for 256 × 128,256 of Llama-3-8B).
+_SAMPLER_BYTES = 39
 _LATENT_WORKSPACE_TOKENS = 65_536  # vLLM's bound on the context that MLA's chunked prefill expands at once
 _IMAGE_TOKENS = 16_384  # the largest picture that vLLM's profile run encodes
+_IMAGE_WIDTHS = 6  # of the hidden size, for each of its tokens: the logs show half of the 12 that the pieces add up to
+_TOWER_GUESS = 1_000_000_000  # parameters, where the decoder's own cannot be counted from its sizes
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 _ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4.5}  # what vLLM can quantize to while it loads
-_REPACKED = {"mxfp4": 1.1, "gguf": 1.05, "gptq": 1.02, "awq": 1.02}  # padding of the kernels' own layout
+# By the logs mxfp4 takes 1.05 to 1.09 times the file (gpt-oss-120b: 60.8 GiB, 64.4 loaded, in vLLM's issue 33155).
+_REPACKED = {"mxfp4": 1.09, "gguf": 1.05, "gptq": 1.02, "awq": 1.02}  # padding of the kernels' own layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +54,8 @@ def weights(
     2. Quantized while it is loaded: the matrices shrink, the embeddings stay in ``dtype``.
     3. Else every parameter becomes ``dtype``: a float32 checkpoint computed in bfloat16 halves. Tied embeddings are there once,
        as they are in the headers.
-    4. With tensor parallelism each rank has its part, and 2 % for what all ranks have (norms, routers, MLA's projections).
+    4. With tensor parallelism each rank has its part, and 0.3 % for what all ranks have (norms, routers; the logs of text
+       models say 0 to 0.3 %). The tower that sees or hears is whole on each.
     """
     element = DTYPE_BYTES.get(dtype, 2)
     method = language.quantization
@@ -67,9 +76,27 @@ def weights(
         if language.tied_embeddings:
             reason += ", tied embeddings once"
     if tensor_parallel > 1:  # 4
-        size = -(-size // tensor_parallel) + size // tensor_parallel // 50
-        reason += f", 1/{tensor_parallel} of them and 2 % that every rank has"
+        tower = min(tower_parameters(profile, language) * element, size // 2)
+        part = -(-(size - tower) // tensor_parallel)
+        size = tower + part + part * 3 // 1000
+        reason += f", 1/{tensor_parallel} of them on each rank"
+        reason += f", and {human_bytes(tower)} of what sees or hears whole" if tower else ""
     return Part(bytes=size, reason=reason)
+
+
+def tower_parameters(profile: ModelProfile, language: LanguageModel) -> int:
+    """Of the part that takes pictures or sound: what the decoder's plain sizes leave of all parameters. The sizes of a
+    mixture's experts, and of layers with a state, are not known here: then a guess."""
+    if not language.modalities:
+        return 0
+    parameters = profile.loaded_parameters or profile.parameters
+    if language.experts or any(group.kind is AttentionKind.RECURRENT for group in language.groups):
+        return min(_TOWER_GUESS, parameters // 10)
+    hidden, size = language.hidden_size, language.head_size
+    attention = 2 * hidden * language.heads * size + 2 * hidden * language.kv_heads * size
+    layer = attention + 3 * hidden * language.intermediate_size
+    vocabulary = language.vocabulary * hidden * (1 if language.tied_embeddings else 2)
+    return max(0, parameters - language.layers * layer - vocabulary)
 
 
 def adapters(language: LanguageModel, *, slots: int, rank: int, dtype: str) -> Part:
@@ -90,10 +117,10 @@ def lora_rank(largest: int) -> int:
 def activations(
     language: LanguageModel, *, tokens: int, sequences: int, max_model_len: int, dtype: str, tensor_parallel: int = 1
 ) -> Part:
-    """The peak of vLLM's profile run, whose two halves do not overlap, and an eighth on top.
+    """The peak of vLLM's profile run, whose two halves do not overlap.
 
     1. A forward pass over ``tokens`` tokens: hidden states, residual and attention, and one feed-forward at its widest (of a
-       mixture: of the experts that a token visits).
+       mixture: of the experts that a token visits). An eighth on top, which bounds the logs from above.
     2. The logits of ``sequences`` sequences, sorted for the sampler.
     3. MLA: the stretch of context that chunked prefill expands to full keys and values.
     4. What sees: its encoder's pass over the largest picture.
@@ -107,10 +134,11 @@ def activations(
         stretch = min(8 * max_model_len, _LATENT_WORKSPACE_TOKENS)
         forward += stretch * (latent.latent_width + 2 * language.heads * language.head_size // ranks) * element
     if language.modalities:  # 4
-        forward += _IMAGE_TOKENS * 12 * language.hidden_size * element
+        forward += _IMAGE_TOKENS * _IMAGE_WIDTHS * language.hidden_size * element
     if language.encoder_decoder:
         forward *= 2
-    size = max(forward, sampling) * 9 // 8
+    forward = forward * 9 // 8
+    size = max(forward, sampling)
     what = (
         f"a forward pass over {tokens:,} tokens"
         if forward >= sampling

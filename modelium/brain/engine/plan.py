@@ -47,7 +47,7 @@ def plan_engine(
     policies say.
 
     1. The smallest number of equal devices that divides the heads, and on which the whole context fits or one of at least
-       32,768 tokens (``is_long_enough``). If there is none, the number with which the longest context fits.
+       65,536 tokens (``is_long_enough``). If there is none, the number with which the longest context fits.
     2. KV cache: for one request of full length and a number of typical ones (``cache_sizes``), reduced down to one request.
     3. Still too much: smaller prefill steps.
     4. Still too much: the longest context that fits, in whole blocks. CUDA graphs stay where at least half of the context

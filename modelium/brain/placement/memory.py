@@ -19,6 +19,7 @@ __all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_p
 _CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
 _ACTIVATION_FLOOR_BYTES = 48 * MIB
 _LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
+_TYPICAL_TOKENS = 2048
 _BYTES_PER_ELEMENT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -29,7 +30,7 @@ class Estimate:
     weights: int
     activations: int
     process: int
-    cache: int = 0  # of keys and values, for one request
+    cache: int = 0  # of keys and values
 
     @property
     def total(self) -> int:
@@ -58,6 +59,7 @@ def estimate(
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget).
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
+    4. Of what generates text, the keys and values of a batch of requests of 2,048 tokens (or the whole context, if it is less).
 
     With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
     """
@@ -71,7 +73,21 @@ def estimate(
     activations = max_batch_size * tokens * width * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
     activations = min(max(activations, _ACTIVATION_FLOOR_BYTES), 1024 * MIB)
     process = support.process_bytes if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
-    return Estimate(weights=weights * instances, activations=activations * instances, process=process * instances)
+    return Estimate(
+        weights=weights * instances,
+        activations=activations * instances,
+        process=process * instances,
+        cache=_generated(profile, max_batch_size, element) * instances,  # 4
+    )
+
+
+def _generated(profile: ModelProfile, batch: int, element: int) -> int:
+    language = profile.language
+    if language is None or not profile.task.row.generates:
+        return 0
+    tokens = min(language.context_length or profile.max_length or _TYPICAL_TOKENS, _TYPICAL_TOKENS)
+    encoder = tokens if language.encoder_decoder else 0
+    return kv_bytes(language, tokens=tokens, sequences=batch, kv_dtype_bytes=element, block_size=1, encoder_tokens=encoder)
 
 
 def estimate_footprint(

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelium.analyzers.language import read_language_model
+from modelium.brain.engine.kv_cache import kv_bytes, kv_bytes_per_token
 from modelium.values import AttentionKind, LanguageModel, LayerGroup, Task
 from tests.unit.analyzers import language_configs as known
 from tests.unit.analyzers.folders import drop, profile
@@ -396,10 +397,17 @@ def test_a_compressed_cache_keeps_one_vector_for_so_many_tokens() -> None:
         "sliding_window": 128,
         "compress_ratios": [0, 4, 128, 4, 128, 0],
     }
-    found = read(config)
-    assert sum(group.layers for group in found.groups if group.kind is SLIDING) == 5
-    latents = {group.latent_width: group.layers for group in found.groups if group.kind is LATENT}
-    assert latents == {(512 + 66 + 3) // 4: 2, 512 // 128: 2}
+    sparse, heavy = "compressed_sparse_attention", "heavily_compressed_attention"
+    words = ["sliding_attention", sparse, heavy, sparse, heavy]
+    for written in (config, {**config, "compress_ratios": None, "layer_types": words}):
+        found = read(written)
+        assert sum(group.layers for group in found.groups if group.kind is SLIDING) == 5
+        latents = {(group.latent_width, group.compression): group.layers for group in found.groups if group.kind is LATENT}
+        assert latents == {(512, 4): 2, (66, 4): 2, (512, 128): 2}, "vectors, and the indexer's keys"
+        a_token = kv_bytes_per_token(found, kv_dtype_bytes=2)
+        assert a_token == 2 * (512 * 2 // 4 + 66 * 2 // 4 + 512 * 2 // 128)
+        one = kv_bytes(found, tokens=2**20, sequences=1, kv_dtype_bytes=2)
+        assert one < 1.6 * 2**20 * a_token, "with what is lost between the pages"
 
 
 def test_a_pattern_of_layers_counts_more_than_the_size_of_a_chunk() -> None:

@@ -115,7 +115,7 @@ def test_several_engines_share_a_device_one_after_the_other() -> None:
             replace(started, state=State.LOADED, placement=action.placement, bytes_held=action.placement.footprint.bytes)
         )
     shares = [v.placement.engine.engine_args["gpu_memory_utilization"] for v in loading if v.placement and v.placement.engine]
-    assert len(shares) == 3 and all(isinstance(share, float) and share < 0.06 for share in shares)
+    assert len(shares) == 3 and all(isinstance(share, float) and share < 0.07 for share in shares)
 
 
 def test_nothing_else_starts_on_an_accelerator_while_an_engine_does_nor_an_engine_while_others_do() -> None:

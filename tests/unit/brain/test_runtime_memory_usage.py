@@ -66,6 +66,14 @@ def test_half_precision_weights_double_on_the_host_and_not_on_a_gpu() -> None:
     assert estimate(half, Runtime.PYTHON, device=DeviceKind.CUDA).weights == 2 * 10**9
 
 
+def test_what_generates_keeps_the_keys_and_values_of_a_batch() -> None:
+    found = estimate(_LLM, Runtime.PYTHON, max_batch_size=4)
+    assert found.cache == 4 * 2048 * 2 * 4 * 128 * 4, "tokens, layers, heads, keys and values, float32"
+    assert estimate(_LLM, Runtime.PYTHON, device=DeviceKind.CUDA, max_batch_size=4).cache == found.cache // 2
+    assert "KV cache" in found.explain()
+    assert estimate(profile(parameters=10**9), Runtime.PYTHON).cache == 0
+
+
 @given(st.integers(0, 10**12), st.integers(1, 64), st.integers(1, 8))
 def test_an_estimate_grows_with_the_model_and_its_instances(parameters: int, batch: int, instances: int) -> None:
     model = profile(parameters=parameters, weight_bytes=parameters * 4)
