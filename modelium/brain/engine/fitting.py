@@ -11,6 +11,7 @@ from modelium.brain.engine.settings import EngineSettings
 from modelium.values import EnginePlan, Policies
 
 _LONG_ENOUGH = 65_536  # as much cache as 32 typical requests take, and few requests are longer
+_NEAR = 8  # steps that a guess is mostly wrong by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +22,8 @@ class Contexts:
     longest: int
 
 
-def contexts_of(settings: EngineSettings, policies: Policies, wish: Contexts | None) -> Contexts:
-    """Between which lengths the context may be chosen.
+def contexts_of(settings: EngineSettings, policies: Policies, wish: Contexts | None, *, long_enough: bool) -> Contexts:
+    """Between which lengths the context may be chosen. ``long_enough``: none that is not (``is_long_enough``).
 
     1. What the user set is never changed.
     2. Else what the caller wishes.
@@ -34,7 +35,9 @@ def contexts_of(settings: EngineSettings, policies: Policies, wish: Contexts | N
         return Contexts(shortest=own, longest=own)
     if wish is not None:  # 2
         return Contexts(shortest=min(wish.shortest, own), longest=min(wish.longest, own))
-    return Contexts(shortest=min(policies.min_context, own) if policies.fit_context else own, longest=own)  # 3
+    if not policies.fit_context:  # 3
+        return Contexts(shortest=own, longest=own)
+    return Contexts(shortest=min(max(policies.min_context, _LONG_ENOUGH if long_enough else 0), own), longest=own)
 
 
 def contexts_beside_others(engine: EnginePlan, policies: Policies) -> Contexts:
@@ -55,12 +58,23 @@ def is_long_enough(engine: EnginePlan) -> bool:
     return not engine.is_shortened or engine.max_model_len >= _LONG_ENOUGH
 
 
-def find_longest(fits: Callable[[int], bool], shortest: int, longest: int, step: int) -> int | None:
-    """The longest context with which it ``fits``, a multiple of ``step`` where it is not ``shortest``; None: not even that."""
-    if not fits(shortest):
+def find_longest(needed: Callable[[int], int], limit: int, shortest: int, longest: int, step: int) -> int | None:
+    """The longest context that ``needed`` no more than ``limit`` bytes, a multiple of ``step`` where it is neither ``shortest``
+    nor ``longest``; None: not even that. What is needed grows nearly evenly, so two guesses come close, and halving ends it.
+    """
+    least = needed(shortest)
+    if least > limit:
         return None
+    most = needed(longest)
+    if most <= limit:
+        return longest
     low, high = shortest // step, longest // step + 1
+    guess = low + (limit - least) * (high - low) // (most - least)
+    for offset in (0, _NEAR, -_NEAR):
+        middle = guess + offset
+        if low < middle < high:
+            low, high = (middle, high) if needed(middle * step) <= limit else (low, middle)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle * step) else (low, middle)
+        low, high = (middle, high) if needed(middle * step) <= limit else (low, middle)
     return max(shortest, low * step)

@@ -4,11 +4,12 @@ and the policies say. What leaves: a plan with a reason for each number, or how 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from modelium.brain.engine.faults import find_contradiction, least_cache
-from modelium.brain.engine.fitting import Contexts, contexts_of, find_longest, is_long_enough
+from modelium.brain.engine.fitting import Contexts, contexts_of, find_longest
 from modelium.brain.engine.parts import Parts
 from modelium.brain.engine.settings import Chosen, EngineSettings, choose_settings, divides, tensor_parallel_wish
 from modelium.brain.engine.sums import UNSEEN, Sums, TooBig, bytes_of_share, lines_of, plan_of, too_big
@@ -125,23 +126,26 @@ class _Planner:
         wish = ranks or tensor_parallel_wish(self.override)
         if devices[0].kind is DeviceKind.HOST:
             return self.fit(devices[:1], wish or 1)
+        sizes = [wish] if wish else [n for n in range(fewest, len(devices) + 1) if divides(self.language, n)]
+        sizes = [size for size in sizes if size <= len(devices)]
+        if len(sizes) > 1:
+            fitted = (self.fit(devices[:size], size, long_enough=True) for size in sizes)
+            if (found := next((each for each in fitted if isinstance(each, EnginePlan)), None)) is not None:
+                return found
         tried: TooBig | Sums | None = None
         best: EnginePlan | None = None
-        for size in [wish] if wish else [n for n in range(fewest, len(devices) + 1) if divides(self.language, n)]:
-            if size <= len(devices):
-                fitted = self.fit(devices[:size], size)
-                if not isinstance(fitted, EnginePlan):
-                    tried = tried if isinstance(tried, TooBig) else fitted
-                    continue
-                if is_long_enough(fitted):
-                    return fitted
-                best = fitted if best is None or fitted.max_model_len > best.max_model_len else best
+        for size in sizes:
+            made = self.fit(devices[:size], size)
+            if not isinstance(made, EnginePlan):
+                tried = tried if isinstance(tried, TooBig) else made
+            elif best is None or made.max_model_len > best.max_model_len:
+                best = made
         return best or tried
 
-    def fit(self, devices: Sequence[Device], ranks: int) -> EnginePlan | TooBig | Sums:
-        """A plan for exactly these devices, or the most frugal sums."""
+    def fit(self, devices: Sequence[Device], ranks: int, *, long_enough: bool = False) -> EnginePlan | TooBig | Sums:
+        """A plan for exactly these devices, or the most frugal sums. ``long_enough``: not with a short context."""
         own = choose_settings(self.profile, self.language, devices[0], self.override)
-        lengths = contexts_of(own, self.policies, self.contexts)
+        lengths = contexts_of(own, self.policies, self.contexts, long_enough=long_enough)
         frugal = self._frugal(devices[0], lengths.shortest)
         if fault := find_contradiction(
             self.language, devices, ranks, frugal[0], self.parts.pool(frugal[0], ranks), self.override
@@ -220,22 +224,24 @@ class _Planner:
 
     def _with_longest(self, lengths: Contexts, devices: Sequence[Device], ranks: int, limit: int) -> Sums | None:
         """With the longest context that fits (rule 4)."""
-        found: list[Sums] = []
-        for index in range(len(self._frugal(devices[0], lengths.shortest))):
+        device, found = devices[0], list[Sums]()
 
-            def least(length: int, index: int = index) -> Sums:
-                return self.parts.least(self._frugal(devices[0], length)[index], devices, ranks)
+        def least(length: int, variant: int) -> Sums:
+            return self.parts.least(self._frugal(device, length)[variant], devices, ranks)
 
-            def fits(length: int, least: Callable[[int], Sums] = least) -> bool:
-                sums = least(length)
-                return sums.needed <= limit and self._holds_a_request(sums.settings, ranks)
+        def needed(length: int, variant: int) -> int:
+            sums = least(length, variant)
+            return sums.needed if self._holds_a_request(sums.settings, ranks) else limit + 1
 
-            step = least(lengths.shortest).settings.block_size
-            longest = find_longest(fits, lengths.shortest, lengths.longest, step)
+        frugal = self._frugal(device, lengths.shortest)
+        for variant in range(len(frugal)):
+            if found and needed(min(2 * found[0].settings.max_model_len.value, lengths.longest), variant) > limit:
+                break  # no graphs do not give twice as much
+            demand = partial(needed, variant=variant)
+            longest = find_longest(demand, limit, lengths.shortest, lengths.longest, frugal[0].block_size)
             if longest is not None:
-                found.append(least(longest))
-        best = max(found, key=lambda sums: sums.settings.max_model_len.value, default=None)
-        return next((sums for sums in found if best is not None and _suffices(sums, best)), None)
+                found.append(least(longest, variant))
+        return max(found, key=lambda sums: sums.settings.max_model_len.value, default=None)
 
     def _holds_a_request(self, settings: EngineSettings, ranks: int) -> bool:
         """False for a cache that is set by hand and too small for the context."""
@@ -255,20 +261,20 @@ class _Planner:
         """The longest context with which the most frugal plan fits, in round numbers."""
         settings = sums.settings
 
-        def fits(length: int) -> bool:
+        def needed(length: int) -> int:
             shorter = replace(settings, max_model_len=replace(settings.max_model_len, value=length))
             pool = self.parts.pool(shorter, sums.ranks)
             cache = replace(sums.cache, pool=pool, bytes=pool.bytes(length) + pool.block_bytes)
-            return self.parts.sum(shorter, sums.devices, sums.ranks, cache).needed <= limit
+            return self.parts.sum(shorter, sums.devices, sums.ranks, cache).needed
 
         most = settings.max_model_len.value
         if settings.kv_cache_bytes is not None or most <= _SHORTEST_CONTEXT:
             return None
-        longest = find_longest(fits, _SHORTEST_CONTEXT, most - 1, 1)
+        longest = find_longest(needed, limit, _SHORTEST_CONTEXT, most - 1, 1)
         if longest is None:
             return None
         rounded = (longest // step * step for step in (1024, 128, _SHORTEST_CONTEXT) if longest >= step)
-        return next((length for length in rounded if fits(length)), None)
+        return next((length for length in rounded if needed(length) <= limit), None)
 
     def _enough(self, sums: Sums, limit: int) -> int | None:
         """How many such devices would do; None: none of the usual numbers, or the devices are not the matter."""
@@ -289,7 +295,3 @@ def _steps(settings: EngineSettings) -> list[EngineSettings]:
             batch = Chosen(value=size, reason="memory is tight: small steps take less")
             found.append(replace(settings, batched_tokens=batch, written_batch=True))
     return found
-
-
-def _suffices(sums: Sums, best: Sums) -> bool:
-    return 2 * sums.settings.max_model_len.value >= best.settings.max_model_len.value
