@@ -120,7 +120,7 @@ def _status_rows(found: views.Status) -> dict[str, str]:
         "runs on": f"{found.runtime} on {found.where}" if found.runtime else "",
         **_replicas(found),
         "served": found.context,
-        "memory": f"{estimated} estimated, {measured} measured" if found.estimated_bytes is not None else "",
+        "memory": f"{estimated} estimated{_error(found)}, {measured} measured" if found.estimated_bytes is not None else "",
         "use": f"{found.qps:.2f} requests/s, {found.requests} in all, {found.leases} in flight, {found.waiting} waiting",
         "idle": duration(found.idle_s),
         "loads": f"{found.loads} ({found.unloads} unloads), the last took {found.load_seconds:.1f} s" if found.loads else "",
@@ -168,6 +168,10 @@ def _memory(found: views.Status) -> str:
     if found.memory_bytes is None:
         return ""
     return ("~" if found.measured_bytes is None else "") + human_bytes(found.memory_bytes)
+
+
+def _error(found: views.Status) -> str:
+    return f" ({found.estimate_error:+.0%})" if found.estimate_error is not None else ""
 
 
 def _part(part: views.Part) -> str:

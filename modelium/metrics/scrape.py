@@ -24,6 +24,7 @@ from modelium.metrics.families import (
     LOOP_AGE,
     LOOP_PAUSE,
     MODEL_BYTES,
+    MODEL_ESTIMATE_ERROR,
     MODELS,
     PINNED,
     QPS,
@@ -149,4 +150,5 @@ _OF_A_MODEL: dict[Family, Callable[[ModelStatus], Iterable[tuple[Labels, float]]
     QPS: lambda m: _one((m.name,), m.qps, told=m.idle_s is not None),
     IDLE: lambda m: _one((m.name,), m.idle_s),
     MODEL_BYTES: _memory,
+    MODEL_ESTIMATE_ERROR: lambda m: _one((m.name,), m.footprint.error if m.footprint is not None else None),
 }

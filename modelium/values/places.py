@@ -85,6 +85,11 @@ class Footprint:
         """As measured, else as estimated."""
         return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes
 
+    @property
+    def error(self) -> float | None:
+        """Of the estimate, as a part of what was measured: 0.1 when it is a tenth too much. None: nothing was measured yet."""
+        return self.estimated_bytes / self.measured_bytes - 1 if self.measured_bytes and self.estimated_bytes else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:

@@ -211,8 +211,8 @@ def _described(status: values.ModelStatus) -> Described | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One line of ``GET /models``. ``base``: of a LoRA adapter that is attached. ``context``: that it is shorter than the
-    model's, and why."""
+    """One line of ``GET /models``. ``estimate_error``: 0.1 when a tenth too much was estimated. ``base``: of a LoRA adapter
+    that is attached. ``context``: that it is shorter than the model's, and why."""
 
     name: str = _status.needed()
     label: str = _status("", lambda status: printable(status.label))
@@ -228,6 +228,9 @@ class Summary:
     )
     measured_bytes: int | None = _status(
         None, lambda status: status.footprint.measured_bytes if status.footprint is not None else None
+    )
+    estimate_error: float | None = _status(
+        None, lambda status: status.footprint.error if status.footprint is not None else None
     )
     replicas: int = _status(0)
     qps: float = _status(0.0)

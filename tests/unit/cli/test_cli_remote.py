@@ -259,7 +259,7 @@ def test_the_status_tells_what_is_known() -> None:
     for words in (
         "org/minilm",
         "22,713,216 parameters",
-        "600 MiB estimated, 440 MiB measured",
+        "600 MiB estimated (+36%), 440 MiB measured",
         "384 wide",
         "2 (1 unloads)",
         "evict.3",

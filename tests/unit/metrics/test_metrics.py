@@ -166,6 +166,8 @@ def test_values_come_from_the_snapshot() -> None:
     assert ("modelium_model_idle_seconds", (("model", "b"),)) not in found
     assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "a"))] == 900
     assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", "measured"), ("model", "b"))) not in found
+    assert found["modelium_model_estimate_error_ratio", (("model", "a"),)] == 1000 / 900 - 1
+    assert ("modelium_model_estimate_error_ratio", (("model", "b"),)) not in found
     for kind, size in (("promised", 950), ("held", 800)):
         assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "a"))] == size
         assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "b"))) not in found
