@@ -14,7 +14,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -38,12 +38,14 @@ _ARRIVALS_EVERY_S = 300.0  # they change with each visit: what is lost in a cras
 class Facts:
     """What was learned about one revision of a model.
 
-    ``loaded``: it was when this was last heard of, so a restart brings it back. ``quarantine``: why it is not tried again
-    until its folder changes; ``quarantine_seal``: as that was then, its rights and times
-    included ("" where that is not known).
+    ``measured``: bytes by the manner of its placement (``Placement.manner``); ``measured_bytes``: the last of them, or one of a
+    manner that is not known. ``loaded``: it was when this was last heard of, so a restart brings it back. ``quarantine``: why
+    it is not tried again until its folder changes; ``quarantine_seal``: as that was then, its rights and times included (""
+    where that is not known).
     """
 
     measured_bytes: int | None = None
+    measured: dict[str, int] = field(default_factory=dict)
     load_seconds: float | None = None
     loaded: bool = False
     quarantine: str | None = None
@@ -192,9 +194,11 @@ class Ledger:
         """It is not to be loaded after a restart."""
         self._learn(name, fingerprint, replace(self._known(name, fingerprint), loaded=False))
 
-    def remember_measurement(self, name: str, fingerprint: str, measured_bytes: int) -> None:
-        """What the model was measured to hold on its device."""
-        self._learn(name, fingerprint, replace(self._known(name, fingerprint), measured_bytes=measured_bytes))
+    def remember_measurement(self, name: str, fingerprint: str, measured_bytes: int, *, manner: str) -> None:
+        """What the model was measured to hold on its device, when it was served in that manner."""
+        facts = self._known(name, fingerprint)
+        measured = facts.measured | {manner: measured_bytes}
+        self._learn(name, fingerprint, replace(facts, measured_bytes=measured_bytes, measured=measured))
 
     def remember_quarantine(self, name: str, fingerprint: str, reason: str, *, seal: str = "") -> None:
         """It is not tried again until its folder changes; ``seal``: the rights and times of its files then."""

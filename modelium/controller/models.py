@@ -219,8 +219,8 @@ class Models:
                 self._ledger.remember_load(key, fingerprint, load_seconds=seconds)
             case do.RememberUnload(fingerprint=fingerprint):
                 self._ledger.remember_unload(key, fingerprint)
-            case do.RememberMeasurement(fingerprint=fingerprint, measured_bytes=measured):
-                self._ledger.remember_measurement(key, fingerprint, measured)
+            case do.RememberMeasurement(fingerprint=fingerprint, manner=manner, measured_bytes=measured):
+                self._ledger.remember_measurement(key, fingerprint, measured, manner=manner)
             case do.RememberQuarantine(fingerprint=fingerprint, reason=reason, seal=seal):
                 self._ledger.remember_quarantine(key, fingerprint, reason, seal=seal)
             case do.LiftQuarantine(fingerprint=fingerprint):

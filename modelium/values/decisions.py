@@ -82,6 +82,7 @@ class ModelView:
     retry_at: float | None = 0.0
     loaded_at: float = 0.0
     load_seconds: float = 0.0  # the last measured load, 0 when never loaded
+    learned: Mapping[str, int] = field(default_factory=dict)  # bytes that were measured, by ``Placement.manner``
     bytes_held: int = 0
 
 

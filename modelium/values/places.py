@@ -112,6 +112,11 @@ class Placement:
     way: RayWay | None = None  # with runtime ray: what its replicas run
 
     @property
+    def manner(self) -> str:
+        """In what manner it is served: a measurement is of one manner, and says nothing about another."""
+        return f"{self.runtime} {self.device_kind} {self.max_batch_size}x{self.instance_count}"
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """The ids of all devices it is on."""
         return self.engine.devices if self.engine is not None else (self.device_id,)

@@ -13,6 +13,7 @@ from modelium.ledger import Facts, Ledger
 from modelium.values import Arrivals
 
 DAY_S = 24 * 3600.0
+MANNER = "python host 32x1"
 
 
 class Clock:
@@ -42,13 +43,13 @@ def test_what_was_learned_survives_a_restart(path: Path) -> None:
     ledger.remember_pin("vit", True)
     ledger.remember_pin("vit", False)
     ledger.remember_load("bert", "f1", load_seconds=4.5)
-    ledger.remember_measurement("bert", "f1", 420)
+    ledger.remember_measurement("bert", "f1", 420, manner=MANNER)
     ledger.remember_quarantine("broken", "f2", "no such layer: größe", seal="s")
     assert ledger.save()
     again = Ledger.load(path)
     assert again.pinned("bert")
     assert not again.pinned("vit")
-    assert again.facts("bert", "f1") == Facts(measured_bytes=420, load_seconds=4.5, loaded=True)
+    assert again.facts("bert", "f1") == Facts(measured_bytes=420, measured={MANNER: 420}, load_seconds=4.5, loaded=True)
     assert again.facts("broken", "f2") == Facts(quarantine="no such layer: größe", quarantine_seal="s")
     assert again.facts("broken", "f3") == Facts()
 
@@ -71,10 +72,10 @@ def test_a_load_that_works_ends_a_quarantine(path: Path) -> None:
 
 def test_saving_writes_only_what_changed(path: Path) -> None:
     ledger = Ledger(path)
-    ledger.remember_measurement("bert", "f1", 420)
+    ledger.remember_measurement("bert", "f1", 420, manner=MANNER)
     ledger.save()
     path.unlink()
-    ledger.remember_measurement("bert", "f1", 420)
+    ledger.remember_measurement("bert", "f1", 420, manner=MANNER)
     ledger.remember_unload("bert", "f1")
     ledger.remember_pin("bert", False)
     assert ledger.save()
@@ -128,8 +129,8 @@ def test_a_full_disk_leaves_the_old_ledger_whole(path: Path) -> None:
 def test_facts_are_forgotten_after_90_days_without_the_model(path: Path) -> None:
     clock = Clock()
     ledger = Ledger(path, clock=clock)
-    ledger.remember_measurement("kept", "f", 1)
-    ledger.remember_measurement("gone", "f", 1)
+    ledger.remember_measurement("kept", "f", 1, manner=MANNER)
+    ledger.remember_measurement("gone", "f", 1, manner=MANNER)
     ledger.save()
     for _ in range(4):
         clock.now += 30 * DAY_S
@@ -145,7 +146,7 @@ def test_the_ledger_is_bounded(path: Path) -> None:
     ledger = Ledger(path, clock=clock)
     for number in range(5_010):
         clock.now += 1
-        ledger.remember_measurement("model", str(number), number)
+        ledger.remember_measurement("model", str(number), number, manner=MANNER)
     ledger.save()
     assert len(json.loads(path.read_text())["revisions"]) == 5_000
     assert ledger.facts("model", "9") == Facts()

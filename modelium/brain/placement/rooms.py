@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelium.brain.engine.devices import place_engine
 from modelium.brain.placement.memory import estimate_footprint
@@ -118,17 +118,20 @@ def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Devi
     estimated = override.memory_bytes or estimate_footprint(
         profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
     )
-    return Placement(
+    placement = Placement(
         runtime=runtime,
         device_id=device.id,
         device_kind=device.kind,
         device_index=device.index,
-        footprint=Footprint(
-            estimated_bytes=estimated, measured_bytes=None if override.memory_bytes else view.footprint.measured_bytes
-        ),
+        footprint=Footprint(estimated_bytes=estimated),
         max_batch_size=batch,
         instance_count=instances,
     )
+    if override.memory_bytes:
+        return placement
+    # What was measured on the host, or of two instances, says nothing about a GPU, or about one.
+    measured = view.learned.get(placement.manner) if view.learned else view.footprint.measured_bytes
+    return replace(placement, footprint=Footprint(estimated_bytes=estimated, measured_bytes=measured))
 
 
 def _candidates(rooms: Iterable[Room], override: ModelOverride, *, engine: bool) -> list[Room]:

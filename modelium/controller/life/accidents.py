@@ -168,13 +168,14 @@ def _weigh(record: Record, serving: Serving, held: int) -> Step:
     kept free, used or not.
     """
     memory, place = record.memory, serving.placement
-    measured = max(held, memory.measured or 0)
+    measured, manner = max(held, memory.measured or 0), place.manner
     promised = memory.held
     if memory.stated is None:
         planned = place.footprint.estimated_bytes if place.engine or place.replicas else 0
         promised = max(measured, planned)
-    memory = replace(memory, weighed=held, measured=measured, held=promised)
-    note = RememberMeasurement(fingerprint=serving.profile.fingerprint, measured_bytes=measured)
+    learned = {**memory.learned, manner: measured}
+    memory = replace(memory, weighed=held, measured=measured, learned=learned, held=promised)
+    note = RememberMeasurement(fingerprint=serving.profile.fingerprint, manner=manner, measured_bytes=measured)
     return replace(record, memory=memory), (note,)
 
 
@@ -186,10 +187,13 @@ def outgrow(record: Record, phase: Loaded, event: Outgrew, context: Context) -> 
     decision = Decision(at=context.now, model=record.key, verb=Verb.UNLOAD, rule=event.rule, reason=event.reason)
     # Its entry is written anew, so that its load is a real one; what it took is an accident, and nothing to plan with.
     past = replace(record.past, deaths=record.past.deaths + 1, entry=None)
-    memory, tries = replace(record.memory, measured=None), _crashed_now(record, context)
+    manner = phase.serving.placement.manner
+    others = {other: size for other, size in record.memory.learned.items() if other != manner}
+    memory, tries = replace(record.memory, measured=None, learned=others), _crashed_now(record, context)
     record = replace(record, past=past, memory=memory, tries=tries).remembering(decision)
     record, effects = drained(record, phase, Cause.OUTGREW, event.reason, context, rule=event.rule)
-    note = RememberMeasurement(fingerprint=phase.serving.profile.fingerprint, measured_bytes=memory.expected)
+    fingerprint = phase.serving.profile.fingerprint
+    note = RememberMeasurement(fingerprint=fingerprint, manner=manner, measured_bytes=memory.expected)
     return record, (Say(event.reason, Level.ERROR), note, *effects)
 
 

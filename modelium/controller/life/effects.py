@@ -134,9 +134,10 @@ class RememberUnload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberMeasurement:
-    """What its processes were seen to take, in bytes."""
+    """What its processes were seen to take, in bytes. ``manner``: of its placement."""
 
     fingerprint: str
+    manner: str
     measured_bytes: int
 
 

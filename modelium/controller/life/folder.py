@@ -219,7 +219,12 @@ def revise(record: Record, phase: Absent | Loading | Loaded | Draining | Unloadi
         record,
         folder=replace(record.folder, profile=profile),
         tries=replace(forgiven(record.tries), crashes=()),
-        memory=replace(record.memory, measured=event.remembered.measured_bytes, estimated=event.estimated_bytes),
+        memory=replace(
+            record.memory,
+            measured=event.remembered.measured_bytes,
+            learned=event.remembered.measured,
+            estimated=event.estimated_bytes,
+        ),
         past=replace(record.past, entry=None, load_seconds=event.remembered.load_seconds or 0.0),
         revision_error="",
     )

@@ -56,8 +56,9 @@ def begin(record: Record, phase: Absent, event: LoadDecided, context: Context) -
 
 
 def _promised(record: Record, placement: Placement) -> Memory:
-    footprint = placement.footprint
-    return replace(record.memory, estimated=footprint.estimated_bytes, held=footprint.bytes)
+    memory, footprint = record.memory, placement.footprint
+    measured = memory.learned.get(placement.manner) if memory.learned else memory.measured
+    return replace(memory, estimated=footprint.estimated_bytes, measured=measured, held=footprint.bytes)
 
 
 @on(RefusalDecided, Absent)
@@ -165,7 +166,7 @@ def _serving(attempt: Attempt, event: HasLoaded) -> Serving:
 
 
 def _of_new_revision(record: Record, reload: Attempt) -> Memory:
-    return replace(_promised(record, reload.placement), measured=None, weighed=None)
+    return replace(_promised(record, reload.placement), measured=None, learned={}, weighed=None)
 
 
 def _answers(record: Record, attempt: Attempt, event: HasLoaded, context: Context) -> Step:

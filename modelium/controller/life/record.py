@@ -16,6 +16,7 @@ part                 what it is                                         what cha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from modelium.brain.usage import UsageWindow
@@ -112,12 +113,14 @@ class Use:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes, on each device of the placement. ``stated``: by its user; ``held``: taken or promised, so nobody else's;
-    ``weighed``: what its processes held at the last reading, None while it is not loaded.
+    ``weighed``: what its processes held at the last reading, None while it is not loaded. ``measured``: the most of that, in
+    the manner in which it is served now, and ``learned``: in each (``Placement.manner``).
     """
 
     stated: int | None = None
     estimated: int = 0
     measured: int | None = None
+    learned: Mapping[str, int] = field(default_factory=dict)
     held: int = 0
     weighed: int | None = None
 

@@ -25,6 +25,7 @@ def view_of(record: Record, now: float, window_s: float) -> ModelView:
         retry_at=record.tries.retry_at,
         loaded_at=past.loaded_at,
         load_seconds=past.load_seconds,
+        learned=memory.learned,
         bytes_held=memory.held,
     )
 

@@ -214,3 +214,15 @@ def test_a_small_model_is_not_starved_by_many_large_ones_that_wait() -> None:
 def test_a_measured_footprint_replaces_the_estimate() -> None:
     view = replace(wanted("m"), footprint=Footprint(estimated_bytes=1, measured_bytes=3 * GIB))
     assert _placement(plan(world(view)), "m").footprint.bytes == 3 * GIB
+
+
+def test_what_was_measured_in_one_manner_says_nothing_about_another() -> None:
+    here, there = (_placement(plan(world(wanted("m"), devices=(device,))), "m") for device in (host(), gpu()))
+    assert here.manner != there.manner
+    seen = replace(wanted("m"), footprint=Footprint(estimated_bytes=1, measured_bytes=3 * GIB), learned={here.manner: 3 * GIB})
+    assert _placement(plan(world(seen, devices=(host(),))), "m").footprint.measured_bytes == 3 * GIB
+    assert _placement(plan(world(seen, devices=(gpu(),))), "m").footprint.measured_bytes is None
+    both = replace(seen, learned={here.manner: 3 * GIB, there.manner: GIB})
+    assert _placement(plan(world(both, devices=(gpu(),))), "m").footprint.bytes == GIB
+    twice = {"m": ModelOverride(instance_count=2)}
+    assert _placement(plan(world(seen, devices=(host(),), overrides=twice)), "m").footprint.measured_bytes is None

@@ -467,6 +467,18 @@ def test_what_triton_had_loaded_already_is_kept() -> None:
     assert told(*ARRIVED, happens.FoundInTriton()).want is Demand.RESTORE
 
 
+def test_what_was_measured_in_one_manner_is_forgotten_in_none_and_used_in_no_other() -> None:
+    life = told(*SEEN_AT_WORK)
+    assert (life.record.memory.measured, life.record.memory.learned) == (GIB // 2, {HERE.manner: GIB // 2})
+    twice = replace(HERE, instance_count=2)
+    life.tell(evict(), PASS, unloaded(2), load(place=twice))
+    assert (life.record.memory.measured, life.record.memory.learned) == (None, {HERE.manner: GIB // 2})
+    life.tell(loaded(3), read(STUB, held=GIB))
+    assert life.record.memory.learned == {HERE.manner: GIB // 2, twice.manner: GIB}
+    life.tell(evict(), PASS, unloaded(4), load())
+    assert life.record.memory.measured == GIB // 2
+
+
 # -- restarts, adapters ----------------------------------------------------------------------------------------------
 
 
