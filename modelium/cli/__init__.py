@@ -134,7 +134,7 @@ def simulate(
         list[str] | None, typer.Option(help="Once for each; default: as configured, and those to compare.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="Take what is not given (trace, models, fleet) of this Modelium.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is made up.", min=0)] = 8,
+    seed: Annotated[int | None, typer.Option(help="Of what is made up.", min=0)] = None,
     duration: Annotated[float, typer.Option(help="Seconds of an answer whose line does not say.", min=0)] = 1.0,
     picture: Annotated[Path | None, typer.Option(help="Draw it, too: a PNG.", dir_okay=False)] = None,
     as_json: Json = False,

@@ -31,6 +31,7 @@ from modelium.simulation.traces import Trace, parse_trace, read_trace
 
 _FLEET = "8x80GiB"
 _NAMED = 3
+_SEED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Asked:
     models: Path | None
     fleet: str | None
     policies: Sequence[str]
-    seed: int
+    seed: int | None
     duration_s: float
 
 
@@ -63,7 +64,7 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
     elif running is not None:
         known = running_models(running, settings, fleet)
     else:
-        known = plausible_models(trace.names, fleet, seed=asked.seed)
+        known = plausible_models(trace.names, fleet, seed=_SEED if asked.seed is None else asked.seed)
     models, unknown = of_the_trace(trace.names, known)
     if unknown:
         some = ", ".join(printable(trace.names[index], longest=60) for index in sorted(unknown)[:_NAMED])

@@ -48,6 +48,14 @@ def test_a_made_up_trace_gives_a_table_and_a_picture(capsys: pytest.CaptureFixtu
     assert Path("simulated.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_seed_is_in_the_line_or_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for arguments in (["zipf:requests=50,seed=3"], ["zipf:requests=50", "--seed", "3"], ["zipf:requests=50"]):
+        assert run(*arguments, "--policy", "plain-lru", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["seconds"])
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
