@@ -114,6 +114,7 @@ class Ledger:
         self._arrivals: dict[str, Arrivals] = {}  # the latest last
         self._arrivals_due_at = clock() + _ARRIVALS_EVERY_S
         self._arrived = False
+        self._loaded: dict[str, str] = {}  # of each model, the fingerprint of the revision that is
         self._changed = False
         self._failing = False
 
@@ -139,8 +140,10 @@ class Ledger:
         ledger.owner = book.owner or ledger.owner
         ledger._changed = not book.owner
         ledger._pinned = set(book.pinned)
-        ledger._revisions = {(revision.name, revision.fingerprint): revision for revision in book.revisions}
         ledger._arrivals = {each.name: turned(each.arrivals, -ledger._hours_ahead) for each in book.rhythms}
+        for revision in book.revisions:
+            ledger._revisions[revision.name, revision.fingerprint] = revision
+            ledger._note_loaded(revision)
         return ledger
 
     def keep_owner(self) -> None:
@@ -185,8 +188,8 @@ class Ledger:
 
     def remember_load(self, name: str, fingerprint: str, *, load_seconds: float) -> None:
         """A load that went well. It ends a quarantine, and takes the place of any other revision that was loaded."""
-        for other in [r for r in self._revisions.values() if r.name == name and r.fingerprint != fingerprint]:
-            self.remember_unload(name, other.fingerprint)
+        if (other := self._loaded.get(name, fingerprint)) != fingerprint:
+            self.remember_unload(name, other)
         facts = self._known(name, fingerprint)
         self._learn(name, fingerprint, replace(_free(facts), load_seconds=load_seconds, loaded=True))
 
@@ -247,7 +250,14 @@ class Ledger:
     def _keep(self, name: str, fingerprint: str, facts: Facts) -> None:
         revision = _Revision(name=name, fingerprint=fingerprint, seen_at=self._clock(), facts=facts)
         self._revisions[name, fingerprint] = revision
+        self._note_loaded(revision)
         self._changed = True
+
+    def _note_loaded(self, revision: _Revision) -> None:
+        if revision.facts.loaded:
+            self._loaded[revision.name] = revision.fingerprint
+        elif self._loaded.get(revision.name) == revision.fingerprint:
+            del self._loaded[revision.name]
 
     def _forget(self) -> None:
         now = self._clock()
