@@ -27,7 +27,7 @@ from modelium.controller.state import ControllerState
 from modelium.errors import LoadFailed, UnknownModel
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
-from modelium.values import Candidate, Decision, Demand, Device, Fleet
+from modelium.values import Candidate, Decision, Demand, Device
 
 log = logging.getLogger(__name__)
 
@@ -138,15 +138,15 @@ class Models:
 
     def measure(self) -> None:
         """Ask for a reading."""
-        self._questions.measure(self._state.server.starts, self._places(self._questions.fleet()))
+        self._questions.measure(self._state.server.starts, self._places)
 
-    def _places(self, fleet: Fleet) -> dict[str, Device]:
+    def _places(self) -> dict[str, Device]:
         """Which device each occupying model is on: of a tensor-parallel engine the first, its ranks hold equally much."""
-        found = {}
+        found, devices = {}, {device.id: device for device in self._questions.fleet().devices}
         for key, model in self._models.items():
             placement = model.record.placement
             if model.record.memory.held and placement is not None:
-                device = fleet.get(placement.device_id)
+                device = devices.get(placement.device_id)
                 if device is not None:
                     found[key] = device
         return found

@@ -50,8 +50,8 @@ class Questions(Protocol):
     def watch(self, key: str, order: Watch) -> Iterator[Callable[[], None]]:
         """Tell when a process ends: one ``ProcessDied`` each. Gives what ends each watch, as it begins it."""
 
-    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
-        """A reading of Triton and of all processes; ends in ``Measured``."""
+    def measure(self, generation: int, places: Callable[[], Mapping[str, Device]]) -> None:
+        """A reading of Triton and of all processes; ends in ``Measured``. ``places()``: on which device each model is."""
 
 
 class Sight(Protocol):

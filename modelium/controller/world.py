@@ -78,6 +78,6 @@ class World:
             died = About(key, ProcessDied(number=order.number, pid=process.pid))
             yield self._server.devices.watch_exit(process, partial(self._post, died))
 
-    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
+    def measure(self, generation: int, places: Callable[[], Mapping[str, Device]]) -> None:
         """A reading of Triton and of all processes; ends in ``Measured``."""
-        self._readings.measure(generation, places)
+        self._readings.measure(generation, places())

@@ -87,7 +87,7 @@ class VirtualWorld:
         """Nothing dies here."""
         return iter(())
 
-    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
+    def measure(self, generation: int, places: Callable[[], Mapping[str, Device]]) -> None:
         """Every model takes what it was said to take; what was asked of it is read at intervals."""
 
     # -- what may be done --------------------------------------------------------------------------------------------

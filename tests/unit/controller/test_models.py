@@ -68,7 +68,7 @@ class Exhausted:
         for process in order.processes:
             yield partial(self._do, f"stop watching {process.pid}")
 
-    def measure(self, generation: int, places: Mapping[str, Device]) -> None:
+    def measure(self, generation: int, places: Callable[[], Mapping[str, Device]]) -> None:
         self._do("measure")
 
 
