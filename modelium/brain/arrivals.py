@@ -27,7 +27,7 @@ _MEANS_S = tuple((high - low) / _WIDTH for low, high in pairwise(_EDGES_S))  # w
 _NONE = (0.0,) * WIDTHS
 
 _FADING = 0.99  # of what was learned, at each gap: the last hundred count
-_PRIOR = 0.05  # of each width; measured with bench/sharing.py: 0.02 and 0.15 are about as good
+_PRIOR = 0.05  # of each width; on the traces of bench/policies.py 0.02 and 0.15 are about as good
 _NEVER = 0.2  # that no visit comes at all
 _SURE = 1.9  # gaps from which an expectation is worth telling
 

@@ -6,7 +6,7 @@ Eviction's rules 1 to 5 say what goes by itself. For a waiting request, a user's
 6. Any loaded model may go that is not in ``always_loaded``, pinned, leased, or younger than its residence
    (``min_residence_seconds``; by default 5 s for what is asked more often than that, else a second: it has served those it was
    loaded for. Longer was tried, as long as the load took: of two that do not fit together each serves for longer then, and both
-   wait for longer. ``bench/sharing.py`` has the figures).
+   wait for longer. ``bench/policies.py`` has the figures).
 7. Who waited for ``turn_seconds`` has its turn: then a leased model may go too. It gets no new leases, ends what it has, and
    those who ask it meanwhile are the next to wait. So each of several that are always in use serves for a while.
 """

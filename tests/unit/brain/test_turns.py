@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain import arrivals as arrivals_of
@@ -24,7 +24,6 @@ from modelium.values import (
     Usage,
     Verb,
 )
-from tests.unit.brain.virtual import DRAIN_S, Request, Resident, VirtualDevice, resident
 from tests.unit.brain.worlds import GIB, MIB, NOW, gpu, host, loaded, wanted, world
 
 IDLE = Policies(evict_for_requests=EvictForRequests.IDLE)
@@ -227,63 +226,3 @@ def test_with_idle_only_rule_five_lets_models_go(
     assert made.again_at is None
     assert {a.rule for a in made.actions if a.verb is Verb.UNLOAD} <= {"evict.5"}
     assert "plan.7" not in {decision.rule for decision in made.decisions}
-
-
-def _all_the_time(name: str, seconds: float, until: float, every: float) -> list[Request]:
-    """So often that the model is never without a lease."""
-    return [Request(at=at * every, model=name, seconds=seconds) for at in range(int(until / every))]
-
-
-@settings(max_examples=5)
-@given(st.integers(2, 5), st.integers(1, 2), st.floats(0.5, 20), st.floats(0.2, 60))
-def test_nobody_starves_where_all_are_always_in_use(count: int, fitting: int, load_s: float, seconds: float) -> None:
-    device = host(budget=fitting * GIB)
-    models = {f"m{i}": Resident(name=f"m{i}", size=GIB, load_s=load_s) for i in range(count)}
-    requests = [r for name in models for r in _all_the_time(name, seconds, 120, every=seconds / 2)]
-    made = VirtualDevice(device, models)
-    made.run(requests)
-    a_turn = max(10.0, load_s, 5.0) + min(DRAIN_S, seconds) + 0.5 + load_s
-    longest = max((wait if wait is not None else 1e9) for _, wait in made.waits)
-    assert longest <= a_turn * (count + 1), "of each that was before it one turn"
-
-
-def test_two_that_do_not_fit_asked_in_turn_are_both_answered_soon() -> None:
-    device = host(budget=GIB)
-    requests = [Request(at=2.0 * i, model="ab"[i % 2]) for i in range(150)]
-    swap, idle = (
-        VirtualDevice(device, {n: Resident(name=n, size=GIB) for n in "ab"}, policies) for policies in (Policies(), IDLE)
-    )
-    waits = [wait for _, wait in swap.run(requests)]
-    assert max(wait or 0.0 for wait in waits) < 5 + 2 * (2 + 0.5) + 1 and None not in waits
-    assert None in [wait for _, wait in idle.run(requests)], "as it was: half of them time out"
-    assert swap.loads <= 150 / 2, "requests are grouped"
-
-
-def test_a_model_much_larger_than_the_others_has_its_turn() -> None:
-    device = host(budget=4 * GIB)
-    small = {f"s{i}": resident(f"s{i}", GIB, device) for i in range(6)}
-    for name in ("s4", "s5"):
-        small[name] = Resident(name=name, size=GIB)
-    models = {**small, "big": Resident(name="big", size=4 * GIB)}
-    requests = [r for name in small for r in _all_the_time(name, 3.0, 100, every=1.5)]
-    made = VirtualDevice(device, models)
-    made.run([*requests, Request(at=20, model="big")])
-    [waited] = [wait for request, wait in made.waits if request.model == "big"]
-    assert waited is not None and waited < 60 + 30, "whom nobody passes after a minute"
-
-
-@settings(max_examples=20)
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 8)), min_size=2, max_size=120), st.floats(0.5, 20))
-def test_models_that_do_not_fit_together_are_not_loaded_in_turn_without_bound(
-    asked: list[tuple[int, float]], load_s: float
-) -> None:
-    """A load answers somebody, and what nobody asks is never loaded: so there are no more loads than requests."""
-    device, requests, at = host(budget=GIB), [], 0.0
-    for number, gap_s in asked:
-        at += gap_s
-        requests.append(Request(at=at, model=f"m{number}"))
-    made = VirtualDevice(device, {f"m{i}": Resident(name=f"m{i}", size=GIB, load_s=load_s) for i in range(4)})
-    made.run(requests)
-    assert made.loads <= len(requests)
-    residences = 1 + at / min(load_s, 1.0 + load_s)
-    assert made.loads <= residences + 4, "each load takes its time, and what was loaded stays for a while"

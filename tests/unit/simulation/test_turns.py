@@ -57,4 +57,20 @@ def test_a_model_much_larger_than_the_others_has_its_turn() -> None:
     simulator = Noting(models, fleet_of(4), Policies(), Conditions())
     simulator.longest = {}
     outcome = simulator.run(trace_of([*arrivals, (20.0, big, 0.2)], len(models)))
-    assert outcome.missed == 0 and simulator.longest[big] < 40
+    assert outcome.missed == 0 and simulator.longest[big] < 60 + 30, "whom nobody passes after a minute"
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 8)), min_size=2, max_size=120), st.floats(0.5, 20))
+def test_models_that_do_not_fit_together_are_not_loaded_in_turn_without_bound(
+    asked: list[tuple[int, float]], load_s: float
+) -> None:
+    """A load answers somebody, and what nobody asks is never loaded: so there are no more loads than requests."""
+    at, arrivals = 0.0, list[Arrival]()
+    for number, gap_s in asked:
+        at += gap_s
+        arrivals.append((at, number, 0.2))
+    outcome = simulate(arrivals, models_of(1, 1, 1, 1, load_s=load_s), fleet_of(1))
+    assert outcome.loads <= len(arrivals)
+    residences = 1 + at / min(load_s, 1.0 + load_s)
+    assert outcome.loads <= residences + 4, "each load takes its time, and what was loaded stays for a while"
