@@ -7,7 +7,7 @@ is kept from plan to plan, is why a plan costs what changed and not what is know
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board, Offer
@@ -69,10 +69,14 @@ def plan_on(board: Board, now: float, *, tell_all: bool = False) -> Plan:
 
 
 def explain(board: Board, now: float, name: str) -> Decision | None:
-    """The decision about one model now: from the plan, or the rule that keeps it; None when there is nothing to decide."""
+    """The decision about one model now: from the plan, or the rule that keeps it, with what it would be weighed by; None when
+    there is nothing to decide."""
     made = next((d for d in plan_on(board, now, tell_all=True).decisions if d.model == name), None)
     view = board.views.get(name)
-    return made if made is not None or view is None else explain_keep(board, now, view)
+    if made is not None or view is None:
+        return made
+    kept = explain_keep(board, now, view)
+    return kept if kept is None else replace(kept, weighed=(weigh(view, now, board.policies),))
 
 
 def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
@@ -81,8 +85,7 @@ def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
         return None
     rule = eviction.deciding_rule(view, now, board.policies)
     reason = eviction.explain_keep(view, rule, now, board.policies)
-    weighed = (weigh(view, now, board.policies),)
-    return Decision(at=now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason, weighed=weighed)
+    return Decision(at=now, model=view.name, verb=Verb.KEEP, rule=eviction.name_of(rule), reason=reason)
 
 
 @dataclass(slots=True)
