@@ -36,6 +36,7 @@ from modelium.values import (
     State,
     Task,
     Verb,
+    Weighed,
 )
 from modelium.views import Status, written
 from tests.unit.views import snapshot_view
@@ -115,12 +116,16 @@ def reply_of(view: object) -> bytes:
 
 
 @contextmanager
-def answering(status: int, body: bytes | Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """A real HTTP server that gives one canned answer (or one for each path), and what it was asked."""
+def answering(
+    status: int, body: bytes | Mapping[str, bytes], bodies: list[bytes] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """A real HTTP server that gives one canned answer (or one for each path), and what it was asked; ``bodies``: what came."""
     asked: list[str] = []
+    bodies = [] if bodies is None else bodies
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
             sent = [self.headers.get(name, "") for name in ("X-Request-Timeout", "Authorization")]
             asked.append(" ".join([self.command, self.path, *filter(None, sent)]))
             self.send_response(status)
@@ -284,6 +289,32 @@ def test_why_gives_rule_and_reason() -> None:
     assert json.loads(replies.decisions_json(model))[0]["rule"] == "evict.3"
     nothing = replies.model(reply_of(written(Status, COPYING, 50.0)))
     assert "nothing was decided" in text_of(show.reasons(nothing))
+
+
+def test_why_shows_what_was_weighed_when_it_went() -> None:
+    went, stayed = (
+        Weighed(
+            model=name,
+            goes=goes,
+            kept_by="" if goes else "nothing",
+            harm=0.0012,
+            idle_s=600.0,
+            qps=0.0,
+            next_s=next_s,
+            load_s=6.0,
+            bytes=16 * 2**30,
+        )
+        for name, goes, next_s in (("minilm", True, 2400.0), ("llama", False, None))
+    )
+    unload = Decision(
+        at=40.0, model="minilm", verb=Verb.UNLOAD, rule="evict.6", reason="b waits", beneficiary="b", weighed=(went, stayed)
+    )
+    model = replies.model(reply_of(written(Status, replace(LOADED, decisions=(unload,)), 50.0)))
+    text = text_of(show.reasons(model))
+    assert "weighed for b" in text
+    [one] = [line.split() for line in text.splitlines() if "went" in line]
+    assert one == ["minilm", "went", "0.0012", "10", "min", "0", "s", "0.00", "40", "min", "0", "s", "6.0", "s", "16.0", "GiB"]
+    assert "stayed" in text and "not known" in text
 
 
 def test_the_plan_shows_pressure_and_steps() -> None:

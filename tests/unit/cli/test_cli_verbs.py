@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelium import views
+from modelium.analysis.wire import decode
 from modelium.cli import diagnosis, main
 from modelium.cli.checks import Check, Outcome
 from modelium.cli.offline import candidate_at
 from modelium.config import Settings
+from modelium.values import Decision, ModelProfile, Plan, Verb
+from modelium.views import written
 from tests.patience import PATIENCE_S
+from tests.unit.cli.test_cli_remote import answering, reply_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -191,6 +196,20 @@ def test_a_remote_verb_with_nobody_there_is_one_line(capsys: pytest.CaptureFixtu
             assert run(*arguments) == 1
             expected = f"modelium: no Modelium answers at http://127.0.0.1:{port}; start one with `modelium serve`"
             assert capsys.readouterr().err.startswith(expected)
+
+
+def test_what_a_drop_would_do_is_asked_with_what_was_found_in_the_folder(
+    classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = Decision(at=50.0, model="tiny-bert", verb=Verb.WAIT, rule="plan.4", reason="no room")
+    reply, bodies = reply_of(written(views.Plan, Plan(decisions=(waits,)), 50.0)), list[bytes]()
+    with answering(200, reply, bodies) as (url, asked):
+        assert run("--url", url, "plan", "--with", str(classifier)) == 0
+    assert asked[0].startswith("POST /plan") and "no room" in capsys.readouterr().out
+    found = decode(bodies[0])
+    assert isinstance(found, ModelProfile) and (found.name, found.parameters) == ("tiny-bert", 80)
+    assert run("--url", "http://127.0.0.1:9", "plan", "--with", "nowhere") == 1
+    assert "no such file or folder" in capsys.readouterr().err
 
 
 def test_help_comes_without_the_heavy_imports() -> None:
