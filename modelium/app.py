@@ -115,6 +115,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         interval_s=discovery.scan_interval_seconds,
     )
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(decisions.close)
         if isinstance(server, EmbeddedServer):
             stack.push_async_callback(server.stop)
         stack.push_async_callback(client.close)

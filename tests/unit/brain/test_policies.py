@@ -10,7 +10,7 @@ from modelium.brain import turns
 from modelium.brain.board import Board
 from modelium.brain.plan import explain, plan
 from modelium.brain.policies import POLICIES, policy_of
-from modelium.values import Eviction, ModelView, Policies, Usage, Verb
+from modelium.values import Demand, Eviction, ModelView, Policies, Usage, Verb
 from tests.unit.brain.test_arrivals import asked
 from tests.unit.brain.worlds import GIB, NOW, loaded, wanted, world
 
@@ -121,3 +121,21 @@ def test_why_a_model_stays_says_what_it_would_cost() -> None:
     assert said is not None and said.verb is Verb.KEEP
     [itself] = said.weighed
     assert itself.model == "m" and not itself.goes and itself.next_s is not None and 40 < itself.next_s < 60
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.floats(0, 900), st.integers(0, 1)), max_size=8),
+    st.integers(1, 8),
+    st.sampled_from([each for each in Eviction if not Policies(eviction=each).unloads_idle]),
+)
+def test_for_what_is_expected_nobody_goes_whatever_the_policy(
+    models: list[tuple[int, float, int]], need: int, eviction: Eviction
+) -> None:
+    views = [
+        loaded(f"m{i}", size * GIB, usage=Usage(last_used_at=NOW - idle, in_flight=flight))
+        for i, (size, idle, flight) in enumerate(models)
+    ]
+    policies = Policies(eviction=eviction)
+    alone = [action.model for action in plan(world(*views, policies=policies)).actions]
+    made = plan(world(*views, wanted("w", need * GIB, demand=Demand.EXPECTED), policies=policies))
+    assert [action.model for action in made.actions if action.verb is Verb.UNLOAD] == alone

@@ -49,7 +49,13 @@ def test_with_idle_it_does() -> None:
 
 
 def test_a_users_load_and_a_pin_push_out_what_is_idle_and_a_discovery_does_not() -> None:
-    for demand, rule in [(Demand.USER, "evict.6"), (Demand.POLICY, "evict.6"), (Demand.RESTORE, ""), (Demand.DISCOVERY, "")]:
+    for demand, rule in [
+        (Demand.USER, "evict.6"),
+        (Demand.POLICY, "evict.6"),
+        (Demand.RESTORE, ""),
+        (Demand.DISCOVERY, ""),
+        (Demand.EXPECTED, ""),
+    ]:
         made = plan(world(loaded("a", 6 * GIB, idle_s=12), wanted("b", 6 * GIB, demand=demand)))
         assert [action.rule for action in made.actions] == ([rule] if rule else []), demand
 
