@@ -54,11 +54,11 @@ class Preloads:
 
 
 def _is_due(record: Record, now: float) -> bool:
-    """Not loaded, wanted by nobody, expected, and not loaded since its last use: in vain once is enough."""
+    """Not loaded, wanted by nobody, not sent away, expected, and not loaded since its last use: in vain once is enough."""
     window, past = record.use.window, record.past
     if record.state is not State.UNLOADED or record.demand or record.folder.gone or record.folder.profile is None:
         return False
-    if window.asked_at is None:
+    if window.asked_at is None or record.wish.sent_away:
         return False
     since = max(window.asked_at, window.ended_at)
     if past.loaded_at > since:

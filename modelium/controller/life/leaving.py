@@ -85,20 +85,20 @@ def evict(record: Record, phase: Loaded, event: UnloadDecided, context: Context)
 @on(UserUnloads, Loaded)
 def unload_for_user(record: Record, phase: Loaded, event: UserUnloads, context: Context) -> Step:
     """It drains, however it is used."""
-    record = replace(record, wish=replace(record.wish, want=Demand.NONE))
+    record = replace(record, wish=replace(record.wish, want=Demand.NONE, sent_away=True))
     return drained(record, phase, Cause.USER, "unloaded by the user", context)
 
 
 @on(UserUnloads, Loading)
 def unload_when_loaded(record: Record, phase: Loading, event: UserUnloads, context: Context) -> Step:
     """Triton cannot break a load off: its end brings the model out."""
-    return replace(record, wish=replace(record.wish, want=Demand.NONE, leave=True)), (Wake(),)
+    return replace(record, wish=replace(record.wish, want=Demand.NONE, leave=True, sent_away=True)), (Wake(),)
 
 
 @on(UserUnloads, Absent, Draining, Unloading)
 def want_no_more(record: Record, phase: Absent | Draining | Unloading, event: UserUnloads, context: Context) -> Step:
     """There is nothing to unload, or it is on its way."""
-    return replace(record, wish=replace(record.wish, want=Demand.NONE)), ()
+    return replace(record, wish=replace(record.wish, want=Demand.NONE, sent_away=True)), ()
 
 
 def called_back(record: Record, phase: Draining, context: Context, *, is_waited_for: bool) -> Record | None:

@@ -91,7 +91,9 @@ class Tries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Who wants it loaded. ``user_loads``: users' loads that wait; ``leave``: a user wants it out, as soon as it is loaded."""
+    """Who wants it loaded. ``user_loads``: users' loads that wait; ``leave``: a user wants it out, as soon as it is loaded.
+    ``sent_away``: by a user, and nobody has asked since.
+    """
 
     want: Demand = Demand.NONE
     since: float = 0.0
@@ -99,6 +101,7 @@ class Wish:
     always_loaded: bool = False
     user_loads: int = 0
     leave: bool = False
+    sent_away: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ from modelium.values import State
 def ask(record: Record, phase: Phase, event: Asked, context: Context) -> Step:
     """Its rhythm is told by arrivals, without what they wait for."""
     record = replace(record, use=replace(record.use, window=use.ask(record.use.window, context.now)))
+    if record.wish.sent_away:
+        record = replace(record, wish=replace(record.wish, sent_away=False))
     return told_of_preload(record, Preload.USED)
 
 

@@ -121,11 +121,11 @@ def answering(
 ) -> Iterator[tuple[str, list[str]]]:
     """A real HTTP server that gives one canned answer (or one for each path), and what it was asked; ``bodies``: what came."""
     asked: list[str] = []
-    bodies = [] if bodies is None else bodies
+    came = [] if bodies is None else bodies
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+            came.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
             sent = [self.headers.get(name, "") for name in ("X-Request-Timeout", "Authorization")]
             asked.append(" ".join([self.command, self.path, *filter(None, sent)]))
             self.send_response(status)

@@ -78,3 +78,9 @@ def test_where_there_is_room_what_is_expected_is_loaded_before_its_request() -> 
     with_it, as_many = waited(preload=True)
     assert with_it < without - 8 * 4.0, "of fourteen requests for A the most found it loaded"
     assert as_many <= loads + 2
+
+
+def test_what_a_user_sent_away_is_not_brought_back_before_somebody_asks() -> None:
+    life = told(*ARRIVED, load(), loaded(1), happens.UserUnloads())
+    assert life.record.wish.sent_away
+    assert not life.tell(happens.Asked()).record.wish.sent_away
