@@ -23,7 +23,8 @@ _HEAD = '''"""What vLLM {version} serves: its own registry, as facts.
 
 Written by scripts/record_vllm_architectures.py (``make generate``); don't edit. TEXT and MULTIMODAL generate with code of
 vLLM's own, TRANSFORMERS and TRANSFORMERS_MULTIMODAL with transformers' code in vLLM's engine, POOLING gives vectors and scores.
-LORA: those that take LoRA adapters. DROPPED: architecture, last version that had it; PLUGINS: architecture, its package now.
+LORA: those that take LoRA adapters. CONFIGS: model types that it reads without code from the folder. DROPPED: architecture,
+last version that had it; PLUGINS: architecture, its package now.
 """
 
 # ruff: noqa: SIM905
@@ -61,6 +62,7 @@ def write_record(runtime: Path) -> str:
         "POOLING": registry.pooling,
         "LORA": read_lora(report.site_packages / "vllm", registry),
         "QUANTIZATIONS": registry.quantizations,
+        "CONFIGS": registry.config_types,
     }
     record = [_HEAD.format(version=version)]
     record += [f"{name}: frozenset[str] = frozenset(\n    {_words(words)}\n)\n" for name, words in parts.items()]

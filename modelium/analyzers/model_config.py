@@ -16,6 +16,19 @@ _MOST_UNNAMED = 4_096
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 _IMAGE_KEYS = ("vision_config", "vision_encoder_config", "vision_tower", "visual", "mm_vision_tower", "img_processor")
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "hidden_dim", "n_embed", "word_embed_proj_dim")
+_FORECASTERS = {
+    "autoformer",
+    "informer",
+    "patchtsmixer",
+    "patchtst",
+    "time_moe",
+    "time_series_transformer",
+    "timer",
+    "timesfm",
+    "timesfm2_5",
+    "ttm",
+    "tinytimemixer",
+}
 _CROSS_ENCODER_KEYS = ("sentence_transformers", "sbert_ce_default_activation_function")
 # Positions start behind the padding index here: 514 positions are 512 tokens.
 _OFFSET_TYPES = {
@@ -57,6 +70,8 @@ class ModelConfig:
     task_names: tuple[str, ...]  # keys of task_specific_params: what a seq2seq model was trained for
     timm: bool
     mlx: bool
+    forecasts: bool = False  # time series
+    own_layout: bool = False  # its tensors are those of the code in its folder, whatever transformers has under its names
     cross_encoder_key: str = ""  # the key by which sentence-transformers' CrossEncoder left its activation here
 
 
@@ -81,6 +96,8 @@ def read_config(source: JsonObject) -> ModelConfig:
         task_names=tuple(nested(source, "task_specific_params")),
         timm=not model_type and bool(text(source, "architecture")) and not texts(source, "architectures"),
         mlx="group_size" in nested(source, "quantization"),
+        forecasts="chronos_config" in source or model_type in _FORECASTERS,
+        own_layout="use_flash_attn" in source,
         cross_encoder_key=next((key for key in _CROSS_ENCODER_KEYS if source.get(key) is not None), ""),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from modelium.analyzers.folder import File, Folder, refuse_lfs_pointer
-from modelium.analyzers.formats.json_text import JsonObject, prove_whole, read_object, text
+from modelium.analyzers.formats.json_text import JsonObject, nested, prove_whole, read_object, text
 from modelium.analyzers.model_card import ModelCard
 from modelium.analyzers.model_config import ModelConfig
 from modelium.analyzers.tasks_of import CROSS_ENCODER_FILE, Clues, TaskFinding
@@ -71,6 +71,7 @@ def read_clues(folder: Folder, card: ModelCard, config: ModelConfig) -> Clues:
         has_tokenizer=_vocabulary(folder) is not None,
         has_image_processor=image,
         has_feature_extractor=sound,
+        side_code=any(nested(read_optional(folder, name), "auto_map") for name in ("tokenizer_config.json", *_PREPROCESSORS)),
     )
 
 

@@ -22,6 +22,9 @@ _AUTO_CLASSES = {name: task for task, row in TASKS.items() for name in row.auto_
 _MASKED_HEADS = "ForPreTraining"
 _FAMILY_WORDS = {"RNNT": "speech recognition by transducer", "TDT": "speech recognition by transducer", "": "a base model"}
 CROSS_ENCODER_FILE = "config_sentence_transformers.json"
+_FORECASTING = "time-series-forecasting"
+# transformers lists them under speech. vLLM serves them from Mistral's own files alone.
+_LISTENERS = {"VoxtralForConditionalGeneration", "VoxtralRealtimeForConditionalGeneration"}
 _LISTED = "served are: " + ", ".join(task.value for task in Task)
 
 
@@ -47,6 +50,7 @@ class Clues:
     has_tokenizer: bool
     has_image_processor: bool
     has_feature_extractor: bool
+    side_code: bool = False  # its tokenizer or processor is code from the folder
 
 
 def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding:
@@ -55,26 +59,34 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
     0. sentence-transformers says that it is a CrossEncoder: no embedding model, and a ranker where it does not classify.
     1. ``modules.json`` makes it an embedding model, whatever head its weights were trained with.
     2. ``architectures``, through transformers' auto-mappings; the pipeline_tag may refine it within its family. A head of one
-       label ranks, where sentence-transformers or the pipeline_tag says so.
+       label ranks, where sentence-transformers or the pipeline_tag says so, and a decoder where the pipeline_tag does.
     3. A class that transformers lacks: ``auto_map`` names the auto-class that code in the folder is for.
-    4. A class that transformers lacks, but vLLM's registry has: a generator.
+    4. A class that transformers lacks, but vLLM's registry has: a generator. It needs no code from the folder, where its
+       configuration and its tokenizer need none.
     5. No ``architectures``: the pipeline_tag, where transformers has such a class for this model type.
     6. Nothing of it: the base model of this model type, if there is one.
     """
+    if config.forecasts or clues.pipeline_tag == _FORECASTING:
+        raise Rejected("it forecasts time series, which is not served", _LISTED)
     architecture = _named(config, known)
+    if architecture in _LISTENERS:
+        what = f"{architecture} listens and writes: vLLM reads it with Mistral's own tokenizer alone, which is not served"
+        raise Rejected(what, "vLLM by itself does: --tokenizer_mode mistral --config_format mistral --load_format mistral")
     if clues.cross_encoder and architecture:  # 0
         if clues.cross_encoder == CROSS_ENCODER_FILE and "SEQUENCE_CLASSIFICATION" not in known.families.get(architecture, ()):
             # a decoder that ranks by its words for yes and no: as a bare folder it is a generator of text
             return TaskFinding(task=Task.TEXT_RANKING, architecture=architecture, source=f"{CROSS_ENCODER_FILE}: CrossEncoder")
         clues = replace(clues, sentence_modules=False)
-    if architecture and known.knows(architecture, config.model_type):
+    if architecture and known.knows(architecture, config.model_type) and not (config.own_layout and config.auto_map):
         if clues.sentence_modules:
             return _embedding(architecture, clues, custom_code=False)  # 1
         return _by_architecture(architecture, config, known, clues)  # 2
-    if config.auto_map:
+    if config.auto_map and not _is_vllms_own(architecture, config, known, clues):
         return _by_auto_map(architecture, config, clues)  # 3 (and 1)
     if architecture in vllm.TEXT | vllm.MULTIMODAL and not clues.sentence_modules:
-        return _by_vllm(architecture, config)  # 4
+        found = _by_vllm(architecture, config)  # 4
+        by_type = config.model_type in known.tables["CAUSAL_LM"]  # under a class of another name
+        return replace(found, library="transformers") if by_type else found
     if architecture:
         what = f"architecture {architecture} (model type {config.model_type or 'missing'})"
         raise Rejected(f"transformers does not know the {what}", "a newer transformers may; or check config.json")
@@ -89,6 +101,13 @@ def find_task(config: ModelConfig, known: Mappings, clues: Clues) -> TaskFinding
     if clues.sentence_modules:
         return _embedding(base, clues, custom_code=False)
     return _by_architecture(base, config, known, clues, source=f"model_type: {config.model_type}")  # 6
+
+
+def _is_vllms_own(architecture: str, config: ModelConfig, known: Mappings, clues: Clues) -> bool:
+    """Does vLLM serve it without the code that lies beside it?"""
+    readable = config.model_type in known.model_types | vllm.CONFIGS
+    code = clues.side_code or clues.sentence_modules or "AutoTokenizer" in config.auto_map
+    return architecture in vllm.TEXT | vllm.MULTIMODAL and readable and not code
 
 
 def _named(config: ModelConfig, known: Mappings) -> str:
@@ -110,6 +129,9 @@ def _by_architecture(
             refined, why = _refine(task, config, clues, why)
             if refined is Task.TEXT_GENERATION and config.takes_images:
                 refined = Task.IMAGE_TEXT_TO_TEXT
+            if refined is Task.TEXT_GENERATION and clues.pipeline_tag == Task.TEXT_RANKING.value:  # by its next word
+                why = f"{why}, README pipeline_tag: {clues.pipeline_tag}"
+                return TaskFinding(task=Task.TEXT_RANKING, architecture=architecture, source=why)
             # BERT and its kin have a causal head too; vLLM is no place for them.
             encoder = config.encoder_decoder or config.model_type in known.tables["MASKED_LM"]
             llm = family in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT") and not encoder
@@ -168,6 +190,8 @@ def _by_auto_map(architecture: str, config: ModelConfig, clues: Clues) -> TaskFi
             refined = Task.IMAGE_TEXT_TO_TEXT
         if refined is Task.FEATURE_EXTRACTION and clues.pipeline_tag == Task.IMAGE_TEXT_TO_TEXT.value and config.takes_images:
             refined, why = Task.IMAGE_TEXT_TO_TEXT, f"{why}, README pipeline_tag: {clues.pipeline_tag}"
+        if refined is Task.FEATURE_EXTRACTION and clues.pipeline_tag == Task.TEXT_RANKING.value:
+            refined, why = Task.TEXT_RANKING, f"{why}, README pipeline_tag: {clues.pipeline_tag}"
         llm = refined.row.continues
         return TaskFinding(task=refined, architecture=shown, source=why, custom_code=True, is_llm=llm)
     raise Rejected(f"auto_map in config.json offers no class that is served: {', '.join(config.auto_map)[:200]}", _LISTED)

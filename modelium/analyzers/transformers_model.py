@@ -18,6 +18,7 @@ from modelium.analyzers.model_config import ModelConfig, labels_for, longest_inp
 from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
 from modelium.analyzers.onnx_weights import find_onnx_weights, refuse_other_task
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
+from modelium.analyzers.ranking_words import ranks_by_words
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
 from modelium.analyzers.served_by_ray import INDEX, is_app, is_sklearn_config, profile_app, profile_pipeline, profile_table
@@ -102,6 +103,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
         labels=labels_for(config) if row.has_labels else (),
         embedding_width=(width or config.width) if row.embeds else None,
         pooling=pooling,
+        ranks_by_words=finding.task is Task.TEXT_RANKING and ranks_by_words(folder, finding, tokenizer),
         is_llm=finding.is_llm and row.continues,
         needs_custom_code=finding.custom_code,
         language=language,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 REGISTRY = Path("model_executor/models/registry.py")
 _QUANTIZATION = Path("model_executor/layers/quantization/__init__.py")
+_CONFIGS = Path("transformers_utils/config.py")
 _LORA = "SupportsLoRA"
 _POOLING = (
     "_EMBEDDING_MODELS",
@@ -31,7 +32,8 @@ class Registry:
 
     ``text`` and ``multimodal`` generate with code of vLLM's own, ``transformers_text`` and ``transformers_multimodal`` with
     transformers' code inside vLLM's engine; ``pooling`` gives vectors and scores. ``dropped``: the last version that had it;
-    ``plugins``: where it lives now. ``classes``: architecture → module and class, of all that generate.
+    ``plugins``: where it lives now. ``classes``: architecture → module and class, of all that generate. ``config_types``: model
+    types whose configuration it reads with a class of its own, so that no code of a folder is needed for it.
     """
 
     text: frozenset[str]
@@ -43,6 +45,7 @@ class Registry:
     plugins: Mapping[str, str] = field(default_factory=dict)
     quantizations: frozenset[str] = frozenset()
     classes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    config_types: frozenset[str] = frozenset()
 
     @property
     def generators(self) -> frozenset[str]:
@@ -74,6 +77,7 @@ def read_registry(package: Path) -> Registry | None:
         dropped={name: value for name, value in dropped.items() if isinstance(value, str)},
         plugins={name: value.rstrip("/").rsplit("/", 1)[-1] for name, value in plugins.items() if isinstance(value, str)},
         quantizations=_quantizations(package / _QUANTIZATION),
+        config_types=_config_types(package / _CONFIGS),
         classes={
             name: (str(value[0]), str(value[1]))
             for table in (text, multimodal, wrapped)
@@ -112,6 +116,16 @@ def _quantizations(source: Path) -> frozenset[str]:
         if name == "QuantizationMethods" and isinstance(value, ast.Subscript):
             words = _literal(value.slice)
             return frozenset(word for word in words if isinstance(word, str)) if isinstance(words, tuple) else frozenset()
+    return frozenset()
+
+
+def _config_types(source: Path) -> frozenset[str]:
+    """The names in ``_CONFIG_REGISTRY = LazyConfigDict(kimi_k2="DeepseekV3Config", **{"a-b": …}, …)``."""
+    for name, value in _assignments(source):
+        if name == "_CONFIG_REGISTRY" and isinstance(value, ast.Call):
+            named = {keyword.arg for keyword in value.keywords if keyword.arg is not None}
+            unpacked = [_literal(keyword.value) for keyword in value.keywords if keyword.arg is None]
+            return frozenset(named | {str(key) for each in unpacked if isinstance(each, dict) for key in each})
     return frozenset()
 
 

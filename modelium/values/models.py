@@ -108,6 +108,7 @@ class ModelProfile:
     labels: tuple[str, ...] = ()
     embedding_width: int | None = None
     pooling: Pooling | None = None
+    ranks_by_words: bool = False  # a decoder whose next word is the score, in a way that its files say
     is_llm: bool = False  # a decoder that generates text: vLLM's ground
     needs_custom_code: bool = False
     onnx: OnnxGraph | None = None

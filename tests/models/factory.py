@@ -66,6 +66,8 @@ TASK_MAKERS = {
     "st-default-prompt": ("prompts", "make_default"),
     "static-prompt": ("prompts", "make_static"),
     "whisper-stamps": ("whispers", "make_stamps"),
+    "ranker-words": ("rankers", "make_ranker_of_words"),
+    "ranker-qwen3": ("rankers", "make_qwen3_ranker"),
     "onnx-sentences": ("exported", "make_sentences"),
     "onnx-classifier": ("exported", "make_classifier"),
 }

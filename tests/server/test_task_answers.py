@@ -34,7 +34,7 @@ def tasks(models: Path) -> Iterator[TaskProcess]:
     process.close()
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if not name.startswith("onnx")])
+@pytest.mark.parametrize("name", [*(name for name in MAKERS if not name.startswith("onnx")), "ranker-words", "ranker-qwen3"])
 def test_answers_equal_the_references(tasks: TaskProcess, models: Path, name: str) -> None:
     """One after the other, and all at once: a row's answer doesn't depend on who shares its batch."""
     profile = tasks.load(name)

@@ -25,7 +25,7 @@ NEEDS_TORCHVISION = frozenset(
         "Step3p7ForConditionalGeneration",
     }
 )
-_CLASSIFIES = "ForSequenceClassification"  # the head with which the python runtime ranks; others are sentence-transformers' own
+_CLASSIFIES = "ForSequenceClassification"  # the head with which the python runtime ranks
 # And these are not about pictures, or not only.
 OTHERWISE = {
     "EvollaForProteinText2Text": "it reads proteins, and the python runtime has no input for them",
@@ -35,9 +35,9 @@ OTHERWISE = {
 }
 
 
-def ranks_by_head(profile: ModelProfile) -> bool:
-    """False for a ranker whose scores are not those of a classification head (a decoder's words for yes and no)."""
-    return profile.task is not Task.TEXT_RANKING or profile.architecture.endswith(_CLASSIFIES)
+def can_rank(profile: ModelProfile) -> bool:
+    """False for a ranker whose scores are neither those of a classification head nor of a decoder's next word."""
+    return profile.task is not Task.TEXT_RANKING or profile.ranks_by_words or profile.architecture.endswith(_CLASSIFIES)
 
 
 def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
@@ -54,8 +54,11 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
         return "the python runtime serves transformers' tasks, this is a bare graph"
     if profile.task.row.only_ray:
         return f"the python runtime does not do {profile.task}"
-    if not ranks_by_head(profile):
-        return f"the python runtime ranks with models that classify, not with a {profile.architecture}"
+    if not can_rank(profile):
+        how = "sentence-transformers' LogitScore, and a chat template with the roles query and document"
+        return (
+            f"of decoders the python runtime ranks with those whose files say how ({how}): this {profile.architecture}'s don't"
+        )
     if profile.weight_format is WeightFormat.GGUF:  # 2
         return "the python runtime does not read GGUF files: drop the model's safetensors folder"
     if profile.library == "vllm":  # 3

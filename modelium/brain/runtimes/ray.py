@@ -58,7 +58,7 @@ NAMES = {
 
 def is_only_rays(profile: ModelProfile) -> bool:
     """Is it a model that no other runtime could ever serve?"""
-    return profile.library in _BY_LIBRARY or not python_support.ranks_by_head(profile)
+    return profile.library in _BY_LIBRARY or not python_support.can_rank(profile)
 
 
 def way_of(profile: ModelProfile, capabilities: Capabilities, *, by_hand: bool = False) -> RayWay | str:

@@ -2,7 +2,8 @@
 
 Written by scripts/record_vllm_architectures.py (``make generate``); don't edit. TEXT and MULTIMODAL generate with code of
 vLLM's own, TRANSFORMERS and TRANSFORMERS_MULTIMODAL with transformers' code in vLLM's engine, POOLING gives vectors and scores.
-LORA: those that take LoRA adapters. DROPPED: architecture, last version that had it; PLUGINS: architecture, its package now.
+LORA: those that take LoRA adapters. CONFIGS: model types that it reads without code from the folder. DROPPED: architecture,
+last version that had it; PLUGINS: architecture, its package now.
 """
 
 # ruff: noqa: SIM905
@@ -162,6 +163,17 @@ QUANTIZATIONS: frozenset[str] = frozenset(
     auto_awq auto_gptq awq awq_marlin compressed-tensors deepseek_v4_fp8 experts_int8 fbgemm_fp8 fp8 fp8_per_block
     fp8_per_channel fp8_per_tensor fp_quant gpt_oss_mxfp4 gptq gptq_marlin humming inc int8_per_channel_weight_only modelopt
     modelopt_fp4 modelopt_mixed modelopt_mxfp8 moe_wna16 mxfp4 mxfp8 nvfp4_per_token online quark torchao
+    """.split()
+)
+
+CONFIGS: frozenset[str] = frozenset(
+    """
+    RefinedWeb RefinedWebModel bagel bailing_moe_v3_vl chatglm colpali colqwen3 cosmos3_edge deepseek_v32 deepseek_v4
+    deepseek_v41 deepseek_vl_v2 dots3_note eagle funaudiochat hy_v4 hyperclovax inkling_mm_model inkling_model isaac k3_dspark
+    kimi_k2 kimi_k25 kimi_k3 kimi_linear kimi_vl medusa midashenglm minimax_m3_mtp minimax_m3_vl mlp_speculator modernvbert
+    moondream3 moss_transcribe_diarize muse_glimmer muse_glimmer_assistant muse_glimmer_text muse_glimmer_vision openvla
+    ops_colqwen3 ovis qianfan_ocr qwen3_asr qwen3_vl_nemotron_embed speculators step3_text step3_vl step3p5 ultravox
+    unlimited-ocr unlimited_ocr
     """.split()
 )
 

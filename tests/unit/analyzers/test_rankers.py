@@ -63,11 +63,50 @@ def test_what_its_owner_says_comes_first(tmp_path: Path) -> None:
     assert profile(folder, ModelOverride(task=Task.TEXT_CLASSIFICATION)).task is Task.TEXT_CLASSIFICATION
 
 
-def test_a_decoder_ranks_only_by_its_own_files_and_not_in_the_python_runtime(tmp_path: Path) -> None:
-    causal = {**BERT, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
-    assert profile(drop(tmp_path / "plain", causal, card(pipeline_tag="text-ranking"))).task is Task.TEXT_GENERATION
-    found = profile(drop(tmp_path / "own", causal, SAYS))
-    assert found.task is Task.TEXT_RANKING and "not with a Qwen2ForCausalLM" in find_obstacle(found)
+RANKS = card(pipeline_tag="text-ranking")
+CAUSAL: dict[str, object] = {**BERT, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+QWEN3: dict[str, object] = {**BERT, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+LOGITS = {
+    **SAYS,
+    "modules.json": json.dumps(
+        [
+            {"idx": 0, "name": "0", "path": "", "type": TRANSFORMER},
+            {"idx": 1, "name": "1", "path": "1_LogitScore", "type": "sentence_transformers.cross_encoder.modules.LogitScore"},
+        ]
+    ),
+    "1_LogitScore/config.json": json.dumps({"true_token_id": 1, "false_token_id": 2}),
+    "chat_template.jinja": "{{ messages }}",
+}
+
+
+def test_a_decoder_ranks_by_its_next_word_where_its_files_say_how(tmp_path: Path) -> None:
+    for name, config, files in (("logits", CAUSAL, LOGITS), ("qwen", QWEN3, RANKS), ("both", QWEN3, {**LOGITS, **RANKS})):
+        found = profile(drop(tmp_path / name, config, files))
+        assert (found.task, found.ranks_by_words, found.is_llm) == (Task.TEXT_RANKING, True, False)
+        assert find_obstacle(found) == "" and found.language is None
+
+
+@pytest.mark.parametrize("files", [RANKS, SAYS, {**LOGITS, "chat_template.jinja": ""}])
+def test_a_decoder_of_which_nothing_says_how_it_ranks_is_refused_in_these_words(tmp_path: Path, files: dict[str, str]) -> None:
+    folder = drop(tmp_path / "m", CAUSAL, files)
+    if not files.get("chat_template.jinja", "x"):
+        (folder / "chat_template.jinja").unlink()
+    found = profile(folder)
+    assert (found.task, found.ranks_by_words) == (Task.TEXT_RANKING, False)
+    assert "whose files say how" in find_obstacle(found)
+    chosen = profile(folder, ModelOverride(task=Task.TEXT_GENERATION))
+    assert chosen.task is Task.TEXT_GENERATION
+
+
+def test_a_decoder_that_nobody_calls_a_ranker_generates(tmp_path: Path) -> None:
+    assert profile(drop(tmp_path / "m", QWEN3)).task is Task.TEXT_GENERATION
+
+
+def test_a_ranker_with_code_of_its_own_is_no_embedder(tmp_path: Path) -> None:
+    own = {**QWEN3, "architectures": ["JinaForRanking"], "auto_map": {"AutoModel": "modeling.JinaForRanking"}}
+    folder = drop(tmp_path / "m", own, {**RANKS, "modeling.py": ""})
+    found = profile(folder, ModelOverride(allow_custom_code=True))
+    assert found.task is Task.TEXT_RANKING and "JinaForRanking" in find_obstacle(found)
 
 
 def test_its_longest_input_is_its_own(tmp_path: Path) -> None:

@@ -168,6 +168,58 @@ def test_code_beside_an_architecture_that_transformers_has_is_not_needed(tmp_pat
     assert not profile(folder).needs_custom_code
 
 
+PHI_MOE = {
+    **_config("PhiMoEForCausalLM", "phimoe"),
+    "auto_map": {"AutoConfig": "code.PhiMoEConfig", "AutoModelForCausalLM": "code.PhiMoEForCausalLM"},
+}
+
+
+def test_code_beside_an_architecture_that_vllm_has_is_not_needed(tmp_path: Path) -> None:
+    found = profile(drop(tmp_path / "m", PHI_MOE))
+    assert (found.task, found.architecture, found.is_llm) == (Task.TEXT_GENERATION, "PhiMoEForCausalLM", True)
+    assert not found.needs_custom_code and found.library == "transformers"  # under a name of its own
+    kimi = {**PHI_MOE, "architectures": ["DeepseekV3ForCausalLM"], "model_type": "kimi_k2"}
+    assert profile(drop(tmp_path / "kimi", kimi)).library == "vllm"
+
+
+def test_code_is_needed_where_the_tokenizer_or_the_configuration_is_code(tmp_path: Path) -> None:
+    own = {"tokenizer_config.json": json.dumps({"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}})}
+    assert "code from its folder" in unsupported(drop(tmp_path / "tokenizer", PHI_MOE, own)).why
+    unread = {**PHI_MOE, "architectures": ["Phi4MMForCausalLM"], "model_type": "phi4mm"}
+    assert "code from its folder" in unsupported(drop(tmp_path / "config", unread)).why
+
+
+def test_an_architecture_of_a_known_name_with_a_layout_of_its_own_needs_its_code(tmp_path: Path) -> None:
+    jina = {
+        **_config("XLMRobertaForSequenceClassification", "xlm-roberta"),
+        "auto_map": {"AutoModelForSequenceClassification": "code.XLMRobertaForSequenceClassification"},
+        "id2label": {"0": "LABEL_0"},
+        "use_flash_attn": True,
+    }
+    files = {"README.md": "---\npipeline_tag: text-ranking\n---\n", "code.py": ""}
+    folder = drop(tmp_path / "m", jina, files)
+    assert "code from its folder" in unsupported(folder).why
+    assert profile(folder, ModelOverride(allow_custom_code=True)).task is Task.TEXT_RANKING
+
+
+@pytest.mark.parametrize(
+    ("config", "tag"),
+    [
+        ({**_config("T5ForConditionalGeneration", "t5"), "chronos_config": {"context_length": 512}}, ""),
+        (_config("PatchTSTForPrediction", "patchtst"), ""),
+        (_config("MadeUp", "made_up"), "time-series-forecasting"),
+    ],
+)
+def test_what_forecasts_is_refused_as_that(tmp_path: Path, config: dict[str, object], tag: str) -> None:
+    found = unsupported(drop(tmp_path / "m", config, {"README.md": f"---\npipeline_tag: {tag}\n---\n"}))
+    assert found.why == "it forecasts time series, which is not served"
+
+
+def test_what_vllm_reads_with_another_tokenizer_alone_is_refused_as_that(tmp_path: Path) -> None:
+    found = unsupported(drop(tmp_path / "m", _config("VoxtralForConditionalGeneration", "voxtral")))
+    assert "listens and writes" in found.why and "--tokenizer_mode mistral" in found.hint
+
+
 # -- embeddings --------------------------------------------------------------------------------------------------------
 
 

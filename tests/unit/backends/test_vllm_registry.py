@@ -39,6 +39,7 @@ _TRANSFORMERS_SUPPORTED_MODELS = {
 _PREVIOUSLY_SUPPORTED_MODELS = {"GoneForCausalLM": "0.9.2"}
 _OOT_SUPPORTED_MODELS = {"AwayForCausalLM": "https://example.invalid/org/away-plugin"}
 """
+CONFIGS = '_CONFIG_REGISTRY: dict[str, type] = LazyConfigDict(foo="FooConfig", **{"foo-vl": "FooVLConfig"}, bar="B")\n'
 QUANTIZATION = 'QuantizationMethods = Literal[\n    "awq",\n    "foo4",\n]\n'
 
 
@@ -52,6 +53,7 @@ def write_vllm(site: Path) -> Path:
         "models/bar/__init__.py": "from vllm.models.bar.inner import BarForCausalLM",
         "models/bar/inner.py": "from vllm.model_executor.models.foo import FooForCausalLM as F\nclass BarForCausalLM(F): ...",
         "model_executor/layers/quantization/__init__.py": QUANTIZATION,
+        "transformers_utils/config.py": CONFIGS,
     }
     for name, text in files.items():
         path = site / "vllm" / name
@@ -67,7 +69,7 @@ def test_a_registry_is_read_by_kind(tmp_path: Path) -> None:
     assert found.transformers_text == {"OldForCausalLM"} and found.transformers_multimodal == {"OldVL"}
     assert found.pooling == {"FooModel"} and "FooMTP" not in found.generators
     assert found.dropped == {"GoneForCausalLM": "0.9.2"} and found.plugins == {"AwayForCausalLM": "away-plugin"}
-    assert found.quantizations == {"awq", "foo4"}
+    assert found.quantizations == {"awq", "foo4"} and found.config_types == {"foo", "foo-vl", "bar"}
 
 
 def test_lora_is_inherited_across_modules(tmp_path: Path) -> None:
