@@ -11,11 +11,12 @@ import signal
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelium.analysis.line import Line
 from modelium.analysis.notebook import Notebook, mark_of
 from modelium.analysis.process import Ended, Worker
-from modelium.analysis.wire import SPENT, BadAnswer, decode
+from modelium.analysis.wire import SPENT, BadAnswer, decode_both
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ WALL_S = 10.0
 FIRST_S = 1.0  # where others wait, a folder that takes longer goes behind them: nearly all take milliseconds
 _MOST_WAITS = 6  # so often WALL_S, while it is the machine that keeps the worker waiting
 _AT_ONCE = 2
+_MOST_REMEMBERED = 64  # folders; of each a quarter of a mebibyte at most
 _MOST_AT_A_TIME = 16
 _MOST_READ_AT_A_TIME = 2**20  # bytes: heavy folders are handed over alone, so that others get their turns between them
 _LARGE_BYTES = 256 * 1024  # such an answer is parsed beside the loop
@@ -73,6 +75,7 @@ class Analysts:
         self._tending: set[asyncio.Task[None]] = set()
         self._alive: set[Worker] = set()
         self._idle: list[Worker] = []
+        self._remembered: dict[Path, str] = {}  # the longest untouched first
         self._closing = False
         self.answered = 0  # folders that were looked at
 
@@ -131,13 +134,17 @@ class Analysts:
         worker = None
         try:
             worker = await self._worker()
-            await worker.ask(pickle.dumps([(each.candidate, each.override) for each in batch]))
+            await worker.ask(
+                pickle.dumps([(each.candidate, each.override, self._remembered.get(each.candidate.path, "")) for each in batch])
+            )
             while batch:
                 self._notebook.begin(batch[0].mark)
                 answer = await self._answer_in_time(worker, hurry=not batch[0].is_slow and self._others_wait(batch))
                 if answer == SPENT:
                     raise _Over("to look at it took more than 512 MiB of memory")
-                found = await asyncio.to_thread(decode, answer) if len(answer) > _LARGE_BYTES else decode(answer)
+                large = len(answer) > _LARGE_BYTES
+                found, remembered = await asyncio.to_thread(decode_both, answer) if large else decode_both(answer)
+                self._remember(batch[0].candidate.path, remembered)
                 self._finish(batch.popleft(), found)
         except _Slow:
             self._notebook.leave(batch[0].mark)
@@ -162,6 +169,14 @@ class Analysts:
         finally:
             if worker is not None:
                 await self._give_back(worker)
+
+    def _remember(self, folder: Path, text: str) -> None:
+        """For the next look at this folder alone: what one folder makes a worker say never reaches another's."""
+        self._remembered.pop(folder, None)
+        if text:
+            self._remembered[folder] = text
+            if len(self._remembered) > _MOST_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
 
     def _others_wait(self, batch: deque[_Look]) -> bool:
         return len(batch) > 1 or ((best := self._waiting.best()) is not None and not best[0])

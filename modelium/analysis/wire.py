@@ -21,6 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from modelium.analyzers.cleaning import clean
 from modelium.values import AdapterProfile, Analysis, Incomplete, ModelProfile, Unsupported
 
+MOST_REMEMBERED = 2**18  # characters
 MAX_ANSWER_BYTES = 8 * 2**20  # each list in it is of a mebibyte at most: see cleaning
 READY, CHILD, ANSWER, ENDED = b"r", b"c", b"a", b"e"  # what a worker says: its child's pid, an answer, how the child ended
 SPENT = b'{"spent": true}'  # it took more memory than it may
@@ -33,18 +34,24 @@ class BadAnswer(Exception):
     """No answer that a worker of ours gives."""
 
 
-def encode(analysis: Analysis) -> bytes:
+def encode(analysis: Analysis, remembered: str = "") -> bytes:
     """What ``decode`` takes."""
-    return json.dumps({"kind": type(analysis).__name__, "value": _plain(analysis)}).encode()
+    return json.dumps({"kind": type(analysis).__name__, "value": _plain(analysis), "remembered": remembered}).encode()
 
 
 def decode(data: bytes) -> Analysis:
     """The analysis in ``data``. Raises ``BadAnswer``."""
+    return decode_both(data)[0]
+
+
+def decode_both(data: bytes) -> tuple[Analysis, str]:
+    """The analysis in ``data``, and what is for the next look at the same folder alone. Raises ``BadAnswer``."""
     try:
         answer = json.loads(data)
         kind: Any = _KINDS[answer["kind"]]
         found: Analysis = _builder(kind)(answer["value"])
-        return clean(found)
+        remembered = answer.get("remembered", "")
+        return clean(found), remembered if isinstance(remembered, str) and len(remembered) <= MOST_REMEMBERED else ""
     except Exception as error:  # whatever was sent
         raise BadAnswer(f"{type(error).__name__}: {error}"[:200]) from None
 

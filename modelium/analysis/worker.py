@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from modelium.analysis.wire import ANSWER, CHILD, ENDED, MAX_ANSWER_BYTES, READY, SPENT, encode
-from modelium.analyzers import analyze
+from modelium.analyzers import Remembered, analyze
 from modelium.analyzers.architectures import mappings
 from modelium.values import Candidate, ModelOverride, Unsupported
 
@@ -108,13 +108,15 @@ def _look_and_end(requests: bytes, answers: int, *, parent: int, leave: BinaryIO
         os._exit(code)
 
 
-def _look(requests: list[tuple[Candidate, ModelOverride]], answers: int, most_bytes: int) -> None:
-    for candidate, override in requests:
+def _look(requests: list[tuple[Candidate, ModelOverride, str]], answers: int, most_bytes: int) -> None:
+    for candidate, override, known in requests:
         if _taken() > most_bytes:
             return
         _allow_time()
         try:
-            answer = encode(analyze(candidate, override))
+            remembered = Remembered(known)
+            analysis = analyze(candidate, override, remembered)
+            answer = encode(analysis, remembered.text())
             if len(answer) > MAX_ANSWER_BYTES:
                 why = "what it says of itself is too long"
                 answer = encode(Unsupported(name=candidate.name, path=candidate.path, why=why, hint="is it damaged?"))

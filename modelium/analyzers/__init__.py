@@ -19,22 +19,26 @@ from modelium.analyzers.folder import is_in_flight
 from modelium.analyzers.gguf import profile_gguf_file
 from modelium.analyzers.lone_file import refuse_file
 from modelium.analyzers.onnx_model import profile_onnx_file
+from modelium.analyzers.remembered import Remembered
 from modelium.analyzers.required_files import FRESH_S, is_fresh
 from modelium.analyzers.transformers_model import profile_folder
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import Analysis, Candidate, Incomplete, ModelOverride, Unsupported
 
-__all__ = ["FRESH_S", "analyze", "is_in_flight"]
+__all__ = ["FRESH_S", "Remembered", "analyze", "is_in_flight"]
 
 _AS_IT_IS = ModelOverride()
 
 
-def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS) -> Analysis:
-    """What ``candidate`` is. Raises nothing but ``MemoryError``. Safe to call from several threads."""
-    return clean(_look(candidate, override))
+def analyze(candidate: Candidate, override: ModelOverride = _AS_IT_IS, remembered: Remembered | None = None) -> Analysis:
+    """What ``candidate`` is. Raises nothing but ``MemoryError``. Safe to call from several threads.
+
+    ``remembered``: what the last look at this folder found in its files, and then what this one did.
+    """
+    return clean(_look(candidate, override, remembered))
 
 
-def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
+def _look(candidate: Candidate, override: ModelOverride, remembered: Remembered | None) -> Analysis:
     name, path = candidate.name, candidate.path
     if candidate.conflict:
         return Unsupported(name=name, path=path, why=candidate.conflict, hint="rename the folder")
@@ -45,7 +49,7 @@ def _look(candidate: Candidate, override: ModelOverride) -> Analysis:
             return profile_gguf_file(candidate, override)
         if path.is_file():
             raise refuse_file(path, candidate.root)
-        return profile_folder(candidate, override)
+        return profile_folder(candidate, override, remembered)
     except NotYet as verdict:
         if verdict.hint_when_stale is not None and not is_fresh(candidate.newest_mtime):
             return Unsupported(name=name, path=path, why=verdict.why, hint=verdict.hint_when_stale)

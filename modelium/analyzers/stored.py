@@ -71,9 +71,17 @@ class Account:
     loaded_bytes: int = 0
     routed: int = 0
     in_towers: int = 0
+    data_bytes: int = 0
     elements: dict[str, int] = field(default_factory=dict)
 
-    def add(self, tensors: Mapping[str, Stored], storing: Storing) -> None:
+    def add(self, other: Account) -> None:
+        """What another file came to."""
+        for name in ("parameters", "loaded", "loaded_bytes", "routed", "in_towers", "data_bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for dtype, count in other.elements.items():
+            self.elements[dtype] = self.elements.get(dtype, 0) + count
+
+    def count(self, tensors: Mapping[str, Stored], storing: Storing) -> None:
         """The tensors of one file."""
         names = list(tensors)
         joined = "\n".join(names)

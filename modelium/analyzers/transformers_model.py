@@ -19,6 +19,7 @@ from modelium.analyzers.onnx_model import find_graph, profile_onnx_folder
 from modelium.analyzers.onnx_weights import find_onnx_weights, refuse_other_task
 from modelium.analyzers.peft_adapter import is_adapter, profile_adapter
 from modelium.analyzers.ranking_words import ranks_by_words
+from modelium.analyzers.remembered import Remembered
 from modelium.analyzers.required_files import missing_files, read_clues, read_optional
 from modelium.analyzers.sentence_modules import read_pooling
 from modelium.analyzers.served_by_ray import INDEX, is_app, is_sklearn_config, profile_app, profile_pipeline, profile_table
@@ -43,7 +44,9 @@ _CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
 
 
-def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfile | AdapterProfile:
+def profile_folder(
+    candidate: Candidate, override: ModelOverride, remembered: Remembered | None = None
+) -> ModelProfile | AdapterProfile:
     """What the folder of ``candidate`` is."""
     folder = list_folder(candidate.path, candidate.root)
     if is_app(folder):
@@ -62,7 +65,7 @@ def profile_folder(candidate: Candidate, override: ModelOverride) -> ModelProfil
     config = read_config(source)
     _refuse_other_libraries(config)
     refuse_setfit(folder, override, candidate.name)
-    weights = find_weights(folder, read_storing(source, read_optional(folder, _QUANTIZATION_APART)))
+    weights = find_weights(folder, read_storing(source, read_optional(folder, _QUANTIZATION_APART)), remembered)
     graph = find_onnx_weights(folder, override) if weights is None else None
     weights = weights if graph is None else graph.weights
     if weights is None:

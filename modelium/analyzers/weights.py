@@ -7,6 +7,7 @@ once. The order is transformers' own: one safetensors file, safetensors shards, 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,7 @@ from modelium.analyzers.formats.json_text import MAX_CONFIG_BYTES, JsonObject, n
 from modelium.analyzers.formats.safetensors_header import read_header
 from modelium.analyzers.formats.tensor_tally import TensorTally
 from modelium.analyzers.formats.torch_zip import read_torch_file
+from modelium.analyzers.remembered import Remembered
 from modelium.analyzers.stored import INDEX_DTYPES, Account, Storing
 from modelium.analyzers.verdict import NotYet, Rejected
 from modelium.values import MissingPart, WeightFormat
@@ -40,22 +42,30 @@ class Weights:
     missing: NotYet | None = None
 
 
-def find_weights(folder: Folder, storing: Storing | None = None) -> Weights | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """What a file's tensors mean, and what is known of files already."""
+
+    storing: Storing
+    remembered: Remembered
+
+
+def find_weights(folder: Folder, storing: Storing | None = None, remembered: Remembered | None = None) -> Weights | None:
     """The weights of ``folder``; None where there are none that transformers would read."""
-    storing = storing or Storing()
+    how = _How(storing=storing or Storing(), remembered=remembered or Remembered())
     for kind, single, index in (
         (WeightFormat.SAFETENSORS, "model.safetensors", "model.safetensors.index.json"),
         (WeightFormat.PICKLE, "pytorch_model.bin", "pytorch_model.bin.index.json"),
     ):
         if single in folder:
-            return _read_files(folder, kind, (single,), storing)
+            return _read_files(folder, kind, (single,), how)
         if index in folder:
-            return _read_shards(folder, kind, index, storing)
+            return _read_shards(folder, kind, index, how)
         if shards := _numbered_shards(folder, kind):
             listed = NotYet(
                 f"{index}: not there yet", MissingPart(file=index, present_bytes=0), hint_when_stale=_no_index(index)
             )
-            return _read_files(folder, kind, shards, storing, listed)
+            return _read_files(folder, kind, shards, how, listed)
         if single in folder.in_flight:
             present = folder.in_flight[single].size
             late = NotYet(
@@ -78,7 +88,7 @@ def summarize(elements: Mapping[str, int]) -> tuple[int, str]:
     return sum(counted.values()), dtype
 
 
-def _read_shards(folder: Folder, kind: WeightFormat, index: str, storing: Storing) -> Weights:
+def _read_shards(folder: Folder, kind: WeightFormat, index: str, how: _How) -> Weights:
     content = parse_index(folder.read(index, MAX_CONFIG_BYTES), index)
     placed = _shard_of_each(nested(content, "weight_map"))
     if not placed:
@@ -91,15 +101,16 @@ def _read_shards(folder: Folder, kind: WeightFormat, index: str, storing: Storin
             raise Rejected(f"{index} points outside the folder: {shard[:120]!r}", "copy the model again from its source")
     total = nested(content, "metadata").get("total_size")
     expected_total = total if isinstance(total, int) and total > 0 else None
-    return _read_files(folder, kind, shards, storing, expected_total=expected_total, placed=placed)
+    return _read_files(folder, kind, shards, how, index=index, expected_total=expected_total, placed=placed)
 
 
 def _check_places(placed: Mapping[str, str], tallies: Mapping[str, TensorTally]) -> None:
     """That each tensor is where the index says, of the shards that are there."""
-    found: dict[str, str] = {}
-    for shard, tally in tallies.items():
-        found.update(dict.fromkeys(tally.tensors, shard))
-    if placed.items() <= found.items():
+    counts = Counter(placed.values())
+    if all(
+        counts[shard] == len(tally.tensors) and set(map(placed.get, tally.tensors)) == {shard}
+        for shard, tally in tallies.items()
+    ):
         return
     for tensor, shard in placed.items():
         if shard in tallies and tensor not in tallies[shard].tensors:
@@ -119,14 +130,17 @@ def _read_files(
     folder: Folder,
     kind: WeightFormat,
     names: tuple[str, ...],
-    storing: Storing,
+    how: _How,
     late: NotYet | None = None,
     *,
+    index: str = "",
     expected_total: int | None = None,
     placed: Mapping[str, str] | None = None,
 ) -> Weights:
     read = read_header if kind is WeightFormat.SAFETENSORS else read_torch_file
-    tallies: dict[str, TensorTally] = {}
+    how.remembered.begin(folder.get(index) if index else None, how.storing)
+    accounts: dict[str, Account] = {}
+    tallies: dict[str, TensorTally] = {}  # of what is read now
     unfinished = [late] if late is not None else []
     absent: list[str] = []
     for name in names:
@@ -134,22 +148,30 @@ def _read_files(
         if file is None:
             absent.append(name)
             continue
+        if (seen := how.remembered.find(file)) is not None:
+            accounts[name] = seen
+            continue
         try:
             tallies[name] = read(file)
         except NotYet as short:
             unfinished.append(short)
-    known = sum(tally.data_bytes for tally in tallies.values())
+            continue
+        accounts[name] = Account(data_bytes=tallies[name].data_bytes)
+        accounts[name].count(tallies[name].tensors, how.storing)
+    known = sum(account.data_bytes for account in accounts.values())
     known += sum(missing.expected_bytes or 0 for verdict in unfinished for missing in verdict.missing)
     share = (expected_total - known) // len(absent) if absent and expected_total and expected_total > known else None
     for name in absent:
         copying = folder.in_flight.get(name)
         part = MissingPart(file=name, present_bytes=copying.size if copying else 0, expected_bytes=share)
         unfinished.append(NotYet(f"{name}: not there yet", part))
-    account = Account()
-    for tally in tallies.values():
-        account.add(tally.tensors, storing)
     if placed:
         _check_places(placed, tallies)
+    account = Account()
+    for name, each in accounts.items():
+        account.add(each)
+        if name in tallies:
+            how.remembered.keep(folder.files[name], each)
     return Weights(
         format=kind,
         files=names,
@@ -157,7 +179,7 @@ def _read_files(
         loaded_parameters=account.loaded,
         routed_parameters=account.routed,
         tower_parameters=account.in_towers,
-        weight_bytes=sum(tally.data_bytes for tally in tallies.values()),
+        weight_bytes=account.data_bytes,
         loaded_bytes=account.loaded_bytes,
         dtype=summarize(account.elements)[1],
         missing=join_missing(unfinished),

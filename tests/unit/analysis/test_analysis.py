@@ -26,6 +26,7 @@ from modelium.analyzers import analyze
 from modelium.values import Candidate, Incomplete, MissingPart, ModelOverride, ModelProfile, Unsupported
 from modelium.watcher.survey import Surveyor
 from tests import hostile
+from tests.unit.analyzers.folders import safetensors
 
 ALLOWED = ModelOverride(allow_custom_code=True)
 TOO_MUCH = "app=[" + "[]," * 340_000 + "]\n"  # a megabyte of Python, which takes more than half a gigabyte to parse
@@ -73,6 +74,25 @@ async def test_a_worker_answers_as_the_analyzers_do(analysts: Analysts, good: Pa
         found = await analysts.analyze(candidate(folder), ModelOverride())
         assert found == analyze(candidate(folder))
         assert isinstance(found, ModelProfile)
+
+
+async def test_what_was_read_of_a_growing_copy_is_not_read_again_and_is_told_to_nobody_else(
+    analysts: Analysts, tmp_path: Path
+) -> None:
+    shards = {f"model-0000{number}-of-00002.safetensors": safetensors({f"t{number}": ("F32", [4], 16)}) for number in (1, 2)}
+    index = json.dumps({"weight_map": {f"t{number}": shard for number, shard in enumerate(shards, start=1)}})
+    files = {**hostile.model(hostile.BERT), "model.safetensors.index.json": index}
+    files.pop("model.safetensors")
+    first, second = shards
+    folders = [hostile.lay(tmp_path / name, {**files, first: shards[first]}) for name in ("one", "other")]
+    assert isinstance(await analysts.analyze(candidate(folders[0]), ModelOverride()), Incomplete)
+    for folder in folders:
+        times = (folder / first).stat()
+        (folder / first).write_bytes(shards[first].replace(b"[4]", b"[5]"))  # who reads it again sees it
+        os.utime(folder / first, ns=(times.st_atime_ns, times.st_mtime_ns))
+        (folder / second).write_bytes(shards[second])
+    assert isinstance(await analysts.analyze(candidate(folders[0]), ModelOverride()), ModelProfile)
+    assert isinstance(await analysts.analyze(candidate(folders[1]), ModelOverride()), Unsupported)
 
 
 async def test_a_folder_that_takes_too_much_memory_is_unsupported(analysts: Analysts, good: Path, greedy: Path) -> None:
@@ -227,10 +247,10 @@ async def test_a_folder_that_took_too_much_costs_no_new_start(analysts: Analysts
 
 async def test_a_look_that_is_broken_off_leaves_the_worker_for_the_next(greedy: Path, good: Path) -> None:
     worker = await Worker.start()
-    await worker.ask(pickle.dumps([(candidate(greedy), ALLOWED)]))
+    await worker.ask(pickle.dumps([(candidate(greedy), ALLOWED, "")]))
     await until(lambda: bool(psutil.Process(worker.pid).children()))
     assert await worker.break_off(PATIENT_S)
-    await worker.ask(pickle.dumps([(candidate(good), ModelOverride())]))
+    await worker.ask(pickle.dumps([(candidate(good), ModelOverride(), "")]))
     assert decode(await worker.answer()) == analyze(candidate(good))
     with pytest.raises(Ended, match="exit code 0"):
         await worker.answer()
