@@ -100,6 +100,7 @@ bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hos
 	@$(BIN)/python bench/streaming.py
 	@$(BIN)/python bench/scale.py
 	@$(BIN)/python bench/hostile_folders.py
+	@$(BIN)/python bench/fitting.py
 	@$(BIN)/python bench/policies.py
 	@$(BIN)/python bench/taking_turns.py --minutes $(MINUTES)
 	@$(BIN)/python bench/predicted.py --minutes $(MINUTES)

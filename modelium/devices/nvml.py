@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -71,9 +72,35 @@ class Nvml:
         handles = [self._handle(index) for index in range(count)]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
-            return handles
+            return self._without_divided(handles)
         chosen = (self._find(token.strip(), handles) for token in visible.split(","))
-        return list(takewhile(lambda handle: handle is not None, chosen))  # CUDA stops at the first that it doesn't know
+        known = takewhile(lambda handle: handle is not None, chosen)  # CUDA stops at the first that it doesn't know
+        return self._without_divided(list(known))
+
+    def _without_divided(self, handles: Sequence[Any]) -> list[Any]:
+        """A GPU in MIG mode is none: CUDA sees one of its instances, the first that there is, and then nothing else (MIG User
+        Guide, "CUDA Device Enumeration")."""
+        whole: list[Any] = []
+        for handle in handles:
+            if handle is None or not self._is_divided(handle):
+                whole.append(handle)
+            elif (instance := self._first_instance(handle)) is not None:
+                return [instance]
+        return whole
+
+    def _is_divided(self, handle: Any) -> bool:
+        """True for a MIG instance too, which is its own first one."""
+        if self._ask(lambda: pynvml.nvmlDeviceIsMigDeviceHandle(handle), 0):
+            return True
+        current, _ = self._ask(lambda: pynvml.nvmlDeviceGetMigMode(handle), (pynvml.NVML_DEVICE_MIG_DISABLE, 0))
+        return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+    def _first_instance(self, handle: Any) -> Any | None:
+        if self._ask(lambda: pynvml.nvmlDeviceIsMigDeviceHandle(handle), 0):
+            return handle
+        most = self._ask(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)
+        found = (self._ask(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place), None) for place in range(most))
+        return next((instance for instance in found if instance is not None), None)
 
     def _handle(self, index: int) -> Any | None:
         return self._ask(lambda: pynvml.nvmlDeviceGetHandleByIndex(index), None)

@@ -223,6 +223,7 @@ class FakeDriver:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fault: int | None = None
+        self.instances: dict[int, list[int | None]] = {}  # of a GPU in MIG mode: the handles of its instances, by their places
         self.processes: dict[int, list[SimpleNamespace]] = {}
         answers = {
             "nvmlInit": lambda: None,
@@ -231,11 +232,22 @@ class FakeDriver:
             "nvmlDeviceGetName": self.ask(lambda handle: b"NVIDIA T4"),
             "nvmlDeviceGetUUID": self.ask(lambda handle: f"GPU-{handle}abc"),
             "nvmlDeviceGetMemoryInfo": self.ask(lambda handle: SimpleNamespace(total=1000 + handle, used=100 + handle)),
+            "nvmlDeviceIsMigDeviceHandle": self.ask(lambda handle: int(handle >= 10)),
+            "nvmlDeviceGetMigMode": self.ask(lambda handle: [int(handle in self.instances)] * 2),
+            "nvmlDeviceGetMaxMigDeviceCount": self.ask(lambda handle: len(self.instances[handle])),
+            "nvmlDeviceGetMigDeviceHandleByIndex": self.ask(self.instance),
+            "nvmlDeviceGetHandleByUUID": self.ask(lambda uuid: int(uuid.removeprefix("MIG-"))),
             "nvmlDeviceGetComputeRunningProcesses": self.ask(lambda handle: self.processes.get(handle, [])),
         }
         for name, answer in answers.items():
             monkeypatch.setattr(pynvml, name, answer)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def instance(self, handle: int, place: int) -> int:
+        found = self.instances[handle][place]
+        if found is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return found
 
     def ask(self, answer: Callable[..., object]) -> Callable[..., object]:
         def question(*arguments: object) -> object:
@@ -283,6 +295,33 @@ def test_gpus_are_numbered_as_cuda_numbers_them(
     gpus = devices.fleet().devices[1:]
     assert [gpu.uuid for gpu in gpus] == uuids
     assert [gpu.id for gpu in gpus] == [f"cuda:{place}" for place in range(len(uuids))]
+
+
+@pytest.mark.parametrize(
+    ("visible", "instances", "sizes"),
+    [
+        (None, {1: [None, 11, 12]}, [1011]),
+        (None, {0: [None], 1: [None]}, []),
+        (None, {1: [None]}, [1000]),
+        ("1,0", {1: [11]}, [1011]),
+        ("0", {1: [11]}, [1000]),
+        ("MIG-12,MIG-11", {1: [11, 12]}, [1012]),
+    ],
+)
+def test_of_a_gpu_in_mig_mode_cuda_sees_one_instance_and_nothing_else(
+    devices: Devices,
+    driver: FakeDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    instances: dict[int, list[int | None]],
+    sizes: list[int],
+) -> None:
+    driver.instances = instances
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpus = devices.fleet().devices[1:]
+    assert [gpu.total_bytes for gpu in gpus] == sizes
+    assert [gpu.id for gpu in gpus] == [f"cuda:{place}" for place in range(len(sizes))]
 
 
 def test_gpu_memory_is_counted_by_process(devices: Devices, driver: FakeDriver) -> None:
