@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelium.brain.engine.devices import move_to, smallest
 from modelium.brain.placement import load_order
 from modelium.brain.placement.candidates import choose
+from modelium.brain.placement.corrections import Corrections
 from modelium.brain.placement.peers import Peers, likeness
 from modelium.brain.placement.rooms import Room
 from modelium.brain.placement.tenants import Tenants
@@ -83,6 +84,7 @@ class Board:
         self._weak: list[_WeakKey] = []
         self._offers: dict[str, Offers] = {}
         self._likeness: dict[str, Hashable] = {}
+        self._corrections = Corrections()
         self.look(fleet, capabilities)
 
     @classmethod
@@ -123,6 +125,11 @@ class Board:
         if (before := self.views.get(view.name)) is not None:
             self._take_out(before, after=view)
         self.views[view.name] = view
+        stated = self.override(view.name).memory_bytes is not None  # then there is no estimate
+        if self.policies.correct_estimates and not stated and self._corrections.learn(view):
+            self.policies = replace(self.policies, corrections=self._corrections.factors)
+            self._offers.clear()
+            self.told.clear()
         placement = view.placement
         if view.bytes_held and placement is not None:
             for device in placement.devices:

@@ -101,6 +101,8 @@ class Draft:
         """Load it there, and promise the room."""
         need, rooms, engine = placement.footprint.bytes, self.change(placement.devices), placement.engine
         known = "measured" if placement.footprint.measured_bytes is not None else "estimated"
+        if placement.footprint.corrected_bytes is not None:
+            known = f"({human_bytes(placement.footprint.estimated_bytes)} estimated, corrected as others were measured)"
         if engine is not None:
             known = f"planned, of them {human_bytes(engine.kv_bytes)} KV cache for {engine.kv_tokens:,} tokens"
             known += f"; {shortened}" if (shortened := context_in_words(engine)) else ""

@@ -167,6 +167,7 @@ class PolicySettings(_Section):
     always_loaded: tuple[str, ...] = ()
     eviction: Eviction | None = None  # None: as ``modelium_brain`` says
     evict_after_idle_seconds: Seconds = 300
+    correct_estimates: bool = True
     preload: bool = False
     unload_without_pressure: bool = False
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
             evict_after_idle_seconds=policies.evict_after_idle_seconds,
             pressure_fraction=policies.memory_pressure_fraction,
             eviction=policies.eviction or self.modelium_brain.eviction,
+            correct_estimates=policies.correct_estimates,
             preload=policies.preload,
             unload_without_pressure=policies.unload_without_pressure,
             evict_for_requests=policies.evict_for_requests,

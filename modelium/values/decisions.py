@@ -126,6 +126,8 @@ class Policies:
     min_context: int = 4096  # the shortest that is planned for a model that has more
     kv_floor_bytes: int = 64 * 2**20
     kv_ceiling_bytes: int = 32 * 2**30
+    correct_estimates: bool = True
+    corrections: Mapping[str, float] = field(default_factory=dict)  # of estimates, by kind (brain.placement.corrections)
     loads_per_device: int = 2  # loads that may run side by side on one device (vLLM engines: always one)
     ray: RayOptions = field(default_factory=RayOptions)  # of models that do not say otherwise
 

@@ -75,15 +75,19 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Memory of one model on its device. What was measured once is what the next placement uses."""
+    """Memory of one model on its device. What was measured once is what the next placement uses. ``corrected_bytes``: the
+    estimate times what others of its kind were measured to take of theirs."""
 
     estimated_bytes: int
     measured_bytes: int | None = None
+    corrected_bytes: int | None = None
 
     @property
     def bytes(self) -> int:
-        """As measured, else as estimated."""
-        return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes
+        """As measured, else as estimated and corrected."""
+        if self.measured_bytes is not None:
+            return self.measured_bytes
+        return self.estimated_bytes if self.corrected_bytes is None else self.corrected_bytes
 
     @property
     def error(self) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from modelium.brain.engine.devices import place_engine
+from modelium.brain.placement.corrections import kind_of
 from modelium.brain.placement.memory import estimate_footprint
 from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.values import (
@@ -104,13 +105,20 @@ def places_here(
         return [(by_id[placement.device_id], placement) for placement in placements]
     result = []
     for room in candidates:
-        placement = place(view, profile, runtime, room.device, override)
+        placement = place(view, profile, runtime, room.device, override, policies)
         if placement.footprint.bytes <= room.device.budget_bytes:
             result.append((room, placement))
     return result
 
 
-def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Device, override: ModelOverride) -> Placement:
+def place(
+    view: ModelView,
+    profile: ModelProfile,
+    runtime: Runtime,
+    device: Device,
+    override: ModelOverride,
+    policies: Policies | None = None,
+) -> Placement:
     """The model on this very device, whether there is room or not."""
     batch = choose_batch_size(profile, override)
     # One process of Triton's in front of replicas.
@@ -131,7 +139,10 @@ def place(view: ModelView, profile: ModelProfile, runtime: Runtime, device: Devi
         return placement
     # What was measured on the host, or of two instances, says nothing about a GPU, or about one.
     measured = view.learned.get(placement.manner) if view.learned else view.footprint.measured_bytes
-    return replace(placement, footprint=Footprint(estimated_bytes=estimated, measured_bytes=measured))
+    factor = policies.corrections.get(kind_of(runtime, device.kind)) if policies is not None else None
+    corrected = int(estimated * factor) if factor is not None and measured is None else None
+    footprint = Footprint(estimated_bytes=estimated, measured_bytes=measured, corrected_bytes=corrected)
+    return replace(placement, footprint=footprint)
 
 
 def _candidates(rooms: Iterable[Room], override: ModelOverride, *, engine: bool) -> list[Room]:
