@@ -14,7 +14,7 @@ from modelium.simulation.tally import Outcome
 from modelium.simulation.traces import Trace
 from modelium.values import Eviction, Fleet, Policies
 
-CONFIGURED = "modelium"
+CONFIGURED, PRELOAD = "modelium", "preload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class Setting:
 
 
 def policies_by_name(configured: Policies) -> Mapping[str, Policies]:
-    """Modelium's own: as configured, and with each way to choose who goes."""
+    """Modelium's own: as configured, with each way to choose who goes, and with preloading."""
     ways = {each.value: replace(configured, eviction=each) for each in Eviction if each is not Eviction.NEVER}
-    return {CONFIGURED: configured} | ways
+    return {CONFIGURED: configured} | ways | {PRELOAD: replace(configured, preload=True)}
 
 
 def check_names(names: Sequence[str], configured: Policies) -> tuple[str, ...]:

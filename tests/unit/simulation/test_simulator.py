@@ -11,15 +11,15 @@ from modelium.controller.life.phases import Draining, Unloading
 from modelium.simulation.inputs import BadInput, SimulatedModel
 from modelium.simulation.orders import PLAIN
 from modelium.simulation.plain import PlainServer
-from modelium.simulation.runs import CONFIGURED, check_names
+from modelium.simulation.runs import CONFIGURED, PRELOAD, check_names
 from modelium.simulation.simulator import Conditions, Simulator
 from modelium.simulation.tally import Tally
 from modelium.sizes import GIB
-from modelium.values import Fleet, Policies
+from modelium.values import Eviction, Fleet, Policies
 
 from .small import Arrival, fleet_of, models_of, simulate, trace_of
 
-every_policy = pytest.mark.parametrize("policy", [CONFIGURED, *PLAIN])
+every_policy = pytest.mark.parametrize("policy", [CONFIGURED, PRELOAD, "lru", "gdsf", *PLAIN])
 
 
 @every_policy
@@ -170,6 +170,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[SimulatedModel], Fleet, list[Arrival],
         turn_seconds=draw(st.sampled_from((1.0, 10.0))),
         min_residence_seconds=draw(st.sampled_from((None, 0.0, 10.0))),
         evict_after_idle_seconds=draw(st.sampled_from((5.0, 300.0))),
+        eviction=draw(st.sampled_from(Eviction)),
+        unload_without_pressure=draw(st.booleans()),
     )
     return models, fleet, arrivals, policies
 
