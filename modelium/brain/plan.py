@@ -55,8 +55,8 @@ def plan_on(board: Board, now: float, *, tell_all: bool = False) -> Plan:
        rule 7). With ``evict_for_requests: idle`` those go that eviction's rule 5 lets go, the cheapest to lose first. If all
        those would not suffice, none goes, and it waits until something may. Nobody goes where as many loads run, or are to
        come, as may run side by side: it would be gone before anybody could use its room.
-    7. Its turn has come, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else comes
-       there, or smaller models would pass it for ever.
+    7. It waited for two minutes, and what has to go is still loading or was loaded a moment ago: it waits, and nothing else
+       comes there, or smaller models would pass it for ever.
 
     Then unloads that nobody waits for (eviction's rule 5): devices on which more than their budget is taken, by others too.
     With ``unload_without_pressure``: those over ``pressure_fraction`` of it, and models idle for over twice the threshold.
@@ -287,7 +287,7 @@ class _Planner:
             if offer.peers not in self.looked:
                 self.looked.add(offer.peers)
                 draft.look_at_residences(device for devices in board.places(offer) for device in devices)
-        return due and self._keep_free(view, usable)
+        return due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
 
     def _least_harm(
         self, offer: Offer, holds: Sequence[turns.Hold]

@@ -8,7 +8,8 @@ Eviction's rules 1 to 5 say what goes by itself. For a waiting request, a user's
    loaded for. Longer was tried, as long as the load took: of two that do not fit together each serves for longer then, and both
    wait for longer. ``bench/policies.py`` has the figures).
 7. Who waited for ``turn_seconds`` has its turn: then a leased model may go too. It gets no new leases, ends what it has, and
-   those who ask it meanwhile are the next to wait. So each of several that are always in use serves for a while.
+   those who ask it meanwhile are the next to wait. So each of several that are always in use serves for a while. Nothing else
+   comes there before who waited for two minutes; sooner it would only keep loads from running side by side.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SWAP_RULE = "evict.6"
 TURN_RULE = "evict.7"
 
 _RESIDENCE_S = 5.0
-_LONGEST_WAIT_S = 60.0
+_LONGEST_WAIT_S = 120.0
 _MOMENT_S = 1.0  # for the client that loads first and asks then
 
 
@@ -65,21 +66,24 @@ def turn_at(view: ModelView, policies: Policies) -> float | None:
     return view.demand_since + policies.turn_seconds if view.demand >= Demand.USER else None
 
 
+def is_late(view: ModelView, now: float) -> bool:
+    """Did it wait for so long that nobody is to pass it any more?"""
+    return now - view.demand_since >= _LONGEST_WAIT_S
+
+
 def queue(views: Iterable[ModelView], now: float) -> list[ModelView]:
     """Those who wait to be loaded, the first to choose first.
 
-    The stronger demand first. Of equals who waited for a minute comes first, the longest waiting first of all: nobody is passed
-    for ever. Else the highest response ratio: what it waited and what its load takes over what its load takes, for each of its
-    requests. So a short load passes a long one that has just come, and many requests pass one, which is what makes the sum of
-    all waiting small; and the ratio of who is passed grows.
+    The stronger demand first. Of equals who waited for two minutes comes first, the longest waiting first of all: nobody is
+    passed for ever. Else the highest response ratio: what it waited and what its load takes over what its load takes, for each
+    of its requests. So a short load passes a long one that has just come, and many requests pass one, which is what makes the
+    sum of all waiting small; and the ratio of who is passed grows.
     """
 
     def key(view: ModelView) -> tuple[int, bool, float, float, str]:
-        waited_s = now - view.demand_since
-        is_late = waited_s >= _LONGEST_WAIT_S
-        load_s = reload_s(view)
-        ratio = 0.0 if is_late else max(view.waiting, 1) * (waited_s + load_s) / load_s
-        return -view.demand, not is_late, -ratio, view.demand_since, view.name
+        late, load_s = is_late(view, now), reload_s(view)
+        ratio = 0.0 if late else max(view.waiting, 1) * (now - view.demand_since + load_s) / load_s
+        return -view.demand, not late, -ratio, view.demand_since, view.name
 
     return sorted(views, key=key)
 

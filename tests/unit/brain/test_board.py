@@ -116,7 +116,7 @@ def test_one_whose_turn_has_come_is_not_passed_on_any_of_many_devices() -> None:
     devices = tuple(gpu(i) for i in range(3))
     busy = Usage(last_used_at=NOW, in_flight=1)
     young = [loaded(f"y{i}", 18 * GIB, device=d, usage=busy, loaded_at=NOW) for i, d in enumerate(devices)]
-    old = wanted("old", 15 * GIB, demand_since=NOW - 60)
+    old = wanted("old", 15 * GIB, demand_since=NOW - 120)
     made = plan(world(*young, old, wanted("small", GIB), wanted("found", GIB, demand=Demand.DISCOVERY), devices=devices))
     said = _said(made)
     assert said["old"][:2] == (Verb.WAIT, "plan.7")
