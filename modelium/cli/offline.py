@@ -75,6 +75,8 @@ class Inspection:
         profile = self.profile
         pooling = profile.pooling
         kind = "its code" if profile.weight_format is WeightFormat.NONE else f"{profile.dtype}, {profile.weight_format}"
+        if 0 < profile.loaded_bytes < profile.weight_bytes:
+            kind += f"; {human_bytes(profile.loaded_bytes)} of them are loaded"
         rows = {
             "path": str(profile.path),
             "note": self.note,

@@ -56,9 +56,7 @@ def find_obstacle(profile: ModelProfile, *, by_hand: bool = False) -> str:
         return f"the python runtime does not do {profile.task}"
     if not can_rank(profile):
         how = "sentence-transformers' LogitScore, and a chat template with the roles query and document"
-        return (
-            f"of decoders the python runtime ranks with those whose files say how ({how}): this {profile.architecture}'s don't"
-        )
+        return f"the python runtime ranks with a decoder whose files say how ({how}), and this {profile.architecture}'s do not"
     if profile.weight_format is WeightFormat.GGUF:  # 2
         return "the python runtime does not read GGUF files: drop the model's safetensors folder"
     if profile.library == "vllm":  # 3

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelium.analyzers.language import read_language_model
+from modelium.brain.runtimes.choice import RuntimeChoice
+from modelium.cli.offline import Inspection
 from modelium.values import AttentionKind, LanguageModel, ModelProfile
 from tests.published import Published, analysis_of, collection, look, parameters, profile_of, tensors_of, write
 
@@ -93,6 +95,9 @@ def test_what_is_not_loaded_is_told_apart_from_what_is_stored() -> None:
     stored_twice = profile_of("Qwen3-0.6B")
     assert (stored_twice.parameters, stored_twice.weight_bytes) == (596_049_920, 2 * 751_632_384)
     assert stored_twice.loaded_bytes == 2 * 596_049_920
+    nowhere = RuntimeChoice(runtime=None, rule="", reason="")
+    shown = Inspection(profile=stored_twice, choice=nowhere, placement=None, placement_reason="").facts()
+    assert shown["weights"].endswith("1.1 GiB of them are loaded")
     further = profile_of("GLM-4.5-Air")
     assert further.parameters == pytest.approx(106.85e9, rel=0.001) and further.weight_bytes == pytest.approx(221e9, rel=0.01)
     assert further.loaded_bytes == pytest.approx(2 * 106.85e9, rel=0.001)
