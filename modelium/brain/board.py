@@ -80,7 +80,9 @@ class Board:
         self.tenants: dict[str, Tenants] = {}
         self.by_ray: dict[str, ModelView] = {}
         self.strong: dict[str, ModelView] = {}
+        self.pressed: set[str] = set()  # devices of which more is taken than idle models may stay for
         self.told: set[str] = set()
+        self._limit = policies.relieved_fraction
         self._weak: list[_WeakKey] = []
         self._offers: dict[str, Offers] = {}
         self._likeness: dict[str, Hashable] = {}

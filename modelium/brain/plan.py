@@ -374,21 +374,20 @@ class _Planner:
     # -- unloads -----------------------------------------------------------------------------------------------------
 
     def _relieve(self) -> None:
-        draft, now, policies = self.draft, self.draft.now, self.draft.board.policies
-        for device in draft.board.fleet.devices:
-            room = draft.room(device.id)
+        draft, board, now = self.draft, self.draft.board, self.draft.now
+        unloads_idle, fraction = board.policies.unloads_idle, board.policies.relieved_fraction
+        for name in sorted(board.rooms if unloads_idle else board.pressed):
+            room = draft.room(name)
             if load_order.measures(room):
                 continue
-            held = room.committed - room.returning
-            limit = policies.relieved_fraction * device.budget_bytes
-            if held <= limit and not policies.unloads_idle:
-                continue
-            why = f"{human_bytes(held)} of {human_bytes(device.budget_bytes)} on {device.id} are taken"
+            held, budget = room.committed - room.returning, room.device.budget_bytes
+            limit = fraction * budget
+            why = f"{human_bytes(held)} of {human_bytes(budget)} on {name} are taken"
             if held > limit:
-                draft.pressure.setdefault(device.id, why)
-            for view in draft.evictable(device.id):
+                draft.pressure.setdefault(name, why)
+            for view in draft.evictable(name):
                 if held > limit:
                     held -= view.bytes_held
                     draft.evict(view, why)
-                elif eviction.is_overdue(view, now, policies):
+                elif unloads_idle and eviction.is_overdue(view, now, board.policies):
                     draft.evict(view, "")

@@ -1,21 +1,32 @@
 """The loaded models of one device, in the order in which they would go for somebody who waits.
 
 What enters: views as they change. What leaves: who may go now, the least harm first. A model is judged again when it changed,
-when its residence ends, and with all others of its device when the last judgement of all is some seconds old: what a loss costs
-changes with time alone too, but slowly.
+when its residence ends, and when it has been silent for a tenth longer than at its last judgement: what its loss costs changes
+with time alone too, but the longer it was silent the slower. So of two whose silence differs by less than that, either may go.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from typing import NamedTuple
 
 from modelium.brain import turns
 from modelium.values import ModelView, Policies
 
-JUDGED_ANEW_AFTER_S = 10.0
+_JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
+_SHORTEST_S = 1.0
 
 _Key = tuple[float, float, str]
+
+
+class _Place(NamedTuple):
+    """Where it stands in an order, and until when."""
+
+    hold: turns.Hold
+    key: _Key
+    expires_at: float
 
 
 class Tenants:
@@ -26,8 +37,9 @@ class Tenants:
         self.movable_bytes = 0
         self._changed: set[str] = set()
         self._judged_at = float("-inf")
+        self._expiries: list[tuple[float, str]] = []  # a heap: when whose judgement is too old
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
-        self._places: dict[str, tuple[turns.Hold, _Key]] = {}
+        self._places: dict[str, _Place] = {}
         self._residences: dict[str, float] = {}  # of those who have just come: until when they stay
 
     def put(self, view: ModelView) -> None:
@@ -55,9 +67,13 @@ class Tenants:
 
     def judge(self, now: float, policies: Policies) -> None:
         """Bring the order up to date."""
-        if not 0 <= now - self._judged_at < JUDGED_ANEW_AFTER_S:
-            self._judged_at = now
+        if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
             self._changed.update(self.views, self._places)
+        self._judged_at = now
+        while self._expiries and self._expiries[0][0] <= now:
+            expires_at, name = heappop(self._expiries)
+            if name in self._places and self._places[name].expires_at == expires_at:
+                self._changed.add(name)
         if self._residences:
             self._changed.update(name for name, until in self._residences.items() if until <= now)
         changed, self._changed = self._changed, set()
@@ -71,20 +87,21 @@ class Tenants:
         if hold is turns.Hold.RESIDENCE:
             self._residences[view.name] = view.loaded_at + turns.residence_s(view, policies)
         elif (order := self._orders.get(hold)) is not None:
+            expires_at = float("inf")
             if hold is turns.Hold.LEASES:
                 key = (view.loaded_at, 0.0, view.name)
             else:
-                # All at one instant: harms of different instants could not be compared.
-                key = (turns.harm(view, self._judged_at, policies), view.usage.last_used_at, view.name)
+                key = (turns.harm(view, now, policies), view.usage.last_used_at, view.name)
+                expires_at = now + max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S)
+                heappush(self._expiries, (expires_at, view.name))
             insort(order, key)
-            self._places[view.name] = hold, key
+            self._places[view.name] = _Place(hold, key, expires_at)
 
     def _take_out(self, name: str) -> None:
         self._residences.pop(name, None)
         if (place := self._places.pop(name, None)) is not None:
-            hold, key = place
-            order = self._orders[hold]
-            del order[bisect_left(order, key)]
+            order = self._orders[place.hold]
+            del order[bisect_left(order, place.key)]
 
 
 def _movable(view: ModelView) -> int:
