@@ -7,7 +7,7 @@ loaded there, who waits to be loaded, and what each of those could be served wit
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from modelium.brain.engine.devices import move_to, smallest
@@ -60,11 +60,13 @@ class Offers:
     smallest: list[Offer] | None = None
 
 
+_Devices = tuple[str, ...]
 _WeakKey = tuple[int, float, str]
 
 
 class Board:
-    """``plan()`` reads it, and notes in ``told`` whose waiting was explained since it last changed."""
+    """``plan()`` reads it, and notes who was ``told`` why it waits, and for whom room was made where: the next plan then need
+    not find that out again."""
 
     def __init__(
         self, *, fleet: Fleet, policies: Policies, overrides: Mapping[str, ModelOverride], capabilities: Capabilities
@@ -83,10 +85,12 @@ class Board:
         self.pressed: set[str] = set()  # devices of which more is taken than idle models may stay for
         self.told: set[str] = set()
         self._limit = policies.relieved_fraction
+        self.made_for: dict[str, _Devices] = {}
         self._weak: list[_WeakKey] = []
         self._offers: dict[str, Offers] = {}
         self._likeness: dict[str, Hashable] = {}
         self._corrections = Corrections()
+        self._singles: dict[Hashable, set[_Devices]] = {}
         self.look(fleet, capabilities)
 
     @classmethod
@@ -119,8 +123,9 @@ class Board:
             return
         for device in fleet.devices:
             room = self.rooms[device.id]
-            room.device = device
-            self.peers[shape[device.id]].set_free(device.id, room.free)
+            if device != room.device:
+                room.device = device
+                self._room_changed(room)
 
     def put(self, view: ModelView) -> None:
         """A model that occupies memory, or that somebody wants, as it is now."""
@@ -178,6 +183,14 @@ class Board:
             self._offers[view.name] = made
         return made
 
+    def only_offer(self, view: ModelView) -> Offer | None:
+        """The one way to place a model, where that was worked out already and it is no engine, which could be made smaller."""
+        known = self._offers.get(view.name)
+        if known is None or known.profile is not view.profile or known.measured_bytes != view.footprint.measured_bytes:
+            return None
+        only = known.usable[0] if len(known.usable) == 1 else None
+        return only if only is not None and only.placement.engine is None else None
+
     def smallest(self, view: ModelView, offers: Offers) -> list[Offer]:
         """The engines among these with cache for one full-length request."""
         if offers.smallest is None:
@@ -188,9 +201,13 @@ class Board:
             offers.smallest = self._offered(found, by_hand=by_hand)
         return offers.smallest
 
-    def places(self, offer: Offer) -> Iterable[tuple[str, ...]]:
+    def places(self, offer: Offer) -> Iterable[_Devices]:
         """The devices, or groups of them, that it could be placed on: the most free first."""
         return (offer.placement.devices,) if offer.peers is None else ((name,) for name in self.peers[offer.peers])
+
+    def places_of(self, offer: Offer) -> Container[_Devices]:
+        """All of :meth:`places`, to ask whether some devices are among them."""
+        return (offer.placement.devices,) if offer.peers is None else self._singles[offer.peers]
 
     def most_free(self, offer: Offer) -> int:
         """Bytes free on the first of :meth:`places`: a model that needs more finds no room on any."""
@@ -229,7 +246,13 @@ class Board:
     def _count(self, device: str, view: ModelView, times: int) -> None:
         room = self.rooms[device]
         room.count(view, times)
+        self._room_changed(room)
+
+    def _room_changed(self, room: Room) -> None:
+        device = room.device.id
         self.peers[self._likeness[device]].set_free(device, room.free)
+        if (tenants := self.tenants.get(device)) is not None:
+            tenants.forget_refusals()
 
     def _take_out(self, view: ModelView, *, after: ModelView | None) -> None:
         placement = view.placement
@@ -248,6 +271,7 @@ class Board:
                 del self._weak[at]
         if after is None or (after.demand, after.state) != (view.demand, view.state):
             self.told.discard(view.name)
+            self.made_for.pop(view.name, None)
 
     def _rebuild(self, shape: dict[str, Hashable]) -> None:
         """Devices came, went or changed."""
@@ -256,7 +280,9 @@ class Board:
         self.told.clear()
         self.rooms = {device.id: Room(device=device) for device in self.fleet.devices}
         self.peers = {}
+        self._singles = {}
         for name, key in shape.items():
+            self._singles.setdefault(key, set()).add((name,))
             self.peers.setdefault(key, Peers()).set_free(name, self.rooms[name].free)
         for view in self.views.values():
             if view.bytes_held and view.placement is not None:

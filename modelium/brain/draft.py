@@ -6,7 +6,6 @@ A model's view or a placement enters; a decision is written down, and the rooms 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -72,7 +71,7 @@ class Draft:
         """Those of devices, to be changed by this plan."""
         for device in devices:
             if device not in self._rooms:
-                self._rooms[device] = copy(self.board.rooms[device])
+                self._rooms[device] = self.board.rooms[device].copied()
         return [self._rooms[device] for device in devices]
 
     def rooms_for(self, placement: Placement) -> list[Room]:
@@ -169,11 +168,30 @@ class Draft:
     def victims(self, placement: Placement, devices: Sequence[str], holds: Sequence[turns.Hold]) -> _Chosen | None:
         """The same for somebody who waits, of all that nothing but ``holds`` keeps, whose loss does the least harm. Some of
         their room may not be needed (:meth:`needed`)."""
-        for device, short in self.lacking(placement, devices).items():
-            tenants = self.board.tenants.get(device)
-            if short > 0 and (tenants is None or tenants.movable_bytes < short):
-                return None
+        if len(devices) == 1 and placement.replicas is None:  # the usual case, asked of each device of many
+            return self._victims_on(devices[0], placement.footprint.bytes, holds)
         return self._choose(placement, devices, lambda device: self._in_order(device, holds))
+
+    def _victims_on(self, device: str, need: int, holds: Sequence[turns.Hold]) -> _Chosen | None:
+        room, chosen = self.room(device), list[ModelView]()
+        short = need - room.free - room.returning
+        tenants = self.board.tenants.get(device)
+        if tenants is None or tenants.movable_bytes < short:
+            return chosen if short <= 0 else None
+        if short > 0 and tenants.is_refused(need, holds, self.now):
+            return None
+        tenants.judge(self.now, self.board.policies)
+        for view in tenants.in_order(holds) if short > 0 else ():
+            if view.name not in self.leaving:
+                chosen.append(view)
+                short -= view.bytes_held
+                if short <= 0:
+                    break
+        if short <= 0:
+            return chosen
+        if device not in self._rooms:  # else what this plan has promised there may be why
+            tenants.refuse(need, holds)
+        return None
 
     def _in_order(self, device: str, holds: Sequence[turns.Hold]) -> Iterable[ModelView]:
         tenants = self.board.tenants.get(device)

@@ -24,6 +24,8 @@ _FAR_TOO_MANY = 64
 _ENOUGH_WITH_ROOM = 8  # devices with room that are compared, where there are more
 _ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
 
+_KEPT = 0  # beside numbers of holds: what is kept free for one whose turn has come
+
 _Devices = tuple[str, ...]
 _Harm = tuple[bool, int, float]
 _NOWHERE: frozenset[str] = frozenset()
@@ -92,7 +94,8 @@ def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
 class _Planner:
     """``waited_for``: devices where a request or a policy waits for room. ``blocked``, ``stuck``: what was found out about
     equal devices for a model of some size, and so for each larger one: no load may begin where it fits; nobody may go for it.
-    ``looked``: equal devices whose next end of a residence was noted."""
+    ``looked``: equal devices whose next end of a residence was noted; ``full``: where a load would have to wait for others
+    on some device, ``wholly_full``: on each."""
 
     draft: Draft
     without_room: int = 0
@@ -100,12 +103,15 @@ class _Planner:
     blocked: dict[Hashable, tuple[int, _Devices, str]] = field(default_factory=dict)
     stuck: dict[Hashable, int] = field(default_factory=dict)
     looked: set[Hashable] = field(default_factory=set)
+    full: set[Hashable] = field(default_factory=set)
+    wholly_full: set[Hashable] = field(default_factory=set)
 
     def run(self) -> Plan:
         board, now = self.draft.board, self.draft.now
         strong = [view for view in board.strong.values() if view.retry_at is not None and view.retry_at <= now]
         for view in turns.queue(strong, now):
-            self._consider_safely(view)
+            if not self._waits_as_before(view):
+                self._consider_safely(view)
         most_free = max((peers.most_free for peers in board.peers.values()), default=0)
         for view in board.weak():
             if view.retry_at is None or view.retry_at > now:
@@ -117,6 +123,20 @@ class _Planner:
                 self._consider_safely(view)
         self._relieve()
         return self.draft.finished(room_is_wanted=bool(self.waited_for))
+
+    def _waits_as_before(self, view: ModelView) -> bool:
+        """Was it told why it waits, and does this plan know already that there is no room for it either? Hundreds may wait."""
+        draft, board = self.draft, self.draft.board
+        offer = board.only_offer(view) if view.name in board.told else None
+        if offer is None or offer.peers is None:
+            return False
+        need, peers, turn_at = offer.placement.footprint.bytes, offer.peers, turns.turn_at(view, board.policies)
+        due = turn_at is not None and turn_at <= draft.now
+        ways = (len(FREE), len(AT_ITS_TURN), _KEPT) if due else (len(FREE),)
+        if board.most_free(offer) >= need or any(need < self.stuck.get((peers, way), need + 1) for way in ways):
+            return False
+        draft.look_again_at(turn_at)
+        return True
 
     # -- loads -------------------------------------------------------------------------------------------------------
 
@@ -237,24 +257,28 @@ class _Planner:
     def _wait_for_room(self, view: ModelView, usable: list[Offer]) -> None:
         """``usable``: of engines those with the least cache, for what others may have to go for is the least of it."""
         draft, board = self.draft, self.draft.board
-        first = self._on(usable[0], next(iter(board.places(usable[0]))))
         if view.demand < Demand.POLICY:  # 4
             self.without_room += 1
-            need, free = human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
+            first, need, free = self._first_choice(usable)
             short = draft.lack(first, f"{need} needed, {free} free on {where(first)}")
             draft.decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
         if self._swap(view, usable) if turns.swaps(view, board.policies) else self._replace_idle(view, usable):
             return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
-        self.waited_for |= set(first.devices)
+        self.waited_for.update(next(iter(board.places(usable[0]))))
         if view.name in board.told:
             return
-        need, free = human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
+        first, need, free = self._first_choice(usable)
         why = draft.lack(first, f"{view.name} needs {need}, {free} free on {where(first)}")
         draft.pressure |= dict.fromkeys(first.devices, why)
         words = f"{why}, and nothing there may be evicted: {who_holds(board, draft.now, view, first)}"
         draft.decide(view, Verb.WAIT, "plan.6", words)
+
+    def _first_choice(self, usable: list[Offer]) -> tuple[Placement, str, str]:
+        """Where it would go before all others, what it needs and what is free there."""
+        first = self._on(usable[0], next(iter(self.draft.board.places(usable[0]))))
+        return first, human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
 
     def _replace_idle(self, view: ModelView, usable: list[Offer]) -> bool:
         """Room by what eviction's rule 5 lets go, on the first device where that suffices."""
@@ -271,13 +295,15 @@ class _Planner:
         draft, board = self.draft, self.draft.board
         turn_at = turns.turn_at(view, board.policies)
         due = turn_at is not None and turn_at <= draft.now
+        if self._is_being_made(view, usable):
+            return True
         for holds in (FREE, AT_ITS_TURN) if due else (FREE,):
             found = [best for offer in usable if (best := self._least_harm(offer, holds)) is not None]
             if found:
                 _, placement, victims = min(found, key=lambda each: each[0])
                 self._make_room(view, placement, victims, swap=True)
                 return True
-        if any(self._is_full(devices) for offer in usable for devices in board.places(offer)):
+        if any(offer.peers in self.full for offer in usable):
             if view.name not in board.told:
                 words = "as many loads as may run side by side run, or wait for room, where it could go; it comes after them"
                 draft.decide(view, Verb.WAIT, "plan.3", words)
@@ -289,20 +315,36 @@ class _Planner:
                 draft.look_at_residences(device for devices in board.places(offer) for device in devices)
         return due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
 
+    def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
+        """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
+        devices, board = self.draft.board.made_for.get(view.name), self.draft.board
+        offer = next((each for each in usable if devices in board.places_of(each)), None) if devices is not None else None
+        if devices is None or offer is None or self.draft.victims(offer.placement, devices, FREE) != []:
+            return False
+        self._make_room(view, self._on(offer, devices), [], swap=True)
+        return True
+
     def _least_harm(
         self, offer: Offer, holds: Sequence[turns.Hold]
     ) -> tuple[tuple[bool, int, float], Placement, list[ModelView]] | None:
         """Where the loss of those who would have to go does the least harm, with what it does."""
         draft, placement = self.draft, offer.placement
         need, known = placement.footprint.bytes, (offer.peers, len(holds))
-        if offer.peers is not None and need >= self.stuck.get(known, need + 1):
+        if offer.peers is not None and (need >= self.stuck.get(known, need + 1) or offer.peers in self.wholly_full):
             return None
-        found, is_full = [], False
+        found, full, tried = [], 0, 0
         for devices in draft.board.places(offer):
+            tried += 1
             if self._is_full(devices):
-                is_full = True
+                full += 1
             elif (victims := draft.victims(placement, devices, holds)) is not None:
                 found.append((self._harm(devices, victims), devices, victims))
+                if not victims:
+                    break  # nobody need go
+        if is_full := full > 0:
+            self.full.add(offer.peers)
+        if full == tried:
+            self.wholly_full.add(offer.peers)
         if not found:
             if offer.peers is not None and not is_full:
                 self.stuck[known] = need
@@ -318,7 +360,7 @@ class _Planner:
     def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
         """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
         now, policies = self.draft.now, self.draft.board.policies
-        is_measured = bool(victims) and any(load_order.measures(self.draft.room(device)) for device in devices)
+        is_measured = any(load_order.measures(self.draft.room(device)) for device in devices) if victims else False
         in_use = sum(bool(victim.usage.in_flight) for victim in victims)
         return is_measured, in_use, sum(turns.loss(victim, now, policies) for victim in victims)
 
@@ -331,7 +373,7 @@ class _Planner:
         """Where there would be room if all went that is not kept for good, nothing else comes before it. False: nowhere."""
         draft, board = self.draft, self.draft.board
         for offer in usable:
-            need, known = offer.placement.footprint.bytes, (offer.peers, "kept")
+            need, known = offer.placement.footprint.bytes, (offer.peers, _KEPT)
             if offer.peers is not None and need >= self.stuck.get(known, need + 1):
                 continue
             for devices, _ in zip(board.places(offer), range(_ENOUGH_WITH_ROOM), strict=False):
@@ -351,22 +393,24 @@ class _Planner:
         return False
 
     def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView], *, swap: bool) -> None:
-        draft, need = self.draft, placement.footprint.bytes
-        free = human_bytes(self._free(placement.devices))
-        why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
+        draft, board, need = self.draft, self.draft.board, placement.footprint.bytes
         starting = next((room for room in draft.rooms_for(placement) if victims and load_order.measures(room)), None)
-        if starting is None:
+        is_news = view.name not in board.told or board.made_for.get(view.name) != placement.devices
+        if victims or is_news:
+            free = human_bytes(self._free(placement.devices))
+            why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
             budgets = [room.device for room in draft.rooms_for(placement)]
-            for victim in victims:
+            for victim in victims if starting is None else ():
                 words = f"{why}{together(victim, placement, budgets)}" if swap else why
                 draft.evict(victim, words, view if swap else None, victims)
+            draft.pressure |= dict.fromkeys(placement.devices, why)
+            after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
+            draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
         for room in draft.change(placement.devices):
             room.reserved += need
             room.returning = max(0, room.returning - need)
-            draft.pressure[room.device.id] = why
             draft.made_room[room.device.id] = draft.made_room.get(room.device.id, 0) + 1
-        after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
-        draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
+        board.made_for[view.name] = placement.devices
 
     def _free(self, devices: Iterable[str]) -> int:
         return max(0, min(map(self.draft.free, devices)))

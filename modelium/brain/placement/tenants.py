@@ -41,9 +41,15 @@ class Tenants:
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
         self._places: dict[str, _Place] = {}
         self._residences: dict[str, float] = {}  # of those who have just come: until when they stay
+        self._refused: dict[int, int] = {}  # by the number of holds: the fewest bytes that could not be found
+
+    def forget_refusals(self) -> None:
+        """There is more room on the device, or other room."""
+        self._refused.clear()
 
     def put(self, view: ModelView) -> None:
         """It was loaded there, or changed."""
+        self._refused.clear()
         if (before := self.views.get(view.name)) is not None:
             self.movable_bytes -= _movable(before)
         self.views[view.name] = view
@@ -52,6 +58,7 @@ class Tenants:
 
     def drop(self, name: str) -> None:
         """It is not loaded any more."""
+        self._refused.clear()
         if (before := self.views.pop(name, None)) is not None:
             self.movable_bytes -= _movable(before)
             self._changed.add(name)
@@ -60,6 +67,16 @@ class Tenants:
         """Those whom nothing but ``holds`` keeps, as last judged, the least harm first; those in use after all others, of them
         the one that had its turn for longest first."""
         return (self.views[name] for hold in holds for _, _, name in self._orders[hold])
+
+    def refuse(self, need: int, holds: Sequence[turns.Hold]) -> None:
+        """For a model of ``need`` bytes the room could not be found, whoever goes that nothing but ``holds`` keeps."""
+        self._refused[len(holds)] = need
+
+    def is_refused(self, need: int, holds: Sequence[turns.Hold], now: float) -> bool:
+        """That was found out already, and nothing has changed since."""
+        if need < self._refused.get(len(holds), need + 1):
+            return False
+        return not any(until <= now for until in self._residences.values())
 
     def next_release(self) -> float | None:
         """When the first residence ends; None where there is none."""
