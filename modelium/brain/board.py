@@ -22,6 +22,7 @@ from modelium.values import (
     Capabilities,
     Demand,
     Device,
+    DeviceKind,
     Fleet,
     ModelOverride,
     ModelProfile,
@@ -54,7 +55,7 @@ class Offers:
     can do with; None while nobody asked."""
 
     profile: ModelProfile
-    measured_bytes: int | None
+    measured: tuple[int | None, Mapping[str, int]]
     choice: RuntimeChoice
     usable: list[Offer]
     smallest: list[Offer] | None = None
@@ -170,25 +171,38 @@ class Board:
 
     def offers(self, view: ModelView, profile: ModelProfile) -> Offers:
         """The runtime, and the ways to place the model, worked out once until something about it changes."""
-        known = self._offers.get(view.name)
-        measured = view.footprint.measured_bytes
-        if known is not None and known.profile is profile and known.measured_bytes == measured:
+        known = self._known_offers(view)
+        if known is not None:
+            known.usable.sort(key=self._preference)
             return known
         override = self.override(view.name)
         rooms = self._representatives(profile, override)
         choice, usable = choose(view, profile, rooms, override, self.capabilities, self.policies, self.fleet.ray)
         offers = self._offered(usable, by_hand=override.device is not None)
-        made = Offers(profile=profile, measured_bytes=measured, choice=choice, usable=offers)
+        measured = view.footprint.measured_bytes, view.learned
+        made = Offers(profile=profile, measured=measured, choice=choice, usable=offers)
         if not any(len(offer.placement.devices) > 1 for offer in offers):  # those are on what was the most free just now
             self._offers[view.name] = made
         return made
 
+    def _known_offers(self, view: ModelView) -> Offers | None:
+        """What was worked out earlier, where that still holds."""
+        known = self._offers.get(view.name)
+        if known is None or known.profile is not view.profile:
+            return None
+        return known if known.measured == (view.footprint.measured_bytes, view.learned) else None
+
+    def _preference(self, offer: Offer) -> tuple[bool, int, int]:
+        """As the placements were ordered when they were made, by what is free now: accelerators, the longest context, the most
+        free first."""
+        engine = offer.placement.engine
+        context = engine.max_model_len if engine is not None else 0
+        return offer.placement.device_kind is DeviceKind.HOST, -context, -self.most_free(offer)
+
     def only_offer(self, view: ModelView) -> Offer | None:
         """The one way to place a model, where that was worked out already and it is no engine, which could be made smaller."""
-        known = self._offers.get(view.name)
-        if known is None or known.profile is not view.profile or known.measured_bytes != view.footprint.measured_bytes:
-            return None
-        only = known.usable[0] if len(known.usable) == 1 else None
+        known = self._known_offers(view)
+        only = known.usable[0] if known is not None and len(known.usable) == 1 else None
         return only if only is not None and only.placement.engine is None else None
 
     def smallest(self, view: ModelView, offers: Offers) -> list[Offer]:
@@ -251,6 +265,10 @@ class Board:
     def _room_changed(self, room: Room) -> None:
         device = room.device.id
         self.peers[self._likeness[device]].set_free(device, room.free)
+        if room.committed - room.returning > self._limit * room.device.budget_bytes:
+            self.pressed.add(device)
+        else:
+            self.pressed.discard(device)
         if (tenants := self.tenants.get(device)) is not None:
             tenants.forget_refusals()
 
@@ -281,6 +299,7 @@ class Board:
         self.rooms = {device.id: Room(device=device) for device in self.fleet.devices}
         self.peers = {}
         self._singles = {}
+        self.pressed = set()
         for name, key in shape.items():
             self._singles.setdefault(key, set()).add((name,))
             self.peers.setdefault(key, Peers()).set_free(name, self.rooms[name].free)
