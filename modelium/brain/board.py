@@ -193,11 +193,8 @@ class Board:
         return known if known.measured == (view.footprint.measured_bytes, view.learned) else None
 
     def _preference(self, offer: Offer) -> tuple[bool, int, int]:
-        """As the placements were ordered when they were made, by what is free now: accelerators, the longest context, the most
-        free first."""
-        engine = offer.placement.engine
-        context = engine.max_model_len if engine is not None else 0
-        return offer.placement.device_kind is DeviceKind.HOST, -context, -self.most_free(offer)
+        """As the placements were ordered when they were made, by what is free now."""
+        return *rank_of(offer.placement), -self.most_free(offer)
 
     def only_offer(self, view: ModelView) -> Offer | None:
         """The one way to place a model, where that was worked out already and it is no engine, which could be made smaller."""
@@ -308,6 +305,12 @@ class Board:
                 for device in view.placement.devices:
                     if device in self.rooms:
                         self._count(device, view, 1)
+
+
+def rank_of(placement: Placement) -> tuple[bool, int]:
+    """What counts before the room that there is: accelerators first, and of engines the longest context."""
+    engine = placement.engine
+    return placement.device_kind is DeviceKind.HOST, -engine.max_model_len if engine is not None else 0
 
 
 def _stays_loaded(after: ModelView | None, before: Placement) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelium.brain import eviction, turns
-from modelium.brain.board import Board, Offer
+from modelium.brain.board import Board, Offer, rank_of
 from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
 from modelium.brain.engine.devices import shrink
 from modelium.brain.placement import load_order
@@ -170,10 +170,9 @@ class _Planner:
             words = f"others wait for room on {', '.join(sorted(self.waited_for))}; it is loaded when there is room"
             draft.decide(view, Verb.WAIT, "plan.4", words)
             return
-        for offer in offers.usable:  # 3
-            if (found := self._with_room(offer, avoid)) is not None:
-                self._load(view, *found, choice.reason)
-                return
+        if (found := self._best_with_room(offers.usable, avoid)) is not None:  # 3
+            self._load(view, *found, choice.reason)
+            return
         for offer in offers.usable:
             if (smaller := self._with_less_cache(view, profile, offer, avoid)) is not None:
                 self._load(view, smaller, self._obstacle(smaller, smaller.devices), choice.reason)
@@ -185,6 +184,18 @@ class _Planner:
         for devices in self.draft.board.places(offer):
             if not avoid or all(device not in avoid for device in devices):
                 yield devices
+
+    def _best_with_room(self, usable: list[Offer], avoid: Collection[str]) -> tuple[Placement, str] | None:
+        """The first with room; where no load may begin there, another that is as good and where one may."""
+        first: tuple[Placement, str] | None = None
+        for offer in usable:
+            if first is not None and rank_of(offer.placement) != rank_of(first[0]):
+                break
+            found = self._with_room(offer, avoid)
+            if found is not None and not found[1]:
+                return found
+            first = first or found
+        return first
 
     def _with_room(self, offer: Offer, avoid: Collection[str]) -> tuple[Placement, str] | None:
         """Where there is room and a load may begin; else where there is room, and why no load may begin."""
@@ -420,12 +431,15 @@ class _Planner:
     def _relieve(self) -> None:
         draft, board, now = self.draft, self.draft.board, self.draft.now
         unloads_idle, fraction = board.policies.unloads_idle, board.policies.relieved_fraction
-        for name in sorted(board.rooms if unloads_idle else board.pressed):
+        changed = {room.device.id for room in draft.changed_rooms()}
+        for name in sorted(board.rooms if unloads_idle else board.pressed | changed):
             room = draft.room(name)
             if load_order.measures(room):
                 continue
             held, budget = room.committed - room.returning, room.device.budget_bytes
             limit = fraction * budget
+            if held <= limit and not unloads_idle:
+                continue
             why = f"{human_bytes(held)} of {human_bytes(budget)} on {name} are taken"
             if held > limit:
                 draft.pressure.setdefault(name, why)

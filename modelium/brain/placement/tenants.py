@@ -94,6 +94,8 @@ class Tenants:
         if self._residences:
             self._changed.update(name for name, until in self._residences.items() if until <= now)
         changed, self._changed = self._changed, set()
+        if changed:
+            self._refused.clear()
         for name in changed:
             self._take_out(name)
             if (view := self.views.get(name)) is not None:

@@ -121,3 +121,13 @@ def test_one_whose_turn_has_come_is_not_passed_on_any_of_many_devices() -> None:
     said = _said(made)
     assert said["old"][:2] == (Verb.WAIT, "plan.7")
     assert placed(GIB, devices[0]).device_id not in said["small"][2]  # the first device is kept for it
+
+
+def test_the_end_of_a_residence_ends_what_was_refused_because_of_it() -> None:
+    """Who waited for its turn was passed over for ever: what may go was counted anew, that it had not sufficed was not."""
+    device = gpu(0, budget=12 * GIB)
+    young = loaded("young", 2 * GIB, device=device, idle_s=20, loaded_at=NOW)
+    busy = loaded("busy", 2 * GIB, device=device, usage=Usage(last_used_at=NOW, in_flight=1), loaded_at=NOW - 50)
+    board = Board.of(world(young, busy, wanted("w", 12 * GIB, demand_since=NOW - 50), devices=(device,)))
+    assert not plan_on(board, NOW).actions
+    assert {action.model for action in plan_on(board, NOW + 30).actions} == {"young", "busy"}
