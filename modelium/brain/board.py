@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from modelium.brain.engine.devices import move_to, smallest
+from modelium.brain.engine.devices import smallest
 from modelium.brain.placement import load_order
 from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.corrections import Corrections
+from modelium.brain.placement.offers import Offer, Offers, rank_of
 from modelium.brain.placement.peers import Peers, likeness
 from modelium.brain.placement.rooms import Room
 from modelium.brain.placement.tenants import Tenants
-from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.values import (
     Capabilities,
     Demand,
-    Device,
-    DeviceKind,
     Fleet,
     ModelOverride,
     ModelProfile,
@@ -35,30 +33,6 @@ from modelium.values import (
 
 _NO_OVERRIDE = ModelOverride()
 _MOST_RANKS = 16  # no engine is spread over more equal devices of one machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """One way to place a model: on any of ``peers``, for each of which ``placement`` stands, or (None) as it says."""
-
-    placement: Placement
-    peers: Hashable | None
-
-    def on(self, device: Device) -> Placement:
-        """The placement there."""
-        return self.placement if self.peers is None else move_to(device, self.placement)
-
-
-@dataclass(slots=True, kw_only=True)
-class Offers:
-    """How a model could be served if nothing else were loaded, best first. ``smallest``: engines with as little cache as they
-    can do with; None while nobody asked."""
-
-    profile: ModelProfile
-    measured: tuple[int | None, Mapping[str, int]]
-    choice: RuntimeChoice
-    usable: list[Offer]
-    smallest: list[Offer] | None = None
 
 
 _Devices = tuple[str, ...]
@@ -230,6 +204,10 @@ class Board:
         """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
         return frozenset(name for name, room in self.rooms.items() if room.engines and load_order.measures(room))
 
+    def on(self, offer: Offer, devices: _Devices) -> Placement:
+        """The placement there."""
+        return offer.on(self.rooms[devices[0]].device)
+
     # -- how ---------------------------------------------------------------------------------------------------------
 
     def _representatives(self, profile: ModelProfile, override: ModelOverride) -> list[Room]:
@@ -305,12 +283,6 @@ class Board:
                 for device in view.placement.devices:
                     if device in self.rooms:
                         self._count(device, view, 1)
-
-
-def rank_of(placement: Placement) -> tuple[bool, int]:
-    """What counts before the room that there is: accelerators first, and of engines the longest context."""
-    engine = placement.engine
-    return placement.device_kind is DeviceKind.HOST, -engine.max_model_len if engine is not None else 0
 
 
 def _stays_loaded(after: ModelView | None, before: Placement) -> bool:

@@ -59,6 +59,10 @@ class Draft:
         """Bytes of it that may be promised now."""
         return self._rooms.get(device, self.board.rooms[device]).free
 
+    def least_free(self, devices: Iterable[str]) -> int:
+        """Bytes that may be promised on each of them."""
+        return max(0, min(map(self.free, devices)))
+
     def room(self, device: str) -> Room:
         """That of a device, to be read: this plan has changed it, or the board's."""
         return self._rooms.get(device, self.board.rooms[device])
@@ -289,7 +293,8 @@ class Draft:
 
 
 def _shared(view: ModelView, devices: Iterable[str]) -> list[str]:
-    return [device for device in devices if view.placement is not None and device in view.placement.devices]
+    there = view.placement.devices if view.placement is not None else ()
+    return [device for device in devices if device in there]
 
 
 def where(placement: Placement) -> str:

@@ -6,15 +6,17 @@ is kept from plan to plan, is why a plan costs what changed and not what is know
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 
 from modelium.brain import eviction, turns
-from modelium.brain.board import Board, Offer, rank_of
-from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
+from modelium.brain.board import Board
+from modelium.brain.draft import Draft, where
 from modelium.brain.engine.devices import shrink
 from modelium.brain.placement import load_order
-from modelium.brain.plan_words import together, too_big, who_holds
+from modelium.brain.placement.offers import Offer, rank_of
+from modelium.brain.plan_words import too_big, who_holds
+from modelium.brain.room_making import RoomMaking
 from modelium.brain.weighing import weigh
 from modelium.sizes import human_bytes
 from modelium.values import Decision, Demand, ModelProfile, ModelView, Observed, Placement, Plan, RayState, State, Verb
@@ -22,12 +24,8 @@ from modelium.values import Decision, Demand, ModelProfile, ModelView, Observed,
 _ENOUGH_WITHOUT_ROOM = 16
 _FAR_TOO_MANY = 64
 _ENOUGH_WITH_ROOM = 8  # devices with room that are compared, where there are more
-_ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
-
-_KEPT = 0  # beside numbers of holds: what is kept free for one whose turn has come
 
 _Devices = tuple[str, ...]
-_Harm = tuple[bool, int, float]
 _NOWHERE: frozenset[str] = frozenset()
 
 
@@ -92,25 +90,22 @@ def explain_keep(board: Board, now: float, view: ModelView) -> Decision | None:
 
 @dataclass(slots=True)
 class _Planner:
-    """``waited_for``: devices where a request or a policy waits for room. ``blocked``, ``stuck``: what was found out about
-    equal devices for a model of some size, and so for each larger one: no load may begin where it fits; nobody may go for it.
-    ``looked``: equal devices whose next end of a residence was noted; ``full``: where a load would have to wait for others
-    on some device, ``wholly_full``: on each."""
+    """``blocked``: what was found out about equal devices for a model of some size, and so for each larger one: it fits, but no
+    load may begin there."""
 
     draft: Draft
     without_room: int = 0
-    waited_for: set[str] = field(default_factory=set)
     blocked: dict[Hashable, tuple[int, _Devices, str]] = field(default_factory=dict)
-    stuck: dict[Hashable, int] = field(default_factory=dict)
-    looked: set[Hashable] = field(default_factory=set)
-    full: set[Hashable] = field(default_factory=set)
-    wholly_full: set[Hashable] = field(default_factory=set)
+    making: RoomMaking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.making = RoomMaking(self.draft)
 
     def run(self) -> Plan:
         board, now = self.draft.board, self.draft.now
         strong = [view for view in board.strong.values() if view.retry_at is not None and view.retry_at <= now]
         for view in turns.queue(strong, now):
-            if not self._waits_as_before(view):
+            if not self.making.waits_as_before(view):
                 self._consider_safely(view)
         most_free = max((peers.most_free for peers in board.peers.values()), default=0)
         for view in board.weak():
@@ -122,21 +117,7 @@ class _Planner:
             if not tired or view.footprint.bytes <= most_free:
                 self._consider_safely(view)
         self._relieve()
-        return self.draft.finished(room_is_wanted=bool(self.waited_for))
-
-    def _waits_as_before(self, view: ModelView) -> bool:
-        """Was it told why it waits, and does this plan know already that there is no room for it either? Hundreds may wait."""
-        draft, board = self.draft, self.draft.board
-        offer = board.only_offer(view) if view.name in board.told else None
-        if offer is None or offer.peers is None:
-            return False
-        need, peers, turn_at = offer.placement.footprint.bytes, offer.peers, turns.turn_at(view, board.policies)
-        due = turn_at is not None and turn_at <= draft.now
-        ways = (len(FREE), len(AT_ITS_TURN), _KEPT) if due else (len(FREE),)
-        if board.most_free(offer) >= need or any(need < self.stuck.get((peers, way), need + 1) for way in ways):
-            return False
-        draft.look_again_at(turn_at)
-        return True
+        return self.draft.finished(room_is_wanted=bool(self.making.waited_for))
 
     # -- loads -------------------------------------------------------------------------------------------------------
 
@@ -165,9 +146,9 @@ class _Planner:
             verb = Verb.WAIT if rays and not ray.here else Verb.REFUSE
             draft.decide(view, verb, "plan.2", too_big(board, view, profile, choice))
             return
-        avoid: Collection[str] = self.waited_for if view.demand < Demand.POLICY else _NOWHERE
+        avoid: Collection[str] = self.making.waited_for if view.demand < Demand.POLICY else _NOWHERE
         if avoid and not any(True for offer in offers.usable for _ in self._places(offer, avoid)):  # 4
-            words = f"others wait for room on {', '.join(sorted(self.waited_for))}; it is loaded when there is room"
+            words = f"others wait for room on {', '.join(sorted(self.making.waited_for))}; it is loaded when there is room"
             draft.decide(view, Verb.WAIT, "plan.4", words)
             return
         if (found := self._best_with_room(offers.usable, avoid)) is not None:  # 3
@@ -205,7 +186,7 @@ class _Planner:
             return None
         if not avoid and offer.peers is not None and known in self.blocked and need >= self.blocked[known][0]:
             _, devices, obstacle = self.blocked[known]
-            return self._on(offer, devices), obstacle
+            return self.draft.board.on(offer, devices), obstacle
         found: list[tuple[int, _Devices]] = []
         first: tuple[_Devices, str] | None = None
         for devices in self._places(offer, avoid):
@@ -221,12 +202,12 @@ class _Planner:
                 first = devices, obstacle
         if found:
             devices = max(found, key=lambda each: each[0])[1]
-            return self._on(offer, devices), ""
+            return self.draft.board.on(offer, devices), ""
         if first is None:
             return None
         if offer.peers is not None and not avoid:
             self.blocked[known] = need, *first
-        return self._on(offer, first[0]), first[1]
+        return self.draft.board.on(offer, first[0]), first[1]
 
     def _with_less_cache(
         self, view: ModelView, profile: ModelProfile, offer: Offer, avoid: Collection[str]
@@ -241,10 +222,7 @@ class _Planner:
             return None
         free = {device: draft.free(device) for device in devices}
         rooms = [board.rooms[device].device for device in devices]
-        return shrink(profile, self._on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
-
-    def _on(self, offer: Offer, devices: _Devices) -> Placement:
-        return offer.on(self.draft.board.rooms[devices[0]].device)
+        return shrink(profile, self.draft.board.on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
 
     def _obstacle(self, placement: Placement, devices: _Devices) -> str:
         rooms = [self.draft.room(device) for device in devices]
@@ -274,10 +252,10 @@ class _Planner:
             short = draft.lack(first, f"{need} needed, {free} free on {where(first)}")
             draft.decide(view, Verb.WAIT, "plan.4", f"no room ({short}); it is loaded when somebody asks for it")
             return
-        if self._swap(view, usable) if turns.swaps(view, board.policies) else self._replace_idle(view, usable):
+        if self.making.swap(view, usable) if turns.swaps(view, board.policies) else self.making.replace_idle(view, usable):
             return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
-        self.waited_for.update(next(iter(board.places(usable[0]))))
+        self.making.waited_for.update(next(iter(board.places(usable[0]))))
         if view.name in board.told:
             return
         first, need, free = self._first_choice(usable)
@@ -288,143 +266,8 @@ class _Planner:
 
     def _first_choice(self, usable: list[Offer]) -> tuple[Placement, str, str]:
         """Where it would go before all others, what it needs and what is free there."""
-        first = self._on(usable[0], next(iter(self.draft.board.places(usable[0]))))
-        return first, human_bytes(first.footprint.bytes), human_bytes(self._free(first.devices))
-
-    def _replace_idle(self, view: ModelView, usable: list[Offer]) -> bool:
-        """Room by what eviction's rule 5 lets go, on the first device where that suffices."""
-        for offer in usable:
-            for devices in self.draft.board.places(offer):
-                victims = self.draft.idle_victims(offer.placement, devices)
-                if victims is not None:
-                    self._make_room(view, self._on(offer, devices), victims, swap=False)
-                    return True
-        return False
-
-    def _swap(self, view: ModelView, usable: list[Offer]) -> bool:
-        """Room for somebody who waits, where it does the least harm; at his turn also by what is in use."""
-        draft, board = self.draft, self.draft.board
-        turn_at = turns.turn_at(view, board.policies)
-        due = turn_at is not None and turn_at <= draft.now
-        if self._is_being_made(view, usable):
-            return True
-        for holds in (FREE, AT_ITS_TURN) if due else (FREE,):
-            found = [best for offer in usable if (best := self._least_harm(offer, holds)) is not None]
-            if found:
-                _, placement, victims = min(found, key=lambda each: each[0])
-                self._make_room(view, placement, victims, swap=True)
-                return True
-        if any(offer.peers in self.full for offer in usable):
-            if view.name not in board.told:
-                words = "as many loads as may run side by side run, or wait for room, where it could go; it comes after them"
-                draft.decide(view, Verb.WAIT, "plan.3", words)
-            return True
-        draft.look_again_at(turn_at)
-        for offer in usable:
-            if offer.peers not in self.looked:
-                self.looked.add(offer.peers)
-                draft.look_at_residences(device for devices in board.places(offer) for device in devices)
-        return due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
-
-    def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
-        """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
-        devices, board = self.draft.board.made_for.get(view.name), self.draft.board
-        offer = next((each for each in usable if devices in board.places_of(each)), None) if devices is not None else None
-        if devices is None or offer is None or self.draft.victims(offer.placement, devices, FREE) != []:
-            return False
-        self._make_room(view, self._on(offer, devices), [], swap=True)
-        return True
-
-    def _least_harm(
-        self, offer: Offer, holds: Sequence[turns.Hold]
-    ) -> tuple[tuple[bool, int, float], Placement, list[ModelView]] | None:
-        """Where the loss of those who would have to go does the least harm, with what it does."""
-        draft, placement = self.draft, offer.placement
-        need, known = placement.footprint.bytes, (offer.peers, len(holds))
-        if offer.peers is not None and (need >= self.stuck.get(known, need + 1) or offer.peers in self.wholly_full):
-            return None
-        found, full, tried = [], 0, 0
-        for devices in draft.board.places(offer):
-            tried += 1
-            if self._is_full(devices):
-                full += 1
-            elif (victims := draft.victims(placement, devices, holds)) is not None:
-                found.append((self._harm(devices, victims), devices, victims))
-                if not victims:
-                    break  # nobody need go
-        if is_full := full > 0:
-            self.full.add(offer.peers)
-        if full == tried:
-            self.wholly_full.add(offer.peers)
-        if not found:
-            if offer.peers is not None and not is_full:
-                self.stuck[known] = need
-            return None
-        found.sort(key=lambda each: each[0])
-        fewest = []
-        for _, devices, victims in found[:_ENOUGH_TO_COMPARE]:
-            needed = draft.needed(placement, devices, victims) if len(victims) > 1 else victims
-            fewest.append((self._harm(devices, needed), devices, needed))
-        harm, devices, victims = min(fewest, key=lambda each: each[0])
-        return harm, self._on(offer, devices), victims
-
-    def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
-        """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
-        now, policies = self.draft.now, self.draft.board.policies
-        is_measured = any(load_order.measures(self.draft.room(device)) for device in devices) if victims else False
-        in_use = sum(bool(victim.usage.in_flight) for victim in victims)
-        return is_measured, in_use, sum(turns.loss(victim, now, policies) for victim in victims)
-
-    def _is_full(self, devices: _Devices) -> bool:
-        """As many loads run there, or are to come, as may run side by side."""
-        draft, most = self.draft, self.draft.board.policies.loads_per_device
-        return any(draft.room(device).loads + draft.made_room.get(device, 0) >= most for device in devices)
-
-    def _keep_free(self, view: ModelView, usable: list[Offer]) -> bool:
-        """Where there would be room if all went that is not kept for good, nothing else comes before it. False: nowhere."""
-        draft, board = self.draft, self.draft.board
-        for offer in usable:
-            need, known = offer.placement.footprint.bytes, (offer.peers, _KEPT)
-            if offer.peers is not None and need >= self.stuck.get(known, need + 1):
-                continue
-            for devices, _ in zip(board.places(offer), range(_ENOUGH_WITH_ROOM), strict=False):
-                promised = self._on(offer, devices)
-                if not draft.promises(promised):
-                    continue
-                for room in draft.change(devices):
-                    room.reserved += need
-                self.waited_for |= set(devices)
-                if view.name not in board.told:
-                    there = who_holds(board, draft.now, view, promised)
-                    words = f"its turn has come, and nothing else comes to {where(promised)} before it: {there}"
-                    draft.decide(view, Verb.WAIT, "plan.7", words)
-                return True
-            if offer.peers is not None:
-                self.stuck[known] = need
-        return False
-
-    def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView], *, swap: bool) -> None:
-        draft, board, need = self.draft, self.draft.board, placement.footprint.bytes
-        starting = next((room for room in draft.rooms_for(placement) if victims and load_order.measures(room)), None)
-        is_news = view.name not in board.told or board.made_for.get(view.name) != placement.devices
-        if victims or is_news:
-            free = human_bytes(self._free(placement.devices))
-            why = draft.lack(placement, f"{view.name} needs {human_bytes(need)}, {free} free on {where(placement)}")
-            budgets = [room.device for room in draft.rooms_for(placement)]
-            for victim in victims if starting is None else ():
-                words = f"{why}{together(victim, placement, budgets)}" if swap else why
-                draft.evict(victim, words, view if swap else None, victims)
-            draft.pressure |= dict.fromkeys(placement.devices, why)
-            after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
-            draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
-        for room in draft.change(placement.devices):
-            room.reserved += need
-            room.returning = max(0, room.returning - need)
-            draft.made_room[room.device.id] = draft.made_room.get(room.device.id, 0) + 1
-        board.made_for[view.name] = placement.devices
-
-    def _free(self, devices: Iterable[str]) -> int:
-        return max(0, min(map(self.draft.free, devices)))
+        first = self.draft.board.on(usable[0], next(iter(self.draft.board.places(usable[0]))))
+        return first, human_bytes(first.footprint.bytes), human_bytes(self.draft.least_free(first.devices))
 
     # -- unloads -----------------------------------------------------------------------------------------------------
 
