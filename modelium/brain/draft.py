@@ -176,6 +176,19 @@ class Draft:
             return self._victims_on(devices[0], placement.footprint.bytes, holds)
         return self._choose(placement, devices, lambda device: self._in_order(device, holds))
 
+    def least_loss(self, placement: Placement, devices: Sequence[str]) -> float:
+        """What making room there costs at least, where nobody in use goes: many devices need no closer look."""
+        if len(devices) > 1 or placement.replicas is not None or (tenants := self.board.tenants.get(devices[0])) is None:
+            return 0.0
+        tenants.judge(self.now, self.board.policies)
+        room = self.room(devices[0])
+        return tenants.least_harm() * max(placement.footprint.bytes - room.free - room.returning, 0)
+
+    def loss(self, devices: Sequence[str], victims: Iterable[ModelView]) -> float:
+        """What it costs to lose all these, who are on the first of the devices or on several, as last judged."""
+        there = [tenants for device in devices if (tenants := self.board.tenants.get(device)) is not None]
+        return sum(next(one.loss_of(view) for one in there if view.name in one.views) for view in victims)
+
     def _victims_on(self, device: str, need: int, holds: Sequence[turns.Hold]) -> _Chosen | None:
         room, chosen = self.room(device), list[ModelView]()
         short = need - room.free - room.returning

@@ -105,13 +105,18 @@ class RoomMaking:
         need, known = placement.footprint.bytes, (offer.peers, len(holds))
         if offer.peers is not None and (need >= self._stuck.get(known, need + 1) or offer.peers in self._wholly_full):
             return None
-        found, full, tried = [], 0, 0
+        found: list[tuple[_Harm, _Devices, list[ModelView]]] = []
+        full = tried = 0
         for devices in draft.board.places(offer):
             tried += 1
             if self._is_full(devices):
                 full += 1
-            elif (victims := draft.victims(placement, devices, holds)) is not None:
-                found.append((self._harm(devices, victims), devices, victims))
+                continue
+            if len(found) == _ENOUGH_TO_COMPARE and (False, 0, draft.least_loss(placement, devices)) > found[-1][0]:
+                continue
+            if (victims := draft.victims(placement, devices, holds)) is not None:
+                found = sorted([*found, (self._harm(devices, victims), devices, victims)], key=lambda each: each[0])
+                found = found[:_ENOUGH_TO_COMPARE]
                 if not victims:
                     break  # nobody need go
         if is_full := full > 0:
@@ -122,9 +127,8 @@ class RoomMaking:
             if offer.peers is not None and not is_full:
                 self._stuck[known] = need
             return None
-        found.sort(key=lambda each: each[0])
         fewest = []
-        for _, devices, victims in found[:_ENOUGH_TO_COMPARE]:
+        for _, devices, victims in found:
             needed = draft.needed(placement, devices, victims) if len(victims) > 1 else victims
             fewest.append((self._harm(devices, needed), devices, needed))
         harm, devices, victims = min(fewest, key=lambda each: each[0])
@@ -132,10 +136,9 @@ class RoomMaking:
 
     def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
         """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
-        now, policies = self.draft.now, self.draft.board.policies
         is_measured = any(load_order.measures(self.draft.room(device)) for device in devices) if victims else False
         in_use = sum(bool(victim.usage.in_flight) for victim in victims)
-        return is_measured, in_use, sum(turns.loss(victim, now, policies) for victim in victims)
+        return is_measured, in_use, self.draft.loss(devices, victims)
 
     def _is_full(self, devices: _Devices) -> bool:
         """As many loads run there, or are to come, as may run side by side."""

@@ -1,8 +1,8 @@
 """The loaded models of one device, in the order in which they would go for somebody who waits.
 
 What enters: views as they change. What leaves: who may go now, the least harm first. A model is judged again when it changed,
-when its residence ends, and when it has been silent for a tenth longer than at its last judgement: what its loss costs changes
-with time alone too, but the longer it was silent the slower. So of two whose silence differs by less than that, either may go.
+when its residence ends, and when it has been silent for a tenth longer than at its last judgement, or for a minute: what its
+loss costs changes with time alone too, but slowly. So of two whose silence differs by less than that, either may go.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from modelium.brain import turns
 from modelium.values import ModelView, Policies
 
 _JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
-_SHORTEST_S = 1.0
+_SHORTEST_S, _LONGEST_S = 1.0, 60.0
 
 _Key = tuple[float, float, str]
 
@@ -37,6 +37,7 @@ class Tenants:
         self.movable_bytes = 0
         self._changed: set[str] = set()
         self._judged_at = float("-inf")
+        self._next_at = float("-inf")  # when the order is next to be looked at, where nothing changes
         self._expiries: list[tuple[float, str]] = []  # a heap: when whose judgement is too old
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
         self._places: dict[str, _Place] = {}
@@ -68,6 +69,16 @@ class Tenants:
         the one that had its turn for longest first."""
         return (self.views[name] for hold in holds for _, _, name in self._orders[hold])
 
+    def least_harm(self) -> float:
+        """For each byte, as last judged, of who may go for anybody; 0 where nobody may."""
+        order = self._orders[turns.Hold.NOTHING]
+        return order[0][0] if order else 0.0
+
+    def loss_of(self, view: ModelView) -> float:
+        """``turns.loss`` of it as last judged; 0 for one that is in use."""
+        place = self._places[view.name]
+        return place.key[0] * max(view.bytes_held, 1) if place.hold is turns.Hold.NOTHING else 0.0
+
     def refuse(self, need: int, holds: Sequence[turns.Hold]) -> None:
         """For a model of ``need`` bytes the room could not be found, whoever goes that nothing but ``holds`` keeps."""
         self._refused[len(holds)] = need
@@ -86,13 +97,14 @@ class Tenants:
         """Bring the order up to date."""
         if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
             self._changed.update(self.views, self._places)
+        elif not self._changed and now < self._next_at:
+            return
         self._judged_at = now
         while self._expiries and self._expiries[0][0] <= now:
             expires_at, name = heappop(self._expiries)
             if name in self._places and self._places[name].expires_at == expires_at:
                 self._changed.add(name)
-        if self._residences:
-            self._changed.update(name for name, until in self._residences.items() if until <= now)
+        self._changed.update(name for name, until in self._residences.items() if until <= now)
         changed, self._changed = self._changed, set()
         if changed:
             self._refused.clear()
@@ -100,6 +112,8 @@ class Tenants:
             self._take_out(name)
             if (view := self.views.get(name)) is not None:
                 self._judge(view, now, policies)
+        expires_at = self._expiries[0][0] if self._expiries else float("inf")
+        self._next_at = min(expires_at, *self._residences.values(), float("inf"))
 
     def _judge(self, view: ModelView, now: float, policies: Policies) -> None:
         hold = turns.hold(view, now, policies)
@@ -111,7 +125,7 @@ class Tenants:
                 key = (view.loaded_at, 0.0, view.name)
             else:
                 key = (turns.harm(view, now, policies), view.usage.last_used_at, view.name)
-                expires_at = now + max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S)
+                expires_at = now + min(max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S), _LONGEST_S)
                 heappush(self._expiries, (expires_at, view.name))
             insort(order, key)
             self._places[view.name] = _Place(hold, key, expires_at)
