@@ -180,7 +180,7 @@ class Draft:
         """What making room there costs at least, where nobody in use goes: many devices need no closer look."""
         if len(devices) > 1 or placement.replicas is not None or (tenants := self.board.tenants.get(devices[0])) is None:
             return 0.0
-        tenants.judge(self.now, self.board.policies)
+        tenants.judge(self.now, self.board.policies, roughly=True)
         room = self.room(devices[0])
         return tenants.least_harm() * max(placement.footprint.bytes - room.free - room.returning, 0)
 

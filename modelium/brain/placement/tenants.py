@@ -27,6 +27,7 @@ class _Place(NamedTuple):
     hold: turns.Hold
     key: _Key
     expires_at: float
+    roughly_until: float
 
 
 class Tenants:
@@ -37,7 +38,7 @@ class Tenants:
         self.movable_bytes = 0
         self._changed: set[str] = set()
         self._judged_at = float("-inf")
-        self._next_at = float("-inf")  # when the order is next to be looked at, where nothing changes
+        self._next_at = self._next_rough_at = float("-inf")  # when it is next to be looked at, where nothing changes
         self._expiries: list[tuple[float, str]] = []  # a heap: when whose judgement is too old
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
         self._places: dict[str, _Place] = {}
@@ -93,11 +94,11 @@ class Tenants:
         """When the first residence ends; None where there is none."""
         return min(self._residences.values(), default=None)
 
-    def judge(self, now: float, policies: Policies) -> None:
-        """Bring the order up to date."""
+    def judge(self, now: float, policies: Policies, *, roughly: bool = False) -> None:
+        """Bring the order up to date. ``roughly``: a tenth of a silence, however long, makes no difference."""
         if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
             self._changed.update(self.views, self._places)
-        elif not self._changed and now < self._next_at:
+        elif not self._changed and now < (self._next_rough_at if roughly else self._next_at):
             return
         self._judged_at = now
         while self._expiries and self._expiries[0][0] <= now:
@@ -113,22 +114,26 @@ class Tenants:
             if (view := self.views.get(name)) is not None:
                 self._judge(view, now, policies)
         expires_at = self._expiries[0][0] if self._expiries else float("inf")
-        self._next_at = min(expires_at, *self._residences.values(), float("inf"))
+        released_at = min(self._residences.values(), default=float("inf"))
+        self._next_at = min(expires_at, released_at)
+        self._next_rough_at = min((place.roughly_until for place in self._places.values()), default=released_at)
+        self._next_rough_at = min(self._next_rough_at, released_at)
 
     def _judge(self, view: ModelView, now: float, policies: Policies) -> None:
         hold = turns.hold(view, now, policies)
         if hold is turns.Hold.RESIDENCE:
             self._residences[view.name] = view.loaded_at + turns.residence_s(view, policies)
         elif (order := self._orders.get(hold)) is not None:
-            expires_at = float("inf")
+            expires_at = roughly_until = float("inf")
             if hold is turns.Hold.LEASES:
                 key = (view.loaded_at, 0.0, view.name)
             else:
                 key = (turns.harm(view, now, policies), view.usage.last_used_at, view.name)
-                expires_at = now + min(max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S), _LONGEST_S)
+                lasts_s = max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S)
+                expires_at, roughly_until = now + min(lasts_s, _LONGEST_S), now + lasts_s
                 heappush(self._expiries, (expires_at, view.name))
             insort(order, key)
-            self._places[view.name] = _Place(hold, key, expires_at)
+            self._places[view.name] = _Place(hold, key, expires_at, roughly_until)
 
     def _take_out(self, name: str) -> None:
         self._residences.pop(name, None)
