@@ -95,11 +95,12 @@ generate: setup ## record what the installed vLLM serves and takes; write the da
 	@$(BIN)/python scripts/write_dashboards.py
 	@$(BIN)/python scripts/write_prometheus_rules.py
 
-bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2, and 20 kills
+bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2, and 20 kills
 	@$(BIN)/python bench/loop.py
 	@$(BIN)/python bench/streaming.py
 	@$(BIN)/python bench/scale.py
 	@$(BIN)/python bench/hostile_folders.py
+	@$(BIN)/python bench/planning.py
 	@$(BIN)/python bench/fitting.py
 	@$(BIN)/python bench/policies.py
 	@$(BIN)/python bench/taking_turns.py --minutes $(MINUTES)
