@@ -73,10 +73,12 @@ class Draft:
 
     def change(self, devices: Iterable[str]) -> list[Room]:
         """Those of devices, to be changed by this plan."""
-        for device in devices:
-            if device not in self._rooms:
-                self._rooms[device] = self.board.rooms[device].copied()
-        return [self._rooms[device] for device in devices]
+        return [self._own(device) for device in devices]
+
+    def _own(self, device: str) -> Room:
+        if device not in self._rooms:
+            self._rooms[device] = self.board.rooms[device].copied()
+        return self._rooms[device]
 
     def rooms_for(self, placement: Placement) -> list[Room]:
         """Those of its devices, to be read."""

@@ -184,6 +184,5 @@ class RoomMaking:
             draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5
         for room in draft.change(placement.devices):
             room.reserved += need
-            room.returning = max(0, room.returning - need)
             draft.made_room[room.device.id] = draft.made_room.get(room.device.id, 0) + 1
         board.made_for[view.name] = placement.devices

@@ -131,3 +131,17 @@ def test_the_end_of_a_residence_ends_what_was_refused_because_of_it() -> None:
     board = Board.of(world(young, busy, wanted("w", 12 * GIB, demand_since=NOW - 50), devices=(device,)))
     assert not plan_on(board, NOW).actions
     assert {action.model for action in plan_on(board, NOW + 30).actions} == {"young", "busy"}
+
+
+def test_what_a_victim_frees_beyond_the_need_serves_the_next_who_waits() -> None:
+    """Else each who waits pushes out somebody of his own."""
+    device = gpu(0)
+    large = loaded("large", 10 * GIB, device=device, idle_s=500, loaded_at=NOW - 900)
+    other = loaded("other", 10 * GIB, device=device, idle_s=400, loaded_at=NOW - 900)
+    waits = [wanted(name, 4 * GIB, demand_since=NOW - since) for name, since in (("a", 2), ("b", 1))]
+    made = plan(world(large, other, *waits, devices=(device,)))
+    assert _said(made) == {
+        "large": (Verb.UNLOAD, "evict.6", ()),
+        "a": (Verb.WAIT, "plan.5", ()),
+        "b": (Verb.WAIT, "plan.5", ()),
+    }
