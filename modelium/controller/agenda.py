@@ -5,6 +5,7 @@ What enters: each record as it changes. What leaves: which records changed, who 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from modelium.controller.life.phases import Draining
@@ -41,10 +42,11 @@ class Agenda:
         for noted in (self.leaving, self._reloads, self._retries, self._drains):
             noted.pop(key, None)
 
-    def take_changed(self) -> set[str]:
-        """The keys of what changed, came or went since the last call."""
-        changed, self._changed = self._changed, set()
-        return changed
+    def take_changed(self) -> Iterator[str]:
+        """The keys of what changed, came or went since they were last taken; one by one, so that a defect which one brings out
+        loses none of the others."""
+        while self._changed:
+            yield self._changed.pop()
 
     def reloads_due(self, now: float) -> list[str]:
         """The keys of those whose newest revision is to be loaded now."""
