@@ -7,7 +7,7 @@ loaded there, who waits to be loaded, and what each of those could be served wit
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from modelium.brain.engine.devices import smallest
@@ -16,7 +16,7 @@ from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.corrections import Corrections
 from modelium.brain.placement.offers import Offer, Offers, rank_of
 from modelium.brain.placement.peers import Peers, likeness
-from modelium.brain.placement.rooms import Room
+from modelium.brain.placement.rooms import Room, rooms_of
 from modelium.brain.placement.tenants import Tenants
 from modelium.values import (
     Capabilities,
@@ -65,7 +65,6 @@ class Board:
         self._offers: dict[str, Offers] = {}
         self._likeness: dict[str, Hashable] = {}
         self._corrections = Corrections()
-        self._singles: dict[Hashable, set[_Devices]] = {}
         self.look(fleet, capabilities)
 
     @classmethod
@@ -190,9 +189,11 @@ class Board:
         """The devices, or groups of them, that it could be placed on: the most free first."""
         return (offer.placement.devices,) if offer.peers is None else ((name,) for name in self.peers[offer.peers])
 
-    def places_of(self, offer: Offer) -> Container[_Devices]:
-        """All of :meth:`places`, to ask whether some devices are among them."""
-        return (offer.placement.devices,) if offer.peers is None else self._singles[offer.peers]
+    def may_be_on(self, offer: Offer, devices: _Devices) -> bool:
+        """Are these among :meth:`places`?"""
+        if offer.peers is None:
+            return devices == offer.placement.devices
+        return len(devices) == 1 and devices[0] in self.peers[offer.peers]
 
     def most_free(self, offer: Offer) -> int:
         """Bytes free on the first of :meth:`places`: a model that needs more finds no room on any."""
@@ -202,7 +203,7 @@ class Board:
 
     def measured(self) -> frozenset[str]:
         """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
-        return frozenset(name for name, room in self.rooms.items() if room.engines and load_order.measures(room))
+        return frozenset(name for name, room in self.rooms.items() if load_order.measures(room))
 
     def on(self, offer: Offer, devices: _Devices) -> Placement:
         """The placement there."""
@@ -271,18 +272,11 @@ class Board:
         self._likeness = shape
         self._offers.clear()
         self.told.clear()
-        self.rooms = {device.id: Room(device=device) for device in self.fleet.devices}
-        self.peers = {}
-        self._singles = {}
+        self.rooms = rooms_of(self.fleet.devices, self.views.values())
+        self.peers = {key: Peers() for key in shape.values()}
         self.pressed = set()
-        for name, key in shape.items():
-            self._singles.setdefault(key, set()).add((name,))
-            self.peers.setdefault(key, Peers()).set_free(name, self.rooms[name].free)
-        for view in self.views.values():
-            if view.bytes_held and view.placement is not None:
-                for device in view.placement.devices:
-                    if device in self.rooms:
-                        self._count(device, view, 1)
+        for room in self.rooms.values():
+            self._room_changed(room)
 
 
 def _stays_loaded(after: ModelView | None, before: Placement) -> bool:

@@ -197,9 +197,9 @@ class Draft:
         tenants = self.board.tenants.get(device)
         if tenants is None or tenants.movable_bytes < short:
             return chosen if short <= 0 else None
-        if short > 0 and tenants.is_refused(need, holds, self.now):
-            return None
         tenants.judge(self.now, self.board.policies)
+        if short > 0 and tenants.is_refused(need, holds):
+            return None
         for view in tenants.in_order(holds) if short > 0 else ():
             if view.name not in self.leaving:
                 chosen.append(view)

@@ -186,7 +186,7 @@ class _Planner:
             return None
         if not avoid and offer.peers is not None and known in self.blocked and need >= self.blocked[known][0]:
             _, devices, obstacle = self.blocked[known]
-            return self.draft.board.on(offer, devices), obstacle
+            return board.on(offer, devices), obstacle
         found: list[tuple[int, _Devices]] = []
         first: tuple[_Devices, str] | None = None
         for devices in self._places(offer, avoid):
@@ -202,12 +202,12 @@ class _Planner:
                 first = devices, obstacle
         if found:
             devices = max(found, key=lambda each: each[0])[1]
-            return self.draft.board.on(offer, devices), ""
+            return board.on(offer, devices), ""
         if first is None:
             return None
         if offer.peers is not None and not avoid:
             self.blocked[known] = need, *first
-        return self.draft.board.on(offer, first[0]), first[1]
+        return board.on(offer, first[0]), first[1]
 
     def _with_less_cache(
         self, view: ModelView, profile: ModelProfile, offer: Offer, avoid: Collection[str]
@@ -222,7 +222,7 @@ class _Planner:
             return None
         free = {device: draft.free(device) for device in devices}
         rooms = [board.rooms[device].device for device in devices]
-        return shrink(profile, self.draft.board.on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
+        return shrink(profile, board.on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
 
     def _obstacle(self, placement: Placement, devices: _Devices) -> str:
         rooms = [self.draft.room(device) for device in devices]
@@ -290,5 +290,5 @@ class _Planner:
                 if held > limit:
                     held -= view.bytes_held
                     draft.evict(view, why)
-                elif unloads_idle and eviction.is_overdue(view, now, board.policies):
+                elif eviction.is_overdue(view, now, board.policies):
                     draft.evict(view, "")

@@ -91,15 +91,13 @@ class RoomMaking:
     def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
         """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
         devices, board = self.draft.board.made_for.get(view.name), self.draft.board
-        offer = next((each for each in usable if devices in board.places_of(each)), None) if devices is not None else None
+        offer = next((each for each in usable if devices is not None and board.may_be_on(each, devices)), None)
         if devices is None or offer is None or self.draft.victims(offer.placement, devices, FREE) != []:
             return False
         self._make_room(view, board.on(offer, devices), [], swap=True)
         return True
 
-    def _least_harm(
-        self, offer: Offer, holds: Sequence[turns.Hold]
-    ) -> tuple[tuple[bool, int, float], Placement, list[ModelView]] | None:
+    def _least_harm(self, offer: Offer, holds: Sequence[turns.Hold]) -> tuple[_Harm, Placement, list[ModelView]] | None:
         """Where the loss of those who would have to go does the least harm, with what it does."""
         draft, placement = self.draft, offer.placement
         need, known = placement.footprint.bytes, (offer.peers, len(holds))

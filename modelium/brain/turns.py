@@ -19,7 +19,7 @@ from enum import Enum
 
 from modelium.brain import eviction
 from modelium.brain.policies import policy_of
-from modelium.brain.policies.policy import reload_s
+from modelium.brain.policies.policy import freed_bytes, reload_s
 from modelium.brain.words import WANTED_BY
 from modelium.values import Demand, ModelView, Policies
 
@@ -98,18 +98,15 @@ def harm(view: ModelView, now: float, policies: Policies) -> float:
 
 def loss(view: ModelView, now: float, policies: Policies) -> float:
     """What it costs to lose all of it: sets of models are compared by the sum of this, not of their harms."""
-    return harm(view, now, policies) * max(view.bytes_held, 1)
+    return harm(view, now, policies) * freed_bytes(view)
 
 
-def in_order(views: Iterable[ModelView], now: float, policies: Policies) -> list[ModelView]:
-    """The least harm first; those in use last, of them the one that had its turn for longest first."""
-
-    def key(view: ModelView) -> tuple[bool, float, float, str]:
-        if view.usage.in_flight:
-            return True, view.loaded_at, 0.0, view.name
-        return False, harm(view, now, policies), -view.usage.idle_s(now), view.name
-
-    return sorted(views, key=key)
+def place_in_order(view: ModelView, now: float, policies: Policies) -> tuple[float, float, str]:
+    """Where it stands among those whom the same holds, the first to go first: by the least harm, then the longest unused; of
+    those in use the one that had its turn for longest first."""
+    if view.usage.in_flight:
+        return view.loaded_at, 0.0, view.name
+    return harm(view, now, policies), view.usage.last_used_at, view.name
 
 
 def explain_hold(view: ModelView, now: float, policies: Policies) -> str:

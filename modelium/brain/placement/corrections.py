@@ -29,11 +29,11 @@ class Corrections:
     def learn(self, view: ModelView) -> bool:
         """Take account of a model; True when a factor is another one now.
 
-         1. Engines are given what was planned for them, replicas are counted otherwise, and who was never asked has not grown
+        1. Engines are given what was planned for them, replicas are counted otherwise, and who was never asked has not grown
            yet: nothing is learned of those.
         2. From three models of a kind on: the upper quartile of measured / estimated, rounded up, so that most of those to come
-            take less than is promised to them.
-         3. At least a half and at most twice.
+           take less than is promised to them.
+        3. At least a half and at most twice.
         """
         place, footprint = view.placement, view.footprint
         if place is None or place.engine is not None or place.replicas is not None or not view.bytes_held:  # 1

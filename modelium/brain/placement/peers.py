@@ -30,6 +30,9 @@ class Peers:
         """Their ids, the most free first."""
         return (device for _, device in self._order)
 
+    def __contains__(self, device: str) -> bool:
+        return device in self._free
+
     @property
     def most_free(self) -> int:
         """Bytes free on the first."""

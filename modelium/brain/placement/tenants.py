@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from modelium.brain import turns
+from modelium.brain.policies.policy import freed_bytes
 from modelium.values import ModelView, Policies
 
 _JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
@@ -78,17 +79,15 @@ class Tenants:
     def loss_of(self, view: ModelView) -> float:
         """``turns.loss`` of it as last judged; 0 for one that is in use."""
         place = self._places[view.name]
-        return place.key[0] * max(view.bytes_held, 1) if place.hold is turns.Hold.NOTHING else 0.0
+        return place.key[0] * freed_bytes(view) if place.hold is turns.Hold.NOTHING else 0.0
 
     def refuse(self, need: int, holds: Sequence[turns.Hold]) -> None:
         """For a model of ``need`` bytes the room could not be found, whoever goes that nothing but ``holds`` keeps."""
         self._refused[len(holds)] = need
 
-    def is_refused(self, need: int, holds: Sequence[turns.Hold], now: float) -> bool:
+    def is_refused(self, need: int, holds: Sequence[turns.Hold]) -> bool:
         """That was found out already, and nothing has changed since."""
-        if need < self._refused.get(len(holds), need + 1):
-            return False
-        return not any(until <= now for until in self._residences.values())
+        return need >= self._refused.get(len(holds), need + 1)
 
     def next_release(self) -> float | None:
         """When the first residence ends; None where there is none."""
@@ -116,8 +115,7 @@ class Tenants:
         expires_at = self._expiries[0][0] if self._expiries else float("inf")
         released_at = min(self._residences.values(), default=float("inf"))
         self._next_at = min(expires_at, released_at)
-        self._next_rough_at = min((place.roughly_until for place in self._places.values()), default=released_at)
-        self._next_rough_at = min(self._next_rough_at, released_at)
+        self._next_rough_at = min((released_at, *(place.roughly_until for place in self._places.values())))
 
     def _judge(self, view: ModelView, now: float, policies: Policies) -> None:
         hold = turns.hold(view, now, policies)
@@ -125,10 +123,8 @@ class Tenants:
             self._residences[view.name] = view.loaded_at + turns.residence_s(view, policies)
         elif (order := self._orders.get(hold)) is not None:
             expires_at = roughly_until = float("inf")
-            if hold is turns.Hold.LEASES:
-                key = (view.loaded_at, 0.0, view.name)
-            else:
-                key = (turns.harm(view, now, policies), view.usage.last_used_at, view.name)
+            key = turns.place_in_order(view, now, policies)
+            if hold is turns.Hold.NOTHING:
                 lasts_s = max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S)
                 expires_at, roughly_until = now + min(lasts_s, _LONGEST_S), now + lasts_s
                 heappush(self._expiries, (expires_at, view.name))

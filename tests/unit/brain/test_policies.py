@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelium.brain import turns
 from modelium.brain.board import Board
+from modelium.brain.draft import AT_ITS_TURN
+from modelium.brain.placement.tenants import Tenants
 from modelium.brain.plan import explain, plan
 from modelium.brain.policies import POLICIES, policy_of
 from modelium.values import Demand, Eviction, ModelView, Policies, Usage, Verb
@@ -16,7 +19,16 @@ from tests.unit.brain.worlds import GIB, NOW, loaded, wanted, world
 
 
 def first(eviction: Eviction, *views: ModelView) -> str:
-    return turns.in_order(views, NOW, Policies(eviction=eviction))[0].name
+    return in_order(views, Policies(eviction=eviction))[0].name
+
+
+def in_order(views: Iterable[ModelView], policies: Policies) -> list[ModelView]:
+    """As they would go for somebody who waits."""
+    tenants = Tenants()
+    for view in views:
+        tenants.put(view)
+    tenants.judge(NOW, policies)
+    return list(tenants.in_order(AT_ITS_TURN))
 
 
 def used(idle_s: float, *gaps_s: float, requests: int = 10) -> Usage:
@@ -51,11 +63,11 @@ def test_without_history_the_longest_unused_goes_first_and_of_equals_the_largest
         loaded(f"m{i}", size * GIB, load_seconds=3.0 * size, usage=Usage(last_used_at=NOW - idle))
         for i, (idle, size) in enumerate(models)
     ]
-    order = turns.in_order(views, NOW, Policies())
+    order = in_order(views, Policies())
     idle = [view.usage.idle_s(NOW) for view in order]
     assert idle == sorted(idle, reverse=True)
     same = [loaded(f"m{i}", size * GIB, usage=Usage(last_used_at=NOW - 60)) for i, (_, size) in enumerate(models)]
-    sizes = [view.bytes_held for view in turns.in_order(same, NOW, Policies())]
+    sizes = [view.bytes_held for view in in_order(same, Policies())]
     assert sizes == sorted(sizes, reverse=True)
 
 
