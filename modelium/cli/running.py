@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelium.config import Settings
 from modelium.simulation.inputs import UNLOAD_S, BadInput, SimulatedModel
-from modelium.simulation.specs import device_of, plausible_load_s
+from modelium.simulation.specs import device_of, equal_gpus, plausible_load_s
 from modelium.values import DeviceKind, Fleet, ModelOverride
 from modelium.views import Listing
 
@@ -34,16 +34,19 @@ def running_models(running: Listing, settings: Settings, fleet: Fleet) -> tuple[
     """Its models whose size is known, measured or estimated. One that was never loaded takes as long as its bytes let expect.
 
     ``settings``: of these are ``always_loaded``, and the memory and the device that were chosen for a model (where the fleet
-    has it).
+    has it). A model that is, or was last, on several devices is spread over as many, where the fleet has so many.
     """
     always = frozenset(settings.orchestration.policies.always_loaded)
     overrides, there = settings.overrides(), {device.id for device in fleet.devices}
+    most = max(equal_gpus(fleet).values(), default=0)
     made = []
     for model in running.models:
         override = overrides.get(model.name, _UNSET)
         size = override.memory_bytes or model.memory_bytes or 0
         if size <= 0:
             continue
+        ranks = max(sum(not device.startswith("ray") for device in model.devices), 1)
+        size *= ranks
         made.append(
             SimulatedModel(
                 name=model.name,
@@ -53,6 +56,7 @@ def running_models(running: Listing, settings: Settings, fleet: Fleet) -> tuple[
                 device=override.device if override.device in there else None,
                 pinned=model.pinned,
                 always_loaded=model.name in always or model.label in always,
+                tensor_parallel=ranks if ranks <= most and override.device is None else 1,
             )
         )
     return tuple(made)

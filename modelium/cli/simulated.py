@@ -25,7 +25,7 @@ from modelium.simulation.inputs import BadInput, SimulatedModel
 from modelium.simulation.picture import draw, require
 from modelium.simulation.runs import Setting, check_names, run_each
 from modelium.simulation.simulator import Conditions
-from modelium.simulation.specs import in_words, of_the_trace, parse_fleet, plausible_models, read_models
+from modelium.simulation.specs import in_words, of_the_trace, parse_fleet, plausible_models, read_models, spread
 from modelium.simulation.tally import Outcome
 from modelium.simulation.traces import Trace, parse_trace, read_trace
 
@@ -78,6 +78,7 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
     for model in models:
         if model.device is not None and model.device not in devices:
             raise BadInput(f"{model.name} is to be on {model.device}, which is not in the fleet ({in_words(fleet)})")
+    models = spread(models, fleet)
     orchestration = settings.orchestration.policies
     conditions = Conditions(
         request_timeout_s=settings.gateway.request_timeout_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelium.errors import ModeliumError
+from modelium.sizes import GIB
 
 
 class BadInput(ModeliumError):
@@ -13,13 +14,21 @@ class BadInput(ModeliumError):
     type = "bad_input"
 
 
+HEADS = 240
+"""Of a simulated model on several GPUs: so many as the usual numbers of GPUs divide."""
+
+SMALLEST_PART = 2 * GIB
+"""Of a model on several GPUs, on each: an engine takes nearly so much however small the model is."""
+
 UNLOAD_S = 1.0
 """Of a model that was never unloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedModel:
-    """A model as a simulation knows it. ``bytes``: on its device while it is loaded; ``device``: the only one it may be on."""
+    """A model as a simulation knows it. ``bytes``: of all of it while it is loaded; ``device``: the only one it may be on.
+    ``tensor_parallel``: on so many equal GPUs, the same part of it on each; then it is an engine, which starts alone on each.
+    """
 
     name: str
     bytes: int
@@ -28,3 +37,9 @@ class SimulatedModel:
     device: str | None = None
     pinned: bool = False
     always_loaded: bool = False
+    tensor_parallel: int = 1
+
+    @property
+    def bytes_each(self) -> int:
+        """On each of its devices."""
+        return -(-self.bytes // self.tensor_parallel)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from modelium.simulation.inputs import SimulatedModel
 from modelium.simulation.orders import Order
-from modelium.values import Device
+from modelium.values import Device, DeviceKind
+
+Loss = tuple[int, float]  # of models in use, and the worth of the others
+Victim = tuple[float, int]  # its worth, and its index
 
 
 class Stage(IntEnum):
@@ -64,7 +67,7 @@ class PlainModel:
     protected: bool
     possible: bool
     state: Stage = Stage.ABSENT
-    place: Place | None = None  # where it is, or will be
+    places: tuple[Place, ...] = ()  # where it is, or will be
     leases: int = 0
     epoch: int = 0  # of its stay: ends of an earlier one say nothing
     idle_worth: float = 0.0
@@ -75,32 +78,68 @@ class PlainModel:
 
 def victims(
     place: Place, lacking: int, order: Order, models: Sequence[PlainModel], now: float, *, in_use: bool
-) -> tuple[tuple[int, float], list[int]] | None:
+) -> tuple[Loss, list[Victim]] | None:
     """What their loss costs, and who; None where all would not do."""
     if lacking <= 0:
         return (0, -math.inf), []
     idle = place.idle if order.steady else sorted((order.worth(index, now), index) for _, index in place.idle)
-    chosen: list[tuple[float, int]] = []
+    chosen: list[Victim] = []
     busy = [(math.inf, index) for index in place.busy] if in_use else []
     for each in itertools.chain(idle, busy):
         chosen.append(each)
-        lacking -= models[each[1]].spec.bytes
+        lacking -= models[each[1]].spec.bytes_each
         if lacking <= 0:
             break
     else:
         return None
     for each in reversed(chosen[:-1]):  # whose room is not needed after all, the dearest first
-        if lacking + models[each[1]].spec.bytes <= 0:
-            lacking += models[each[1]].spec.bytes
+        if lacking + models[each[1]].spec.bytes_each <= 0:
+            lacking += models[each[1]].spec.bytes_each
             chosen.remove(each)
-    worths = [worth for worth, _ in chosen if worth < math.inf]
+    return loss(chosen, order, models), chosen
+
+
+def least_loss(
+    group: list[Place], spec: SimulatedModel, order: Order, models: Sequence[PlainModel], now: float, *, due: bool
+) -> tuple[Loss, list[Place], list[int]] | None:
+    """On those of equal places where the least is lost; who is on several of them goes once. ``due``: who is in use may go."""
+    each: list[tuple[Loss, int, list[Victim]]] = []
+    for number, place in enumerate(group):
+        lacking = spec.bytes_each - place.spare
+        found = victims(place, lacking, order, models, now, in_use=False)
+        if found is None and due:
+            found = victims(place, lacking, order, models, now, in_use=True)
+        if found is not None:
+            each.append((found[0], number, found[1]))
+    if len(each) < spec.tensor_parallel:
+        return None
+    each = sorted(each)[: spec.tensor_parallel]
+    gone = dict.fromkeys(victim for _, _, some in each for victim in some)
+    lost = loss(gone, order, models) if gone else (0, -math.inf)
+    return lost, [group[number] for _, number, _ in each], [index for _, index in gone]
+
+
+def loss(chosen: Iterable[Victim], order: Order, models: Sequence[PlainModel]) -> Loss:
+    """What it costs to lose all these: how many of them are in use, and what the others' stay is worth."""
+    each = list(chosen)
+    idle = [(worth, index) for worth, index in each if worth < math.inf]
     if order.adds_up:
-        lost = sum(worth * models[index].spec.bytes for worth, index in chosen if worth < math.inf)
+        lost = sum(worth * models[index].spec.bytes for worth, index in idle)
     else:
-        lost = max(worths, default=-math.inf)
-    return (sum(worth == math.inf for worth, _ in chosen), lost), [index for _, index in chosen]
+        lost = max((worth for worth, _ in idle), default=-math.inf)
+    return len(each) - len(idle), lost
+
+
+def groups(spec: SimulatedModel, places: Sequence[Place]) -> list[list[Place]]:
+    """Of the places that could hold its part when empty those of which any will do, as many as it needs: what is spread needs
+    equal ones."""
+    equal: dict[int, list[Place]] = {}
+    for place in places:
+        if may_be_on(spec, place.device) and (spec.tensor_parallel == 1 or place.device.kind is DeviceKind.CUDA):
+            equal.setdefault(place.device.budget_bytes if spec.tensor_parallel > 1 else 0, []).append(place)
+    return [group for group in equal.values() if len(group) >= spec.tensor_parallel]
 
 
 def may_be_on(model: SimulatedModel, device: Device) -> bool:
-    """Could the empty device hold it, and is it the right one?"""
-    return model.bytes <= device.budget_bytes and model.device in (None, device.id)
+    """Could the empty device hold its part, and is it the right one?"""
+    return model.bytes_each <= device.budget_bytes and model.device in (None, device.id)

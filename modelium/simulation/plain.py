@@ -13,13 +13,13 @@ import math
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
 from modelium.simulation.inputs import SimulatedModel
 from modelium.simulation.orders import PLAIN
-from modelium.simulation.places import Place, PlainModel, Stage, Waiter, may_be_on, victims
+from modelium.simulation.places import Place, PlainModel, Stage, Waiter, groups, least_loss
 from modelium.simulation.simulator import Conditions
 from modelium.simulation.tally import Outcome, Tally
 from modelium.simulation.traces import Trace
@@ -59,11 +59,10 @@ class PlainServer:
         self._policies = policies
         self._conditions = conditions
         self._starts_at = self._now = starts_at
-        self._models = [
-            PlainModel(model, model.pinned or model.always_loaded, any(may_be_on(model, each) for each in fleet.devices))
-            for model in models
-        ]
         self._places = [Place(device, device.budget_bytes) for device in fleet.devices]
+        self._models = [
+            PlainModel(model, model.pinned or model.always_loaded, bool(groups(model, self._places))) for model in models
+        ]
         self._pending: dict[int, None] = {}  # who waits and has no place, the longest waiting first
         self._waiting = 0
         self._open = 0  # requests that wait or are being answered
@@ -110,17 +109,16 @@ class PlainServer:
         model.waiters.append(waiter)
         self._waiting += 1
         self._push(now + self._conditions.request_timeout_s, _What.GIVES_UP, index, waiter)
-        if len(model.waiters) == 1 and model.state is Stage.ABSENT and model.place is None:
+        if len(model.waiters) == 1 and model.state is Stage.ABSENT and not model.places:
             self._want(index, model)
 
     def _begin(self, index: int, model: PlainModel, duration_s: float, left_s: float) -> None:
-        place = model.place
-        assert place is not None
         if not model.leases:
             self.tally.use(model.spec.bytes, self._now)
             if not model.protected and model.state is Stage.LOADED:
-                self._forget_idle(index, model, place)
-                place.busy[index] = None
+                for place in model.places:
+                    self._forget_idle(index, model, place)
+                    place.busy[index] = None
         model.leases += 1
         if duration_s > left_s:
             self.tally.missed += 1
@@ -160,60 +158,70 @@ class PlainServer:
         self._choose(index, model, self._places)
 
     def _choose(self, index: int, model: PlainModel, places: Sequence[Place]) -> bool:
-        """A place for it, with those who have to go; False where there is none yet."""
-        size = model.spec.bytes
-        allowed = [place for place in places if may_be_on(model.spec, place.device)]
-        fits = [place for place in allowed if place.free - place.promised >= size]
-        if fits:
-            limit = self._policies.loads_per_device
-            self._promise(index, model, max(fits, key=lambda place: (place.loads < limit, place.free - place.promised)), [])
-            return True
+        """Places for it, with those who have to go; False where there are none yet."""
+        size, ranks = model.spec.bytes_each, model.spec.tensor_parallel
+        allowed = groups(model.spec, self._places if ranks > 1 else places)
+        limit = self._policies.loads_per_device
+        for group in allowed:
+            fits = [place for place in group if place.free - place.promised >= size]
+            if len(fits) >= ranks:
+                fits.sort(key=lambda place: (place.loads < limit, place.free - place.promised), reverse=True)
+                self._promise(index, model, fits[:ranks], [])
+                return True
         due = self._now >= model.since + self._policies.turn_seconds
-        best: tuple[tuple[int, float], Place, list[int]] | None = None
-        for place in allowed:
-            found = victims(place, size - place.spare, self._order, self._models, self._now, in_use=False)
-            if found is None and due:
-                found = victims(place, size - place.spare, self._order, self._models, self._now, in_use=True)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found[0], place, found[1]
-        if best is None:
+        made = [
+            best
+            for group in allowed
+            if (best := least_loss(group, model.spec, self._order, self._models, self._now, due=due)) is not None
+        ]
+        if not made:
             return False
-        self._promise(index, model, best[1], best[2])
+        _, chosen, gone = min(made, key=lambda each: each[0])
+        self._promise(index, model, chosen, gone)
         return True
 
-    def _promise(self, index: int, model: PlainModel, place: Place, victims: list[int]) -> None:
+    def _promise(self, index: int, model: PlainModel, places: Sequence[Place], victims: list[int]) -> None:
         self._pending.pop(index, None)
-        model.place = place
-        place.promised += model.spec.bytes
-        place.queue.append(index)
+        model.places = tuple(places)
+        for place in places:
+            place.promised += model.spec.bytes_each
+            place.queue.append(index)
         for victim in victims:
             self._let_go(victim, self._models[victim])
-        self._start(place)
+        self._start(places[0])
 
     def _start(self, place: Place) -> None:
         """Loads of those who were promised room, in their order, as far as it is there."""
         while place.queue:
             index = place.queue[0]
             model = self._models[index]
-            if not model.waiters and not model.protected:  # all gave up
-                place.queue.popleft()
-                place.promised -= model.spec.bytes
-                model.place = None
-                continue
-            if place.loads >= self._policies.loads_per_device or place.free < model.spec.bytes:
+            size, there = model.spec.bytes_each, model.places
+            gave_up = not model.waiters and not model.protected
+            limit = self._policies.loads_per_device
+            if not gave_up and any(each.queue[0] != index or each.loads >= limit or each.free < size for each in there):
                 return
-            place.queue.popleft()
-            place.promised -= model.spec.bytes
-            place.free -= model.spec.bytes
-            place.loads += 1
+            for each in there:
+                each.queue.remove(index)
+                each.promised -= size
+            if gave_up:
+                model.places = ()
+                self._start_all(each for each in there if each is not place)
+                continue
+            for each in there:
+                each.free -= size
+                each.loads += 1
             model.state = Stage.LOADING
             self.tally.load(index, model.spec.bytes, model.spec.load_seconds, self._now)
             self._push(self._now + model.spec.load_seconds, _What.HAS_LOADED, index, None)
+            self._start_all(each for each in there if each is not place)
+
+    def _start_all(self, places: Iterable[Place]) -> None:
+        for place in places:
+            self._start(place)
 
     def _loaded(self, index: int, model: PlainModel) -> None:
-        place = model.place
-        assert place is not None
-        place.loads -= 1
+        for place in model.places:
+            place.loads -= 1
         model.state, model.leases = Stage.LOADED, 0
         model.epoch += 1
         waiters, model.waiters = model.waiters, deque()
@@ -225,46 +233,45 @@ class PlainServer:
             self._begin(index, model, waiter.duration_s, max(0.0, self._conditions.request_timeout_s - waited_s))
         if not waiters:
             self._idle(index, model)
-        self._start(place)
-        self._look_again(place)
+        self._start_all(model.places)
+        self._look_again(model.places)
 
     # -- who goes ----------------------------------------------------------------------------------------------------
 
     def _idle(self, index: int, model: PlainModel) -> None:
-        place = model.place
-        assert place is not None
         if model.protected:
             return
-        place.busy.pop(index, None)
         model.idle_since = self._now
         model.idle_worth = self._order.worth(index, self._now) if self._order.steady else 0.0
-        insort(place.idle, (model.idle_worth, index))
-        place.idle_bytes += model.spec.bytes
+        for place in model.places:
+            place.busy.pop(index, None)
+            insort(place.idle, (model.idle_worth, index))
+            place.idle_bytes += model.spec.bytes_each
         if self._order.idle_limit_s < math.inf:
             self._push(self._now + self._order.idle_limit_s, _What.IDLE_TOO_LONG, index, self._now)
-        self._look_again(place)
+        self._look_again(model.places)
 
-    def _look_again(self, place: Place) -> None:
+    def _look_again(self, places: Sequence[Place]) -> None:
         """There may be room now for somebody who waits."""
-        for waiting in tuple(itertools.islice(self._pending, _LOOKED_AT)):
-            model = self._models[waiting]
-            due = self._now >= model.since + self._policies.turn_seconds
-            if due or model.spec.bytes <= place.spare + place.idle_bytes:
-                self._choose(waiting, model, (place,))
+        for place in places:
+            for waiting in tuple(itertools.islice(self._pending, _LOOKED_AT)):
+                model = self._models[waiting]
+                due = self._now >= model.since + self._policies.turn_seconds
+                if due or model.spec.bytes_each <= place.spare + place.idle_bytes:
+                    self._choose(waiting, model, (place,))
 
     def _forget_idle(self, index: int, model: PlainModel, place: Place) -> None:
         if (model.idle_worth, index) in place.idle:
             place.idle.remove((model.idle_worth, index))
-            place.idle_bytes -= model.spec.bytes
+            place.idle_bytes -= model.spec.bytes_each
 
     def _let_go(self, index: int, model: PlainModel) -> None:
-        place = model.place
-        assert place is not None
         worth = self._order.worth(index, self._now) if not self._order.steady else model.idle_worth
         self._order.lose(worth)
-        self._forget_idle(index, model, place)
-        place.busy.pop(index, None)
-        place.returning += model.spec.bytes
+        for place in model.places:
+            self._forget_idle(index, model, place)
+            place.busy.pop(index, None)
+            place.returning += model.spec.bytes_each
         if model.leases:
             model.state = Stage.DRAINING
             self._push(self._now + self._conditions.drain_timeout_s, _What.DRAINED_TOO_LONG, index, model.epoch)
@@ -278,16 +285,16 @@ class PlainServer:
         self._push(self._now + model.spec.unload_seconds, _What.HAS_UNLOADED, index, None)
 
     def _unloaded(self, index: int, model: PlainModel) -> None:
-        place, size = model.place, model.spec.bytes
-        assert place is not None
-        place.free += size
-        place.returning -= size
-        model.state, model.place, model.leases = Stage.ABSENT, None, 0
-        self.tally.unloaded(index, size, self._now)
-        self._start(place)
+        places, size = model.places, model.spec.bytes_each
+        for place in places:
+            place.free += size
+            place.returning -= size
+        model.state, model.places, model.leases = Stage.ABSENT, (), 0
+        self.tally.unloaded(index, model.spec.bytes, self._now)
+        self._start_all(places)
         if model.waiters:
             self._want(index, model)
-        self._look_again(place)
+        self._look_again(places)
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -312,8 +319,8 @@ class PlainServer:
                 if index in self._pending:
                     self._choose(index, model, self._places)
             case _What.IDLE_TOO_LONG:
-                place = model.place
-                if place is not None and model.idle_since == about and (model.idle_worth, index) in place.idle:
+                places = model.places
+                if places and model.idle_since == about and (model.idle_worth, index) in places[0].idle:
                     self._let_go(index, model)
             case _What.DRAINED_TOO_LONG:
                 if model.state is Stage.DRAINING and model.epoch == about:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from modelium.config import parse_bytes
 from modelium.names import printable
-from modelium.simulation.inputs import UNLOAD_S, BadInput, SimulatedModel
+from modelium.simulation.inputs import HEADS, SMALLEST_PART, UNLOAD_S, BadInput, SimulatedModel
 from modelium.simulation.traces import MOST_MODELS
 from modelium.sizes import GIB, human_bytes
 from modelium.values import Device, DeviceKind, Fleet, device_id
@@ -66,6 +68,11 @@ def device_of(id: str, kind: DeviceKind, index: int, *, total: int, budget: int)
     return Device(id=id, kind=kind, index=index, name=name, total_bytes=total, used_bytes=0, budget_bytes=budget)
 
 
+def equal_gpus(fleet: Fleet) -> Mapping[int, int]:
+    """How many GPUs there are, by the bytes that models may use of each."""
+    return Counter(device.budget_bytes for device in fleet.devices if device.kind is DeviceKind.CUDA)
+
+
 def in_words(fleet: Fleet) -> str:
     """``8 x 80.0 GiB``, in the order of the devices."""
     counts: dict[tuple[DeviceKind, int], int] = {}
@@ -81,6 +88,15 @@ def in_words(fleet: Fleet) -> str:
 # -- models ----------------------------------------------------------------------------------------------------------
 
 _Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=2**50)]
+
+
+def _check_ranks(ranks: int) -> int:
+    if HEADS % ranks:
+        raise ValueError(f"no model is spread over {ranks} GPUs; usual are 2, 4 and 8")
+    return ranks
+
+
+_Ranks = Annotated[int, Field(ge=1, le=16), AfterValidator(_check_ranks)]
 _Wait = Annotated[float, Field(ge=0, le=24 * 3600.0, allow_inf_nan=False)]
 
 
@@ -96,6 +112,7 @@ class _Row(BaseModel):
     device: str | None = None
     pinned: bool = False
     always_loaded: bool = False
+    tensor_parallel: _Ranks = 1
 
 
 _ROWS = TypeAdapter(list[_Row])
@@ -151,6 +168,34 @@ def _checked(read: object, path: Path, what: str) -> tuple[SimulatedModel, ...]:
             raise BadInput(f"{path}: {printable(row.name)!r} is in it twice")
         names.add(row.name)
     return tuple(SimulatedModel(**row.model_dump()) for row in rows)
+
+
+def spread(models: Iterable[SimulatedModel], fleet: Fleet) -> list[SimulatedModel]:
+    """What is larger than each device is spread over the fewest equal GPUs that hold it: 2, 4, 8 or 16.
+
+    Raises ``BadInput`` for what is said to be on several GPUs and cannot be.
+    """
+    equal = equal_gpus(fleet)
+    most, largest = max(equal.values(), default=0), max(device.budget_bytes for device in fleet.devices)
+    found = []
+    for model in models:
+        ranks, name = model.tensor_parallel, printable(model.name)
+        if ranks == 1 and model.bytes > largest and model.device is None:
+            wider = (replace(model, tensor_parallel=number) for number in (2, 4, 8, 16))
+            model = next((one for one in wider if _has_room(one, equal)), model)
+        elif ranks > 1 and model.device is not None:
+            raise BadInput(f"{name} is to be on {model.device} and on {ranks} GPUs; leave device or tensor_parallel out")
+        elif ranks > 1 and ranks > most:
+            raise BadInput(f"{name} is to be on {ranks} equal GPUs, and there are {most} ({in_words(fleet)})")
+        elif ranks > 1 and model.bytes_each < SMALLEST_PART:
+            least = human_bytes(SMALLEST_PART * ranks)
+            raise BadInput(f"{name} is to be on {ranks} GPUs, and is smaller than an engine on so many ({least})")
+        found.append(model)
+    return found
+
+
+def _has_room(model: SimulatedModel, equal: Mapping[int, int]) -> bool:
+    return any(model.bytes_each <= size and model.tensor_parallel <= count for size, count in equal.items())
 
 
 def plausible_models(names: Iterable[str], fleet: Fleet, *, seed: int) -> tuple[SimulatedModel, ...]:

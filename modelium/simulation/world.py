@@ -6,6 +6,7 @@ This is the controller's ``Actions``, ``Questions`` and ``Sight``: models, a fle
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modelium.controller.life import events as happens
@@ -13,13 +14,16 @@ from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Check, Load, Unload, Watch
 from modelium.controller.life.phases import Absent
 from modelium.controller.life.record import Folder, Memory, Past, Record, Wish
-from modelium.simulation.inputs import SimulatedModel
+from modelium.simulation.inputs import HEADS, SimulatedModel
 from modelium.simulation.tally import Tally
 from modelium.values import (
+    AttentionKind,
     Candidate,
     Capabilities,
     Device,
     Fleet,
+    LanguageModel,
+    LayerGroup,
     ModelOverride,
     ModelProfile,
     Policies,
@@ -28,7 +32,17 @@ from modelium.values import (
 )
 
 _NOWHERE = Path("/simulated")
-_CAPABILITIES = Capabilities()
+_CAPABILITIES = Capabilities(backends=frozenset({"python", "onnxruntime", "vllm"}))
+_SPREAD = LanguageModel(  # so small that an engine of it takes what it is told to take
+    layers=1,
+    hidden_size=64,
+    heads=HEADS,
+    kv_heads=1,
+    head_size=64,
+    vocabulary=2,
+    groups=(LayerGroup(kind=AttentionKind.LATENT, layers=1, kv_heads=1, head_size=64),),
+    context_length=16,
+)
 
 
 class VirtualWorld:
@@ -77,7 +91,7 @@ class VirtualWorld:
         return self._fleet
 
     def capabilities(self) -> Capabilities:
-        """What is served by default suffices: a simulated model is its bytes and its seconds."""
+        """Those of a Triton with all backends: a simulated model is its bytes and its seconds."""
         return _CAPABILITIES
 
     def check(self, key: str, order: Check) -> None:
@@ -134,6 +148,16 @@ def record_of(model: SimulatedModel) -> Record:
         weight_bytes=model.bytes,
         fingerprint=model.name,
     )
+    if model.tensor_parallel > 1:
+        profile = replace(
+            profile,
+            task=Task.TEXT_GENERATION,
+            architecture="LlamaForCausalLM",
+            is_llm=True,
+            dtype="bfloat16",
+            weight_bytes=0,
+            language=_SPREAD,
+        )
     candidate = Candidate(
         name=model.name, label=model.name, path=_NOWHERE, root=_NOWHERE, signature=model.name, newest_mtime=0.0
     )
@@ -142,10 +166,12 @@ def record_of(model: SimulatedModel) -> Record:
         folder=Folder(candidate=candidate, analyzed_signature=model.name, plain=profile, profile=profile),
         phase=Absent(state=State.UNLOADED, reason="not loaded yet"),
         wish=Wish(pinned=model.pinned, always_loaded=model.always_loaded),
-        memory=Memory(stated=model.bytes, estimated=model.bytes, measured=model.bytes),
+        memory=Memory(stated=model.bytes_each, estimated=model.bytes_each, measured=model.bytes_each),
         past=Past(load_seconds=model.load_seconds),
     )
 
 
 def _override(model: SimulatedModel) -> ModelOverride:
-    return ModelOverride(device=model.device, memory_bytes=model.bytes)
+    spread = {"tensor_parallel_size": model.tensor_parallel, "enforce_eager": True, "max_num_seqs": 1}
+    engine_args = spread if model.tensor_parallel > 1 else {}
+    return ModelOverride(device=model.device, memory_bytes=model.bytes_each, engine_args=engine_args)

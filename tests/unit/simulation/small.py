@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from modelium.simulation.inputs import SimulatedModel
@@ -27,11 +29,21 @@ def trace_of(arrivals: list[Arrival], models: int) -> Trace:
 
 
 def models_of(
-    *sizes: float, load_s: float = 4.0, unload_s: float = 1.0, pinned: frozenset[int] = frozenset()
+    *sizes: float,
+    load_s: float = 4.0,
+    unload_s: float = 1.0,
+    pinned: frozenset[int] = frozenset(),
+    spread: Mapping[int, int] | None = None,
 ) -> list[SimulatedModel]:
+    """``spread``: over how many GPUs which of them is."""
     return [
         SimulatedModel(
-            name=f"m{number}", bytes=int(size * GIB), load_seconds=load_s, unload_seconds=unload_s, pinned=number in pinned
+            name=f"m{number}",
+            bytes=int(size * GIB),
+            load_seconds=load_s,
+            unload_seconds=unload_s,
+            pinned=number in pinned,
+            tensor_parallel=(spread or {}).get(number, 1),
         )
         for number, size in enumerate(sizes)
     ]

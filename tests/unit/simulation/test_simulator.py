@@ -44,6 +44,26 @@ def test_two_devices_hold_what_one_does_not(policy: str) -> None:
 
 
 @every_policy
+def test_a_model_on_two_gpus_takes_its_half_of_each(policy: str) -> None:
+    """8 GiB of each of two with 10: the third request pushes it out, the fourth the one beside it."""
+    arrivals = [(0.0, 0, 1.0), (60.0, 0, 1.0), (120.0, 1, 1.0), (180.0, 0, 1.0)]
+    models = models_of(16, 8, spread={0: 2})
+    outcome = simulate(arrivals, models, fleet_of(10, 10), policy=policy)
+    assert (outcome.loads, outcome.evictions, outcome.cold_starts) == (3, 2, 3)
+    assert outcome.waited_s == pytest.approx(4.0 + 5.0 + 5.0, abs=0.1)
+    alone = simulate([(0.0, 0, 1.0), (100.0, 0, 0.0)], models[:1], fleet_of(10, 10), policy=policy)
+    assert alone.utilization == pytest.approx(16 / 20, abs=0.01), "of both of them"
+    beside = simulate(arrivals, models_of(16, 2, spread={0: 2}), fleet_of(10, 10), policy=policy)
+    assert (beside.loads, beside.evictions) == (2, 0), "there is room beside its half"
+
+
+@every_policy
+def test_a_model_on_two_gpus_finds_no_room_on_unequal_ones(policy: str) -> None:
+    outcome = simulate([(0.0, 0, 1.0)], models_of(16, spread={0: 2}), fleet_of(10, 12), policy=policy)
+    assert (outcome.refused, outcome.loads) == (1, 0)
+
+
+@every_policy
 def test_a_pinned_model_is_there_and_stays(policy: str) -> None:
     models = models_of(8, 8, pinned=frozenset({0}))
     outcome = simulate([(60.0, 0, 1.0), (70.0, 1, 1.0)], models, fleet_of(10), policy=policy, request_timeout_s=100)
@@ -141,7 +161,8 @@ class Watched(Simulator):
             assert record.memory.held == (record.memory.stated if record.occupies else 0), "promised and kept account of once"
             if record.occupies:
                 assert record.placement is not None
-                held[record.placement.device_id] += record.memory.held
+                for name in record.placement.devices:
+                    held[name] += record.memory.held
             if isinstance(record.phase, Draining | Unloading):
                 assert not record.wish.pinned, "a pinned model goes"
             if isinstance(record.phase, Unloading):
@@ -152,12 +173,14 @@ class Watched(Simulator):
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[SimulatedModel], Fleet, list[Arrival], Policies]:
-    fleet = fleet_of(*draw(st.lists(st.integers(4, 16), min_size=1, max_size=3)))
+    fleet = fleet_of(*draw(st.lists(st.integers(4, 16), min_size=1, max_size=3)), *[draw(st.integers(4, 16))] * 2)
     count = draw(st.integers(1, 5))
+    ranks = [draw(st.sampled_from((1, 1, 2))) for _ in range(count)]
     models = [
         SimulatedModel(
             name=f"m{number}",
-            bytes=draw(st.integers(1, 17)) * GIB,
+            bytes=draw(st.integers(1, 17)) * GIB if ranks[number] == 1 else draw(st.integers(4, 33)) * GIB,
+            tensor_parallel=ranks[number],
             load_seconds=draw(st.sampled_from((0.0, 0.5, 3.0, 20.0))),
             unload_seconds=draw(st.sampled_from((0.0, 1.0, 5.0))),
             pinned=draw(st.integers(0, 9)) == 0,

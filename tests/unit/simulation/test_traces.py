@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.simulation.generated import generate, is_generated, parse_habits
-from modelium.simulation.inputs import BadInput
-from modelium.simulation.specs import MOST_DEVICES, in_words, of_the_trace, parse_fleet, plausible_models, read_models
+from modelium.simulation.inputs import HEADS, SMALLEST_PART, BadInput, SimulatedModel
+from modelium.simulation.runs import Setting, run_each
+from modelium.simulation.simulator import Conditions
+from modelium.simulation.specs import MOST_DEVICES, in_words, of_the_trace, parse_fleet, plausible_models, read_models, spread
 from modelium.simulation.traces import LONGEST_LINE, Trace, parse_trace
 from modelium.sizes import GIB
+from modelium.values import Policies
 
 
 def parse(text: str | bytes) -> Trace:
@@ -149,11 +152,12 @@ def test_models_are_read_from_csv_and_json(tmp_path: Path) -> None:
         ("a,huge,8\n", "row 1, bytes"),
         ("a,0,8\n", "row 1, bytes"),
         ("a,1GiB,-8\n", "row 1, load_seconds"),
+        ("name,bytes,load_seconds,tensor_parallel\na,16GiB,8,7\n", "no model is spread over 7 GPUs; usual are 2, 4 and 8"),
         ("a,1GiB,nan\n", "row 1, load_seconds"),
         ("a,1GiB\n", "row 1, load_seconds"),
         ('[{"name": "a"}]', "entry 1, bytes"),
         ("[1", "its start"),
-        ("a,1,1,1,cuda:0,false,false,more\n", "row 1: 8 fields"),
+        ("a,1,1,1,cuda:0,false,false,2,more\n", "row 1: 9 fields"),
         ('"a,1,1\n', "no CSV"),
     ],
 )
@@ -175,6 +179,36 @@ def test_models_that_are_made_up_fit_a_device_and_are_the_same_for_a_seed() -> N
         made = plausible_models(("a", "b", "c"), fleet, seed=3)
         assert made == plausible_models(("a", "b", "c"), fleet, seed=3)
         assert all(0 < model.bytes <= fleet.devices[0].budget_bytes for model in made)
+
+
+def test_what_is_larger_than_each_device_is_spread_over_the_fewest_equal_gpus() -> None:
+    fleet = parse_fleet("4x24GiB,1x40GiB,host:8GiB", gpu_fraction=1.0)
+
+    def spread_over(size: int, ranks: int = 1, device: str | None = None) -> int:
+        model = SimulatedModel(name="m", bytes=size * GIB, load_seconds=1, tensor_parallel=ranks, device=device)
+        return spread([model], fleet)[0].tensor_parallel
+
+    assert [spread_over(size) for size in (24, 40, 41, 49, 96, 97)] == [1, 1, 2, 4, 4, 1]
+    assert (spread_over(20, 2), spread_over(60, device="cuda:0")) == (2, 1)
+    for ranks, size, device, says in (
+        (8, 60, None, "to be on 8 equal GPUs, and there are 4"),
+        (4, 7, None, "smaller than an engine on so many (8.0 GiB)"),
+        (2, 60, "cuda:0", "leave device or tensor_parallel out"),
+    ):
+        with pytest.raises(BadInput) as refused:
+            spread_over(size, ranks, device)
+        assert says in str(refused.value)
+
+
+def test_the_smallest_model_that_may_be_spread_is_planned_on_each_usual_number_of_gpus() -> None:
+    """An engine takes something however small the model is."""
+    fleet = parse_fleet("16x80GiB", gpu_fraction=0.9)
+    for ranks in (number for number in range(2, 17) if HEADS % number == 0):
+        model = SimulatedModel(name="m", bytes=ranks * SMALLEST_PART, load_seconds=1, tensor_parallel=ranks)
+        trace = Trace(names=("m",), times=np.zeros(1), models=np.zeros(1, np.int32), durations=np.zeros(1, np.float32))
+        setting = Setting(trace=trace, models=[model], fleet=fleet, policies=Policies(), conditions=Conditions())
+        [outcome] = run_each(setting, ["modelium"])
+        assert (outcome.loads, outcome.refused) == (1, 0)
 
 
 def test_models_come_in_the_order_of_the_trace() -> None:
