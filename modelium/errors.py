@@ -61,6 +61,10 @@ class NotFinite(TritonError):
     type = "not_finite"
 
 
+class ProcessLost(LoadFailed):
+    """The process of a model ended, or was taken for dead, while the model was loaded."""
+
+
 class MachineTrouble(LoadFailed):
     """A load failed for want of something of this machine (shared memory, disk, memory, files): not the model's fault."""
 

@@ -15,12 +15,23 @@ from modelium.analysis import Analysts
 from modelium.controller.background import Background
 from modelium.controller.endings import end_processes
 from modelium.controller.events import About, Event
+from modelium.controller.handover import Handover
 from modelium.controller.life.effects import How, Load, Unload
 from modelium.controller.life.events import Analyzed, HasLoaded, HasUnloaded, NotLoaded, NotUnloaded
 from modelium.controller.seals import CHANGED, blame, has_changed, seal_of, see_unchanged, settle
 from modelium.controller.server import Server
 from modelium.devices import Process, processes_of
-from modelium.errors import DeadlineExceeded, FolderChanged, LoadFailed, ModeliumError, TritonError, TritonUnavailable
+from modelium.errors import (
+    DeadlineExceeded,
+    FolderChanged,
+    GivenUp,
+    LoadFailed,
+    ModeliumError,
+    ProcessLost,
+    TritonError,
+    TritonUnavailable,
+)
+from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
 from modelium.values import AdapterProfile, Candidate, ModelOverride
 
@@ -152,7 +163,7 @@ class Work:
             if order.placement.by_ray:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             started = time.monotonic()  # from here on it is Triton's time
-            await self._client.load(key, timeout_s=self._load_timeout_s)
+            await self._let_triton_load(key, older)
             if not (older or order.how is How.BESIDE) and await has_changed(source):
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
                 # back; the folder's new state is loaded after it.
@@ -166,6 +177,29 @@ class Work:
         else:
             seconds = time.monotonic() - started
             self._post(About(key, HasLoaded(number=order.number, seconds=seconds, older=frozenset(older))))
+
+    async def _let_triton_load(self, key: str, older: Sequence[Process]) -> None:
+        async def starting() -> list[Process]:
+            return [process for process in await self._processes_of(key) if process not in older]
+
+        pid = self._server_pid()
+        handover = Handover(
+            name=key,
+            devices=self._devices,
+            awaited=lambda: awaited_children(pid) if pid is not None else (),
+            starting=starting,
+        )
+        watching = asyncio.create_task(handover.watch())
+        try:
+            await self._client.load(key, timeout_s=self._load_timeout_s)
+        except ProcessLost as error:
+            if not handover.ended:
+                raise
+            words = "Triton gave its process up while it started, since this machine was too busy to hear from it in time"
+            raise GivenUp(words) from error
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _why(self, key: str, order: Load, older: Sequence[Process], error: Exception) -> ModeliumError:
         """Whatever breaks while the cause is looked for: the model must not stay LOADING for ever."""

@@ -16,7 +16,6 @@ import grpc
 from modelium.errors import (
     ContextExceeded,
     DeadlineExceeded,
-    GivenUp,
     InferenceFailed,
     LoadFailed,
     MachineTrouble,
@@ -24,6 +23,7 @@ from modelium.errors import (
     ModeliumError,
     NotFinite,
     OutOfMemory,
+    ProcessLost,
     TritonError,
     TritonUnavailable,
 )
@@ -37,8 +37,6 @@ _GONE = re.compile(
     r"|^Server is stopping"
 )
 _STUB_LOST = re.compile(r"Stub process '[^']*' is not healthy\.")
-# The vLLM backend's line for a process that was well all the same (``triton/backends/vllm/vllm_backend/logs.py``).
-GIVEN_UP = "modelium: Triton gave this process up while it started"
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 # Our own backends mark it (``TooLong``), the stock vLLM backend passes on vLLM's own words.
@@ -96,8 +94,8 @@ def load_error(name: str, error: grpc.RpcError, log_path: Path | None) -> Modeli
         case grpc.StatusCode.CANCELLED if "load failed" not in details:
             return _unavailable(details)
     cause = unwrap_load_error(details)
-    if _STUB_LOST.fullmatch(cause) and log_path is not None and was_given_up(log_path, name):
-        return GivenUp(f"Triton gave {name!r} up while it started, since this machine was too busy to hear from it in time")
+    if _STUB_LOST.fullmatch(cause):
+        return ProcessLost(cause)
     if POLL_FAILED in cause:
         found = find_poll_cause(log_path, name) if log_path is not None else None
         cause = found or f"{cause}; the cause is only in Triton's log, look there for {name!r}"
@@ -164,12 +162,6 @@ def unwrap_model_error(message: str) -> str:
     text = re.sub(r"^in ensemble '[^']*', ", "", text)
     text = text.removeprefix("Error generating stream: ")  # the stock vLLM backend's
     return text.split("\n\nAt:\n", 1)[0].strip() or message.strip()
-
-
-def was_given_up(log_path: Path, name: str) -> bool:
-    """Does the last load of ``name`` in the server's log end with its process's word that it was well?"""
-    last = _end_of(log_path).rpartition(f'"loading: {name}:')[2]
-    return f"[{name}] {GIVEN_UP}" in last.splitlines()
 
 
 def find_poll_cause(log_path: Path, name: str) -> str | None:

@@ -18,6 +18,7 @@ import pytest
 from modelium.app import running
 from modelium.devices import Devices, find_process
 from modelium.errors import TritonError
+from modelium.guarded.processes import awaited_children
 from tests.models import minilm
 from tests.patience import PATIENCE_S
 from tests.server.systems import System, settings_of, system, write_adder, write_counter, write_unloadable
@@ -158,6 +159,34 @@ async def test_a_dead_stub_is_noticed_without_a_request_and_healed(modelium: Sys
     _kill(await _stub_of(modelium, "dead"))
     await modelium.becomes("dead", "LOADED", lambda m: m["loads"] == 2)
     assert await modelium.add("dead", 1.0) == (200, 2.0)
+
+
+async def test_a_start_that_triton_gave_up_is_made_again_and_who_waits_is_answered(modelium: System) -> None:
+    """Triton takes a process for dead that is silent for a second while it starts; here it is stopped for so long."""
+    shutil.copytree(minilm(), modelium.incoming / "silent")
+    stub = 0
+    while True:  # the start may end before it is stopped
+        request = asyncio.create_task(modelium.post("/predict/silent", {"inputs": "hello"}))
+        stub = await _stub_of(modelium, "silent", other_than=stub)
+        async with asyncio.timeout(PATIENCE_S):
+            while "libtorch_cpu" not in Path(f"/proc/{stub}/maps").read_text():  # noqa: ASYNC110, ASYNC240 — nothing tells us
+                await asyncio.sleep(0.01)
+            os.kill(stub, signal.SIGSTOP)
+            try:
+                while stub not in awaited_children(_server_pid(modelium)):
+                    if (await modelium.get("/models/silent"))["state"] == "LOADED":
+                        break
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            finally:
+                os.kill(stub, signal.SIGCONT)
+        await request
+        await modelium.post("/models/silent/unload")
+    status, vector = await request
+    assert status == 200 and len(vector) == 384
+    seen = await modelium.becomes("silent", "LOADED")
+    assert (seen["failures"], seen["quarantined"], seen["loads"]) == (0, False, 1)
 
 
 async def test_requests_of_a_dying_stub_are_answered_after_the_heal(modelium: System) -> None:

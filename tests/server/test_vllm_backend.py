@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
-from modelium.errors import ContextExceeded, GivenUp, InferenceFailed, LoadFailed, ModelGone
+from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone, ProcessLost
 from modelium.values import JsonValue
 from tests.models.language import ADAPTER, LLAMA, PICTURES, Written, continuations
 from tests.server.conftest import started
@@ -234,7 +234,7 @@ async def test_a_start_that_triton_gave_up_fails_soon_and_says_why(engines: Engi
     stub.suspend()
     await until(lambda: waits_for_a_child(stub.ppid()), bool, "Triton waits for its end")
     stub.resume()
-    with pytest.raises(GivenUp):
+    with pytest.raises(ProcessLost):
         await loading
     assert gone([stub])
 

@@ -31,7 +31,7 @@ from tritonclient.grpc import model_config_pb2
 from modelium.errors import ContextExceeded
 from modelium.resources import templates_directory
 from modelium.signatures import VLLM
-from modelium.triton.faults import GIVEN_UP, stream_error
+from modelium.triton.faults import stream_error
 from modelium.values import Tensor
 from tests.patience import PATIENCE_S
 
@@ -208,13 +208,6 @@ def test_the_cause_of_a_failed_start_is_found_in_what_was_printed(backend: Any, 
     done = subprocess.run([sys.executable, "-c", script], cwd=BACKEND, capture_output=True, text=True, check=True)
     assert done.stdout == "ValueError: too little\n"
     assert done.stderr.splitlines()[0] == "[m] a"
-
-
-def test_a_process_that_triton_gave_up_says_so_in_a_line_that_modelium_knows(backend: Any) -> None:
-    assert backend("logs").GIVEN_UP == GIVEN_UP
-    script = "from vllm_backend.logs import GIVEN_UP, Log; log = Log('m'); log.capture(); log.say(GIVEN_UP)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=BACKEND, capture_output=True, text=True, check=True)
-    assert done.stderr == f"[m] {GIVEN_UP}\n"
 
 
 def test_only_a_process_that_is_not_taken_over_ends(backend: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from multiprocessing import shared_memory
@@ -18,6 +19,7 @@ from modelium.guarded.guardian import RUN_MARK
 from modelium.guarded.leftovers import end_leftovers
 from modelium.guarded.processes import (
     ProcessRow,
+    awaited_children,
     boot_id,
     descendants,
     kill_all,
@@ -129,3 +131,30 @@ def test_sweep_takes_its_prefix_and_what_nobody_has_mapped() -> None:
 def test_there_is_no_process_zero() -> None:
     assert read_process(2**22 + 1) is None
     assert mapped_shared_memory(2**22 + 1) == set()
+
+
+_WAITS = """
+import os, subprocess, sys, threading
+children = [subprocess.Popen(["sleep", "1000"]) for _ in range(2)]
+threading.Thread(target=lambda: os.waitpid(children[1].pid, 0)).start()
+print(*(child.pid for child in children), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_whom_a_thread_waits_for_is_found_and_nobody_else() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", _WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None and parent.stdin is not None
+        other, awaited = map(int, parent.stdout.readline().split())
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while not (found := awaited_children(parent.pid)):
+                assert time.monotonic() < deadline
+            assert found == {awaited}
+        finally:
+            for pid in (other, awaited):
+                os.kill(pid, signal.SIGKILL)
+            parent.stdin.close()
+    assert awaited_children(other) == set()

@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 from modelium.errors import (
     ContextExceeded,
     DeadlineExceeded,
-    GivenUp,
     InferenceFailed,
     LoadFailed,
     MachineTrouble,
     ModelGone,
     NotFinite,
     OutOfMemory,
+    ProcessLost,
     TritonError,
     TritonUnavailable,
 )
 from modelium.triton.faults import (
-    GIVEN_UP,
     call_error,
     find_poll_cause,
     infer_error,
@@ -145,28 +144,12 @@ def test_failed_load(tmp_path: Path) -> None:
     assert isinstance(load_error("x", rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, ""), log), DeadlineExceeded)
 
 
-def test_a_process_that_was_well_is_told_from_one_that_died(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    lost = rpc_error(
-        grpc.StatusCode.INTERNAL,
-        "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: Stub process 'x_0_0' is not healthy.;\n",
-    )
-    begins, word = 'I 1 model_lifecycle.cc:472] "loading: x:1"', f"[x] {GIVEN_UP}"
-    for lines, expected in [
-        ([begins, word], GivenUp),
-        ([begins, word, begins], LoadFailed),  # of the load before
-        ([begins, f"[xx] {GIVEN_UP}"], LoadFailed),
-        ([begins, f"[x] it says: {word}"], LoadFailed),
-        ([], LoadFailed),
-    ]:
-        log.write_text("\n".join(lines) + "\n")
-        assert type(load_error("x", lost, log)) is expected, lines
-    assert type(load_error("x", lost, None)) is LoadFailed
-    log.write_text(f"{begins}\n{word}\n")
-    other = rpc_error(
-        grpc.StatusCode.INTERNAL, "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: boom;\n"
-    )
-    assert type(load_error("x", other, log)) is LoadFailed
+def test_a_lost_process_is_told_from_what_the_model_says() -> None:
+    words = "load failed for model 'x': version 1 is at UNAVAILABLE state: Internal: {};\n"
+    lost = rpc_error(grpc.StatusCode.INTERNAL, words.format("Stub process 'x_0_0' is not healthy."))
+    assert type(load_error("x", lost, None)) is ProcessLost
+    other = rpc_error(grpc.StatusCode.INTERNAL, words.format("boom: Stub process 'x_0_0' is not healthy."))
+    assert type(load_error("x", other, None)) is LoadFailed
 
 
 def test_last_poll_failure_of_the_very_model_counts(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from vllm_backend.engine import Engine  # noqa: E402
 from vllm_backend.errors import BadRequest, EngineDead  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
 from vllm_backend.handover import end_unless_taken  # noqa: E402
-from vllm_backend.logs import GIVEN_UP, Log, says_elsewhere  # noqa: E402
+from vllm_backend.logs import Log, says_elsewhere  # noqa: E402
 from vllm_backend.metrics import Metrics  # noqa: E402
 from vllm_backend.parameters import read_parameters  # noqa: E402
 from vllm_backend.responses import Responses, embedding_tensors  # noqa: E402
@@ -299,7 +299,7 @@ class TritonPythonModel:
 
     def _give_up(self) -> None:
         """Triton waits for the end of this process: the load fails and can be tried again."""
-        self._log.say(GIVEN_UP)  # first: who watches the engine ends this process as well
+        self._log.say("Triton gave this process up while it started")  # first: who watches the engine ends this process too
         self._end()
 
     def _parameter(self, name: str) -> str:

@@ -3,7 +3,8 @@
 Triton's python backend (2.51) listens for a heartbeat while ``initialize`` runs. If none comes for a second (this process is
 forked on a busy machine, or the machine was suspended), it takes the process for dead and waits for its end before it answers
 the load. A process that is well never ends, so the load would hang until its timeout (measured: once in some 25 starts at six
-times as many runnable threads as cores).
+times as many runnable threads as cores). Modelium ends such a process where it sees it (``modelium/controller/handover.py``);
+this is for a Triton in another container, or without Modelium.
 
 What enters: how to see that Triton serves the model. What leaves: nothing, or the end of this process.
 """

@@ -15,8 +15,6 @@ import threading
 _ERROR = re.compile(r"(?:^|[\]\s])(?P<error>(?:[\w.]*\.)?\w*(?:Error|Exception|Interrupt)): (?P<text>.+)$")
 _ELSEWHERE = re.compile(r"root cause|background process")
 _KEPT = 50
-# A whole line of Triton's log, by which Modelium knows whose failure the load was (``modelium/triton/faults.py``).
-GIVEN_UP = "modelium: Triton gave this process up while it started"
 
 
 def says_elsewhere(message: str) -> bool:
