@@ -103,9 +103,17 @@ class Board:
 
     def put(self, view: ModelView) -> None:
         """A model that occupies memory, or that somebody wants, as it is now."""
-        if (before := self.views.get(view.name)) is not None:
-            self._take_out(before, after=view)
+        before = self.views.get(view.name)
         self.views[view.name] = view
+        if before is not None and view.placement is not None and _was_only_used(before, view):
+            for device in view.placement.devices:
+                self.holders[device][view.name] = view
+                self.tenants[device].put(view)
+            if view.name in self.by_ray:
+                self.by_ray[view.name] = view
+            return
+        if before is not None:
+            self._take_out(before, after=view)
         stated = self.override(view.name).memory_bytes is not None  # then there is no estimate
         if self.policies.correct_estimates and not stated and self._corrections.learn(view):
             self.policies = replace(self.policies, corrections=self._corrections.factors)
@@ -277,6 +285,19 @@ class Board:
         self.pressed = set()
         for room in self.rooms.values():
             self._room_changed(room)
+
+
+def _was_only_used(before: ModelView, after: ModelView) -> bool:
+    """Loaded where it was, and wanted by nobody else: most changes are of this kind."""
+    return (
+        before.state is after.state is State.LOADED
+        and before.placement is after.placement
+        and 0 < before.bytes_held == after.bytes_held
+        and not before.demand
+        and not after.demand
+        and before.learned is after.learned
+        and before.footprint == after.footprint
+    )
 
 
 def _stays_loaded(after: ModelView | None, before: Placement) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 from itertools import islice
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.placement.cluster import ClusterRoom
 from modelium.brain.placement.rooms import Room
+from modelium.brain.placement.tenants import NEVER
 from modelium.brain.weighing import MOST, weigh_all
 from modelium.brain.words import WANTED_BY, context_in_words
 from modelium.sizes import human_bytes
@@ -20,6 +22,8 @@ from modelium.values import Decision, ModelView, Placement, Plan, State, Verb
 
 FREE = (turns.Hold.NOTHING,)
 AT_ITS_TURN = (turns.Hold.NOTHING, turns.Hold.LEASES)
+
+_JUDGED_AGAIN = 4  # devices, each time
 
 _Chosen = list[ModelView]
 _MayGo = Callable[[str], Iterable[ModelView]]  # from a device, the cheapest to lose first
@@ -185,6 +189,22 @@ class Draft:
         tenants.judge(self.now, self.board.policies, roughly=True)
         room = self.room(devices[0])
         return tenants.least_harm() * max(placement.footprint.bytes - room.free - room.returning, 0)
+
+    def most_promising(self, placement: Placement, places: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """Of many, those first where making room costs the least, as last judged. Some of those that were judged the longest
+        ago are judged again: so what time changes is noticed in turn, at a price that does not grow with the devices."""
+        need, bounds, due = placement.footprint.bytes, [], []
+        for devices in places:
+            tenants, room = self.board.tenants.get(devices[0]), self.room(devices[0])
+            if tenants is not None and tenants.judged_at == NEVER:
+                tenants.judge(self.now, self.board.policies)
+            short = need - room.free - room.returning
+            bounds.append((tenants.least_harm() * short if tenants is not None and short > 0 else 0.0, devices))
+            if tenants is not None and tenants.is_due(self.now):
+                due.append(tenants)
+        for tenants in nsmallest(_JUDGED_AGAIN, due, key=lambda each: each.judged_at):
+            tenants.judge(self.now, self.board.policies)
+        return [devices for _, devices in sorted(bounds, key=lambda each: each[0])]
 
     def loss(self, devices: Sequence[str], victims: Iterable[ModelView]) -> float:
         """What it costs to lose all these, who are on the first of the devices or on several, as last judged."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from modelium.controller.life.phases import Draining
+from modelium.controller.life.record import Record
 from modelium.controller.model import Model
 
 _T = TypeVar("_T")
@@ -19,16 +20,18 @@ class Agenda:
 
     def __init__(self) -> None:
         self.leaving: dict[str, Model] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}  # a set that was large once is slow to pop from
         self._reloads: dict[str, float] = {}
         self._retries: dict[str, float] = {}
         self._drains: dict[str, float] = {}
 
-    def note(self, model: Model) -> None:
-        """Its record changed."""
+    def note(self, model: Model, before: Record | None = None) -> None:
+        """Its record changed, from ``before`` if it was there."""
         record = model.record
         key, phase = record.key, record.phase
-        self._changed.add(key)
+        self._changed[key] = None
+        if before is not None and _only_used(before, record):
+            return
         drains = isinstance(phase, Draining)
         _keep(self.leaving, key, model if drains or record.folder.gone else None)
         _keep(self._drains, key, phase.leaving.until if isinstance(phase, Draining) and phase.reload is None else None)
@@ -38,7 +41,7 @@ class Agenda:
 
     def forget(self, key: str) -> None:
         """It is no model any more."""
-        self._changed.add(key)
+        self._changed[key] = None
         for noted in (self.leaving, self._reloads, self._retries, self._drains):
             noted.pop(key, None)
 
@@ -46,7 +49,7 @@ class Agenda:
         """The keys of what changed, came or went since they were last taken; one by one, so that a defect which one brings out
         loses none of the others."""
         while self._changed:
-            yield self._changed.pop()
+            yield self._changed.popitem()[0]
 
     def reloads_due(self, now: float) -> list[str]:
         """The keys of those whose newest revision is to be loaded now."""
@@ -56,6 +59,17 @@ class Agenda:
         """The next retry, the next end of a drain, or the next reload; None where there is none."""
         retries = (instant for instant in self._retries.values() if instant > now)
         return min((*self._drains.values(), *self._reloads.values(), *retries), default=None)
+
+
+def _only_used(before: Record, after: Record) -> bool:
+    """Nothing is due because of that, nor has become undue. Most changes are of this kind."""
+    return (
+        after.phase is before.phase
+        and after.folder is before.folder
+        and after.tries is before.tries
+        and after.wish is before.wish
+        and bool(after.use.waiting) == bool(before.use.waiting)
+    )
 
 
 def _keep(noted: dict[str, _T], key: str, value: _T | None) -> None:

@@ -111,7 +111,7 @@ class Models:
         before = model.record
         model.record, effects = step(before, event, self._context())
         if model.record is not before:
-            self.agenda.note(model)
+            self.agenda.note(model, before)
         for effect in effects:
             try:
                 self._perform(model, effect)

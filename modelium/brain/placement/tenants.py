@@ -16,6 +16,8 @@ from modelium.brain import turns
 from modelium.brain.policies.policy import freed_bytes
 from modelium.values import ModelView, Policies
 
+NEVER = float("-inf")
+
 _JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
 _SHORTEST_S, _LONGEST_S = 1.0, 60.0
 
@@ -32,13 +34,14 @@ class _Place(NamedTuple):
 
 
 class Tenants:
-    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included."""
+    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included. ``judged_at``: when they
+    were last judged."""
 
     def __init__(self) -> None:
         self.views: dict[str, ModelView] = {}
         self.movable_bytes = 0
         self._changed: set[str] = set()
-        self._judged_at = float("-inf")
+        self.judged_at = NEVER
         self._next_at = self._next_rough_at = float("-inf")  # when it is next to be looked at, where nothing changes
         self._expiries: list[tuple[float, str]] = []  # a heap: when whose judgement is too old
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
@@ -93,13 +96,17 @@ class Tenants:
         """When the first residence ends; None where there is none."""
         return min(self._residences.values(), default=None)
 
+    def is_due(self, now: float) -> bool:
+        """Would a rough judgement be another one now?"""
+        return bool(self._changed) or now >= self._next_rough_at
+
     def judge(self, now: float, policies: Policies, *, roughly: bool = False) -> None:
         """Bring the order up to date. ``roughly``: a tenth of a silence, however long, makes no difference."""
-        if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
+        if now < self.judged_at:  # nobody's clock goes back, but tests ask of any instant
             self._changed.update(self.views, self._places)
-        elif not self._changed and now < (self._next_rough_at if roughly else self._next_at):
+        elif not self.is_due(now) if roughly else not self._changed and now < self._next_at:
             return
-        self._judged_at = now
+        self.judged_at = now
         while self._expiries and self._expiries[0][0] <= now:
             expires_at, name = heappop(self._expiries)
             if name in self._places and self._places[name].expires_at == expires_at:

@@ -119,6 +119,17 @@ def test_the_device_where_it_does_the_least_harm_is_chosen() -> None:
     assert gone(world(busy, quiet, wanted("b", 10 * GIB), devices=devices, overrides=only)) == ["busy"]
 
 
+def test_of_many_devices_too_the_least_harm_is_chosen_and_one_who_may_go_is_found() -> None:
+    devices = tuple(gpu(number) for number in range(64))
+    unused = [loaded(f"m{at}", 20 * GIB, device=devices[at], idle_s=1_000 + at * 37 % 64) for at in range(64)]
+    longest = max(unused, key=lambda view: view.usage.idle_s(NOW))
+    assert gone(world(*unused, wanted("w", 20 * GIB), devices=devices)) == [longest.name]
+    busy = [replace(view, usage=replace(view.usage, in_flight=1)) for view in unused]
+    for at in (0, 31, 63):
+        one_idle = [*busy[:at], unused[at], *busy[at + 1 :]]
+        assert gone(world(*one_idle, wanted("w", 20 * GIB), devices=devices)) == [unused[at].name]
+
+
 def test_at_its_turn_a_model_that_is_always_in_use_goes_too() -> None:
     busy = loaded("a", 6 * GIB, usage=Usage(in_flight=3))
     early = plan(world(busy, wanted("b", 6 * GIB, demand_since=NOW - 9)))
