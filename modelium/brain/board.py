@@ -197,6 +197,13 @@ class Board:
         """The devices, or groups of them, that it could be placed on: the most free first."""
         return (offer.placement.devices,) if offer.peers is None else ((name,) for name in self.peers[offer.peers])
 
+    def judged(self, device: str, now: float, *, roughly: bool = False) -> Tenants | None:
+        """Who is loaded there, in the order to go as of now; None where nobody is."""
+        tenants = self.tenants.get(device)
+        if tenants is not None and tenants.judge(now, self.policies, roughly=roughly) and device in self._likeness:
+            self.peers[self._likeness[device]].set_harm(device, tenants.least_harm())
+        return tenants
+
     def may_be_on(self, offer: Offer, devices: _Devices) -> bool:
         """Are these among :meth:`places`?"""
         if offer.peers is None:

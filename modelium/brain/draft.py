@@ -5,16 +5,16 @@ A model's view or a placement enters; a decision is written down, and the rooms 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
 from itertools import islice
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.placement.cluster import ClusterRoom
+from modelium.brain.placement.offers import Offer
 from modelium.brain.placement.rooms import Room
-from modelium.brain.placement.tenants import NEVER
 from modelium.brain.weighing import MOST, weigh_all
 from modelium.brain.words import WANTED_BY, context_in_words
 from modelium.sizes import human_bytes
@@ -23,7 +23,8 @@ from modelium.values import Decision, ModelView, Placement, Plan, State, Verb
 FREE = (turns.Hold.NOTHING,)
 AT_ITS_TURN = (turns.Hold.NOTHING, turns.Hold.LEASES)
 
-_JUDGED_AGAIN = 4  # devices, each time
+_FEW = 16  # equal devices of which each is looked at
+_JUDGED_IN_TURN = 4  # of more
 
 _Chosen = list[ModelView]
 _MayGo = Callable[[str], Iterable[ModelView]]  # from a device, the cheapest to lose first
@@ -184,27 +185,21 @@ class Draft:
 
     def least_loss(self, placement: Placement, devices: Sequence[str]) -> float:
         """What making room there costs at least, where nobody in use goes: many devices need no closer look."""
-        if len(devices) > 1 or placement.replicas is not None or (tenants := self.board.tenants.get(devices[0])) is None:
+        if len(devices) > 1 or placement.replicas is not None:
             return 0.0
-        tenants.judge(self.now, self.board.policies, roughly=True)
-        room = self.room(devices[0])
-        return tenants.least_harm() * max(placement.footprint.bytes - room.free - room.returning, 0)
+        room, tenants = self.room(devices[0]), self.board.judged(devices[0], self.now, roughly=True)
+        short = placement.footprint.bytes - room.free - room.returning
+        harm = tenants.least_harm() if tenants is not None else math.inf
+        return harm * short if short > 0 and math.isfinite(harm) else 0.0
 
-    def most_promising(self, placement: Placement, places: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """Of many, those first where making room costs the least, as last judged. Some of those that were judged the longest
-        ago are judged again: so what time changes is noticed in turn, at a price that does not grow with the devices."""
-        need, bounds, due = placement.footprint.bytes, [], []
-        for devices in places:
-            tenants, room = self.board.tenants.get(devices[0]), self.room(devices[0])
-            if tenants is not None and tenants.judged_at == NEVER:
-                tenants.judge(self.now, self.board.policies)
-            short = need - room.free - room.returning
-            bounds.append((tenants.least_harm() * short if tenants is not None and short > 0 else 0.0, devices))
-            if tenants is not None and tenants.is_due(self.now):
-                due.append(tenants)
-        for tenants in nsmallest(_JUDGED_AGAIN, due, key=lambda each: each.judged_at):
-            tenants.judge(self.now, self.board.policies)
-        return [devices for _, devices in sorted(bounds, key=lambda each: each[0])]
+    def promising(self, offer: Offer) -> Iterable[tuple[str, ...]]:
+        """``board.places``, of many equal devices those first where room is cheap, as last judged. A few are judged again in
+        turn: so what time changes is noticed, at a price that does not grow with the devices."""
+        if offer.peers is None or len(peers := self.board.peers[offer.peers]) <= _FEW:
+            return self.board.places(offer)
+        for device in peers.in_turn(_JUDGED_IN_TURN):
+            self.board.judged(device, self.now, roughly=True)
+        return ((device,) for device in peers.promising())
 
     def loss(self, devices: Sequence[str], victims: Iterable[ModelView]) -> float:
         """What it costs to lose all these, who are on the first of the devices or on several, as last judged."""
@@ -217,7 +212,7 @@ class Draft:
         tenants = self.board.tenants.get(device)
         if tenants is None or tenants.movable_bytes < short:
             return chosen if short <= 0 else None
-        tenants.judge(self.now, self.board.policies)
+        self.board.judged(device, self.now)
         if short > 0 and tenants.is_refused(need, holds):
             return None
         for view in tenants.in_order(holds) if short > 0 else ():
@@ -233,11 +228,8 @@ class Draft:
         return None
 
     def _in_order(self, device: str, holds: Sequence[turns.Hold]) -> Iterable[ModelView]:
-        tenants = self.board.tenants.get(device)
-        if tenants is None:
-            return ()
-        tenants.judge(self.now, self.board.policies)
-        return tenants.in_order(holds)
+        tenants = self.board.judged(device, self.now)
+        return tenants.in_order(holds) if tenants is not None else ()
 
     def lacking(self, placement: Placement, devices: Iterable[str]) -> dict[str, int]:
         """Device → bytes that are not there, and not on their way back."""
@@ -268,8 +260,7 @@ class Draft:
     def look_at_residences(self, devices: Iterable[str]) -> None:
         """Somebody waits for room there: the end of a residence may find him some."""
         for device in devices:
-            if (tenants := self.board.tenants.get(device)) is not None:
-                tenants.judge(self.now, self.board.policies)
+            if (tenants := self.board.judged(device, self.now)) is not None:
                 self.look_again_at(tenants.next_release())
 
     def needed(self, placement: Placement, devices: Sequence[str], chosen: _Chosen) -> _Chosen:

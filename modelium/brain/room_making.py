@@ -17,8 +17,7 @@ from modelium.values import ModelView, Placement, Verb
 
 _ENOUGH_TO_TRY = 8  # of many equal devices, to keep one free
 _ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
-_FEW = 16  # equal devices of which each is looked at closely
-_ENOUGH_TO_LOOK = 8  # of more: those where room can be made and does the least harm, as last judged
+_ENOUGH_TO_LOOK = 16  # devices on which room can be made: of many equal ones those that promise the most come first
 _KEPT = 0  # beside numbers of holds: what is kept free for one whose turn has come
 
 _Devices = tuple[str, ...]
@@ -106,23 +105,26 @@ class RoomMaking:
         if offer.peers is not None and (need >= self._stuck.get(known, need + 1) or offer.peers in self._wholly_full):
             return None
         found: list[tuple[_Harm, _Devices, list[ModelView]]] = []
-        places = list(draft.board.places(offer))
-        ways = [devices for devices in places if not self._is_full(devices)]
-        full, enough = len(places) - len(ways), len(ways)
-        if len(ways) > _FEW:
-            ways, enough = draft.most_promising(placement, ways), _ENOUGH_TO_LOOK
-        for devices in ways:
+        full = tried = looked = 0
+        for devices in draft.promising(offer):
+            tried += 1
+            if self._is_full(devices):
+                full += 1
+                continue
+            if looked == _ENOUGH_TO_LOOK:
+                break
             if len(found) == _ENOUGH_TO_COMPARE and (False, 0, draft.least_loss(placement, devices)) > found[-1][0]:
+                looked += 1
                 continue
             if (victims := draft.victims(placement, devices, holds)) is not None:
+                looked += 1
                 found = sorted([*found, (self._harm(devices, victims), devices, victims)], key=lambda each: each[0])
                 found = found[:_ENOUGH_TO_COMPARE]
-                enough -= 1
-                if not victims or not enough:
-                    break  # nobody need go, or that is enough to choose from
+                if not victims:
+                    break  # nobody need go
         if is_full := full > 0:
             self._full.add(offer.peers)
-        if not ways:
+        if full == tried:
             self._wholly_full.add(offer.peers)
         if not found:
             if offer.peers is not None and not is_full:

@@ -7,6 +7,7 @@ loss costs changes with time alone too, but slowly. So of two whose silence diff
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
@@ -15,8 +16,6 @@ from typing import NamedTuple
 from modelium.brain import turns
 from modelium.brain.policies.policy import freed_bytes
 from modelium.values import ModelView, Policies
-
-NEVER = float("-inf")
 
 _JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
 _SHORTEST_S, _LONGEST_S = 1.0, 60.0
@@ -34,15 +33,14 @@ class _Place(NamedTuple):
 
 
 class Tenants:
-    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included. ``judged_at``: when they
-    were last judged."""
+    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included."""
 
     def __init__(self) -> None:
         self.views: dict[str, ModelView] = {}
         self.movable_bytes = 0
         self._changed: set[str] = set()
-        self.judged_at = NEVER
-        self._next_at = self._next_rough_at = float("-inf")  # when it is next to be looked at, where nothing changes
+        self._judged_at = -math.inf
+        self._next_at = self._next_rough_at = -math.inf  # when it is next to be looked at, where nothing changes
         self._expiries: list[tuple[float, str]] = []  # a heap: when whose judgement is too old
         self._orders: dict[turns.Hold, list[_Key]] = {turns.Hold.NOTHING: [], turns.Hold.LEASES: []}
         self._places: dict[str, _Place] = {}
@@ -75,9 +73,9 @@ class Tenants:
         return (self.views[name] for hold in holds for _, _, name in self._orders[hold])
 
     def least_harm(self) -> float:
-        """For each byte, as last judged, of who may go for anybody; 0 where nobody may."""
+        """For each byte, as last judged, of who may go for anybody; infinite where nobody may."""
         order = self._orders[turns.Hold.NOTHING]
-        return order[0][0] if order else 0.0
+        return order[0][0] if order else math.inf
 
     def loss_of(self, view: ModelView) -> float:
         """``turns.loss`` of it as last judged; 0 for one that is in use."""
@@ -96,17 +94,13 @@ class Tenants:
         """When the first residence ends; None where there is none."""
         return min(self._residences.values(), default=None)
 
-    def is_due(self, now: float) -> bool:
-        """Would a rough judgement be another one now?"""
-        return bool(self._changed) or now >= self._next_rough_at
-
-    def judge(self, now: float, policies: Policies, *, roughly: bool = False) -> None:
-        """Bring the order up to date. ``roughly``: a tenth of a silence, however long, makes no difference."""
-        if now < self.judged_at:  # nobody's clock goes back, but tests ask of any instant
+    def judge(self, now: float, policies: Policies, *, roughly: bool = False) -> bool:
+        """Bring the order up to date; False where it was that. ``roughly``: a tenth of a silence, however long, is nothing."""
+        if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
             self._changed.update(self.views, self._places)
-        elif not self.is_due(now) if roughly else not self._changed and now < self._next_at:
-            return
-        self.judged_at = now
+        elif not self._changed and now < (self._next_rough_at if roughly else self._next_at):
+            return False
+        self._judged_at = now
         while self._expiries and self._expiries[0][0] <= now:
             expires_at, name = heappop(self._expiries)
             if name in self._places and self._places[name].expires_at == expires_at:
@@ -119,17 +113,18 @@ class Tenants:
             self._take_out(name)
             if (view := self.views.get(name)) is not None:
                 self._judge(view, now, policies)
-        expires_at = self._expiries[0][0] if self._expiries else float("inf")
-        released_at = min(self._residences.values(), default=float("inf"))
+        expires_at = self._expiries[0][0] if self._expiries else math.inf
+        released_at = min(self._residences.values(), default=math.inf)
         self._next_at = min(expires_at, released_at)
         self._next_rough_at = min((released_at, *(place.roughly_until for place in self._places.values())))
+        return True
 
     def _judge(self, view: ModelView, now: float, policies: Policies) -> None:
         hold = turns.hold(view, now, policies)
         if hold is turns.Hold.RESIDENCE:
             self._residences[view.name] = view.loaded_at + turns.residence_s(view, policies)
         elif (order := self._orders.get(hold)) is not None:
-            expires_at = roughly_until = float("inf")
+            expires_at = roughly_until = math.inf
             key = turns.place_in_order(view, now, policies)
             if hold is turns.Hold.NOTHING:
                 lasts_s = max(_JUDGED_ANEW_AFTER * view.usage.idle_s(now), _SHORTEST_S)
