@@ -40,8 +40,8 @@ _WeakKey = tuple[int, float, str]
 
 
 class Board:
-    """``plan()`` reads it, and notes who was ``told`` why it waits, and for whom room was made where: the next plan then need
-    not find that out again."""
+    """``plan()`` reads it, and notes who was ``told`` why it waits, for whom room was made where, and which devices are kept
+    for whom: the next plan then need not find that out again, and keeps the same ones."""
 
     def __init__(
         self, *, fleet: Fleet, policies: Policies, overrides: Mapping[str, ModelOverride], capabilities: Capabilities
@@ -61,6 +61,7 @@ class Board:
         self.told: set[str] = set()
         self._limit = policies.relieved_fraction
         self.made_for: dict[str, _Devices] = {}
+        self.kept_for: dict[str, _Devices] = {}
         self._weak: list[_WeakKey] = []
         self._offers: dict[str, Offers] = {}
         self._likeness: dict[str, Hashable] = {}
@@ -162,7 +163,7 @@ class Board:
         offers = self._offered(usable, by_hand=override.device is not None)
         measured = view.footprint.measured_bytes, view.learned
         made = Offers(profile=profile, measured=measured, choice=choice, usable=offers)
-        if not any(len(offer.placement.devices) > 1 for offer in offers):  # those are on what was the most free just now
+        if all(offer.peers is not None or offer.ranks == 1 for offer in offers):  # else on what was the most free just now
             self._offers[view.name] = made
         return made
 
@@ -194,8 +195,17 @@ class Board:
         return offers.smallest
 
     def places(self, offer: Offer) -> Iterable[_Devices]:
-        """The devices, or groups of them, that it could be placed on: the most free first."""
-        return (offer.placement.devices,) if offer.peers is None else ((name,) for name in self.peers[offer.peers])
+        """Devices, or groups of them, that it could be placed on: the most free first. Of groups only some, each device in
+        one at least."""
+        if offer.peers is None:
+            return (offer.placement.devices,)
+        if offer.ranks == 1:
+            return ((name,) for name in self.peers[offer.peers])
+        return _neighbours(tuple(self.peers[offer.peers]), offer.ranks)
+
+    def each_place(self, offer: Offer) -> Iterable[str]:
+        """Single devices, of which it takes any ``ranks`` together: the most free first."""
+        return offer.placement.devices if offer.peers is None else self.peers[offer.peers]
 
     def judged(self, device: str, now: float, *, roughly: bool = False) -> Tenants | None:
         """Who is loaded there, in the order to go as of now; None where nobody is."""
@@ -205,15 +215,15 @@ class Board:
         return tenants
 
     def may_be_on(self, offer: Offer, devices: _Devices) -> bool:
-        """Are these among :meth:`places`?"""
+        """Could it be placed there?"""
         if offer.peers is None:
             return devices == offer.placement.devices
-        return len(devices) == 1 and devices[0] in self.peers[offer.peers]
+        return len(devices) == offer.ranks and all(device in self.peers[offer.peers] for device in devices)
 
     def most_free(self, offer: Offer) -> int:
-        """Bytes free on the first of :meth:`places`: a model that needs more finds no room on any."""
+        """Bytes free on each of the first of :meth:`places`: a model that needs more finds no room on any."""
         if offer.peers is not None:
-            return self.peers[offer.peers].most_free
+            return self.peers[offer.peers].free_on_each_of(offer.ranks)
         return min(self.rooms[device].free for device in offer.placement.devices)
 
     def measured(self) -> frozenset[str]:
@@ -222,7 +232,7 @@ class Board:
 
     def on(self, offer: Offer, devices: _Devices) -> Placement:
         """The placement there."""
-        return offer.on(self.rooms[devices[0]].device)
+        return offer.on([self.rooms[device].device for device in devices])
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
@@ -234,17 +244,16 @@ class Board:
         return [self.rooms[name] for peers in self.peers.values() for name, _ in zip(peers, range(most), strict=False)]
 
     def _offered(self, usable: list[Placement], *, by_hand: bool) -> list[Offer]:
-        """One for each placement that is on several devices or on one that the user chose, and one for all equal devices
-        together."""
+        """One for each placement that the user chose, or that is on devices which differ; and one for all equal devices
+        together, or for any so many of them."""
         found: list[Offer] = []
         alike: set[Hashable] = set()
         for placement in usable:
-            if by_hand or len(placement.devices) > 1:
+            key, *others = {self._likeness[device] for device in placement.devices}
+            if by_hand or others:
                 found.append(Offer(placement=placement, peers=None))
-                continue
-            key = self._likeness[placement.device_id]
-            if key not in alike:
-                alike.add(key)
+            elif (key, len(placement.devices)) not in alike:
+                alike.add((key, len(placement.devices)))
                 found.append(Offer(placement=placement, peers=key))
         return found
 
@@ -281,6 +290,7 @@ class Board:
         if after is None or (after.demand, after.state) != (view.demand, view.state):
             self.told.discard(view.name)
             self.made_for.pop(view.name, None)
+            self.kept_for.pop(view.name, None)
 
     def _rebuild(self, shape: dict[str, Hashable]) -> None:
         """Devices came, went or changed."""
@@ -312,6 +322,11 @@ def _stays_loaded(after: ModelView | None, before: Placement) -> bool:
     if after is None or after.state is not State.LOADED or not after.bytes_held or after.placement is None:
         return False
     return after.placement is before or after.placement.devices == before.devices
+
+
+def _neighbours(devices: _Devices, count: int) -> Iterator[_Devices]:
+    """So many that follow each other, from each of them on."""
+    return (devices[at : at + count] for at in range(len(devices) - count + 1))
 
 
 def _weak_key(view: ModelView) -> _WeakKey:

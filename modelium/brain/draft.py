@@ -236,17 +236,17 @@ class Draft:
         need = placement.footprint.bytes
         return {device: need - (room := self.room(device)).free - room.returning for device in devices}
 
-    def promises(self, placement: Placement) -> bool:
-        """Would there be room if all went that is not kept for good?"""
+    def promises(self, placement: Placement, devices: Sequence[str]) -> bool:
+        """Would there be room on these if all went that is not kept for good?"""
         now, policies = self.now, self.board.policies
-        there = {name: view for device in placement.devices for name, view in self.board.holders.get(device, {}).items()}
+        there = {name: view for device in devices for name, view in self.board.holders.get(device, {}).items()}
         going = [
             view
             for view in there.values()
             if (view.state is State.LOADED and turns.hold(view, now, policies) is not turns.Hold.WORD)
             or (view.state is State.LOADING and not (view.pinned or view.always_loaded))
         ]
-        lacking = self.lacking(placement, placement.devices)
+        lacking = self.lacking(placement, devices)
         for view in going:
             for device in _shared(view, lacking):
                 lacking[device] -= view.bytes_held

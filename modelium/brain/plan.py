@@ -6,8 +6,10 @@ is kept from plan to plan, is why a plan costs what changed and not what is know
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field, replace
+from heapq import nlargest
+from itertools import islice
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
@@ -147,7 +149,7 @@ class _Planner:
             draft.decide(view, verb, "plan.2", too_big(board, view, profile, choice))
             return
         avoid: Collection[str] = self.making.waited_for if view.demand < Demand.POLICY else _NOWHERE
-        if avoid and not any(True for offer in offers.usable for _ in self._places(offer, avoid)):  # 4
+        if avoid and not any(len(self._outside(offer, avoid, offer.ranks)) == offer.ranks for offer in offers.usable):  # 4
             words = f"others wait for room on {', '.join(sorted(self.making.waited_for))}; it is loaded when there is room"
             draft.decide(view, Verb.WAIT, "plan.4", words)
             return
@@ -160,11 +162,9 @@ class _Planner:
                 return
         self._wait_for_room(view, board.smallest(view, offers) or offers.usable)
 
-    def _places(self, offer: Offer, avoid: Collection[str]) -> Iterator[_Devices]:
-        """The devices, or groups of them, that it could be placed on, the most free first."""
-        for devices in self.draft.board.places(offer):
-            if not avoid or all(device not in avoid for device in devices):
-                yield devices
+    def _outside(self, offer: Offer, avoid: Collection[str], most: int) -> list[str]:
+        """At most so many of the devices that are not to be avoided, the most free first."""
+        return list(islice((name for name in self.draft.board.each_place(offer) if name not in avoid), most))
 
     def _best_with_room(self, usable: list[Offer], avoid: Collection[str]) -> tuple[Placement, str] | None:
         """The first with room; where no load may begin there, another that is as good and where one may."""
@@ -180,34 +180,36 @@ class _Planner:
 
     def _with_room(self, offer: Offer, avoid: Collection[str]) -> tuple[Placement, str] | None:
         """Where there is room and a load may begin; else where there is room, and why no load may begin."""
-        board, draft, placement = self.draft.board, self.draft, offer.placement
-        need, known = placement.footprint.bytes, (offer.peers, placement.by_vllm)
+        board, draft, placement, ranks = self.draft.board, self.draft, offer.placement, offer.ranks
+        need, known = placement.footprint.bytes, (offer.peers, ranks, placement.by_vllm)
         if board.most_free(offer) < need:
             return None
         if not avoid and offer.peers is not None and known in self.blocked and need >= self.blocked[known][0]:
             _, devices, obstacle = self.blocked[known]
             return board.on(offer, devices), obstacle
-        found: list[tuple[int, _Devices]] = []
-        first: tuple[_Devices, str] | None = None
-        for devices in self._places(offer, avoid):
-            if board.rooms[devices[0]].free < need:
+        found: list[str] = []
+        blocked: list[str] = []
+        why = ""
+        for device in board.each_place(offer):
+            if board.rooms[device].free < need:
                 break  # the others have no more
-            if not draft.fits(placement, devices):
+            if device in avoid or not draft.fits(placement, (device,)):
                 continue
-            if not (obstacle := self._obstacle(placement, devices)):
-                found.append((min(map(draft.free, devices)), devices))
-                if len(found) == _ENOUGH_WITH_ROOM:
+            if not (obstacle := self._obstacle(placement, (device,))):
+                found.append(device)
+                if len(found) == max(_ENOUGH_WITH_ROOM, ranks):
                     break
-            elif first is None:
-                first = devices, obstacle
-        if found:
-            devices = max(found, key=lambda each: each[0])[1]
-            return board.on(offer, devices), ""
-        if first is None:
+            elif len(blocked) < ranks:
+                blocked.append(device)
+                why = why or obstacle
+        if len(found) >= ranks:
+            return board.on(offer, tuple(nlargest(ranks, found, key=draft.free))), ""
+        if len(found) + len(blocked) < ranks:
             return None
+        devices = (*found, *blocked)[:ranks]
         if offer.peers is not None and not avoid:
-            self.blocked[known] = need, *first
-        return board.on(offer, first[0]), first[1]
+            self.blocked[known] = need, devices, why
+        return board.on(offer, devices), why
 
     def _with_less_cache(
         self, view: ModelView, profile: ModelProfile, offer: Offer, avoid: Collection[str]
@@ -216,9 +218,9 @@ class _Planner:
         if not offer.placement.by_vllm or offer.placement.by_ray:
             return None
         draft, board = self.draft, self.draft.board
-        places = [devices for devices, _ in zip(self._places(offer, avoid), range(_ENOUGH_WITH_ROOM), strict=False)]
-        devices = max(places, key=lambda each: min(map(draft.free, each)), default=None)
-        if devices is None:
+        some = self._outside(offer, avoid, max(_ENOUGH_WITH_ROOM, offer.ranks))
+        devices = tuple(nlargest(offer.ranks, some, key=draft.free))
+        if len(devices) < offer.ranks:
             return None
         free = {device: draft.free(device) for device in devices}
         rooms = [board.rooms[device].device for device in devices]

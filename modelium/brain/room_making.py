@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from modelium.brain import turns
 from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
@@ -15,7 +16,6 @@ from modelium.brain.plan_words import together, who_holds
 from modelium.sizes import human_bytes
 from modelium.values import ModelView, Placement, Verb
 
-_ENOUGH_TO_TRY = 8  # of many equal devices, to keep one free
 _ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
 _ENOUGH_TO_LOOK = 16  # devices on which room can be made: of many equal ones those that promise the most come first
 _KEPT = 0  # beside numbers of holds: what is kept free for one whose turn has come
@@ -49,7 +49,7 @@ class RoomMaking:
         need, peers, turn_at = offer.placement.footprint.bytes, offer.peers, turns.turn_at(view, board.policies)
         due = turn_at is not None and turn_at <= draft.now
         ways = (len(FREE), len(AT_ITS_TURN), _KEPT) if due else (len(FREE),)
-        if board.most_free(offer) >= need or any(need < self._stuck.get((peers, way), need + 1) for way in ways):
+        if board.most_free(offer) >= need or any(need < self._stuck.get((peers, 1, way), need + 1) for way in ways):
             return False
         draft.look_again_at(turn_at)
         return True
@@ -77,7 +77,8 @@ class RoomMaking:
                 _, placement, victims = min(found, key=lambda each: each[0])
                 self._make_room(view, placement, victims, swap=True)
                 return True
-        if any(offer.peers in self._full for offer in usable):
+        is_kept = due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
+        if not is_kept and any(offer.peers in self._full for offer in usable):
             if view.name not in board.told:
                 words = "as many loads as may run side by side run, or wait for room, where it could go; it comes after them"
                 draft.decide(view, Verb.WAIT, "plan.3", words)
@@ -87,7 +88,7 @@ class RoomMaking:
             if offer.peers not in self._looked:
                 self._looked.add(offer.peers)
                 draft.look_at_residences(device for devices in board.places(offer) for device in devices)
-        return due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
+        return is_kept
 
     def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
         """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
@@ -100,8 +101,10 @@ class RoomMaking:
 
     def _least_harm(self, offer: Offer, holds: Sequence[turns.Hold]) -> tuple[_Harm, Placement, list[ModelView]] | None:
         """Where the loss of those who would have to go does the least harm, with what it does."""
+        if offer.ranks > 1 and offer.peers is not None:
+            return self._least_harm_together(offer, holds)
         draft, placement = self.draft, offer.placement
-        need, known = placement.footprint.bytes, (offer.peers, len(holds))
+        need, known = placement.footprint.bytes, (offer.peers, 1, len(holds))
         if offer.peers is not None and (need >= self._stuck.get(known, need + 1) or offer.peers in self._wholly_full):
             return None
         found: list[tuple[_Harm, _Devices, list[ModelView]]] = []
@@ -137,6 +140,34 @@ class RoomMaking:
         harm, devices, victims = min(fewest, key=lambda each: each[0])
         return harm, draft.board.on(offer, devices), victims
 
+    def _least_harm_together(
+        self, offer: Offer, holds: Sequence[turns.Hold]
+    ) -> tuple[_Harm, Placement, list[ModelView]] | None:
+        """The same on several equal devices: where it does the least harm on each; or, since the loss of one that is itself on
+        several frees all of these, first of all on those that somebody is on who would go. Who goes is counted once."""
+        draft, placement, ranks = self.draft, offer.placement, offer.ranks
+        harms: dict[str, _Harm] = {}
+        together: dict[frozenset[str], None] = {}
+        for device in draft.board.each_place(offer):
+            if self._is_full((device,)):
+                self._full.add(offer.peers)
+            elif (victims := draft.victims(placement, (device,), holds)) is not None:
+                harms[device] = self._harm((device,), victims)
+                together |= dict.fromkeys(
+                    frozenset(v.placement.devices) for v in victims if v.placement is not None and len(v.placement.devices) > 1
+                )
+        if len(harms) < ranks:
+            return None
+        cheapest = sorted(harms, key=lambda device: (harms[device], device))
+        found = []
+        for some in (frozenset(cheapest[:ranks]), *islice(together, _ENOUGH_TO_COMPARE)):
+            devices = tuple(sorted(cheapest, key=lambda device: device not in some)[:ranks])
+            if (victims := draft.victims(placement, devices, holds)) is not None:
+                needed = draft.needed(placement, devices, victims)
+                found.append((self._harm(devices, needed), devices, needed))
+        harm, devices, needed = min(found, key=lambda each: each[0])
+        return harm, draft.board.on(offer, devices), needed
+
     def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
         """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
         is_measured = any(load_order.measures(self.draft.room(device)) for device in devices) if victims else False
@@ -152,16 +183,16 @@ class RoomMaking:
         """Where there would be room if all went that is not kept for good, nothing else comes before it. False: nowhere."""
         draft, board = self.draft, self.draft.board
         for offer in usable:
-            need, known = offer.placement.footprint.bytes, (offer.peers, _KEPT)
+            need, known = offer.placement.footprint.bytes, (offer.peers, offer.ranks, _KEPT)
             if offer.peers is not None and need >= self._stuck.get(known, need + 1):
                 continue
-            for devices, _ in zip(board.places(offer), range(_ENOUGH_TO_TRY), strict=False):
+            devices = self._worth_keeping(view, offer)
+            if len(devices) == offer.ranks:
                 promised = board.on(offer, devices)
-                if not draft.promises(promised):
-                    continue
                 for room in draft.change(devices):
                     room.reserved += need
                 self.waited_for |= set(devices)
+                board.kept_for[view.name] = devices
                 if view.name not in board.told:
                     there = who_holds(board, draft.now, view, promised)
                     words = f"its turn has come, and nothing else comes to {where(promised)} before it: {there}"
@@ -170,6 +201,19 @@ class RoomMaking:
             if offer.peers is not None:
                 self._stuck[known] = need
         return False
+
+    def _worth_keeping(self, view: ModelView, offer: Offer) -> _Devices:
+        """Those that the last plan kept for it, or as many of the first as would have room."""
+        draft, board, kept = self.draft, self.draft.board, self.draft.board.kept_for.get(view.name)
+        if kept is not None and board.may_be_on(offer, kept) and draft.promises(offer.placement, kept):
+            return kept
+        found = list[str]()
+        for device in board.each_place(offer):
+            if draft.promises(offer.placement, (device,)):
+                found.append(device)
+                if len(found) == offer.ranks:
+                    break
+        return tuple(found)
 
     def _make_room(self, view: ModelView, placement: Placement, victims: list[ModelView], *, swap: bool) -> None:
         draft, board, need = self.draft, self.draft.board, placement.footprint.bytes

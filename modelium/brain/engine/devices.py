@@ -67,18 +67,18 @@ def _alone(
         if key not in plans:
             plans[key] = fit_engine(profile, [device], override=override, policies=policies)
         if (engine := plans[key]) is not None:
-            placement = move_to(device, _placement(device, engine, override))
+            placement = move_to((device,), _placement(device, engine, override))
             if placement.footprint.bytes <= device.budget_bytes:
                 yield placement, engine
 
 
-def move_to(device: Device, placement: Placement) -> Placement:
-    """The same on another device of its kind and size; with an engine one that takes a single device."""
-    engine = placement.engine
+def move_to(devices: Sequence[Device], placement: Placement) -> Placement:
+    """The same on as many other devices of its kind and size."""
+    first, engine = devices[0], placement.engine
     if engine is not None:
-        gpus = (device.index,) if device.kind is DeviceKind.CUDA else ()
-        engine = replace(engine, devices=(device.id,), gpus=gpus)
-    return replace(placement, device_id=device.id, device_index=device.index, engine=engine)
+        gpus = tuple(device.index for device in devices) if first.kind is DeviceKind.CUDA else ()
+        engine = replace(engine, devices=tuple(device.id for device in devices), gpus=gpus)
+    return replace(placement, device_id=first.id, device_index=first.index, engine=engine)
 
 
 def shrink(

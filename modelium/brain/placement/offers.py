@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelium.brain.engine.devices import move_to
@@ -12,14 +12,20 @@ from modelium.values import Device, DeviceKind, ModelProfile, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One way to place a model: on any of ``peers``, for each of which ``placement`` stands, or (None) as it says."""
+    """One way to place a model: on any of ``peers``, or as many of them together as ``placement`` is on, or (None) as it
+    says."""
 
     placement: Placement
     peers: Hashable | None
 
-    def on(self, device: Device) -> Placement:
+    @property
+    def ranks(self) -> int:
+        """On how many devices it is together."""
+        return len(self.placement.devices)
+
+    def on(self, devices: Sequence[Device]) -> Placement:
         """The placement there."""
-        return self.placement if self.peers is None else move_to(device, self.placement)
+        return self.placement if self.peers is None else move_to(devices, self.placement)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -67,6 +67,10 @@ class Peers:
         """Bytes free on the first."""
         return -int(self._by_free.order[0][0])
 
+    def free_on_each_of(self, count: int) -> int:
+        """Bytes free on each of the first so many; fewer than none where there are not so many."""
+        return -int(self._by_free.order[count - 1][0]) if count <= len(self._members) else -1
+
     def set_free(self, device: str, free: int) -> None:
         """So many bytes of it may be promised now."""
         if device not in self._by_free:

@@ -60,6 +60,31 @@ def test_a_model_much_larger_than_the_others_has_its_turn() -> None:
     assert outcome.missed == 0 and simulator.longest[big] < 120 + 30, "whom nobody passes after two minutes"
 
 
+@settings(max_examples=8)
+@given(
+    st.integers(2, 4),
+    st.sampled_from((1, 2, 2, 4)),
+    st.floats(0.2, 25),
+    st.floats(0.5, 40),
+    st.integers(0, 6),
+    st.integers(2, 4),
+)
+def test_a_stream_of_small_ones_never_shuts_out_one_that_needs_whole_devices(
+    count: int, ranks: int, load_s: float, seconds: float, spare: int, size: int
+) -> None:
+    """All devices are full of small ones that are always in use, and more of them wait for a place all the time."""
+    ranks = min(ranks, count)
+    small = 8 // size * count + spare
+    arrivals = [each for index in range(small) for each in all_the_time(index, seconds, 240, every=seconds / 2)]
+    models = models_of(*[size] * small, 8 * ranks, load_s=load_s, spread={small: ranks})
+    simulator = Noting(models, fleet_of(*[8] * count), Policies(), Conditions(request_timeout_s=900, max_waiting=100_000))
+    simulator.longest = {}
+    outcome = simulator.run(trace_of([*arrivals, (20.0, small, 0.2)], len(models)))
+    nobody_passes, residence = 120.0, 5.0
+    assert simulator.longest[small] < nobody_passes + residence + 3 * load_s + min(DRAIN_S, seconds) + 10.0
+    assert outcome.missed == outcome.refused == 0, "and they come back"
+
+
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 8)), min_size=2, max_size=120), st.floats(0.5, 20))
 def test_models_that_do_not_fit_together_are_not_loaded_in_turn_without_bound(
