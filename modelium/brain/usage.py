@@ -5,10 +5,11 @@ What enters: the window so far, a reading of the counters, and ``now``. What lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from modelium.brain import arrivals
 from modelium.values import Arrivals, Usage
+from modelium.values.replacing import replaced
 
 _VISIT_S = 1.0  # requests closer than that are one visit: a page that asks for ten things does so once
 _NEWEST_COUNTS = 0.3
@@ -43,7 +44,7 @@ def start(now: float, previous: UsageWindow | None = None) -> UsageWindow:
     """The window of a model that was just loaded: a load is the beginning of idleness, and the counter starts at 0."""
     total = previous.total if previous else 0
     before = previous or UsageWindow()
-    return replace(before, readings=((now, total),), total=total, raw=0, last_used_at=now)
+    return replaced(before, readings=((now, total),), total=total, raw=0, last_used_at=now)
 
 
 def observe(window: UsageWindow, *, completed: int, now: float, window_s: float = WINDOW_S) -> UsageWindow:
@@ -61,7 +62,7 @@ def observe(window: UsageWindow, *, completed: int, now: float, window_s: float 
     used = ask(window, now) if fresh and not _was_touched(window) else window
     last_used_at = now if fresh else window.last_used_at  # 2
     ended_at = now if fresh else window.ended_at
-    return replace(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at, ended_at=ended_at)
+    return replaced(used, readings=readings, total=total, raw=completed, last_used_at=last_used_at, ended_at=ended_at)
 
 
 def _was_touched(window: UsageWindow) -> bool:
@@ -75,18 +76,18 @@ def ask(window: UsageWindow, now: float) -> UsageWindow:
     At most one gap a second counts, and none is shorter: what is asked all the time has gaps of a second.
     """
     if window.asked_at is None:
-        return replace(window, asked_at=now, visited_at=now, arrivals=arrivals.began(window.arrivals, now))
+        return replaced(window, asked_at=now, visited_at=now, arrivals=arrivals.began(window.arrivals, now))
     if now - window.visited_at < _VISIT_S:
-        return replace(window, asked_at=now)
+        return replaced(window, asked_at=now)
     quiet_s = max(now - max(window.asked_at, window.ended_at), _VISIT_S)
     gap_s = window.gap_s * (quiet_s / window.gap_s) ** _NEWEST_COUNTS if window.gap_s else quiet_s
     learned = arrivals.learned(window.arrivals, quiet_s, now)
-    return replace(window, asked_at=now, visited_at=now, gap_s=gap_s, arrivals=learned)
+    return replaced(window, asked_at=now, visited_at=now, gap_s=gap_s, arrivals=learned)
 
 
 def touch(window: UsageWindow, now: float) -> UsageWindow:
     """A lease ended now."""
-    return replace(window, last_used_at=max(now, window.last_used_at), ended_at=max(now, window.ended_at))
+    return replaced(window, last_used_at=max(now, window.last_used_at), ended_at=max(now, window.ended_at))
 
 
 def usage(window: UsageWindow, *, in_flight: int, now: float, window_s: float = WINDOW_S) -> Usage:

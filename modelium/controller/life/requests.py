@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelium.brain import usage as use
 from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Check, Grant, Level, Preload, Say, Wake
@@ -24,14 +22,15 @@ from modelium.controller.life.record import Record
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import forgiven
 from modelium.values import State
+from modelium.values.replacing import replaced
 
 
 @on(Asked, *PHASES)
 def ask(record: Record, phase: Phase, event: Asked, context: Context) -> Step:
     """Its rhythm is told by arrivals, without what they wait for."""
-    record = replace(record, use=replace(record.use, window=use.ask(record.use.window, context.now)))
+    record = replaced(record, use=replaced(record.use, window=use.ask(record.use.window, context.now)))
     if record.wish.sent_away:
-        record = replace(record, wish=replace(record.wish, sent_away=False))
+        record = replaced(record, wish=replaced(record.wish, sent_away=False))
     return told_of_preload(record, Preload.USED)
 
 
@@ -40,15 +39,15 @@ def change_waiting(record: Record, phase: Phase, event: WaitingChanged, context:
     """Its demand is as old as the first request that waits."""
     wish = record.wish
     if event.waiting and not record.use.waiting:
-        wish = replace(wish, since=context.now)
-    return replace(record, use=replace(record.use, waiting=event.waiting), wish=wish), ()
+        wish = replaced(wish, since=context.now)
+    return replaced(record, use=replaced(record.use, waiting=event.waiting), wish=wish), ()
 
 
 @on(LeaseReturned, *PHASES)
 def give_back(record: Record, phase: Phase, event: LeaseReturned, context: Context) -> Step:
     """Also when the model is gone, or another one by now."""
     leases, window = record.use.leases - 1, use.touch(record.use.window, context.now)
-    record = replace(record, use=replace(record.use, leases=leases, window=window))
+    record = replaced(record, use=replaced(record.use, leases=leases, window=window))
     wakes = not leases and (event.room_is_wanted or isinstance(phase, Draining))
     return record, (Wake(),) if wakes else ()
 
@@ -56,7 +55,7 @@ def give_back(record: Record, phase: Phase, event: LeaseReturned, context: Conte
 @on(Pinned, *PHASES)
 def pin(record: Record, phase: Phase, event: Pinned, context: Context) -> Step:
     """It is wanted from now on, or not any more."""
-    return replace(record, wish=replace(record.wish, pinned=event.pinned, since=context.now)), (Wake(),)
+    return replaced(record, wish=replaced(record.wish, pinned=event.pinned, since=context.now)), (Wake(),)
 
 
 @on(UserLoadBegan, *PHASES)
@@ -64,21 +63,21 @@ def begin_user_load(record: Record, phase: Phase, event: UserLoadBegan, context:
     """A failure lifts an earlier quarantine: the user may know better."""
     tries = record.tries
     if record.state is State.FAILED or tries.put_off:
-        tries = forgiven(replace(tries, put_off=0, put_off_until=0.0, crashes=()))
-    wish = replace(record.wish, user_loads=record.wish.user_loads + 1)
-    return replace(record, tries=tries, wish=wish), ()
+        tries = forgiven(replaced(tries, put_off=0, put_off_until=0.0, crashes=()))
+    wish = replaced(record.wish, user_loads=record.wish.user_loads + 1)
+    return replaced(record, tries=tries, wish=wish), ()
 
 
 @on(UserLoadEnded, *PHASES)
 def end_user_load(record: Record, phase: Phase, event: UserLoadEnded, context: Context) -> Step:
     """What others want of it stays: a load that timed out while Triton was down must not keep the model from coming back."""
-    return replace(record, wish=replace(record.wish, user_loads=record.wish.user_loads - 1)), ()
+    return replaced(record, wish=replaced(record.wish, user_loads=record.wish.user_loads - 1)), ()
 
 
 @on(LeaseTaken, Loaded, Draining)
 def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, context: Context) -> Step:
     """While it drains only who waited for its load gets one."""
-    return replace(record, use=replace(record.use, leases=record.use.leases + 1)), ()
+    return replaced(record, use=replaced(record.use, leases=record.use.leases + 1)), ()
 
 
 @on(CalledBack, Draining)
@@ -94,7 +93,7 @@ def doubt(record: Record, phase: Loaded, event: FoundGone, context: Context) -> 
     if phase.doubted:
         return record, ()
     check = Check(number=phase.serving.number, processes=phase.serving.processes)
-    return replace(record, phase=replace(phase, doubted=True)), (Say(f"{event.detail}; looking", Level.WARNING), check)
+    return replaced(record, phase=replaced(phase, doubted=True)), (Say(f"{event.detail}; looking", Level.WARNING), check)
 
 
 ignore((Absent, AdapterFolder, Loading, Draining, Unloading), FoundGone)
