@@ -29,9 +29,9 @@ from modelium.values import (
     Placement,
     Policies,
     State,
+    override_of,
 )
 
-_NO_OVERRIDE = ModelOverride()
 _MOST_RANKS = 16  # no engine is spread over more equal devices of one machine
 
 
@@ -149,7 +149,7 @@ class Board:
 
     def override(self, name: str) -> ModelOverride:
         """What the user decided about a model by hand."""
-        return self.overrides.get(name, _NO_OVERRIDE)
+        return override_of(self.overrides, name)
 
     def offers(self, view: ModelView, profile: ModelProfile) -> Offers:
         """The runtime, and the ways to place the model, worked out once until something about it changes."""

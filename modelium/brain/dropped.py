@@ -11,16 +11,14 @@ from modelium.brain.runtimes.choice import choose_runtime
 from modelium.values import (
     Demand,
     Footprint,
-    ModelOverride,
     ModelProfile,
     ModelView,
     Observed,
     Plan,
     State,
     Verb,
+    override_of,
 )
-
-_UNSET = ModelOverride()
 
 
 def plan_with(board: Board, now: float, profile: ModelProfile) -> Plan:
@@ -42,7 +40,7 @@ def plan_with(board: Board, now: float, profile: ModelProfile) -> Plan:
 
 
 def _with(observed: Observed, profile: ModelProfile, demand: Demand) -> Observed:
-    override = observed.overrides.get(profile.name, _UNSET)
+    override = override_of(observed.overrides, profile.name)
     runtime = choose_runtime(profile, observed.capabilities, override).runtime
     estimated_bytes = estimate_footprint(profile, runtime) if runtime is not None else 0  # then it is refused
     view = ModelView(

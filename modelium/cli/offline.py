@@ -42,6 +42,7 @@ from modelium.values import (
     Tensor,
     Unsupported,
     WeightFormat,
+    override_of,
 )
 from modelium.watcher.survey import Surveyor
 
@@ -159,7 +160,7 @@ def analyze(path: Path, settings: Settings) -> ModelProfile:
 
 
 def _analyzed(candidate: Candidate, settings: Settings) -> tuple[ModelProfile, ModelOverride]:
-    path, override = candidate.path, settings.overrides().get(candidate.name, ModelOverride())
+    path, override = candidate.path, override_of(settings.overrides(), candidate.name)
     match analyze_apart(candidate, override):
         case ModelProfile() as profile:
             return profile, override
@@ -240,7 +241,7 @@ def render(path: Path, out: Path, settings: Settings, *, gpus: Sequence[int] = (
     if inspection.placement is None:
         raise NotAModel(f"{path} cannot be served: {inspection.choice.reason}; {inspection.placement_reason}")
     profile = inspection.profile
-    override = settings.overrides().get(profile.name, ModelOverride())
+    override = override_of(settings.overrides(), profile.name)
     entry = repository.render(
         profile,
         inspection.placement,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from modelium.config import Settings
 from modelium.simulation.inputs import UNLOAD_S, BadInput, SimulatedModel
 from modelium.simulation.specs import device_of, equal_gpus, plausible_load_s
-from modelium.values import DeviceKind, Fleet, ModelOverride
+from modelium.values import DeviceKind, Fleet, override_of
 from modelium.views import Listing
-
-_UNSET = ModelOverride()
 
 
 def running_fleet(running: Listing) -> Fleet:
@@ -41,7 +39,7 @@ def running_models(running: Listing, settings: Settings, fleet: Fleet) -> tuple[
     most = max(equal_gpus(fleet).values(), default=0)
     made = []
     for model in running.models:
-        override = overrides.get(model.name, _UNSET)
+        override = override_of(overrides, model.name)
         size = override.memory_bytes or model.memory_bytes or 0
         if size <= 0:
             continue

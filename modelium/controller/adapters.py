@@ -16,9 +16,7 @@ from modelium.controller.life.events import Attached
 from modelium.controller.life.phases import AdapterFolder, Loading, Standing
 from modelium.controller.life.record import Record
 from modelium.errors import NotServable, UnknownModel
-from modelium.values import Adapter, Capabilities, ModelOverride, ModelProfile, ModelStatus, Runtime, State, Target
-
-_UNSET = ModelOverride()
+from modelium.values import Adapter, Capabilities, ModelOverride, ModelProfile, ModelStatus, Runtime, State, Target, override_of
 
 
 def arrange(
@@ -66,7 +64,7 @@ def _stand(
     standings: dict[str, Attached] = {}
     wanted: dict[str, dict[str, Adapter]] = {}
     for key, phase in adapters.items():
-        override = overrides.get(here[key].folder.candidate.name, _UNSET)
+        override = override_of(overrides, here[key].folder.candidate.name)
         match = bases.find(_names_of(here[key]), phase.profile.adapter.base, override.base)
         if match.base is None:
             standings[key] = Attached(standing=Standing.WAITS, reason=match.reason)
@@ -93,7 +91,7 @@ def _obstacle(profile: ModelProfile, overrides: Mapping[str, ModelOverride], cap
         return f"that is a model for {profile.task}: adapters are served for language models"
     if capabilities is None:
         return ""
-    choice = choose_runtime(profile, capabilities, overrides.get(profile.name, _UNSET))
+    choice = choose_runtime(profile, capabilities, override_of(overrides, profile.name))
     if choice.runtime is not Runtime.VLLM:
         how = f"is served by the {choice.runtime} runtime" if choice.runtime is not None else "cannot be served"
         return f"that {how}, and only vllm takes adapters ({choice.reason}); merge it into its base (merge_and_unload)"

@@ -23,6 +23,7 @@ from modelium.values import (
     Placement,
     Policies,
     Runtime,
+    override_of,
 )
 
 
@@ -44,7 +45,7 @@ def decide_reload(
     """
     views = list(others)
     rooms = rooms_of(fleet.devices, views)
-    there = replace(overrides.get(profile.name, ModelOverride()), device=place.device_id)
+    there = replace(override_of(overrides, profile.name), device=place.device_id)
     choice, places = choose(view, profile, rooms.values(), there, capabilities, policies, fleet.ray)
     if choice.runtime is None:
         return ReloadRefused(choice.reason)

@@ -37,12 +37,11 @@ from modelium.controller.world import World
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import printable
-from modelium.values import Candidate, Demand, Device, ModelOverride, ModelProfile, Runtime, State
+from modelium.values import Candidate, Demand, Device, ModelProfile, Runtime, State, override_of
 
 log = logging.getLogger(__name__)
 
 _LATELY_S = 10.0  # after its last change the watcher looks again within this time
-_UNSET = ModelOverride()
 
 
 class Routing:
@@ -176,7 +175,7 @@ class Routing:
                 self._revise(model, profile)
 
     def _revise(self, model: Model, profile: ModelProfile) -> None:
-        key, override = model.record.key, self._world.overrides.get(profile.name, _UNSET)
+        key, override = model.record.key, override_of(self._world.overrides, profile.name)
         try:
             runtime = choose_runtime(profile, self._world.capabilities(), override).runtime
             revised = happens.Revised(

@@ -13,9 +13,7 @@ from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.state import ControllerState
 from modelium.controller.world import World
-from modelium.values import ModelOverride, RayState, State
-
-_UNSET = ModelOverride()
+from modelium.values import RayState, State, override_of
 
 
 class Takeover:
@@ -45,7 +43,7 @@ class Takeover:
         fleet, world = self._world.fleet(), self._world
         view = view_of(record, time.monotonic(), world.usage_window_s)
         rooms = rooms_of(fleet.devices, ())
-        override, policies = world.overrides.get(profile.name, _UNSET), world.policies
+        override, policies = override_of(world.overrides, profile.name), world.policies
         choice, places = choose(view, profile, rooms.values(), override, world.capabilities(), policies, fleet.ray)
         rays = choice.by_ray or not places
         if rays and fleet.ray.state is RayState.DOWN:  # a cluster that has not answered yet has no places

@@ -33,14 +33,13 @@ from modelium.errors import (
 )
 from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
-from modelium.values import AdapterProfile, Candidate, ModelOverride
+from modelium.values import AdapterProfile, Candidate, ModelOverride, override_of
 
 log = logging.getLogger(__name__)
 
 _POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
 _ANALYZE_AT_ONCE = 64
 _TELL_EVERY_S = 1.0
-_UNSET = ModelOverride()
 _DOWN = ("", "UNAVAILABLE")
 
 
@@ -138,7 +137,7 @@ class Work:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _look(self, key: str, candidate: Candidate, seal: str, *, soon: bool) -> About:
-        analysis = await self._analysts.analyze(candidate, self._overrides.get(candidate.name, _UNSET), soon=soon)
+        analysis = await self._analysts.analyze(candidate, override_of(self._overrides, candidate.name), soon=soon)
         return About(key, Analyzed(signature=candidate.signature, seal=seal, analysis=analysis))
 
     async def _load(self, key: str, order: Load) -> None:

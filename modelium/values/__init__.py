@@ -20,6 +20,7 @@ from modelium.values.decisions import (
     Verb,
     VllmFacts,
     Weighed,
+    override_of,
 )
 from modelium.values.language import (
     Adapter,
@@ -119,4 +120,5 @@ __all__ = [
     "Weighed",
     "WeightFormat",
     "device_id",
+    "override_of",
 ]

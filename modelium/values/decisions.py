@@ -200,6 +200,14 @@ class ModelOverride:
     ray: RayOptions = field(default_factory=RayOptions)
 
 
+_NOTHING_BY_HAND = ModelOverride()
+
+
+def override_of(overrides: Mapping[str, ModelOverride], name: str) -> ModelOverride:
+    """What the user decided about the model of this name."""
+    return overrides.get(name, _NOTHING_BY_HAND)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """All that a plan may depend on. Time is an argument."""
