@@ -52,7 +52,7 @@ class Board:
         self.fleet = Fleet(devices=())
         self.views: dict[str, ModelView] = {}
         self.rooms: dict[str, Room] = {}
-        self.peers: dict[Hashable, Peers] = {}
+        self.peers: dict[int, Peers] = {}
         self.holders: dict[str, dict[str, ModelView]] = {}
         self.tenants: dict[str, Tenants] = {}
         self.by_ray: dict[str, ModelView] = {}
@@ -64,7 +64,9 @@ class Board:
         self.kept_for: dict[str, _Devices] = {}
         self._weak: list[_WeakKey] = []
         self._offers: dict[str, Offers] = {}
-        self._likeness: dict[str, Hashable] = {}
+        self._shape: dict[str, Hashable] = {}
+        self._likeness: dict[str, int] = {}  # the same, numbered: such keys are looked up for each model that waits
+        self._only: dict[str, tuple[int, int]] = {}
         self._corrections = Corrections()
         self.look(fleet, capabilities)
 
@@ -86,13 +88,12 @@ class Board:
     def look(self, fleet: Fleet, capabilities: Capabilities) -> None:
         """The devices and the servers as they are now."""
         if capabilities != self.capabilities or fleet.ray != self.fleet.ray:
-            self._offers.clear()
-            self.told.clear()
+            self._forget_offers()
         self.capabilities = capabilities
         if fleet is self.fleet:
             return
         shape = {device.id: likeness(device) for device in fleet.devices}
-        same, self.fleet = shape == self._likeness, fleet
+        same, self.fleet = shape == self._shape, fleet
         if not same:
             self._rebuild(shape)
             return
@@ -106,6 +107,7 @@ class Board:
         """A model that occupies memory, or that somebody wants, as it is now."""
         before = self.views.get(view.name)
         self.views[view.name] = view
+        self._only.pop(view.name, None)
         if before is not None and view.placement is not None and _was_only_used(before, view):
             for device in view.placement.devices:
                 self.holders[device][view.name] = view
@@ -118,8 +120,7 @@ class Board:
         stated = self.override(view.name).memory_bytes is not None  # then there is no estimate
         if self.policies.correct_estimates and not stated and self._corrections.learn(view):
             self.policies = replace(self.policies, corrections=self._corrections.factors)
-            self._offers.clear()
-            self.told.clear()
+            self._forget_offers()
         placement = view.placement
         if view.bytes_held and placement is not None:
             for device in placement.devices:
@@ -139,6 +140,7 @@ class Board:
     def drop(self, name: str) -> None:
         """A model that occupies nothing and that nobody wants."""
         if (before := self.views.pop(name, None)) is not None:
+            self._only.pop(name, None)
             self._take_out(before, after=None)
 
     # -- what is asked -----------------------------------------------------------------------------------------------
@@ -178,11 +180,16 @@ class Board:
         """As the placements were ordered when they were made, by what is free now."""
         return *rank_of(offer.placement), -self.most_free(offer)
 
-    def only_offer(self, view: ModelView) -> Offer | None:
-        """The one way to place a model, where that was worked out already and it is no engine, which could be made smaller."""
-        known = self._known_offers(view)
-        only = known.usable[0] if known is not None and len(known.usable) == 1 else None
-        return only if only is not None and only.placement.engine is None else None
+    def only_way(self, view: ModelView) -> tuple[int, int] | None:
+        """On which equal devices it is to be placed, and what it takes there, where that is the one way, was worked out already
+        and is no engine, which could be made smaller."""
+        if (way := self._only.get(view.name)) is None:
+            known = self._known_offers(view)
+            only = known.usable[0] if known is not None and len(known.usable) == 1 else None
+            if only is None or only.peers is None or only.placement.engine is not None:
+                return None
+            way = self._only[view.name] = only.peers, only.placement.footprint.bytes
+        return way
 
     def smallest(self, view: ModelView, offers: Offers) -> list[Offer]:
         """The engines among these with cache for one full-length request."""
@@ -292,13 +299,20 @@ class Board:
             self.made_for.pop(view.name, None)
             self.kept_for.pop(view.name, None)
 
+    def _forget_offers(self) -> None:
+        """What models could be served with, and so why they wait, has changed."""
+        self._offers.clear()
+        self._only.clear()
+        self.told.clear()
+
     def _rebuild(self, shape: dict[str, Hashable]) -> None:
         """Devices came, went or changed."""
-        self._likeness = shape
-        self._offers.clear()
-        self.told.clear()
+        numbers = {like: number for number, like in enumerate(dict.fromkeys(shape.values()))}
+        self._shape = shape
+        self._likeness = {device: numbers[like] for device, like in shape.items()}
+        self._forget_offers()
         self.rooms = rooms_of(self.fleet.devices, self.views.values())
-        self.peers = {key: Peers() for key in shape.values()}
+        self.peers = {number: Peers() for number in numbers.values()}
         self.pressed = set()
         for room in self.rooms.values():
             self._room_changed(room)

@@ -19,6 +19,8 @@ from modelium.values import ModelView, Placement, Verb
 _ENOUGH_TO_COMPARE = 4  # devices on which it is found out how few models have to go
 _ENOUGH_TO_LOOK = 16  # devices on which room can be made: of many equal ones those that promise the most come first
 _KEPT = 0  # beside numbers of holds: what is kept free for one whose turn has come
+_OF_ONE = (len(FREE),)  # how room was looked for in vain for one who waits
+_OF_ONE_DUE = (len(FREE), len(AT_ITS_TURN), _KEPT)
 
 _Devices = tuple[str, ...]
 _Harm = tuple[bool, int, float]
@@ -43,13 +45,14 @@ class RoomMaking:
     def waits_as_before(self, view: ModelView) -> bool:
         """Was it told why it waits, and does this plan know already that there is no room for it either? Hundreds may wait."""
         draft, board = self.draft, self.draft.board
-        offer = board.only_offer(view) if view.name in board.told else None
-        if offer is None or offer.peers is None:
+        way = board.only_way(view) if view.name in board.told else None
+        if way is None:
             return False
-        need, peers, turn_at = offer.placement.footprint.bytes, offer.peers, turns.turn_at(view, board.policies)
-        due = turn_at is not None and turn_at <= draft.now
-        ways = (len(FREE), len(AT_ITS_TURN), _KEPT) if due else (len(FREE),)
-        if board.most_free(offer) >= need or any(need < self._stuck.get((peers, 1, way), need + 1) for way in ways):
+        (peers, need), turn_at = way, turns.turn_at(view, board.policies)
+        if board.peers[peers].most_free >= need:
+            return False
+        ways = _OF_ONE_DUE if turn_at is not None and turn_at <= draft.now else _OF_ONE
+        if any(need < self._stuck.get((peers, 1, way), need + 1) for way in ways):
             return False
         draft.look_again_at(turn_at)
         return True

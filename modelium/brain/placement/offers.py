@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelium.brain.engine.devices import move_to
@@ -12,11 +12,11 @@ from modelium.values import Device, DeviceKind, ModelProfile, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One way to place a model: on any of ``peers``, or as many of them together as ``placement`` is on, or (None) as it
-    says."""
+    """One way to place a model: on any of ``peers`` (``Board.peers``), or as many of them together as ``placement`` is on, or
+    (None) as it says."""
 
     placement: Placement
-    peers: Hashable | None
+    peers: int | None
 
     @property
     def ranks(self) -> int:
