@@ -221,6 +221,10 @@ class Board:
             self.peers[self._likeness[device]].set_harm(device, tenants.least_harm())
         return tenants
 
+    def alike(self, device: str) -> Iterable[str]:
+        """The device and those that equal it, the most free first."""
+        return self.peers[self._likeness[device]]
+
     def may_be_on(self, offer: Offer, devices: _Devices) -> bool:
         """Could it be placed there?"""
         if offer.peers is None:

@@ -129,9 +129,18 @@ class Draft:
         settled = replace(placement, reason=reason)
         self._act(Decision(at=self.now, model=view.name, verb=Verb.LOAD, rule="plan.3", reason=reason, placement=settled))
 
-    def evict(self, view: ModelView, pressure: str, waiter: ModelView | None = None, besides: Sequence[ModelView] = ()) -> None:
+    def evict(
+        self,
+        view: ModelView,
+        pressure: str,
+        waiter: ModelView | None = None,
+        besides: Sequence[ModelView] = (),
+        *,
+        moves_to: str | None = None,
+    ) -> None:
         """Unload it; its bytes are on their way back. ``pressure``: what is short, empty for nothing; ``waiter``: whom
-        it goes for, whatever ``eviction`` says; ``besides``: these go for him too."""
+        it goes for, whatever ``eviction`` says; ``besides``: these go for him too; ``moves_to``: where it is to be loaded
+        again."""
         now, policies = self.now, self.board.policies
         self.leaving.add(view.name)
         for room in self.change(
@@ -145,9 +154,23 @@ class Draft:
         else:
             rule, whom = turns.TURN_RULE if view.usage.in_flight else turns.SWAP_RULE, waiter.name
             reason = turns.explain_swap(view, waiter, now, policies, pressure, next(iter(stay), None))
+        if moves_to is not None and view.placement is not None and waiter is not None:
+            free = human_bytes(self.free(moves_to))
+            reason += f"; moved from {view.placement.device_id} to {moves_to} ({free} free) so that {waiter.name} fits"
+            for room in self.change((moves_to,)):
+                room.reserved += view.bytes_held
         weighed = weigh_all(view, stay, now, policies)
         self._act(
-            Decision(at=now, model=view.name, verb=Verb.UNLOAD, rule=rule, reason=reason, beneficiary=whom, weighed=weighed)
+            Decision(
+                at=now,
+                model=view.name,
+                verb=Verb.UNLOAD,
+                rule=rule,
+                reason=reason,
+                beneficiary=whom,
+                moves_to=moves_to or "",
+                weighed=weighed,
+            )
         )
 
     def _next_to_go(self, view: ModelView, besides: Sequence[ModelView]) -> list[ModelView]:

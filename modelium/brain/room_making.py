@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from modelium.brain import turns
+from modelium.brain import moving, turns
 from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
 from modelium.brain.placement import load_order
 from modelium.brain.placement.offers import Offer
@@ -228,7 +228,8 @@ class RoomMaking:
             budgets = [room.device for room in draft.rooms_for(placement)]
             for victim in victims if starting is None else ():
                 words = f"{why}{together(victim, placement, budgets)}" if swap else why
-                draft.evict(victim, words, view if swap else None, victims)
+                other = moving.find_device(draft, victim, placement, self.waited_for) if swap else None
+                draft.evict(victim, words, view if swap else None, victims, moves_to=other)
             draft.pressure |= dict.fromkeys(placement.devices, why)
             after = "memory that is being given back" if starting is None else f"the engine that starts on {starting.device.id}"
             draft.decide(view, Verb.WAIT, "plan.5", f"{why}; waiting for {after}")  # 5

@@ -169,6 +169,7 @@ class PolicySettings(_Section):
     evict_after_idle_seconds: Seconds = 300
     correct_estimates: bool = True
     preload: bool = False
+    move_idle: bool = True
     unload_without_pressure: bool = False
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: Annotated[float, Field(ge=0)] | None = None  # None: the model's own, see brain/turns.py

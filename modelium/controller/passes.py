@@ -15,7 +15,7 @@ from modelium.controller.life.views import view_of
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.ports import Sight
-from modelium.controller.preloads import Preloads
+from modelium.controller.preloads import Moves, Preloads
 from modelium.controller.reloads import decide_reload
 from modelium.controller.state import ControllerState
 from modelium.metrics import Recorder
@@ -43,6 +43,7 @@ class Passes:
         self._recorder = recorder
         self._again_at: float | None = None
         self._preloads = Preloads(models)
+        self._moves = Moves(models)
         self._board = Board(
             fleet=world.fleet(), policies=world.policies, overrides=world.overrides, capabilities=world.capabilities()
         )
@@ -71,6 +72,7 @@ class Passes:
         if self._state.server.up:
             if self._world.policies.preload:
                 self._preloads.look(now)
+            self._moves.end(now)
             self._apply(planner.plan_on(self.board(now), now))
         if self._models.agenda.leaving:
             self._settle(now)
@@ -118,6 +120,8 @@ class Passes:
                 self._recorder.placed(decision.placement.device_id)
                 return happens.LoadDecided(decision=decision, profile=record.folder.profile, placement=decision.placement)
             case Verb.UNLOAD:
+                if decision.moves_to:
+                    self._moves.begin(decision.model)
                 self._recorder.eviction(decision.rule, decision.at - record.past.loaded_at)
                 if decision.beneficiary and record.placement is not None:
                     self._recorder.swap(record.placement.device_id)

@@ -16,6 +16,7 @@ from modelium.controller.models import Models
 from modelium.values import Demand, State
 
 _EVERY_S = 5.0
+_MOVED_WITHIN_S = 10.0
 _AT_ONCE = 500  # records: a look at thousands is spread over some
 
 
@@ -51,6 +52,29 @@ class Preloads:
         some = list(islice(each, self._next, self._next + _AT_ONCE))
         self._next += _AT_ONCE
         return [model for model in some if model is not last]
+
+
+class Moves:
+    """Models that went for somebody who waits, and are to be loaded again on another device: at once, or not at all."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._under_way: set[str] = set()
+
+    def begin(self, key: str) -> None:
+        """It was decided."""
+        self._under_way.add(key)
+
+    def end(self, now: float) -> None:
+        """Withdraw those that found no room."""
+        for key in tuple(self._under_way):
+            model = self._models.get(key)
+            record = model.record if model is not None else None
+            if model is None or record is None or not (record.state.leaves or record.demand is Demand.EXPECTED):
+                self._under_way.discard(key)
+            elif isinstance(record.phase, Absent) and now - record.wish.since > _MOVED_WITHIN_S:
+                self._under_way.discard(key)
+                self._models.try_to_apply(model, happens.Expected(soon=False))
 
 
 def _is_due(record: Record, now: float) -> bool:

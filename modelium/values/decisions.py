@@ -116,6 +116,7 @@ class Policies:
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
     eviction: Eviction = Eviction.LEARNED
     preload: bool = False  # what is expected to be asked soon is loaded where there is room
+    move_idle: bool = True  # what goes for somebody, and is expected soon, is loaded again where there is room
     unload_without_pressure: bool = False  # rule 5 to the letter: what was idle for over twice the threshold goes
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP
     min_residence_seconds: float | None = None  # how long a loaded model stays, whoever waits; None: turns.residence_s
@@ -254,9 +255,10 @@ class Weighed:
 class Decision:
     """A decision about one model with its reason; ``rule`` is the number in the docstring of the function that made it.
 
-    ``placement`` is set on LOAD; ``beneficiary`` on UNLOAD: the model that waits for the room. ``weighed``: on UNLOAD the
-    model, and some that might have gone instead, the next to go first; on KEEP the model. The log of decisions,
-    ``modelium why`` and the tests all read this value.
+    ``placement`` is set on LOAD; ``beneficiary`` on UNLOAD: the model that waits for the room, and ``moves_to``: the device
+    with free room where it is to be loaded again without being asked. ``weighed``: on UNLOAD the model, and some that might
+    have gone instead, the next to go first; on KEEP the model. The log of decisions, ``modelium why`` and the tests all read
+    this value.
     """
 
     at: float
@@ -266,6 +268,7 @@ class Decision:
     reason: str
     placement: Placement | None = None
     beneficiary: str = ""
+    moves_to: str = ""
     weighed: tuple[Weighed, ...] = ()
 
 

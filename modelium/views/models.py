@@ -168,6 +168,7 @@ class Decision:
     device: str | None = _decision(None, lambda made: made.placement.device_id if made.placement is not None else None)
     age_s: Age | None = _decision(None, lambda made: made.at)
     beneficiary: str = _decision("")
+    moves_to: str = _decision("")
     weighed: tuple[Weighed, ...] = _decision(())
 
 

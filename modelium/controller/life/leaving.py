@@ -58,13 +58,21 @@ def without_memory(record: Record) -> Record:
 
 
 def drained(
-    record: Record, phase: Loaded, cause: Cause, reason: str, context: Context, *, rule: str = "", yields_to: str = ""
+    record: Record,
+    phase: Loaded,
+    cause: Cause,
+    reason: str,
+    context: Context,
+    *,
+    rule: str = "",
+    yields_to: str = "",
+    moves: bool = False,
 ) -> Step:
     """It gives no new leases; it is unloaded when the last is back, or when the time for that is over: at once, where it is
-    buried. ``yields_to``: for which model.
+    buried. ``yields_to``: for which model. ``moves``: it is loaded again, where there is room.
     """
     until = context.now if cause.is_burial else context.now + context.drain_timeout_s
-    leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to)
+    leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to, moves=moves)
     drains = Draining(serving=phase.serving, leaving=leaving, reason=reason, reload=phase.reload, doubted=phase.doubted)
     record, counted = told_of_preload(record, Preload.WASTED)
     return replace(record, phase=drains), (*counted, Wake())
@@ -77,7 +85,14 @@ def evict(record: Record, phase: Loaded, event: UnloadDecided, context: Context)
     cause = Cause.TURN if decision.rule == TURN_RULE else Cause.POLICY
     record, counted = remembered(record, decision)
     record, effects = drained(
-        record, phase, cause, decision.reason, context, rule=decision.rule, yields_to=decision.beneficiary
+        record,
+        phase,
+        cause,
+        decision.reason,
+        context,
+        rule=decision.rule,
+        yields_to=decision.beneficiary,
+        moves=bool(decision.moves_to),
     )
     return record, (*counted, *effects)
 
@@ -174,6 +189,8 @@ def unloaded(record: Record, phase: Unloading, event: HasUnloaded, context: Cont
     past = replace(record.past, unloads=record.past.unloads + 1, unload_seconds=event.seconds, entry=entry)
     tries = replace(record.tries, retry_at=context.now) if cause is Cause.RAY_DOWN else record.tries
     wish = replace(record.wish, leave=False)
+    if phase.leaving.moves and wish.want is Demand.NONE and not wish.sent_away:
+        wish = replace(wish, want=Demand.EXPECTED, since=context.now)
     record = replace(record, phase=Absent(state=state, reason=phase.reason), past=past, tries=tries, wish=wish)
     if cause is Cause.OUTGREW:
         effects = (*effects, Discard())

@@ -64,13 +64,14 @@ class Serving:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
     """``rule``: of the decision, or the cause. ``yields_to``: the model whose request waits for the room. ``until``: the
-    instant at which it goes whoever still uses it.
+    instant at which it goes whoever still uses it. ``moves``: it is loaded again at once, where there is room.
     """
 
     cause: Cause
     rule: str
     until: float
     yields_to: str = ""
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

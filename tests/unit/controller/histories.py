@@ -70,8 +70,8 @@ def reload(found: ModelProfile = SECOND, place: Placement | None = HERE) -> happ
     return happens.ReloadDecided(profile=found, placement=place)
 
 
-def evict(rule: str = "evict.5", beneficiary: str = "") -> happens.UnloadDecided:
-    return happens.UnloadDecided(decision(Verb.UNLOAD, rule, "idle for long", beneficiary=beneficiary))
+def evict(rule: str = "evict.5", beneficiary: str = "", moves_to: str = "") -> happens.UnloadDecided:
+    return happens.UnloadDecided(decision(Verb.UNLOAD, rule, "idle for long", beneficiary=beneficiary, moves_to=moves_to))
 
 
 def loaded(number: int) -> happens.HasLoaded:

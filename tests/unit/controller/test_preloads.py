@@ -7,10 +7,11 @@ from modelium.brain.preload import is_expected
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
 from modelium.controller.life.effects import Preload
+from modelium.controller.preloads import Moves
 from modelium.simulation.runs import CONFIGURED, Setting, run_each
-from modelium.simulation.simulator import Conditions
+from modelium.simulation.simulator import Conditions, Simulator
 from modelium.values import Arrivals, Demand, Policies
-from tests.unit.controller.histories import ARRIVED, Life, evict, load, loaded, told
+from tests.unit.controller.histories import ARRIVED, Life, evict, load, loaded, told, unloaded
 from tests.unit.simulation.small import fleet_of, models_of, trace_of
 
 
@@ -78,6 +79,56 @@ def test_where_there_is_room_what_is_expected_is_loaded_before_its_request() -> 
     with_it, as_many = waited(preload=True)
     assert with_it < without - 8 * 4.0, "of fourteen requests for A the most found it loaded"
     assert as_many <= loads + 2
+
+
+# -- moves -----------------------------------------------------------------------------------------------------------
+
+GOES = (load(), loaded(1), evict("evict.6", "big", moves_to="cuda:1"), happens.PassEnds(is_waited_for=False, disturbs=False))
+
+
+def test_what_moves_is_wanted_again_when_it_is_unloaded() -> None:
+    life = told(*ARRIVED, *GOES)
+    assert life.want is Demand.NONE
+    assert life.tell(unloaded(2)).want is Demand.EXPECTED
+    stays = told(*ARRIVED, *GOES[:2], evict("evict.6", "big"), GOES[3], unloaded(2))
+    assert stays.want is Demand.NONE
+    assert told(*ARRIVED, *GOES, happens.UserUnloads(), unloaded(2)).want is Demand.NONE, "its user does not want it"
+
+
+def moved(*, big: float = 36, **policies: bool) -> tuple[float, int, int]:
+    """Three are asked each minute, so the next request is known; once a big one comes, for which one of them has to go."""
+    arrivals = [(60.0 * minute + 10 * index, index, 0.5) for index in range(3) for minute in range(40)]
+    setting = Setting(
+        trace=trace_of([*arrivals, (1830.0, 3, 5.0)], 4),
+        models=models_of(12, 12, 12, big),
+        fleet=fleet_of(40, 40),
+        policies=Policies(**policies),  # type: ignore[arg-type]
+        conditions=Conditions(),
+    )
+    (outcome,) = run_each(setting, (CONFIGURED,))
+    assert outcome.missed == outcome.refused == 0
+    return outcome.cold_starts, outcome.loads, outcome.evictions
+
+
+def test_what_had_to_go_is_there_on_another_device_before_it_is_asked() -> None:
+    assert moved(move_idle=False) == (5, 5, 1), "it waits for its load when it is asked"
+    assert moved() == (4, 5, 1)
+    assert moved(big=16) == (4, 4, 0), "nobody moves where nobody has to go"
+
+
+def test_a_move_that_finds_no_room_is_withdrawn() -> None:
+    """On the other device there was room when it was decided."""
+    simulator = Simulator(models_of(12, 12, 12, 36), fleet_of(40, 40), Policies(), Conditions())
+    model = simulator.models.get("m1")
+    assert model is not None
+    simulator.models.apply(model, happens.Expected(soon=True))
+    moves = Moves(simulator.models)
+    moves.begin("m1")
+    found = []
+    for seconds in (9.0, 11.0):
+        moves.end(simulator.world.now + seconds)
+        found.append(model.record.demand)
+    assert found == [Demand.EXPECTED, Demand.NONE]
 
 
 def test_what_a_user_sent_away_is_not_brought_back_before_somebody_asks() -> None:
