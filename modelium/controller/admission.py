@@ -29,6 +29,9 @@ class Admission:
 
         Raises ``NotServable`` (with the reason) and ``QueueFull``.
         """
+        record = model.record
+        if record.takes_requests:  # one event and not two: most requests are of this kind
+            return self._models.requests.grant(model, comes=True)
         self._models.apply(model, happens.Asked())
         if isinstance(model.record.phase, Draining):
             waited_for = self._models.is_waited_for(model.record)

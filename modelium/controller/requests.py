@@ -34,9 +34,10 @@ class Requests:
         self._post = post
         self.waiting = 0
 
-    def grant(self, model: Model) -> Lease:
-        """One more lease on a model that answers. Raises ``IllegalTransition`` for one that does not."""
-        self._apply(model, happens.LeaseTaken())
+    def grant(self, model: Model, *, comes: bool = False) -> Lease:
+        """One more lease on a model that answers, ``comes``: for a request that came just now. Raises ``IllegalTransition`` for
+        one that does not answer."""
+        self._apply(model, happens.LeaseTaken(comes))
         phase, deaths = model.record.phase, model.record.past.deaths
         if not isinstance(phase, Loaded | Draining):
             raise TypeError(f"a lease was taken on a model that is {model.record.state}")

@@ -173,7 +173,9 @@ class WaitingChanged:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTaken:
-    """One more request is sent to it."""
+    """One more request is sent to it. ``comes``: it came just now (``Asked``), and needs not wait."""
+
+    comes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

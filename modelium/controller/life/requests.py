@@ -28,7 +28,10 @@ from modelium.values.replacing import replaced
 @on(Asked, *PHASES)
 def ask(record: Record, phase: Phase, event: Asked, context: Context) -> Step:
     """Its rhythm is told by arrivals, without what they wait for."""
-    record = replaced(record, use=replaced(record.use, window=use.ask(record.use.window, context.now)))
+    return _asked(replaced(record, use=replaced(record.use, window=use.ask(record.use.window, context.now))))
+
+
+def _asked(record: Record) -> Step:
     if record.wish.sent_away:
         record = replaced(record, wish=replaced(record.wish, sent_away=False))
     return told_of_preload(record, Preload.USED)
@@ -77,7 +80,10 @@ def end_user_load(record: Record, phase: Phase, event: UserLoadEnded, context: C
 @on(LeaseTaken, Loaded, Draining)
 def take(record: Record, phase: Loaded | Draining, event: LeaseTaken, context: Context) -> Step:
     """While it drains only who waited for its load gets one."""
-    return replaced(record, use=replaced(record.use, leases=record.use.leases + 1)), ()
+    leases, window = record.use.leases + 1, record.use.window
+    if not event.comes:
+        return replaced(record, use=replaced(record.use, leases=leases)), ()
+    return _asked(replaced(record, use=replaced(record.use, leases=leases, window=use.ask(window, context.now))))
 
 
 @on(CalledBack, Draining)

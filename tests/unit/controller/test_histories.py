@@ -129,6 +129,11 @@ def test_a_request_calls_back_what_only_policy_lets_go() -> None:
     assert told(*SERVES, happens.UserUnloads(), happens.CalledBack(is_waited_for=False)).state is State.DRAINING
 
 
+def test_a_request_that_is_answered_at_once_is_counted_as_any_other() -> None:
+    two, one = told(*SERVES, happens.Asked(), happens.LeaseTaken()), told(*SERVES, happens.LeaseTaken(comes=True))
+    assert one.record == two.record and one.record.use.window.asked_at is not None
+
+
 def test_a_turn_is_given_up_only_when_nobody_waits_for_it_any_more() -> None:
     life = told(*SERVES, happens.LeaseTaken(), evict("evict.7", "other"), happens.CalledBack(is_waited_for=True))
     assert life.tell(happens.PassEnds(is_waited_for=True)).state is State.DRAINING

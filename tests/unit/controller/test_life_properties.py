@@ -207,7 +207,13 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule()
     def request(self) -> None:
-        """As ``Controller.lease``."""
+        """As ``Admission.ask``."""
+        if self.life.record.takes_requests:
+            self.happen(happens.LeaseTaken(comes=True))
+        else:
+            self._comes_too_early()
+
+    def _comes_too_early(self) -> None:
         self.happen(happens.Asked())
         if isinstance(self.life.record.phase, Draining):
             self.happen(happens.CalledBack(is_waited_for=False))

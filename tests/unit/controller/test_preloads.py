@@ -50,6 +50,8 @@ def test_a_preload_is_used_by_the_first_request_or_wasted() -> None:
     assert outcomes(life.tell(evict())) == []
     other = told(*ARRIVED, happens.UserUnloads(), EXPECTED, load(), loaded(1))
     assert outcomes(other.tell(evict())) == [Preload.WASTED]
+    answered = told(*ARRIVED, happens.UserUnloads(), EXPECTED, load(), loaded(1))
+    assert outcomes(answered.tell(happens.LeaseTaken(comes=True))) == [Preload.USED]
 
 
 def test_what_is_not_expected_any_more_is_not_wanted_and_another_wish_stays() -> None:
