@@ -66,6 +66,8 @@ class Board:
         self._offers: dict[str, Offers] = {}
         self._shape: dict[str, Hashable] = {}
         self._likeness: dict[str, int] = {}  # the same, numbered: such keys are looked up for each model that waits
+        self._chosen_of: dict[str, list[int]] = {}  # of each device, those that some user chose it among
+        self._chosen: dict[tuple[int, frozenset[str]], int] = {}
         self._only: dict[str, tuple[int, int]] = {}
         self._corrections = Corrections()
         self.look(fleet, capabilities)
@@ -117,7 +119,8 @@ class Board:
             return
         if before is not None:
             self._take_out(before, after=view)
-        stated = self.override(view.name).memory_bytes is not None  # then there is no estimate
+        override = self.override(view.name)
+        stated = override.memory_bytes is not None or override.exclusive  # then there is no estimate
         if self.policies.correct_estimates and not stated and self._corrections.learn(view):
             self.policies = replace(self.policies, corrections=self._corrections.factors)
             self._forget_offers()
@@ -162,7 +165,7 @@ class Board:
         override = self.override(view.name)
         rooms = self._representatives(profile, override)
         choice, usable = choose(view, profile, rooms, override, self.capabilities, self.policies, self.fleet.ray)
-        offers = self._offered(usable, by_hand=override.device is not None)
+        offers = self._offered(usable, override)
         measured = view.footprint.measured_bytes, view.learned
         made = Offers(profile=profile, measured=measured, choice=choice, usable=offers)
         if all(offer.peers is not None or offer.ranks == 1 for offer in offers):  # else on what was the most free just now
@@ -197,8 +200,7 @@ class Board:
             engines = [o.placement for o in offers.usable if o.placement.by_vllm and not o.placement.by_ray]
             fleet = {name: room.device for name, room in self.rooms.items()}
             found = smallest(offers.profile, engines, fleet, self.override(view.name), self.policies) if engines else []
-            by_hand = any(offer.peers is None for offer in offers.usable)
-            offers.smallest = self._offered(found, by_hand=by_hand)
+            offers.smallest = self._offered(found, self.override(view.name))
         return offers.smallest
 
     def places(self, offer: Offer) -> Iterable[_Devices]:
@@ -249,24 +251,39 @@ class Board:
 
     def _representatives(self, profile: ModelProfile, override: ModelOverride) -> list[Room]:
         """Of equal devices the most free one; where an engine may take several, as many as it could take."""
-        if override.device is not None:
-            return [room for name, room in self.rooms.items() if name == override.device]
+        if override.names_devices:
+            return [room for name, room in self.rooms.items() if override.allows(name)]
         most = _MOST_RANKS if profile.language is not None else 1
-        return [self.rooms[name] for peers in self.peers.values() for name, _ in zip(peers, range(most), strict=False)]
+        each = [self.peers[likeness] for likeness in dict.fromkeys(self._likeness.values())]
+        return [self.rooms[name] for peers in each for name, _ in zip(peers, range(most), strict=False)]
 
-    def _offered(self, usable: list[Placement], *, by_hand: bool) -> list[Offer]:
-        """One for each placement that the user chose, or that is on devices which differ; and one for all equal devices
-        together, or for any so many of them."""
+    def _offered(self, usable: list[Placement], override: ModelOverride) -> list[Offer]:
+        """One for each placement on the device that the user chose, or on devices which differ; and one for all equal devices
+        together (of those he chose), or for any so many of them."""
         found: list[Offer] = []
         alike: set[Hashable] = set()
         for placement in usable:
             key, *others = {self._likeness[device] for device in placement.devices}
-            if by_hand or others:
+            if override.device is None and override.devices and not others:
+                key = self._among(key, override.devices)
+            if override.device is not None or others:
                 found.append(Offer(placement=placement, peers=None))
             elif (key, len(placement.devices)) not in alike:
                 alike.add((key, len(placement.devices)))
                 found.append(Offer(placement=placement, peers=key))
         return found
+
+    def _among(self, likeness: int, devices: frozenset[str]) -> int:
+        """The number of equal devices among those that the user chose for some models: kept like all equal ones."""
+        known = self._chosen.get((likeness, devices))
+        if known is None:
+            known = self._chosen[likeness, devices] = len(self.peers)
+            self.peers[known] = Peers()
+            for name in devices & self.rooms.keys():
+                if self._likeness[name] == likeness:
+                    self._chosen_of.setdefault(name, []).append(known)
+                    self.peers[known].set_free(name, self.rooms[name].free)
+        return known
 
     def _count(self, device: str, view: ModelView, times: int) -> None:
         room = self.rooms[device]
@@ -275,7 +292,8 @@ class Board:
 
     def _room_changed(self, room: Room) -> None:
         device = room.device.id
-        self.peers[self._likeness[device]].set_free(device, room.free)
+        for key in (self._likeness[device], *self._chosen_of.get(device, ())):
+            self.peers[key].set_free(device, room.free)
         if room.committed - room.returning > self._limit * room.device.budget_bytes:
             self.pressed.add(device)
         else:
@@ -314,6 +332,7 @@ class Board:
         numbers = {like: number for number, like in enumerate(dict.fromkeys(shape.values()))}
         self._shape = shape
         self._likeness = {device: numbers[like] for device, like in shape.items()}
+        self._chosen_of, self._chosen = {}, {}
         self._forget_offers()
         self.rooms = rooms_of(self.fleet.devices, self.views.values())
         self.peers = {number: Peers() for number in numbers.values()}

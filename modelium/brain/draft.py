@@ -116,6 +116,8 @@ class Draft:
         if engine is not None:
             known = f"planned, of them {human_bytes(engine.kv_bytes)} KV cache for {engine.kv_tokens:,} tokens"
             known += f"; {shortened}" if (shortened := context_in_words(engine)) else ""
+        if placement.exclusive:
+            known = "for it alone, as its user wants"
         reason = (
             f"{placement.runtime} ({why_runtime}) on {where(placement)}: {human_bytes(need)} {known}, "
             f"{human_bytes(min(room.free for room in rooms))} free; wanted by {WANTED_BY[view.demand]}"

@@ -23,7 +23,7 @@ def find_device(draft: Draft, view: ModelView, room_for: Placement, avoid: Colle
     """One that equals the one it is on, with room that nobody waits for. None for a model on several devices or of Ray's, and
     for one whose device the user chose."""
     board, placement = draft.board, view.placement
-    if placement is None or placement.by_ray or len(placement.devices) > 1 or board.override(view.name).device is not None:
+    if placement is None or placement.by_ray or len(placement.devices) > 1 or board.override(view.name).names_devices:
         return None
     if not board.policies.move_idle or not is_worth_it(view, draft.now):
         return None

@@ -20,6 +20,9 @@ def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: Runtim
     override, rooms = board.override(view.name), board.rooms
     if override.device is not None and override.device not in rooms:
         return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
+    if override.device is None and override.devices and not any(map(override.allows, rooms)):
+        named = ", ".join(sorted(override.devices))
+        return f"models: names the devices {named}, of which there is none; this machine has {', '.join(sorted(rooms))}"
     ray = board.fleet.ray
     if choice.by_ray and not ray.here:
         there = ", ".join(f"{r.device.name} ({human_bytes(r.device.budget_bytes)})" for r in rooms.values() if r.device.cluster)

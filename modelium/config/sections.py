@@ -230,6 +230,8 @@ class ModelSettings(_Section):
 
     runtime: Runtime | None = None
     device: str | None = None
+    devices: tuple[str, ...] = ()
+    exclusive: bool = False
     task: Task | None = None
     pin: bool = False
     allow_custom_code: bool = False

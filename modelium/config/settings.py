@@ -108,6 +108,8 @@ class Settings(BaseSettings):
             name: ModelOverride(
                 runtime=m.runtime,
                 device=m.device,
+                devices=frozenset(m.devices),
+                exclusive=m.exclusive,
                 task=m.task,
                 pin=m.pin,
                 allow_custom_code=m.allow_custom_code,

@@ -185,10 +185,16 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOverride:
-    """``models: {NAME: …}`` of modelium.yaml: what the user decided by hand. None means: decide for me."""
+    """``models: {NAME: …}`` of modelium.yaml: what the user decided by hand. None means: decide for me.
+
+    ``device``: the only one it may be on; ``devices``: those it may be on, any where there are none. ``exclusive``: it takes
+    all that models may use of each of its devices.
+    """
 
     runtime: Runtime | None = None
     device: str | None = None
+    devices: frozenset[str] = frozenset()
+    exclusive: bool = False
     task: Task | None = None
     pin: bool = False
     allow_custom_code: bool = False
@@ -199,6 +205,21 @@ class ModelOverride:
     engine_args: Mapping[str, JsonValue] = field(default_factory=dict)  # vLLM's own names; they win over the plan
     base: str | None = None  # of a LoRA adapter: the served name of the model it belongs to
     ray: RayOptions = field(default_factory=RayOptions)
+
+    @property
+    def names_devices(self) -> bool:
+        """Did the user say where it may be?"""
+        return self.device is not None or bool(self.devices)
+
+    def allows(self, device: str) -> bool:
+        """May it be there?"""
+        if self.device is not None:
+            return device == self.device
+        return not self.devices or device in self.devices
+
+    def stated_bytes(self, budget_bytes: int) -> int | None:
+        """What the user says that it takes of a device with that budget."""
+        return budget_bytes if self.exclusive else self.memory_bytes
 
 
 _NOTHING_BY_HAND = ModelOverride()

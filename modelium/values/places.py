@@ -114,6 +114,7 @@ class Placement:
     engine: EnginePlan | None = None  # with vLLM, in Triton or behind Ray
     replicas: Replicas | None = None  # with runtime ray
     way: RayWay | None = None  # with runtime ray: what its replicas run
+    exclusive: bool = False  # its user wants each of its devices for it alone, and that is its footprint
 
     @property
     def manner(self) -> str:

@@ -139,7 +139,7 @@ def smallest(
 
 def why_too_big(profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies) -> TooBig | None:
     """Why no device, and not all equal ones together, can hold it: of those the one that lacks the fewest bytes."""
-    chosen = [device for device in devices if override.device in (None, device.id)]
+    chosen = [device for device in devices if override.allows(device.id)]
     accelerators = [device for device in chosen if device.kind is not DeviceKind.HOST]
     plans = [plan_engine(profile, group, override=override, policies=policies) for group in _equal(accelerators or chosen)]
     return min((each for each in plans if isinstance(each, TooBig)), key=lambda each: each.short_bytes, default=None)
@@ -165,10 +165,11 @@ def _placement(device: Device, engine: EnginePlan, override: ModelOverride) -> P
         device_id=device.id,
         device_kind=device.kind,
         device_index=device.index,
-        footprint=Footprint(estimated_bytes=override.memory_bytes or engine.total_bytes),
+        footprint=Footprint(estimated_bytes=override.stated_bytes(device.budget_bytes) or engine.total_bytes),
         max_batch_size=0,
         instance_count=1,
         engine=engine,
+        exclusive=override.exclusive,
     )
 
 

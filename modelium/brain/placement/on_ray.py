@@ -62,7 +62,7 @@ def places_on_ray(
     if ray.here:  # 1
         found = places_here(view, profile, Runtime.RAY, rooms, override, policies, engine=engine)
         return [(room, replace(_here(placement, chosen), way=way)) for room, placement in found]
-    places = [room for room in rooms if room.device.cluster and override.device in (None, room.device.id)]
+    places = [room for room in rooms if room.device.cluster and override.allows(room.device.id)]
     places.sort(key=lambda room: room.device.id != GPUS)
     result = []
     for room in places:  # 2

@@ -102,14 +102,14 @@ def places_here(
 ) -> list[tuple[Room, Placement]]:
     """Devices of this machine that could hold the model when empty, best first; of several the first.
 
-    1. The device the user chose, and no other.
+    1. The device the user chose, and no other; or those he chose.
     2. Accelerators, the one with the most free memory first.
     3. Host memory: for vLLM only where there is no accelerator.
     4. For vLLM (``engine``), where no single one is large enough: equal accelerators together.
     5. An ONNX graph that the python runtime runs, which is the CPU's there: host memory.
     """
     candidates = _candidates(rooms, override, engine=engine)
-    if profile.onnx_file and override.device is None:  # 5
+    if profile.onnx_file and not override.names_devices:  # 5
         candidates = [room for room in candidates if room.device.kind is DeviceKind.HOST]
     if engine and profile.language is not None:  # 4
         by_id = {room.device.id: room for room in candidates}
@@ -136,7 +136,8 @@ def place(
     batch = choose_batch_size(profile, override)
     # One process of Triton's in front of replicas.
     instances = 1 if SUPPORTS[runtime].replicates else override.instance_count or 1
-    estimated = override.memory_bytes or estimate_footprint(
+    stated = override.stated_bytes(device.budget_bytes)
+    estimated = stated or estimate_footprint(
         profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
     )
     placement = Placement(
@@ -147,8 +148,9 @@ def place(
         footprint=Footprint(estimated_bytes=estimated),
         max_batch_size=batch,
         instance_count=instances,
+        exclusive=override.exclusive,
     )
-    if override.memory_bytes:
+    if stated:
         return placement
     # What was measured on the host, or of two instances, says nothing about a GPU, or about one.
     measured = view.learned.get(placement.manner) if view.learned else view.footprint.measured_bytes
@@ -161,8 +163,7 @@ def place(
 def _candidates(rooms: Iterable[Room], override: ModelOverride, *, engine: bool) -> list[Room]:
     """Rules 1 to 3."""
     candidates = [room for room in rooms if not room.device.cluster]
-    if override.device is not None:  # 1
-        candidates = [room for room in candidates if room.device.id == override.device]
+    candidates = [room for room in candidates if override.allows(room.device.id)]  # 1
     accelerators = [room for room in candidates if room.device.kind is not DeviceKind.HOST]
     if engine and accelerators:  # 3
         candidates = accelerators

@@ -170,7 +170,7 @@ def _weigh(record: Record, serving: Serving, held: int) -> Step:
     memory, place = record.memory, serving.placement
     measured, manner = max(held, memory.measured or 0), place.manner
     promised = memory.held
-    if memory.stated is None:
+    if memory.stated is None and not place.exclusive:
         planned = place.footprint.estimated_bytes if place.engine or place.replicas else 0
         promised = max(measured, planned)
     learned = {**memory.learned, manner: measured}

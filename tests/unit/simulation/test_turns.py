@@ -60,7 +60,7 @@ def test_a_model_much_larger_than_the_others_has_its_turn() -> None:
     assert outcome.missed == 0 and simulator.longest[big] < 120 + 30, "whom nobody passes after two minutes"
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(
     st.integers(2, 4),
     st.sampled_from((1, 2, 2, 4)),
