@@ -80,13 +80,13 @@ class RoomMaking:
                 _, placement, victims = min(found, key=lambda each: each[0])
                 self._make_room(view, placement, victims, swap=True)
                 return True
+        draft.look_again_at(turn_at)
         is_kept = due and turns.is_late(view, draft.now) and self._keep_free(view, usable)
         if not is_kept and any(offer.peers in self._full for offer in usable):
             if view.name not in board.told:
                 words = "as many loads as may run side by side run, or wait for room, where it could go; it comes after them"
                 draft.decide(view, Verb.WAIT, "plan.3", words)
             return True
-        draft.look_again_at(turn_at)
         for offer in usable:
             if offer.peers not in self._looked:
                 self._looked.add(offer.peers)

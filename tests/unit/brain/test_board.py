@@ -112,6 +112,13 @@ def test_nobody_goes_where_as_many_loads_run_as_may() -> None:
     assert _said(made) == {"m": (Verb.WAIT, "plan.3", ())}
 
 
+def test_its_turn_is_not_slept_through_where_as_many_loads_run_as_may_on_some_device() -> None:
+    loading = [loaded(f"l{i}", 4 * GIB, device=gpu(0), state=State.LOADING) for i in range(2)]
+    busy = loaded("busy", 18 * GIB, device=gpu(1), usage=Usage(last_used_at=NOW, in_flight=1), loaded_at=NOW - 90)
+    made = plan(world(*loading, busy, wanted("m", 15 * GIB, demand_since=NOW - 4), devices=(gpu(0), gpu(1))))
+    assert _said(made) == {"m": (Verb.WAIT, "plan.3", ())} and made.again_at == NOW + 6
+
+
 def test_one_whose_turn_has_come_is_not_passed_on_any_of_many_devices() -> None:
     devices = tuple(gpu(i) for i in range(3))
     busy = Usage(last_used_at=NOW, in_flight=1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from modelium.cli import main
+from modelium.cli import main, replies
+from modelium.cli.running import running_models
+from modelium.config import Settings
 from modelium.simulation.orders import PLAIN
+from modelium.simulation.specs import parse_fleet
 from tests.unit.cli.test_cli_remote import SNAPSHOT, answering, reply_of
 from tests.unit.views import snapshot_view
 
@@ -97,6 +101,16 @@ def test_what_is_not_given_is_taken_of_a_running_modelium(capsys: pytest.Capture
         assert (found["outcomes"][0]["loads"], found["outcomes"][0]["load_seconds"]) == (1, 3.2), "minilm is pinned"
         assert run("--url", url, "--fleet", "host:100MiB", "--policy", "modelium", "--json") == 0
         assert json.loads(capsys.readouterr().out)["outcomes"][0]["refused"] == 2, "what if there was less?"
+
+
+def test_a_model_that_runs_on_two_devices_is_simulated_on_two_where_there_are_two() -> None:
+    listing = replies.models(reply_of(snapshot_view(SNAPSHOT)))
+    wide = replace(listing.models[0], devices=("cuda:0", "cuda:1"))
+    each = wide.memory_bytes or 0
+    for devices, ranks in (("2x80GiB", 2), ("1x80GiB,1x24GiB", 1), ("host:64GiB", 1)):
+        fleet = parse_fleet(devices, gpu_fraction=0.9)
+        [model] = running_models(replace(listing, models=(wide,)), Settings(), fleet)
+        assert (model.bytes, model.tensor_parallel) == (2 * each, ranks)
 
 
 def test_a_modelium_that_keeps_no_trace_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
