@@ -220,7 +220,8 @@ class Board:
         """Who is loaded there, in the order to go as of now; None where nobody is."""
         tenants = self.tenants.get(device)
         if tenants is not None and tenants.judge(now, self.policies, roughly=roughly) and device in self._likeness:
-            self.peers[self._likeness[device]].set_harm(device, tenants.least_harm())
+            for key in (self._likeness[device], *self._chosen_of.get(device, ())):
+                self.peers[key].set_harm(device, tenants.least_harm())
         return tenants
 
     def alike(self, device: str) -> Iterable[str]:

@@ -149,6 +149,9 @@ class RoomMaking:
         """The same on several equal devices: where it does the least harm on each; or, since the loss of one that is itself on
         several frees all of these, first of all on those that somebody is on who would go. Who goes is counted once."""
         draft, placement, ranks = self.draft, offer.placement, offer.ranks
+        need, known = placement.footprint.bytes, (offer.peers, ranks, len(holds))
+        if need >= self._stuck.get(known, need + 1):
+            return None
         harms: dict[str, _Harm] = {}
         together: dict[frozenset[str], None] = {}
         for device in draft.board.each_place(offer):
@@ -160,6 +163,8 @@ class RoomMaking:
                     frozenset(v.placement.devices) for v in victims if v.placement is not None and len(v.placement.devices) > 1
                 )
         if len(harms) < ranks:
+            if offer.peers not in self._full:
+                self._stuck[known] = need
             return None
         cheapest = sorted(harms, key=lambda device: (harms[device], device))
         found = []

@@ -170,12 +170,11 @@ def _arguments(sums: Sums, override: ModelOverride) -> dict[str, JsonValue]:
 
 
 def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
-    """Every number of the plan and why it is that."""
+    """Every number of the plan and why it is that. No device is named: the plan stands for each that equals these."""
     settings, cache = sums.settings, sums.cache
-    length, where = settings.max_model_len.value, " and ".join(device.id for device in sums.devices)
-    why = settings.max_model_len.reason
+    length, why = settings.max_model_len.value, settings.max_model_len.reason
     if length < settings.full_context:
-        why = f"what fits on {where} of the model's {settings.full_context:,} (vllm.fit_context)"
+        why = f"what fits there of the model's {settings.full_context:,} (vllm.fit_context)"
     blocks = (
         f"{cache.pool.tokens(cache.bytes, length):,} tokens in blocks of {settings.block_size}" if cache.pool.tables else ""
     )
@@ -188,7 +187,7 @@ def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
     ]
     if sums.ranks > 1:
         why = BY_HAND if tensor_parallel_wish(override) is not None else "one device is too small, and it divides the heads"
-        rows.append(("tensor_parallel_size", f"{sums.ranks}", f"{why}: {where}"))
+        rows.append(("tensor_parallel_size", f"{sums.ranks}", why))
     if settings.adapter_slots:
         rows.append(("max_loras", f"{settings.adapter_slots}", f"adapters at once, of rank {settings.adapter_rank} at most"))
     rows += [

@@ -91,7 +91,7 @@ def test_llama_8b_on_24_gib_gets_the_longest_context_that_fits() -> None:
     by_hand = _refusal(LLAMA_8B, device, max_model_len=made.max_model_len + 512, enforce_eager=False)
     assert by_hand.short_bytes > 0, "what the user set is not changed, and no more would have fitted"
     reasons = {line.name: line.reason for line in made.lines}
-    assert reasons["max_model_len"] == "what fits on cuda:0 of the model's 131,072 (vllm.fit_context)"
+    assert reasons["max_model_len"] == "what fits there of the model's 131,072 (vllm.fit_context)"
     assert context_in_words(made) == f"context {made.max_model_len:,} of 131,072: what fits on cuda:0"
 
 

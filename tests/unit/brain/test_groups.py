@@ -155,6 +155,15 @@ def test_never_a_protected_model_never_one_too_many_and_never_twice(
     observed = together(*views, asked, ranks=ranks, size=need * GIB)
     board = Board.of(observed)
     made = plan_on(board, NOW)
+    other = Board.of(replace(observed, models=()))
+    other.put(asked)
+    plan_on(other, NOW)
+    for view in views:
+        other.put(view)
+    kept = plan_on(other, NOW, tell_all=True)
+    assert [(d.model, d.verb, d.rule, d.placement) for d in made.decisions] == [
+        (d.model, d.verb, d.rule, d.placement) for d in kept.decisions
+    ], "a board that was kept says the same"
     victims = [view for view in views if view.name in gone(made)]
     for victim in victims:
         held = hold(victim, NOW, observed.policies)
