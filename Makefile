@@ -34,8 +34,9 @@ TYPED := modelium tests bench scripts
 SOURCES := $(TYPED) repository_templates triton
 PYTEST_FLAGS ?=
 MINUTES ?= 2
+CYCLES ?= 10
 
-.PHONY: help setup demo run test test-fast lint format types check generate bench clean
+.PHONY: help setup demo run test test-fast lint format types check generate bench gpu-check clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -95,7 +96,7 @@ generate: setup ## record what the installed vLLM serves and takes; write the da
 	@$(BIN)/python scripts/write_dashboards.py
 	@$(BIN)/python scripts/write_prometheus_rules.py
 
-bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2, and 20 kills
+bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2, 20 kills, and CYCLES=10 loads and unloads
 	@$(BIN)/python bench/loop.py
 	@$(BIN)/python bench/streaming.py
 	@$(BIN)/python bench/scale.py
@@ -109,6 +110,10 @@ bench: setup ## the loop's overhead, that of streaming, 2,000 folders, 2,000 hos
 	@$(BIN)/python bench/hostile_bodies.py
 	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
 	@$(BIN)/python bench/kill_nine.py
+	@$(BIN)/python bench/cycles.py --cycles $(CYCLES)
+
+gpu-check: setup ## on a machine with an NVIDIA GPU that nobody else uses: estimated and measured memory by NVML, and what 20 loads and unloads leave there
+	@$(BIN)/python bench/cycles.py --cycles 20 --gpu
 
 clean: ## remove the environments and everything that was built (models/ stays)
 	rm -rf .venv .runtime build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -63,6 +63,12 @@ def who_holds(board: Board, now: float, waiter: ModelView, placement: Placement)
     words = [f"{v.name} {stays(v)}" if v.state is State.LOADED else f"{v.name} is {v.state}" for v in held[:4]]
     if len(held) > 4:
         words.append(f"and {len(held) - 4} more")
+    leaky = (board.rooms[name].device for name in placement.devices if name in board.rooms)
+    words += [
+        f"{human_bytes(device.leaked_bytes)} on {device.id} are leaked by earlier unloads"
+        for device in leaky
+        if device.leaked_bytes
+    ]
     return "; ".join(words) or "the rest is used by other programs, or not given back yet"
 
 

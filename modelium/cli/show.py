@@ -36,7 +36,7 @@ def models(found: views.Listing) -> RenderableType:
             Text(_remark(model)),
         )
     empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
-    return Group(table if table.row_count else Text(empty), *_servers(found), *_folders(found))
+    return Group(table if table.row_count else Text(empty), *_servers(found), *_leaks(found), *_folders(found))
 
 
 def _servers(found: views.Listing) -> list[RenderableType]:
@@ -47,6 +47,16 @@ def _servers(found: views.Listing) -> list[RenderableType]:
     if line := ray_line(ray):
         lines.append(Text(line, style="red" if ray is not None and ray.state == "down" else ""))
     return lines
+
+
+def _leaks(found: views.Listing) -> list[RenderableType]:
+    """Devices on which unloads left memory behind."""
+    words = "leaked, not brought back by unloads; a restart of Triton frees what Triton holds"
+    return [
+        Text(f"{device.id}: {human_bytes(device.leaked_bytes)} {words}", style="yellow")
+        for device in found.devices
+        if device.leaked_bytes
+    ]
 
 
 def _folders(found: views.Listing) -> list[RenderableType]:

@@ -14,6 +14,7 @@ from modelium.controller.loop import Loop
 from modelium.controller.models import Models
 from modelium.controller.passes import Passes
 from modelium.controller.readings import Readings
+from modelium.controller.residues import Residues
 from modelium.controller.routing import Routing
 from modelium.controller.server import Server
 from modelium.controller.state import ControllerState
@@ -51,8 +52,9 @@ def assemble(
     """Everything that turns for one Triton."""
     queue: asyncio.Queue[Event] = asyncio.Queue()
     post, background, state = queue.put_nowait, Background(), ControllerState()
-    readings = Readings(post, background, server)
-    world = World(settings, server, ray, readings, post)
+    residues = Residues(post, server.devices, server.pid)
+    readings = Readings(post, background, server, residues)
+    world = World(settings, server, ray, readings, post, leaks=state.leaks)
     work = Work(
         post,
         background,
@@ -62,6 +64,7 @@ def assemble(
         analysts=analysts,
         load_timeout_s=settings.triton.load_timeout_seconds,
         unload_timeout_s=settings.triton.unload_timeout_seconds,
+        residues=residues,
     )
     models = Models(
         work,

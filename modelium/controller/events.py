@@ -34,7 +34,8 @@ class About:
 class Measured:
     """A reading of Triton and of the processes. ``held``: bytes by model. ``processes`` is None where none can be seen.
 
-    ``replicas``: those of Ray's, apart from the processes in Triton: when one of them ends, Ray replaces it.
+    ``replicas``: those of Ray's, apart from the processes in Triton: when one of them ends, Ray replaces it. ``residues``: by
+    device, what Triton itself holds, or nobody (``brain.leaks``).
     """
 
     generation: int  # of the server: readings of an earlier one say nothing
@@ -44,6 +45,17 @@ class Measured:
     processes: Mapping[str, tuple[Process, ...]] | None
     held: Mapping[str, int]
     replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
+    residues: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLeft:
+    """Nothing of the model is loaded any more. ``grown``: by device, by how much its residue (``brain.leaks``) grew over the
+    load and the unload; ``residues``: what that is now."""
+
+    model: str
+    grown: Mapping[str, int]
+    residues: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,4 +91,4 @@ class Wake:
     """Nothing but a pass: a lease is wanted or was given back, a timer ran out, a user asked for something."""
 
 
-Event = Scanned | About | Measured | ServerUp | ServerDown | RayDown | RayUp | Wake
+Event = Scanned | About | Measured | MemoryLeft | ServerUp | ServerDown | RayDown | RayUp | Wake

@@ -227,8 +227,8 @@ class Models:
                 self._ledger.lift_quarantine(key, fingerprint)
             case do.CountLoad(outcome=outcome, seconds=seconds):
                 self._recorder.load(key, outcome, seconds)
-            case do.CountUnload(rule=rule, seconds=seconds):
-                self._recorder.unload(key, rule, seconds)
+            case do.CountUnload(rule=rule, seconds=seconds, killed=killed):
+                self._recorder.unload(key, rule, seconds, killed=killed)
             case do.CountDecision(decision=decision):
                 self._recorder.decision(decision.verb.value, decision.rule)
                 self._decided(decision)

@@ -15,6 +15,7 @@ from modelium.controller.background import Background
 from modelium.controller.events import About, Event, Measured, ServerUp
 from modelium.controller.life.effects import Check
 from modelium.controller.life.events import Checked
+from modelium.controller.residues import Residues
 from modelium.controller.server import Server
 from modelium.devices import Process, Replica, processes_of
 from modelium.errors import ModeliumError, TritonUnavailable
@@ -28,8 +29,11 @@ _POLL_S = (0.01, 0.2)
 class Readings:
     """Looks that take a while. ``post`` must be callable from the event loop's thread only."""
 
-    def __init__(self, post: Callable[[Event], None], background: Background, server: Server) -> None:
+    def __init__(
+        self, post: Callable[[Event], None], background: Background, server: Server, residues: Residues | None = None
+    ) -> None:
         self._post = post
+        self._residues = residues
         self._background = background
         self._client = server.client
         self._repository = server.repository
@@ -109,6 +113,8 @@ class Readings:
             return
         pid = self._server_pid()
         found = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else None
+        if self._residues is not None and pid is not None and found is not None:
+            self._residues.note(pid, found.residues)
         self._post(
             Measured(
                 generation=generation,
@@ -118,6 +124,7 @@ class Readings:
                 processes=found.processes if found is not None else None,
                 held=found.held if found is not None else {},
                 replicas=found.replicas if found is not None else {},
+                residues=found.residues if found is not None else {},
             )
         )
 
@@ -128,7 +135,7 @@ class Readings:
             for name, found in processes.items()
             if name in places and not places[name].cluster
         }
-        return _Weighed(processes=processes, replicas=replicas, held=held)
+        return _Weighed(processes=processes, replicas=replicas, held=held, residues=self._devices.residues(pid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,3 +143,4 @@ class _Weighed:
     processes: Mapping[str, tuple[Process, ...]]
     replicas: Mapping[str, tuple[Replica, ...]]
     held: Mapping[str, int]
+    residues: Mapping[str, int]

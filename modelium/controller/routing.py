@@ -17,6 +17,7 @@ from modelium.controller.events import (
     About,
     Event,
     Measured,
+    MemoryLeft,
     RayDown,
     RayUp,
     Scanned,
@@ -24,6 +25,7 @@ from modelium.controller.events import (
     ServerUp,
     Wake,
 )
+from modelium.controller.leaks import note_reading, note_unload
 from modelium.controller.life import events as happens
 from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.folder import is_as_before
@@ -76,6 +78,8 @@ class Routing:
                 self._happened(key, about)
             case Measured():
                 self._measured(event)
+            case MemoryLeft():
+                note_unload(self._state.leaks, event)
             case ServerUp():
                 self._server_up(event)
             case ServerDown():
@@ -205,6 +209,7 @@ class Routing:
     def _server_down(self, event: ServerDown) -> None:
         server = self._state.server
         self._state.server = server.went_down(event.detail)
+        self._state.leaks.clear()
         if not server.up:
             return
         log.error("Triton is down: %s", event.detail)
@@ -228,6 +233,7 @@ class Routing:
         server = self._state.server
         if event.generation != server.starts or not server.up:
             return
+        note_reading(self._state.leaks, event.residues)
         weighed = []
         for model in self._models:
             record = model.record

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from modelium.brain.leaks import Leak
 from modelium.controller.server import KnownServer
 from modelium.values import Unclaimed, WatchDirectory
 
 
 @dataclass(slots=True)
 class ControllerState:
-    """``room_is_wanted``: somebody waits for room that models in use hold."""
+    """``room_is_wanted``: somebody waits for room that models in use hold. ``leaks``: by device, since Triton came up."""
 
     server: KnownServer = field(default_factory=KnownServer)
     directories: tuple[WatchDirectory, ...] = ()
     unclaimed: tuple[Unclaimed, ...] = ()
     room_is_wanted: bool = False
+    leaks: dict[str, Leak] = field(default_factory=dict)
     first_scan: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -18,6 +18,7 @@ from modelium.controller.events import About, Event
 from modelium.controller.handover import Handover
 from modelium.controller.life.effects import How, Load, Unload
 from modelium.controller.life.events import Analyzed, HasLoaded, HasUnloaded, NotLoaded, NotUnloaded
+from modelium.controller.residues import Residues, Window
 from modelium.controller.seals import CHANGED, blame, has_changed, seal_of, see_unchanged, settle
 from modelium.controller.server import Server
 from modelium.devices import Process, processes_of
@@ -57,8 +58,10 @@ class Work:
         analysts: Analysts,
         load_timeout_s: float,
         unload_timeout_s: float,
+        residues: Residues | None = None,
     ) -> None:
         self._post = post
+        self._residues = residues or Residues(post, server.devices, server.pid)
         self._background = background
         self._client = server.client
         self._repository = server.repository
@@ -144,6 +147,7 @@ class Work:
         started = time.monotonic()
         source, buries = order.source, order.how is How.AFTER_DEATH and order.placement.by_vllm
         older: Sequence[Process] = ()
+        window: Window | None = None
         try:
             if not buries:
                 await see_unchanged(source)
@@ -159,8 +163,12 @@ class Work:
                 await see_unchanged(source)
             elif older or order.how is How.BESIDE:
                 await settle(source)
+            if order.how is How.AFTER_DEATH and not older:
+                await self._residues.end(await self._residues.unload(key, died=True))
+                self._residues.settle(key)
             if order.placement.by_ray:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
+            window = await self._residues.load(key, order.placement.devices)
             started = time.monotonic()  # from here on it is Triton's time
             await self._let_triton_load(key, older)
             if not (older or order.how is How.BESIDE) and await has_changed(source):
@@ -172,9 +180,13 @@ class Work:
         except Exception as error:
             cause = await self._why(key, order, older, error)
             seconds = time.monotonic() - started
+            await self._residues.end(window)
+            if not (older or order.how is How.BESIDE):
+                self._residues.settle(key)
             self._post(About(key, NotLoaded(number=order.number, seconds=seconds, error=cause)))
         else:
             seconds = time.monotonic() - started
+            await self._residues.end(window)
             self._post(About(key, HasLoaded(number=order.number, seconds=seconds, older=frozenset(older))))
 
     async def _let_triton_load(self, key: str, older: Sequence[Process]) -> None:
@@ -244,11 +256,15 @@ class Work:
 
     async def _bury(self, key: str, number: int) -> None:
         started = time.monotonic()
+        window = await self._residues.unload(key, died=True)
         try:
             await end_processes(self._devices, await self._processes_of(key))
         except ModeliumError as error:
+            self._residues.forget(window)
             self._post(About(key, NotUnloaded(number=number, seconds=time.monotonic() - started, error=error)))
         else:
+            await self._residues.end(window, back_by=started + self._unload_timeout_s)
+            self._residues.settle(key)
             self._post(About(key, HasUnloaded(number=number, seconds=time.monotonic() - started)))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
@@ -261,27 +277,35 @@ class Work:
         return (*inside, *processes_of(replicas.get(key, ())))
 
     async def _unload(self, key: str, order: Unload, current: Callable[[], bool]) -> None:
-        started = time.monotonic()
+        started, killed = time.monotonic(), False
+        window = await self._residues.unload(key)
         try:
             while True:
                 try:
                     # Triton answers only when a load of the same model that is under way has ended.
                     await self._client.unload(key, timeout_s=self._load_timeout_s)
-                    await self._verify_unloaded(key, order.processes)
+                    back_by = time.monotonic() + self._unload_timeout_s
+                    killed = await self._verify_unloaded(key, order.processes)
                     break
                 except TritonUnavailable:
                     await asyncio.sleep(_POLL_S[1])
                     if not current():
                         return
+            await self._residues.end(window, back_by=back_by)
+            self._residues.settle(key)
             if order.remove:
                 await asyncio.to_thread(self._repository.remove, key)
         except ModeliumError as error:
             self._post(About(key, NotUnloaded(number=order.number, seconds=time.monotonic() - started, error=error)))
         else:
-            self._post(About(key, HasUnloaded(number=order.number, seconds=time.monotonic() - started)))
+            seconds = time.monotonic() - started
+            self._post(About(key, HasUnloaded(number=order.number, seconds=seconds, killed=killed)))
+        finally:
+            self._residues.forget(window)
 
-    async def _verify_unloaded(self, key: str, processes: Sequence[Process]) -> None:
-        """Wait until the model is UNAVAILABLE and its processes are gone: only then is its memory anybody else's.
+    async def _verify_unloaded(self, key: str, processes: Sequence[Process]) -> bool:
+        """Wait until the model is UNAVAILABLE and its processes are gone: only then is its memory anybody else's. True: they
+        had to be killed.
 
         Past the deadline the processes are killed. Triton may then go on calling the model UNLOADING for ever (server #7626):
         its memory is back all the same, and a new load beside it works.
@@ -291,7 +315,7 @@ class Work:
             entry = (await self._client.index()).get(key)
             down = entry is None or entry.state in _DOWN
             if down and not any(map(self._devices.alive, processes)):
-                return
+                return False
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(pause)
@@ -300,10 +324,14 @@ class Work:
         await end_processes(self._devices, processes)
         if not processes:
             raise TritonError(f"Triton has not unloaded it within triton.unload_timeout_seconds = {self._unload_timeout_s:g} s")
+        return True
 
     async def _discard(self, key: str) -> None:
+        window = await self._residues.unload(key, died=True)  # none after a load that failed
         with contextlib.suppress(ModeliumError):
             await self._client.unload(key)
+        await self._residues.end(window)
+        self._residues.settle(key)
 
     async def _remove(self, key: str) -> None:
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from modelium.brain.leaks import Leak, marked
 from modelium.brain.placement.cluster import cluster_devices
 from modelium.brain.usage import WINDOW_S
 from modelium.config import Settings
@@ -23,10 +24,20 @@ from modelium.values import Capabilities, Device, DeviceKind, Fleet, ModelOverri
 
 
 class World:
-    """``server``: as it was when Modelium started; its ways to Triton do not change."""
+    """``server``: as it was when Modelium started; its ways to Triton do not change. ``leaks``: as they are now, by device."""
 
-    def __init__(self, settings: Settings, server: Server, ray: RayService, readings: Readings, post: Callable[[Event], None]):
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        ray: RayService,
+        readings: Readings,
+        post: Callable[[Event], None],
+        *,
+        leaks: Mapping[str, Leak],
+    ) -> None:
         self._settings = settings
+        self._leaks = leaks
         self._server = server
         self._readings = readings
         self._post = post
@@ -64,7 +75,8 @@ class World:
         """This machine's devices, and those of a Ray cluster elsewhere."""
         ray = self.ray.view()
         added = cluster_devices(ray, self._settings.devices.gpu_memory_fraction)
-        fleet = Fleet(devices=(*self._server.devices.fleet().devices, *added), ray=ray)
+        here = (marked(device, self._leaks.get(device.id)) for device in self._server.devices.fleet().devices)
+        fleet = Fleet(devices=(*here, *added), ray=ray)
         self._devices = fleet.devices
         return fleet
 

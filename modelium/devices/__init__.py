@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from modelium.devices.host import read_host_memory
 from modelium.devices.nvml import Nvml
-from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, watch_exit
+from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, unshared_bytes, watch_exit
 from modelium.devices.replicas import Replica, find_replicas, processes_of
 from modelium.values import Device, DeviceKind, Fleet, device_id
 
@@ -76,6 +76,18 @@ class Devices:
                 return resident_bytes(pids)
             case DeviceKind.CUDA:
                 return self._nvml.process_bytes(device.index, frozenset(pids))
+
+    def residues(self, server_pid: int) -> dict[str, int]:
+        """Device → what is taken there by the server itself, without its models' processes, or by nobody: on the host the
+        former, on a GPU both. Those of which it cannot be known are left out."""
+        self._map.read(server_pid)
+        own = self._map.own
+        found = {device_id(DeviceKind.HOST): unshared_bytes(own)}
+        for gpu in self._nvml.gpus():
+            residue = self._nvml.residue_bytes(gpu.index, frozenset(own))
+            if residue is not None:
+                found[device_id(DeviceKind.CUDA, gpu.index)] = residue
+        return found
 
     def alive(self, process: Process) -> bool:
         """Whether this very process runs; a zombie does not."""

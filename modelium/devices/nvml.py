@@ -65,6 +65,29 @@ class Nvml:
             # A process is listed once for each GPU instance it uses; usedGpuMemory is None where the driver won't tell.
             return sum(process.usedGpuMemory or 0 for process in running if process.pid in pids)
 
+    def residue_bytes(self, index: int, ours: frozenset[int]) -> int | None:
+        """What is taken on one GPU by the processes ``ours``, or by none that NVML knows of; None where it cannot tell.
+
+        Processes are known by what they hold, also those of other namespaces, whose ids mean nothing here.
+        """
+        with self._lock:
+            handles = self._handles()
+            handle = handles[index] if index < len(handles) else None
+            if handle is None:
+                return None
+            held: dict[int, int] = {}
+            for question in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+                running: Sequence[Any] | None = self._ask(partial(question, handle), None)
+                if running is None or any(process.usedGpuMemory is None for process in running):
+                    return None
+                for process in running:  # one that computes and draws is in both
+                    held[process.pid] = max(held.get(process.pid, 0), process.usedGpuMemory)
+            # Read last: a process that began meanwhile is taken for nobody's, which a second look corrects.
+            memory = self._ask(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle), None)
+            if memory is None:
+                return None
+            return max(0, int(memory.used) - sum(size for pid, size in held.items() if pid not in ours))
+
     def _handles(self) -> list[Any]:
         if not self._initialise():
             return []

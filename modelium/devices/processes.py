@@ -79,10 +79,12 @@ def watch_exit(process: Process, callback: Callable[[], None]) -> Callable[[], N
 
 
 class ProcessMap:
-    """Remembers who belonged to whom: when a stub dies, its offspring moves to another parent and lives on."""
+    """Remembers who belonged to whom: when a stub dies, its offspring moves to another parent and lives on. ``own``: at the
+    last look, the server and what is below it that is no model's."""
 
     def __init__(self) -> None:
         self._known: dict[Process, str] = {}
+        self.own: tuple[int, ...] = ()
 
     def read(self, server_pid: int) -> dict[str, tuple[Process, ...]]:
         """Model name → its living processes, the stubs before their offspring. One pass over /proc."""
@@ -93,6 +95,7 @@ class ProcessMap:
                 rows[int(entry)] = row
                 children.setdefault(row.parent, []).append(int(entry))
         found: dict[Process, str] = {}
+        own = [server_pid]
         queue: list[tuple[int, str | None]] = [(child, None) for child in children.get(server_pid, ())]
         for pid, inherited in queue:
             row = rows[pid]
@@ -101,12 +104,14 @@ class ProcessMap:
                 model = model_of_command(read_command_line(pid)) or inherited
             if model is not None:
                 found[Process(pid, row.created_at)] = model
+            else:
+                own.append(pid)
             queue += [(child, model) for child in children.get(pid, ())]
         for process, model in self._known.items():
             row_now = rows.get(process.pid)
             if process not in found and row_now is not None and row_now.created_at == process.created_at:
                 found[process] = model
-        self._known = found
+        self._known, self.own = found, tuple(own)
         models: dict[str, list[Process]] = {}
         for process, model in found.items():
             models.setdefault(model, []).append(process)
@@ -153,6 +158,20 @@ def _resident_bytes(pid: int) -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGESIZE")
+
+
+def unshared_bytes(pids: Iterable[int]) -> int:
+    """What these processes have of memory that no file backs. Unlike proportional sizes it does not change when another one
+    that maps the same libraries ends."""
+    return sum(_unshared_bytes(pid) for pid in pids)
+
+
+def _unshared_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith((b"RssAnon:", b"RssShmem:", b"VmSwap:")))
 
 
 def read_row(pid: int) -> _Row | None:

@@ -156,6 +156,12 @@ UNLOADS = Family(
     labels=("model", "rule"),
     help="Unloads that ended, by the rule that requested them.",
 )
+UNLOAD_KILLS = Family(
+    name="modelium_model_unload_kills_total",
+    kind="counter",
+    labels=("model",),
+    help="Unloads after which the model's processes did not end within triton.unload_timeout_seconds and were killed.",
+)
 UNLOAD_SECONDS = Family(
     name="modelium_model_unload_duration_seconds",
     kind="histogram",
@@ -188,6 +194,15 @@ DEVICE_BYTES = Family(
     kind="gauge",
     labels=("device", "kind"),
     help="Memory of a device: kind=total, used (by any program) or budget (what models may use).",
+)
+DEVICE_LEAKED = Family(
+    name="modelium_device_leaked_bytes",
+    kind="gauge",
+    labels=("device",),
+    help=(
+        "Memory of a device that unloads did not bring back since Triton started: held by Triton itself, or by no process "
+        "(less than 64 MiB is 0; always 0 with an external Triton and on a Ray cluster, where it is not measured)."
+    ),
 )
 DECISIONS = Family(
     name="modelium_decisions_total",
@@ -242,8 +257,9 @@ FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, MODEL_ESTIMATE_ERROR,
-    LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DECISIONS, WATCHER_LAG, SCAN_SECONDS, SCANNED,
+    LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_KILLS, UNLOAD_SECONDS,
+    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DEVICE_LEAKED, DECISIONS,
+    WATCHER_LAG, SCAN_SECONDS, SCANNED,
     WATCH_DIRECTORY_UP, LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from modelium.metrics.families import (
     SCAN_SECONDS,
     SWAPS,
     TRITON_RESTARTS,
+    UNLOAD_KILLS,
     UNLOAD_SECONDS,
     UNLOADS,
     WATCHER_LAG,
@@ -112,9 +113,10 @@ class Recorder:
         self._count(LOADS, model, outcome)
         self._observe(LOAD_SECONDS, seconds)
 
-    def unload(self, model: str, reason_rule: str, seconds: float) -> None:
-        """An unload by that rule took so many seconds."""
+    def unload(self, model: str, reason_rule: str, seconds: float, *, killed: bool = False) -> None:
+        """An unload by that rule took so many seconds. ``killed``: the model's processes had to be."""
         self._count(UNLOADS, model, reason_rule)
+        self._count(UNLOAD_KILLS, model, by=int(killed))
         self._observe(UNLOAD_SECONDS, seconds)
 
     def eviction(self, rule: str, age_s: float) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from modelium import __version__
 from modelium.metrics.families import (
     DEVICE_BYTES,
+    DEVICE_LEAKED,
     FAMILIES,
     IDLE,
     IN_FLIGHT,
@@ -93,6 +94,8 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
+    elif family is DEVICE_LEAKED:
+        yield from (((d.id,), d.leaked_bytes) for d in snapshot.fleet.devices)
     elif family is SCANNED:
         yield (), snapshot.scanned
     elif family is WATCH_DIRECTORY_UP:

@@ -37,7 +37,7 @@ class Device:
 
     ``index`` is NVML's and Triton's GPU ordinal, -1 for the host and for a Ray cluster. ``cluster``: not of this machine, but
     all the host memory (or all the GPUs) of a Ray cluster together; only the ray runtime can use it. ``node``: whose it is,
-    "" for the one that Modelium runs on.
+    "" for the one that Modelium runs on. ``leaked_bytes``: of ``used_bytes``, what unloads have not brought back.
     """
 
     id: str  # as `device_id` makes it; "ray" · "ray:cuda" for a cluster
@@ -50,6 +50,7 @@ class Device:
     uuid: str = ""
     cluster: bool = False
     node: str = ""
+    leaked_bytes: int = 0
 
     @property
     def is_host(self) -> bool:

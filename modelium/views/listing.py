@@ -26,7 +26,7 @@ def _shown(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A GPU, the host's memory, or a cluster's."""
+    """A GPU, the host's memory, or a cluster's. ``leaked_bytes``: what unloads have not brought back."""
 
     id: str = _device.needed()
     kind: str = _device("")
@@ -34,6 +34,7 @@ class Device:
     total_bytes: int = _device(0)
     used_bytes: int = _device.needed()
     budget_bytes: int = _device.needed()
+    leaked_bytes: int = _device(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,12 @@ _DEVICES = Row(
             maximum=1,
         ),
         time_series(
+            "Leaked",
+            "The memory that unloads did not bring back since Triton started. Alert: DeviceMemoryLeaked.",
+            Unit.BYTES,
+            Query(expr=f"max by (device) (modelium_device_leaked_bytes{{{_DEVICE}}})", legend="{{device}}"),
+        ),
+        time_series(
             "Used, budget, total",
             "Each device's memory that is in use by any program, the part that models may use, and the total.",
             Unit.BYTES,

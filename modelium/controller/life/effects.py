@@ -167,10 +167,11 @@ class CountLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountUnload:
-    """``rule``: why, as in ``modelium_model_unloads_total``; after so many seconds."""
+    """``rule``: why, as in ``modelium_model_unloads_total``; after so many seconds. ``killed``: its processes had to be."""
 
     rule: str
     seconds: float
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,10 +237,11 @@ class NotLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HasUnloaded:
-    """Triton says UNAVAILABLE, the processes are gone, the memory is back."""
+    """Triton says UNAVAILABLE, the processes are gone, the memory is back. ``killed``: they did not go by themselves."""
 
     number: int
     seconds: float
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,7 @@ def unloaded(record: Record, phase: Unloading, event: HasUnloaded, context: Cont
         return record, ()
     cause, gone = phase.leaving.cause, record.folder.gone
     effects: tuple[Effect, ...] = (
-        CountUnload(rule=phase.leaving.rule, seconds=event.seconds),
+        CountUnload(rule=phase.leaving.rule, seconds=event.seconds, killed=event.killed),
         RememberUnload(fingerprint=phase.serving.profile.fingerprint),
         Say(f"unloaded in {event.seconds:.2f} s ({phase.leaving.rule})"),
     )

@@ -85,7 +85,8 @@ async function refresh() {
       const line = document.createElement("p"), bar = document.createElement("progress");
       bar.max = device.total_bytes; bar.value = device.used_bytes;
       line.append(bar, ` ${device.name}: ${size(device.used_bytes)} used of ${size(device.total_bytes)}, ` +
-                       `models may take ${size(device.budget_bytes)}`);
+                       `models may take ${size(device.budget_bytes)}` +
+                       (device.leaked_bytes ? `, ${size(device.leaked_bytes)} leaked: unloads did not bring it back` : ""));
       return line;
     }));
     document.getElementById("models").replaceChildren(...reply.models.map(model => {

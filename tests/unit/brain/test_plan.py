@@ -108,6 +108,12 @@ def test_who_holds_the_room_is_named_also_while_it_loads() -> None:
     assert "slow is LOADING" in waits.reason and "other programs" not in waits.reason
 
 
+def test_what_earlier_unloads_left_behind_is_said_to_who_waits_for_room() -> None:
+    leaky = replace(host(total=10 * GIB, used=5 * GIB), leaked_bytes=5 * GIB)
+    [waits] = plan(world(wanted("asked", 6 * GIB), devices=(leaky,))).decisions
+    assert waits.verb is Verb.WAIT and "5.0 GiB on host are leaked by earlier unloads" in waits.reason
+
+
 def test_a_discovery_pushes_nobody_out() -> None:
     made = plan(world(loaded("idle", 7 * GIB, idle_s=400), wanted("m", 4 * GIB, demand=Demand.DISCOVERY)))
     assert _verbs(made) == {"m": ("wait", "plan.4")}

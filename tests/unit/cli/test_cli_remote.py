@@ -259,6 +259,13 @@ def test_a_list_without_models_says_what_to_do() -> None:
     assert "Triton is not up: port 8000 is taken" in text
 
 
+def test_the_list_says_where_unloads_left_memory_behind() -> None:
+    leaky = replace(HOST, id="cuda:0", leaked_bytes=3 * 2**30)
+    found = Snapshot(now=0, models=(), fleet=Fleet(devices=(HOST, leaky)), server=ServerStatus(up=True), scanned=True)
+    text = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
+    assert "cuda:0: 3.0 GiB leaked" in text and "host" not in text
+
+
 def test_the_status_tells_what_is_known() -> None:
     text = text_of(show.model(replies.model(reply_of(written(Status, LOADED, 50.0)))))
     for words in (

@@ -57,7 +57,14 @@ class World:
     """A controller without a Triton, over a real folder."""
 
     def __init__(
-        self, top: Path, *, client: TritonClient | None = None, analysts: Analysts | None = None, **settings: object
+        self,
+        top: Path,
+        *,
+        client: TritonClient | None = None,
+        analysts: Analysts | None = None,
+        devices: Devices | None = None,
+        server_pid: int | None = None,
+        **settings: object,
     ) -> None:
         self.incoming = top / "incoming"
         self._watcher = Watcher([self.incoming], settle_seconds=0.1)
@@ -68,7 +75,8 @@ class World:
             ),
             client=client or TritonClient(http_url="127.0.0.1:1", grpc_url="127.0.0.1:1"),
             repository=ModelRepository(top / "repository"),
-            devices=Devices(host_memory=None, gpu_memory_fraction=0.9),
+            devices=devices or Devices(host_memory=None, gpu_memory_fraction=0.9),
+            server_pid=lambda: server_pid,
             ledger=Ledger.load(top / "ledger.json"),
             recorder=Recorder(),
             backends=lambda: self.backends,
@@ -100,10 +108,16 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    top: Path, *, client: TritonClient | None = None, analysts: Analysts | None = None, **settings: object
+    top: Path,
+    *,
+    client: TritonClient | None = None,
+    analysts: Analysts | None = None,
+    devices: Devices | None = None,
+    server_pid: int | None = None,
+    **settings: object,
 ) -> AsyncIterator[World]:
     (top / "incoming").mkdir(exist_ok=True)
-    made = World(top, client=client, analysts=analysts, **settings)
+    made = World(top, client=client, analysts=analysts, devices=devices, server_pid=server_pid, **settings)
     task = asyncio.create_task(made.controller.run())
     try:
         yield made

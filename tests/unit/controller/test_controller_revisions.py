@@ -25,6 +25,7 @@ from modelium.controller.life.effects import How, Load
 from modelium.controller.life.events import HasLoaded, NotLoaded, ProcessDied, UnloadDecided
 from modelium.controller.life.phases import AdapterFolder, Loaded
 from modelium.controller.life.record import Record
+from modelium.controller.residues import Residues
 from modelium.controller.server import Server
 from modelium.controller.work import Work
 from modelium.devices import Devices, Process, find_process
@@ -88,7 +89,9 @@ async def served(
     top: Path, *, up: bool = True, triton: Calls | None = None, **settings: object
 ) -> AsyncIterator[tuple[World, Calls]]:
     triton = triton or Calls()
-    async with world(top, client=triton, analysts=None, **{"orchestration": EAGER, **settings}) as here:
+    async with world(
+        top, client=triton, analysts=None, devices=None, server_pid=None, **{"orchestration": EAGER, **settings}
+    ) as here:
         if up:
             here.controller.post(ServerUp(version="2.51.0", index={}, owned={}))
         yield here, triton
@@ -319,6 +322,7 @@ def work_with(triton: Hanging, background: Background, events: asyncio.Queue[Eve
         analysts=Here(),
         load_timeout_s=300,
         unload_timeout_s=300,
+        residues=Residues(lambda _: None, server.devices, server.pid),  # test_residues.py reads what they say
     )
 
 

@@ -225,6 +225,7 @@ class FakeDriver:
         self.fault: int | None = None
         self.instances: dict[int, list[int | None]] = {}  # of a GPU in MIG mode: the handles of its instances, by their places
         self.processes: dict[int, list[SimpleNamespace]] = {}
+        self.pictures: dict[int, list[SimpleNamespace]] = {}
         answers = {
             "nvmlInit": lambda: None,
             "nvmlDeviceGetCount": self.ask(lambda: 2),
@@ -238,6 +239,7 @@ class FakeDriver:
             "nvmlDeviceGetMigDeviceHandleByIndex": self.ask(self.instance),
             "nvmlDeviceGetHandleByUUID": self.ask(lambda uuid: int(uuid.removeprefix("MIG-"))),
             "nvmlDeviceGetComputeRunningProcesses": self.ask(lambda handle: self.processes.get(handle, [])),
+            "nvmlDeviceGetGraphicsRunningProcesses": self.ask(lambda handle: self.pictures.get(handle, [])),
         }
         for name, answer in answers.items():
             monkeypatch.setattr(pynvml, name, answer)
@@ -335,6 +337,34 @@ def test_gpu_memory_is_counted_by_process(devices: Devices, driver: FakeDriver) 
     assert devices.held_bytes([10, 11, 12], gpu) == 450
     driver.fault = pynvml.NVML_ERROR_NOT_SUPPORTED
     assert devices.held_bytes([10, 11, 12], gpu) == 0
+
+
+def test_what_triton_itself_or_nobody_holds_of_a_gpu_is_its_residue(devices: Devices, driver: FakeDriver) -> None:
+    model, triton, display = (
+        SimpleNamespace(pid=10, usedGpuMemory=40),
+        SimpleNamespace(pid=os.getpid(), usedGpuMemory=20),
+        SimpleNamespace(pid=12, usedGpuMemory=7),
+    )
+    assert devices.residues(os.getpid())["cuda:0"] == 100
+    driver.processes[0], driver.pictures[0] = [model, triton, display], [display]
+    found = devices.residues(os.getpid())
+    assert (found["cuda:0"], found["cuda:1"]) == (100 - 40 - 7, 101)
+    driver.processes[0] = [model, SimpleNamespace(pid=11, usedGpuMemory=None)]
+    assert set(devices.residues(os.getpid())) == {"host", "cuda:1"}, "NVML cannot tell"
+    driver.fault = pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert set(devices.residues(os.getpid())) == {"host"}
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_the_hosts_residue_is_what_the_server_holds_without_its_models(devices: Devices, start_stub: StartStub) -> None:
+    stub, _ = start_stub("bert", "bert_0_0")
+    before = devices.residues(os.getpid())["host"]
+    assert before > 10 * MIB
+    kept = bytearray(b"x") * (200 * MIB)
+    grown = devices.residues(os.getpid())["host"] - before
+    assert 190 * MIB < grown < 210 * MIB
+    del kept
+    assert devices.held_bytes([stub.pid], devices.fleet().devices[0]) > 60 * MIB, "its 64 MiB are the model's"
 
 
 @pytest.mark.parametrize("fault", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])

@@ -62,7 +62,9 @@ def status(name: str, state: State = State.LOADED, *, waiting: int = 0, revision
 
 
 def snapshot(*models: ModelStatus) -> Snapshot:
-    device = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=100, used_bytes=50, budget_bytes=75)
+    device = Device(
+        id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=100, used_bytes=50, budget_bytes=75, leaked_bytes=5
+    )
     server = ServerStatus(up=True, version="2.51.0")
     fleet = Fleet(devices=(device,), ray=Ray(state=RayState.UP))
     watched = (WatchDirectory(path=Path("/incoming")), WatchDirectory(path=Path("/disk"), suspended="it is gone"))
@@ -156,6 +158,15 @@ def test_names_keep_to_prometheus_conventions() -> None:
         assert sorted(family.buckets) == list(family.buckets)
 
 
+def test_unloads_that_had_to_kill_are_counted_among_the_others() -> None:
+    recorder = Recorder()
+    for killed in (False, True, False):
+        recorder.unload("a", "user", 1.0, killed=killed)
+    found = series(scrape(snapshot(status("a")), recorder))
+    assert found["modelium_model_unloads_total", (("model", "a"), ("rule", "user"))] == 3
+    assert found["modelium_model_unload_kills_total", (("model", "a"),)] == 1
+
+
 def test_values_come_from_the_snapshot() -> None:
     found = series(scrape(snapshot(status("a", waiting=2), status("b", State.UNLOADED)), Recorder()))
     assert found["modelium_model_state", (("model", "a"), ("state", "LOADED"))] == 1
@@ -172,6 +183,7 @@ def test_values_come_from_the_snapshot() -> None:
         assert found["modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "a"))] == size
         assert ("modelium_model_memory_bytes", (("device", "host"), ("kind", kind), ("model", "b"))) not in found
     assert found["modelium_device_memory_bytes", (("device", "host"), ("kind", "budget"))] == 75
+    assert found["modelium_device_leaked_bytes", (("device", "host"),)] == 5
     assert found["modelium_loop_turn_age_seconds", ()] == 0.5
     assert found["modelium_loop_longest_pause_seconds", ()] == 0.25
     assert found["modelium_triton_up", ()] == 1

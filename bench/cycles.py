@@ -1,0 +1,342 @@
+"""Loads and unloads on the real Triton: what models were estimated and measured to take, and what does not come back.
+
+First a table: estimated, measured, error, for a real embedder, an ONNX graph and three language models that vLLM serves on the
+CPU, each alone and at work. Then the embedder is loaded, asked once and unloaded ``--cycles`` times, and a language model a
+fifth as often: the memory of all of Modelium's processes together (proportional, so that a page which n of them share is
+counted once) before and after, its trend over the cycles, how often an unload had to kill, and how long loads and unloads took.
+
+On a machine with GPUs, models go there, and what is measured is NVML's: of the models' processes in the table, of the whole
+devices in the cycles. Nobody else should use them meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from served import ROOT, Served, minilm, serve
+
+sys.path.insert(0, str(ROOT))
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
+from rich.table import Table
+
+from modelium.devices.processes import resident_bytes
+from modelium.sizes import MIB, human_bytes
+from tests.models.language import GPT2, LLAMA, ensure_language_models
+from tests.server.systems import save_graph
+
+_GRAPH, _LARGER = "matrix", "qwen3-130m"
+_WIDTH = 4096  # of the graph's matrix: 64 MiB
+_AT_ONCE = 16
+_WARM = 0.1  # the part of the cycles after which libraries and allocators have what they keep
+_PATIENCE_S = 900.0
+_ANSWERS = {"X-Request-Timeout": str(_PATIENCE_S)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A model's memory on its device: as estimated before its first load, and the most that was measured. ``error``: 0.1 when
+    it was a tenth too much."""
+
+    name: str
+    runtime: str
+    device: str
+    estimated_bytes: int
+    measured_bytes: int
+
+    @property
+    def error(self) -> float:
+        return self.estimated_bytes / self.measured_bytes - 1 if self.measured_bytes else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycles:
+    """``before_bytes`` and ``after_bytes`` are medians, of the first and the last tenth after those that warm up;
+    ``trend_bytes`` is the regression's, a cycle, and ``trend_error_bytes`` its standard error."""
+
+    name: str
+    cycles: int
+    before_bytes: int
+    after_bytes: int
+    trend_bytes: float
+    trend_error_bytes: float
+    by_part: dict[str, float]  # the trend of each kind of process
+    device_bytes: dict[str, int]  # of each GPU: used after the last unload, beyond before the first load
+    marked_bytes: dict[str, int]  # what Modelium itself shows as leaked, by device
+    escalations: int
+    load_seconds: tuple[float, ...]
+    unload_seconds: tuple[float, ...]
+    bytes: tuple[int, ...]  # of all processes, after each cycle
+
+    @property
+    def leaked_bytes(self) -> int:
+        return self.after_bytes - self.before_bytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=100, help="of the embedder; of the language model a fifth of that")
+    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
+    parser.add_argument("--gpu", action="store_true", help="fail where no GPU is used")
+    parser.add_argument("--only", action="append", choices=list(_WORK), help="of these models; again for more (all)")
+    options = parser.parse_args()
+    work = {name: _WORK[name] for name in options.only or _WORK}
+
+    def prepare(incoming: Path) -> None:
+        for name in work:
+            write_model(incoming, name)
+
+    settings = {
+        "orchestration": {
+            "load_on_discovery": False,
+            "policies": {"check_interval_seconds": 1, "correct_estimates": False, "min_residence_seconds": 0},
+        },
+        "gateway": {"request_timeout_seconds": _PATIENCE_S},
+    }
+    with serve(settings, prepare=prepare) as served:
+        if options.gpu and not gpus(served):
+            raise SystemExit("NVML shows no GPU here (modelium doctor says more): there is nothing to check")
+        for name in work:
+            served.wait(f"{name} is known", lambda name=name: served.model(name).get("state") == "UNLOADED", within_s=600)  # type: ignore[misc]
+        weighed = [weigh(served, name, ask) for name, ask in work.items()]
+        if not options.json:
+            show_weighed(weighed)
+        times = {"minilm": options.cycles, LLAMA: max(1, options.cycles // 5)}
+        turned = [turn(served, name, times[name]) for name in times if name in work]
+    if options.json:
+        shown = {
+            "weighed": [{**asdict(one), "error": one.error} for one in weighed],
+            "cycles": [{**asdict(one), "leaked_bytes": one.leaked_bytes} for one in turned],
+        }
+        print(json.dumps(shown, indent=1))
+    else:
+        show_cycles(turned)
+
+
+# -- models and what they are asked ----------------------------------------------------------------------------------
+
+
+def write_model(incoming: Path, name: str) -> None:
+    match name:
+        case "minilm":
+            shutil.copytree(minilm(), incoming / name)
+        case "matrix":
+            write_matrix(incoming / f"{name}.onnx")
+        case "qwen3-130m":
+            write_larger(incoming, ensure_language_models() / LLAMA)
+        case _:
+            shutil.copytree(ensure_language_models() / name, incoming / name)
+
+
+def write_matrix(path: Path) -> None:
+    """``y = x · M``: 64 MiB of weights that no optimizer can fold away."""
+    numbers = np.random.default_rng(7).standard_normal((_WIDTH, _WIDTH), dtype=np.float32)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", _WIDTH])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", _WIDTH])
+    matrix = numpy_helper.from_array(numbers, "M")
+    save_graph(helper.make_graph([helper.make_node("MatMul", ["x", "M"], ["y"])], "matrix", [x], [y], [matrix]), path)
+
+
+def write_larger(incoming: Path, tokens_of: Path) -> None:
+    """A Qwen3 of 130 million random parameters: large enough that its weights and its cache count, beside the processes."""
+    program = f"""
+import sys
+sys.path[:] = [place for place in sys.path if place not in ("", {str(ROOT)!r})]
+import torch
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+torch.manual_seed(7)
+tokenizer = AutoTokenizer.from_pretrained({str(tokens_of)!r})
+config = Qwen3Config(
+    vocab_size=32_000, hidden_size=1024, intermediate_size=3072, num_hidden_layers=8, num_attention_heads=16,
+    num_key_value_heads=8, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
+    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+)
+model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+model.save_pretrained({str(incoming / f".{_LARGER}")!r})
+tokenizer.save_pretrained({str(incoming / f".{_LARGER}")!r})
+"""
+    done = subprocess.run(
+        [str(ROOT / ".runtime" / "bin" / "python"), "-c", program], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"the larger model could not be made:\n{done.stderr}")
+    (incoming / f".{_LARGER}").rename(incoming / _LARGER)
+
+
+def embed(served: Served, name: str) -> None:
+    """A full batch of texts as long as it reads."""
+    at_once(lambda: post(served, f"/predict/{name}", {"inputs": ["the cat sat on the mat " * 60] * _AT_ONCE}), 2)
+
+
+def multiply(served: Served, name: str) -> None:
+    post(served, f"/predict/{name}", {"inputs": {"x": [[1.0] * _WIDTH] * 4}})
+
+
+def write(served: Served, name: str) -> None:
+    """A few at once, for a hundred tokens or so: a cache is touched, not filled."""
+    parameters = {"max_new_tokens": 32}
+    at_once(lambda: post(served, f"/predict/{name}", {"inputs": "Once upon a time " * 20, "parameters": parameters}), 4)
+
+
+def post(served: Served, path: str, body: object = None) -> Any:
+    answer = served.ask("POST", path, body, timeout_s=_PATIENCE_S)
+    if answer.status != 200:
+        raise SystemExit(f"{path}: {answer.status} {answer.body}")
+    return answer.body
+
+
+def at_once(ask: Callable[[], object], times: int) -> None:
+    with concurrent.futures.ThreadPoolExecutor(times) as pool:
+        for one in [pool.submit(ask) for _ in range(times)]:
+            one.result()
+
+
+_WORK: dict[str, Callable[[Served, str], None]] = {
+    "minilm": embed,
+    _GRAPH: multiply,
+    LLAMA: write,
+    GPT2: write,
+    _LARGER: write,
+}
+
+
+# -- what is measured ------------------------------------------------------------------------------------------------
+
+
+def weigh(served: Served, name: str, ask: Callable[[Served, str], None]) -> Weighed:
+    """Alone on its device, at work, until a reading after that has said what it holds."""
+    post(served, f"/models/{name}/load")
+    ask(served, name)
+    time.sleep(3)  # three readings
+    served.wait(f"{name} is weighed", lambda: served.model(name).get("measured_bytes") is not None, within_s=120)
+    seen = served.model(name)
+    post(served, f"/models/{name}/unload")
+    return Weighed(
+        name=name,
+        runtime=seen["runtime"],
+        device=seen["device"],
+        estimated_bytes=seen["estimated_bytes"],
+        measured_bytes=seen["measured_bytes"],
+    )
+
+
+def parts(served: Served) -> dict[str, int]:
+    """The memory of Modelium's processes by kind."""
+    found: dict[str, int] = {"modelium": resident_bytes([served.pid])}
+    for process in served.processes():
+        try:
+            kind = process.name()
+        except Exception:  # it ended
+            continue
+        found[kind] = found.get(kind, 0) + resident_bytes([process.pid])
+    return found
+
+
+def gpus(served: Served) -> dict[str, int]:
+    devices = served.ask("GET", "/models").body["devices"]
+    return {device["id"]: device["used_bytes"] for device in devices if device["kind"] == "cuda"}
+
+
+def escalations(served: Served) -> int:
+    text = str(served.ask("GET", "/metrics", port=served.metrics_port).body, "utf-8")
+    return int(sum(map(float, re.findall(r"^modelium_model_unload_kills_total\{.*\} (\S+)$", text, re.MULTILINE))))
+
+
+def turn(served: Served, name: str, times: int) -> Cycles:
+    killed, gpus_before = escalations(served), gpus(served)
+    seen: list[dict[str, int]] = []
+    loads, unloads = [], []
+    for number in range(1, times + 1):
+        post(served, f"/models/{name}/load")
+        post(served, f"/predict/{name}", {"inputs": "is anybody there?"})
+        after = post(served, f"/models/{name}/unload")
+        loads.append(after["load_seconds"])
+        unloads.append(after["unload_seconds"])
+        seen.append(parts(served))
+        if number % 10 == 0 or number == times:
+            held = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in seen[-1].items())
+            print(f"  {name}: {number} of {times} cycles; {held}", file=sys.stderr, flush=True)
+    steady = seen[int(times * _WARM) :]
+    sums, some = [sum(one.values()) for one in steady], max(1, len(steady) // 10)
+    trend, error = regress(sums)
+    kinds = sorted({kind for one in steady for kind in one})
+    return Cycles(
+        name=name,
+        cycles=times,
+        before_bytes=int(statistics.median(sums[:some])),
+        after_bytes=int(statistics.median(sums[-some:])),
+        trend_bytes=trend,
+        trend_error_bytes=error,
+        by_part={kind: regress([one.get(kind, 0) for one in steady])[0] for kind in kinds},
+        device_bytes={device: used - gpus_before.get(device, 0) for device, used in gpus(served).items()},
+        marked_bytes={
+            device["id"]: device["leaked_bytes"]
+            for device in served.ask("GET", "/models").body["devices"]
+            if device.get("leaked_bytes")
+        },
+        escalations=escalations(served) - killed,
+        load_seconds=tuple(loads),
+        unload_seconds=tuple(unloads),
+        bytes=tuple(sum(one.values()) for one in seen),
+    )
+
+
+def regress(values: Sequence[float]) -> tuple[float, float]:
+    """The slope a step, and its standard error."""
+    if len(values) < 3:
+        return 0.0, 0.0
+    steps = range(len(values))
+    slope, intercept = statistics.linear_regression(steps, values)
+    rest = sum((value - intercept - slope * step) ** 2 for step, value in zip(steps, values, strict=True))
+    middle = statistics.mean(steps)
+    spread = sum((step - middle) ** 2 for step in steps)
+    return slope, (rest / (len(values) - 2) / spread) ** 0.5
+
+
+# -- what is said ----------------------------------------------------------------------------------------------------
+
+
+def show_weighed(weighed: Sequence[Weighed]) -> None:
+    table = Table("model", "runtime", "device", "estimated", "measured", "error")
+    for one in weighed:
+        sizes = human_bytes(one.estimated_bytes), human_bytes(one.measured_bytes)
+        table.add_row(one.name, one.runtime, one.device, *sizes, f"{one.error:+.1%}")
+    Console().print(table)
+
+
+def show_cycles(turned: Sequence[Cycles]) -> None:
+    for one in turned:
+        print(f"{one.name}, {one.cycles} cycles:")
+        print(
+            f"  all processes: {human_bytes(one.before_bytes)}, then {human_bytes(one.after_bytes)}: {signed(one.leaked_bytes)}"
+        )
+        by_part = ", ".join(f"{kind} {signed(size)}" for kind, size in one.by_part.items())
+        print(f"  trend a cycle: {signed(one.trend_bytes)} (standard error {signed(one.trend_error_bytes)}): {by_part}")
+        for device, size in one.device_bytes.items():
+            print(f"  {device}: {signed(size)} of it in use more than before")
+        marked = ", ".join(f"{device} {human_bytes(size)}" for device, size in one.marked_bytes.items())
+        print(f"  marked as leaked: {marked or 'nothing'}; unloads that had to kill: {one.escalations}")
+        for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds)):
+            low, high = min(seconds), max(seconds)
+            print(f"  {what} seconds: median {statistics.median(seconds):.2f}, {low:.2f} to {high:.2f}")
+
+
+def signed(size: float) -> str:
+    return f"{size / MIB:+,.2f} MiB"
+
+
+if __name__ == "__main__":
+    main()
