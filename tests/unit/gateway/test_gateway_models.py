@@ -61,7 +61,7 @@ async def test_one_model_shows_everything(gateway: Served) -> None:
     (decision,) = body["decisions"]
     assert 10 <= decision.pop("age_s") < 60
     said = {"model": "m", "verb": "load", "rule": "plan.3", "reason": "fits", "device": "host"}
-    assert decision == said | {"beneficiary": "", "weighed": []}
+    assert decision == said | {"beneficiary": "", "moves_to": "", "weighed": []}
     status, body = await get(gateway, "/models/m/decisions")
     assert status == 200 and (body["name"], body["state"]) == ("m", "LOADED")
     assert [each["rule"] for each in body["decisions"]] == ["plan.3"]
