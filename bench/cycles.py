@@ -28,18 +28,15 @@ from typing import Any
 from served import ROOT, Served, minilm, serve
 
 sys.path.insert(0, str(ROOT))
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
+from modelium.devices import Devices
 from modelium.devices.processes import resident_bytes
 from modelium.sizes import MIB, human_bytes
 from tests.models.language import GPT2, LLAMA, ensure_language_models
-from tests.server.systems import save_graph
 
-_GRAPH, _LARGER = "matrix", "qwen3-130m"
-_WIDTH = 4096  # of the graph's matrix: 64 MiB
+_GRAPH, _LARGER = "minilm-graph", "qwen3-130m"
 _AT_ONCE = 16
 _WARM = 0.1  # the part of the cycles after which libraries and allocators have what they keep
 _PATIENCE_S = 900.0
@@ -48,18 +45,24 @@ _ANSWERS = {"X-Request-Timeout": str(_PATIENCE_S)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """A model's memory on its device: as estimated before its first load, and the most that was measured. ``error``: 0.1 when
-    it was a tenth too much."""
+    """A model's memory on its device: as estimated before its first load, and the most that was measured. ``alone_bytes``: what
+    that is where no other program maps the same libraries, of which each counts a part of them. ``error``: 0.1 when it was a
+    tenth too much."""
 
     name: str
     runtime: str
     device: str
     estimated_bytes: int
     measured_bytes: int
+    alone_bytes: int
 
     @property
     def error(self) -> float:
         return self.estimated_bytes / self.measured_bytes - 1 if self.measured_bytes else float("nan")
+
+    @property
+    def error_alone(self) -> float:
+        return self.estimated_bytes / self.alone_bytes - 1 if self.alone_bytes else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,7 @@ def main() -> None:
         turned = [turn(served, name, times[name]) for name in times if name in work]
     if options.json:
         shown = {
-            "weighed": [{**asdict(one), "error": one.error} for one in weighed],
+            "weighed": [{**asdict(one), "error": one.error, "error_alone": one.error_alone} for one in weighed],
             "cycles": [{**asdict(one), "leaked_bytes": one.leaked_bytes} for one in turned],
         }
         print(json.dumps(shown, indent=1))
@@ -133,29 +136,44 @@ def write_model(incoming: Path, name: str) -> None:
     match name:
         case "minilm":
             shutil.copytree(minilm(), incoming / name)
-        case "matrix":
-            write_matrix(incoming / f"{name}.onnx")
+        case "minilm-graph":
+            write_graph(minilm(), incoming / f"{name}.onnx")
         case "qwen3-130m":
-            write_larger(incoming, ensure_language_models() / LLAMA)
+            write_larger(incoming / name, ensure_language_models() / LLAMA)
         case _:
             shutil.copytree(ensure_language_models() / name, incoming / name)
 
 
-def write_matrix(path: Path) -> None:
-    """``y = x · M``: 64 MiB of weights that no optimizer can fold away."""
-    numbers = np.random.default_rng(7).standard_normal((_WIDTH, _WIDTH), dtype=np.float32)
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", _WIDTH])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", _WIDTH])
-    matrix = numpy_helper.from_array(numbers, "M")
-    save_graph(helper.make_graph([helper.make_node("MatMul", ["x", "M"], ["y"])], "matrix", [x], [y], [matrix]), path)
+def write_graph(folder: Path, path: Path) -> None:
+    """The embedder as an ONNX graph of its own, as optimum would export it."""
+    in_the_runtime(
+        f"""
+from transformers import AutoModel
+model = AutoModel.from_pretrained({str(folder)!r}, attn_implementation="eager").eval()
+
+class Graph(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        seen = (1.0 - attention_mask[:, None, None, :].float()) * -1e9  # a trace would keep whether it has a zero
+        return self.model(input_ids=input_ids, attention_mask=seen).last_hidden_state
+
+tokens, names = torch.ones(2, 8, dtype=torch.long), ["input_ids", "attention_mask"]
+axes = {{name: {{0: "batch", 1: "tokens"}} for name in [*names, "states"]}}
+torch.onnx.export(Graph(), (tokens, tokens), {str(path) + ".new"!r}, input_names=names, output_names=["states"],
+                  dynamic_axes=axes, opset_version=17, dynamo=False)
+"""
+    )
+    Path(f"{path}.new").rename(path)
 
 
-def write_larger(incoming: Path, tokens_of: Path) -> None:
+def write_larger(folder: Path, tokens_of: Path) -> None:
     """A Qwen3 of 130 million random parameters: large enough that its weights and its cache count, beside the processes."""
-    program = f"""
-import sys
-sys.path[:] = [place for place in sys.path if place not in ("", {str(ROOT)!r})]
-import torch
+    beside = folder.with_name(f".{folder.name}")
+    in_the_runtime(
+        f"""
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 torch.manual_seed(7)
 tokenizer = AutoTokenizer.from_pretrained({str(tokens_of)!r})
@@ -164,16 +182,21 @@ config = Qwen3Config(
     num_key_value_heads=8, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
     bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
 )
-model = Qwen3ForCausalLM(config).to(torch.bfloat16)
-model.save_pretrained({str(incoming / f".{_LARGER}")!r})
-tokenizer.save_pretrained({str(incoming / f".{_LARGER}")!r})
+Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained({str(beside)!r})
+tokenizer.save_pretrained({str(beside)!r})
 """
+    )
+    beside.rename(folder)
+
+
+def in_the_runtime(program: str) -> None:
+    """Its interpreter has torch and transformers. The checkout's own directory "triton" would pass for the compiler."""
+    first = f"import sys\nsys.path[:] = [place for place in sys.path if place not in ('', {str(ROOT)!r})]\nimport torch\n"
     done = subprocess.run(
-        [str(ROOT / ".runtime" / "bin" / "python"), "-c", program], capture_output=True, text=True, check=False
+        [str(ROOT / ".runtime" / "bin" / "python"), "-c", first + program], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"the larger model could not be made:\n{done.stderr}")
-    (incoming / f".{_LARGER}").rename(incoming / _LARGER)
+        raise SystemExit(f"a model could not be made:\n{done.stderr}")
 
 
 def embed(served: Served, name: str) -> None:
@@ -181,8 +204,9 @@ def embed(served: Served, name: str) -> None:
     at_once(lambda: post(served, f"/predict/{name}", {"inputs": ["the cat sat on the mat " * 60] * _AT_ONCE}), 2)
 
 
-def multiply(served: Served, name: str) -> None:
-    post(served, f"/predict/{name}", {"inputs": {"x": [[1.0] * _WIDTH] * 4}})
+def compute(served: Served, name: str) -> None:
+    tokens = [[1] * 128] * 8
+    post(served, f"/predict/{name}", {"inputs": {"input_ids": tokens, "attention_mask": tokens}})
 
 
 def write(served: Served, name: str) -> None:
@@ -206,7 +230,7 @@ def at_once(ask: Callable[[], object], times: int) -> None:
 
 _WORK: dict[str, Callable[[Served, str], None]] = {
     "minilm": embed,
-    _GRAPH: multiply,
+    _GRAPH: compute,
     LLAMA: write,
     GPT2: write,
     _LARGER: write,
@@ -223,6 +247,7 @@ def weigh(served: Served, name: str, ask: Callable[[Served, str], None]) -> Weig
     time.sleep(3)  # three readings
     served.wait(f"{name} is weighed", lambda: served.model(name).get("measured_bytes") is not None, within_s=120)
     seen = served.model(name)
+    alone = weigh_alone(served, name) if seen["device"] == "host" else seen["measured_bytes"]
     post(served, f"/models/{name}/unload")
     return Weighed(
         name=name,
@@ -230,7 +255,21 @@ def weigh(served: Served, name: str, ask: Callable[[Served, str], None]) -> Weig
         device=seen["device"],
         estimated_bytes=seen["estimated_bytes"],
         measured_bytes=seen["measured_bytes"],
+        alone_bytes=alone,
     )
+
+
+def weigh_alone(served: Served, name: str) -> int:
+    """Its processes' memory that no file backs, and the most that one of them maps of files."""
+    triton = next(process.pid for process in served.processes() if process.name() == "tritonserver")
+    devices = Devices(host_memory=None, gpu_memory_fraction=0.9)
+    own, files = 0, 0
+    for process in devices.processes(triton).get(name, ()):
+        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        kib = {key: int(size) for key, size in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
+        own += (kib["Pss_Anon"] + kib["Pss_Shmem"]) * 1024
+        files = max(files, (kib["Rss"] - kib["Anonymous"] - kib["Pss_Shmem"]) * 1024)
+    return own + files
 
 
 def parts(served: Served) -> dict[str, int]:
@@ -310,10 +349,13 @@ def regress(values: Sequence[float]) -> tuple[float, float]:
 
 
 def show_weighed(weighed: Sequence[Weighed]) -> None:
-    table = Table("model", "runtime", "device", "estimated", "measured", "error")
+    table = Table("model", "runtime", "device", "estimated", "measured", "error", "alone", "error")
     for one in weighed:
-        sizes = human_bytes(one.estimated_bytes), human_bytes(one.measured_bytes)
-        table.add_row(one.name, one.runtime, one.device, *sizes, f"{one.error:+.1%}")
+        measured, alone = human_bytes(one.measured_bytes), human_bytes(one.alone_bytes)
+        errors = f"{one.error:+.1%}", f"{one.error_alone:+.1%}"
+        table.add_row(
+            one.name, one.runtime, one.device, human_bytes(one.estimated_bytes), measured, errors[0], alone, errors[1]
+        )
     Console().print(table)
 
 

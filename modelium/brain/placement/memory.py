@@ -6,6 +6,7 @@ in ``brain.engine``; here is only what the smallest one takes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from modelium.brain.engine import memory as engine_memory
@@ -18,6 +19,7 @@ __all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_p
 
 _CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
 _ACTIVATION_FLOOR_BYTES = 48 * MIB
+_GRAPH_FLOOR_BYTES = 16 * MIB  # of a bare graph: no tokenizer works beside it
 _LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
 _TYPICAL_TOKENS = 2048
 _BYTES_PER_ELEMENT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -57,7 +59,8 @@ def estimate(
 
     1. Weights: what the runtime makes of them (``Support.weight_bytes``).
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
-       never more than 1 GiB (the runtimes cap a forward pass by a token budget).
+       never more than 1 GiB (the runtimes cap a forward pass by a token budget). Of a bare graph: batch × its inputs (a
+       dimension that it leaves open counts once) × live tensors × 4 bytes, at least 16 MiB.
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
     4. Of what generates text, the keys and values of a batch of requests of 2,048 tokens (or the whole context, if it is less).
 
@@ -67,11 +70,10 @@ def estimate(
     if support.is_engine and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
         return _smallest_engine(profile, profile.language, device)
     weights = support.weight_bytes(profile, device)  # 1
-    width = profile.embedding_width or 0
-    tokens = min(profile.max_length or 512, 512)
     element = _BYTES_PER_ELEMENT.get(profile.dtype, 4) if device is DeviceKind.CUDA else 4
-    activations = max_batch_size * tokens * width * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
-    activations = min(max(activations, _ACTIVATION_FLOOR_BYTES), 1024 * MIB)
+    activations = max_batch_size * _input_elements(profile) * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
+    floor = _ACTIVATION_FLOOR_BYTES if profile.onnx is None else _GRAPH_FLOOR_BYTES
+    activations = min(max(activations, floor), 1024 * MIB)
     process = support.process_bytes if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
     return Estimate(
         weights=weights * instances,
@@ -79,6 +81,13 @@ def estimate(
         process=process * instances,
         cache=_generated(profile, max_batch_size, element) * instances,  # 4
     )
+
+
+def _input_elements(profile: ModelProfile) -> int:
+    """Of one row: numbers that a layer takes."""
+    if profile.onnx is not None:
+        return sum(math.prod(max(1, size) for size in tensor.dims) for tensor in profile.onnx.inputs)
+    return min(profile.max_length or 512, 512) * (profile.embedding_width or 0)
 
 
 def _generated(profile: ModelProfile, batch: int, element: int) -> int:

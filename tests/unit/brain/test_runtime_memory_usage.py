@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain import usage as use
+from modelium.brain.engine.memory import overhead
 from modelium.brain.placement.memory import estimate, estimate_footprint
 from modelium.brain.runtimes.choice import choose_runtime
 from modelium.values import (
@@ -58,6 +61,44 @@ def test_the_reason_says_why_not_vllm() -> None:
 def test_minilm_is_estimated_near_what_was_measured() -> None:
     minilm = profile(parameters=22_713_216, weight_bytes=90_852_864, max_length=256, embedding_width=384)
     assert 330 * MIB < estimate_footprint(minilm, Runtime.PYTHON, max_batch_size=32) < 600 * MIB  # measured: 313 to 420 MB
+
+
+_ROWS = OnnxGraph(
+    inputs=tuple(Tensor(name=name, datatype="INT64", dims=(-1, -1)) for name in ("input_ids", "attention_mask")),
+    outputs=(Tensor(name="states", datatype="FP32", dims=(-1, -1, 384)),),
+    dynamic_batch=True,
+    opset=17,
+)
+_VECTOR = Tensor(name="x", datatype="FP32", dims=(-1, 4096))
+_PICTURE = Tensor(name="x", datatype="FP32", dims=(-1, 3, 224, 224))
+
+
+@pytest.mark.parametrize(
+    ("weight_bytes", "graph", "measured"),
+    [
+        (90_354_353, _ROWS, 209),  # all-MiniLM-L6-v2 exported, asked for 8 x 128 tokens
+        (498, replace(_ROWS, inputs=(_X,), outputs=(_X,)), 69),
+    ],
+)
+def test_a_graph_is_estimated_within_15_percent_of_what_was_measured(
+    weight_bytes: int, graph: OnnxGraph, measured: int
+) -> None:
+    bare = profile("o", task=Task.TENSORS, weight_bytes=weight_bytes, onnx=graph, library="onnx")
+    found = estimate_footprint(bare, Runtime.ONNXRUNTIME, max_batch_size=32)
+    assert found / MIB == pytest.approx(measured, rel=0.15)
+
+
+def test_a_graph_that_takes_more_works_with_more() -> None:
+    sizes = [
+        estimate(profile("o", onnx=replace(_ROWS, inputs=(tensor,))), Runtime.ONNXRUNTIME, max_batch_size=32).activations
+        for tensor in (_X, _VECTOR, _PICTURE)
+    ]
+    assert sizes == [16 * MIB, 16 * MIB, 32 * 3 * 224 * 224 * 14 * 4]
+
+
+def test_an_engines_processes_are_estimated_within_15_percent_of_what_was_measured() -> None:
+    """Triton's stub and EngineCore of a model of 0.8 MB, without its cache of 64 MiB."""
+    assert overhead(DeviceKind.HOST).bytes / MIB == pytest.approx(520 + 415, rel=0.15)
 
 
 def test_half_precision_weights_double_on_the_host_and_not_on_a_gpu() -> None:
