@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from modelium.devices import Devices
-from modelium.devices.processes import resident_bytes
+from modelium.devices.processes import resident_bytes, unshared_bytes
 from modelium.sizes import MIB, human_bytes
 from tests.models.language import GPT2, LLAMA, ensure_language_models
 
@@ -76,6 +76,9 @@ class Cycles:
     after_bytes: int
     trend_bytes: float
     trend_error_bytes: float
+    own_bytes: int  # what no file backs, after the last cycle beyond after the first of those
+    own_trend_bytes: float  # and of that alone: it does not depend on who else maps the same libraries
+    own_trend_error_bytes: float
     by_part: dict[str, float]  # the trend of each kind of process
     device_bytes: dict[str, int]  # of each GPU: used after the last unload, beyond before the first load
     marked_bytes: dict[str, int]  # what Modelium itself shows as leaked, by device
@@ -118,15 +121,17 @@ def main() -> None:
         if not options.json:
             show_weighed(weighed)
         times = {"minilm": options.cycles, LLAMA: max(1, options.cycles // 5)}
-        turned = [turn(served, name, times[name]) for name in times if name in work]
+        turned = []
+        for name in (name for name in times if name in work):
+            turned.append(turn(served, name, times[name]))
+            if not options.json:
+                show_cycles(turned[-1])
     if options.json:
         shown = {
             "weighed": [{**asdict(one), "error": one.error, "error_alone": one.error_alone} for one in weighed],
             "cycles": [{**asdict(one), "leaked_bytes": one.leaked_bytes} for one in turned],
         }
         print(json.dumps(shown, indent=1))
-    else:
-        show_cycles(turned)
 
 
 # -- models and what they are asked ----------------------------------------------------------------------------------
@@ -297,6 +302,7 @@ def escalations(served: Served) -> int:
 def turn(served: Served, name: str, times: int) -> Cycles:
     killed, gpus_before = escalations(served), gpus(served)
     seen: list[dict[str, int]] = []
+    own: list[int] = []
     loads, unloads = [], []
     for number in range(1, times + 1):
         post(served, f"/models/{name}/load")
@@ -305,12 +311,15 @@ def turn(served: Served, name: str, times: int) -> Cycles:
         loads.append(after["load_seconds"])
         unloads.append(after["unload_seconds"])
         seen.append(parts(served))
+        own.append(unshared_bytes([served.pid, *(process.pid for process in served.processes())]))
         if number % 10 == 0 or number == times:
             held = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in seen[-1].items())
             print(f"  {name}: {number} of {times} cycles; {held}", file=sys.stderr, flush=True)
     steady = seen[int(times * _WARM) :]
     sums, some = [sum(one.values()) for one in steady], max(1, len(steady) // 10)
     trend, error = regress(sums)
+    own = own[int(times * _WARM) :]
+    own_trend, own_error = regress(own)
     kinds = sorted({kind for one in steady for kind in one})
     return Cycles(
         name=name,
@@ -319,6 +328,9 @@ def turn(served: Served, name: str, times: int) -> Cycles:
         after_bytes=int(statistics.median(sums[-some:])),
         trend_bytes=trend,
         trend_error_bytes=error,
+        own_bytes=int(statistics.median(own[-some:]) - statistics.median(own[:some])),
+        own_trend_bytes=own_trend,
+        own_trend_error_bytes=own_error,
         by_part={kind: regress([one.get(kind, 0) for one in steady])[0] for kind in kinds},
         device_bytes={device: used - gpus_before.get(device, 0) for device, used in gpus(served).items()},
         marked_bytes={
@@ -359,21 +371,20 @@ def show_weighed(weighed: Sequence[Weighed]) -> None:
     Console().print(table)
 
 
-def show_cycles(turned: Sequence[Cycles]) -> None:
-    for one in turned:
-        print(f"{one.name}, {one.cycles} cycles:")
-        print(
-            f"  all processes: {human_bytes(one.before_bytes)}, then {human_bytes(one.after_bytes)}: {signed(one.leaked_bytes)}"
-        )
-        by_part = ", ".join(f"{kind} {signed(size)}" for kind, size in one.by_part.items())
-        print(f"  trend a cycle: {signed(one.trend_bytes)} (standard error {signed(one.trend_error_bytes)}): {by_part}")
-        for device, size in one.device_bytes.items():
-            print(f"  {device}: {signed(size)} of it in use more than before")
-        marked = ", ".join(f"{device} {human_bytes(size)}" for device, size in one.marked_bytes.items())
-        print(f"  marked as leaked: {marked or 'nothing'}; unloads that had to kill: {one.escalations}")
-        for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds)):
-            low, high = min(seconds), max(seconds)
-            print(f"  {what} seconds: median {statistics.median(seconds):.2f}, {low:.2f} to {high:.2f}")
+def show_cycles(one: Cycles) -> None:
+    print(f"{one.name}, {one.cycles} cycles:")
+    print(f"  all processes: {human_bytes(one.before_bytes)}, then {human_bytes(one.after_bytes)}: {signed(one.leaked_bytes)}")
+    by_part = ", ".join(f"{kind} {signed(size)}" for kind, size in one.by_part.items())
+    print(f"  trend a cycle: {signed(one.trend_bytes)} (standard error {signed(one.trend_error_bytes)}): {by_part}")
+    own = f"{signed(one.own_trend_bytes)} a cycle (standard error {signed(one.own_trend_error_bytes)})"
+    print(f"  of it what no file backs: {signed(one.own_bytes)}, {own}")
+    for device, size in one.device_bytes.items():
+        print(f"  {device}: {signed(size)} of it in use more than before")
+    marked = ", ".join(f"{device} {human_bytes(size)}" for device, size in one.marked_bytes.items())
+    print(f"  marked as leaked: {marked or 'nothing'}; unloads that had to kill: {one.escalations}")
+    for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds)):
+        low, high = min(seconds), max(seconds)
+        print(f"  {what} seconds: median {statistics.median(seconds):.2f}, {low:.2f} to {high:.2f}")
 
 
 def signed(size: float) -> str:

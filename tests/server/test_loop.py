@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from modelium.devices import Devices
 from modelium.triton.client import TritonClient
+from tests.patience import PATIENCE_S
 from tests.server.conftest import started
-from tests.server.systems import System, system, write_adder, write_counter
+from tests.server.systems import System, save_graph, system, write_adder, write_counter
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -261,3 +265,54 @@ async def test_triton_has_no_model_left_after_an_unload(modelium: System) -> Non
     await modelium.post("/models/unloaded/unload")
     client: TritonClient = modelium.running.client
     assert (await client.index())["unloaded"].state == "UNAVAILABLE"
+
+
+# Appended to the onnxruntime backend: the model of that name goes only when it may.
+GOES_WHEN_IT_MAY = """
+def _finalize(self):
+    import time
+    if self._config["name"] == "slow":
+        Path("PLACE/goes").touch()
+        while not Path("PLACE/may-go").exists():
+            time.sleep(0.01)
+TritonPythonModel.finalize = _finalize
+"""
+
+
+def leaked(listing: Any) -> int:
+    (host,) = listing["devices"]
+    return int(host["leaked_bytes"])
+
+
+async def test_what_triton_keeps_beyond_an_unload_marks_the_device_until_it_is_back(tmp_path: Path) -> None:
+    """It keeps the memory through which another model got a large request, as long as that one is loaded (and some of its own
+    for longer)."""
+    size = 30_000_000
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [size])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    total = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1)
+    async with system(tmp_path) as modelium:
+        backend = tmp_path / "state" / "backends" / "onnxruntime" / "model.py"
+        backend.write_text(backend.read_text() + GOES_WHEN_IT_MAY.replace("PLACE", str(tmp_path)))
+        save_graph(helper.make_graph([total], "large", [x], [y]), modelium.incoming / "large.onnx")
+        await modelium.becomes("large", "LOADED")
+        write_adder(modelium.incoming / "slow.onnx")
+        await modelium.becomes("slow", "LOADED")
+        assert leaked(await modelium.get("/models")) == 0
+
+        unload = asyncio.create_task(modelium.post("/models/slow/unload"))
+        await modelium.until("/models", lambda _: (tmp_path / "goes").exists(), "it is unloaded")
+        answer = await modelium.running.client.infer("large", {"x": np.ones(size, dtype=np.float32)}, timeout_s=PATIENCE_S)
+        assert answer["y"].tolist() == [size]
+        (tmp_path / "may-go").touch()
+        await unload
+
+        assert leaked(await modelium.get("/models")) > 4 * size * 0.9
+        text = await modelium.metrics()
+        (gauge,) = re.findall(r'^modelium_device_leaked_bytes\{device="host"\} (\S+)$', text, re.MULTILINE)
+        assert float(gauge) > 4 * size * 0.9
+        assert 'modelium_model_unload_kills_total{model="slow"} 0.0' in text
+
+        await modelium.post("/models/large/unload")
+        left = float(gauge) - 4 * size * 0.9
+        await modelium.until("/models", lambda listing: leaked(listing) < left, "what is free again is leaked no more")

@@ -18,8 +18,8 @@ from modelium.values import DeviceKind, LanguageModel, ModelProfile, Runtime
 __all__ = ["Estimate", "estimate", "estimate_footprint", "kv_bytes", "kv_bytes_per_token", "kv_tokens"]
 
 _CUDA_CONTEXT_BYTES = 500 * MIB  # what a CUDA context and cuBLAS workspaces take on the device before any weight
-_ACTIVATION_FLOOR_BYTES = 48 * MIB
-_GRAPH_FLOOR_BYTES = 16 * MIB  # of a bare graph: no tokenizer works beside it
+_ACTIVATION_BYTES = (48 * MIB, 1024 * MIB)  # at least and at most
+_GRAPH_ACTIVATION_BYTES = (16 * MIB, 256 * MIB)  # of a bare graph: no tokenizer works beside it
 _LIVE_TENSORS_PER_LAYER_INPUT = 14  # hidden states, q/k/v, attention output and the 4x feed-forward, alive at once
 _TYPICAL_TOKENS = 2048
 _BYTES_PER_ELEMENT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -60,7 +60,7 @@ def estimate(
     1. Weights: what the runtime makes of them (``Support.weight_bytes``).
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget). Of a bare graph: batch × its inputs (a
-       dimension that it leaves open counts once) × live tensors × 4 bytes, at least 16 MiB.
+       dimension that it leaves open counts once) × live tensors × 4 bytes, 16 to 256 MiB.
     3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
     4. Of what generates text, the keys and values of a batch of requests of 2,048 tokens (or the whole context, if it is less).
 
@@ -72,8 +72,8 @@ def estimate(
     weights = support.weight_bytes(profile, device)  # 1
     element = _BYTES_PER_ELEMENT.get(profile.dtype, 4) if device is DeviceKind.CUDA else 4
     activations = max_batch_size * _input_elements(profile) * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
-    floor = _ACTIVATION_FLOOR_BYTES if profile.onnx is None else _GRAPH_FLOOR_BYTES
-    activations = min(max(activations, floor), 1024 * MIB)
+    least, most = _ACTIVATION_BYTES if profile.onnx is None else _GRAPH_ACTIVATION_BYTES
+    activations = min(max(activations, least), most)
     process = support.process_bytes if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
     return Estimate(
         weights=weights * instances,

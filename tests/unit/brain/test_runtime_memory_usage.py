@@ -69,7 +69,7 @@ _ROWS = OnnxGraph(
     dynamic_batch=True,
     opset=17,
 )
-_VECTOR = Tensor(name="x", datatype="FP32", dims=(-1, 4096))
+_VECTOR = Tensor(name="x", datatype="FP32", dims=(-1, 4 * 4096))
 _PICTURE = Tensor(name="x", datatype="FP32", dims=(-1, 3, 224, 224))
 
 
@@ -93,7 +93,7 @@ def test_a_graph_that_takes_more_works_with_more() -> None:
         estimate(profile("o", onnx=replace(_ROWS, inputs=(tensor,))), Runtime.ONNXRUNTIME, max_batch_size=32).activations
         for tensor in (_X, _VECTOR, _PICTURE)
     ]
-    assert sizes == [16 * MIB, 16 * MIB, 32 * 3 * 224 * 224 * 14 * 4]
+    assert sizes == [16 * MIB, 32 * 4096 * 14 * 4 * 4, 256 * MIB]
 
 
 def test_an_engines_processes_are_estimated_within_15_percent_of_what_was_measured() -> None:
