@@ -143,9 +143,12 @@ class AnyLife(RuleBasedStateMachine):
                 self.happen(happens.WaitDecided(decision(verb, "plan.4", "no room")))
 
     @precondition(lambda self: isinstance(self.life.record.phase, Loaded))
-    @rule(rule=st.sampled_from(["evict.5", "evict.6", "evict.7"]), outgrew=st.booleans())
-    def plan_unload(self, rule: str, outgrew: bool) -> None:
-        self.happen(happens.Outgrew(rule="bound.1", reason="too much") if outgrew else evict(rule, "other"))
+    @rule(
+        rule=st.sampled_from(["evict.5", "evict.6", "evict.7"]), outgrew=st.booleans(), moves_to=st.sampled_from(["", "cuda:1"])
+    )
+    def plan_unload(self, rule: str, outgrew: bool, moves_to: str) -> None:
+        unload = evict(rule, "other", moves_to)
+        self.happen(happens.Outgrew(rule="bound.1", reason="too much") if outgrew else unload)
 
     @rule(place=st.sampled_from([HERE, None]), refused=st.booleans())
     def plan_reload(self, place: object, refused: bool) -> None:
