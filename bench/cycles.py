@@ -368,7 +368,7 @@ def show_weighed(weighed: Sequence[Weighed]) -> None:
         table.add_row(
             one.name, one.runtime, one.device, human_bytes(one.estimated_bytes), measured, errors[0], alone, errors[1]
         )
-    Console().print(table)
+    Console(width=max(100, Console().width)).print(table)
 
 
 def show_cycles(one: Cycles) -> None:

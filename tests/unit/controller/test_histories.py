@@ -575,6 +575,12 @@ def test_each_end_of_work_is_counted_and_a_load_is_measured() -> None:
     assert do.CountDecision in kinds(told(*SERVES).tell(evict()).effects)
 
 
+def test_an_unload_that_had_to_kill_is_counted_as_one() -> None:
+    end = happens.HasUnloaded(number=2, seconds=60.0, killed=True)
+    gone = told(*SERVES, evict(), PASS, end).effects
+    assert do.CountUnload(rule="evict.5", seconds=60.0, killed=True) in gone
+
+
 def test_a_drain_wakes_the_loop_when_it_begins_and_when_the_last_lease_is_back() -> None:
     life = told(*SERVES, happens.LeaseTaken(), happens.LeaseTaken()).tell(evict())
     assert do.Wake in kinds(life.effects)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from modelium.controller.events import Event, Measured, MemoryLeft, ServerDown, ServerUp
+from modelium.controller.background import Background
+from modelium.controller.events import About, Event, Measured, MemoryLeft, ServerDown, ServerUp
+from modelium.controller.life.effects import Unload
+from modelium.controller.life.events import HasUnloaded
 from modelium.controller.residues import Residues
-from modelium.devices import Devices, Process
+from modelium.controller.server import Server
+from modelium.controller.work import Work
+from modelium.devices import Devices, Process, find_process
 from modelium.errors import TritonUnavailable
+from modelium.ray import RayService
+from modelium.repository import ModelRepository
 from modelium.sizes import GIB, MIB
 from modelium.triton.client import ModelStatistics
-from modelium.values import Device, State
+from modelium.values import Device, RayFacts, State, VllmFacts
 from tests.patience import PATIENCE_S
-from tests.unit.controller.test_controller_adapters import World, llama, world
+from tests.unit.controller.test_controller_adapters import Here, World, llama, world
 from tests.unit.controller.test_controller_revisions import Calls
 
 PID = 4711
@@ -124,6 +133,53 @@ async def test_a_load_of_another_triton_says_nothing_and_a_broken_reading_breaks
     seen.pid, levels.broken = None, False
     await seen.loads("bert", "host")
     assert not seen.said
+
+
+@pytest.fixture
+def stubborn() -> Iterator[Process]:
+    """A process that ends only when it is killed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+        found = find_process(running.pid)
+        assert found is not None
+        yield found
+        running.kill()
+
+
+async def test_an_unload_that_had_to_kill_says_so_and_what_it_left_is_counted(tmp_path: Path, stubborn: Process) -> None:
+    levels, background, events = Levels(**{"host": 0, "cuda:0": 0}), Background(), asyncio.Queue[Event]()
+    triton = Calls()
+    server = Server(
+        client=triton,
+        repository=ModelRepository(tmp_path / "repository"),
+        devices=levels,
+        backends=frozenset,
+        vllm=VllmFacts,
+        pid=lambda: PID,
+        owner="",
+    )
+    residues = Residues(events.put_nowait, levels, server.pid)
+    work = Work(
+        events.put_nowait,
+        background,
+        server,
+        overrides={},
+        ray=RayService(None, RayFacts()),
+        analysts=Here(),
+        load_timeout_s=PATIENCE_S,
+        unload_timeout_s=0.01,
+        residues=residues,
+    )
+    await residues.end(await residues.load("llama", ["cuda:0"]))
+    levels.to_come, levels.now = [{"host": 0, "cuda:0": 0}], {"host": 0, "cuda:0": 3 * GIB}
+    try:
+        work.unload("llama", Unload(number=1, processes=(stubborn,), remove=False), current=lambda: True)
+        async with asyncio.timeout(PATIENCE_S):
+            left, about = await events.get(), await events.get()
+    finally:
+        await background.close()
+        await triton.close()
+    assert isinstance(about, About) and isinstance(about.event, HasUnloaded) and about.event.killed
+    assert left == MemoryLeft(model="llama", grown={"host": 0, "cuda:0": 3 * GIB}, residues={"host": 0, "cuda:0": 3 * GIB})
 
 
 # -- with the whole controller -----------------------------------------------------------------------------------------
