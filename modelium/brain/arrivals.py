@@ -29,7 +29,8 @@ _NONE = (0.0,) * WIDTHS
 _FADING = 0.99  # of what was learned, at each gap: the last hundred count
 _PRIOR = 0.05  # of each width; on the traces of bench/policies.py 0.02 and 0.15 are about as good
 _NEVER = 0.2  # that no visit comes at all
-_SURE = 1.9  # gaps from which an expectation is worth telling
+_SURE = 1.9  # gaps from which there is a history
+_WORTH_TELLING = 1.0  # of these, as many were longer than the silence until now
 
 _DAY_S = 86_400.0
 _DAYS_OF_RHYTHM_S = 3 * _DAY_S
@@ -90,6 +91,15 @@ def expected_s(arrivals: Arrivals, silent_s: float) -> float:
         rest -= weight
         low = high
     return math.inf
+
+
+def foreseen_s(arrivals: Arrivals, silent_s: float) -> float | None:
+    """:func:`expected_s` where that is worth telling. None where there were too few visits, where the silence is longer than
+    the gaps that were learned (then only the prior speaks), and where more likely no visit comes at all."""
+    if not is_sure(arrivals) or sum(arrivals.gaps[_width(max(silent_s, _EDGES_S[0])) :]) < _WORTH_TELLING:
+        return None
+    next_s = expected_s(arrivals, silent_s)
+    return None if math.isinf(next_s) else next_s
 
 
 def worth(arrivals: Arrivals, silent_s: float, now: float) -> float:

@@ -21,6 +21,7 @@ from modelium.brain import eviction
 from modelium.brain.policies import policy_of
 from modelium.brain.policies.policy import freed_bytes, reload_s
 from modelium.brain.words import WANTED_BY
+from modelium.sizes import human_bytes
 from modelium.values import Demand, ModelView, Policies
 
 SWAP_RULE = "evict.6"
@@ -109,6 +110,11 @@ def place_in_order(view: ModelView, now: float, policies: Policies) -> tuple[flo
     return harm(view, now, policies), view.usage.last_used_at, view.name
 
 
+def frees_too_little(stays: ModelView, goes: ModelView, now: float, policies: Policies) -> bool:
+    """Would the loss of ``stays`` have cost less than that of the one that goes, which frees more? Then it was no choice."""
+    return stays.bytes_held < goes.bytes_held and loss(stays, now, policies) < loss(goes, now, policies)
+
+
 def explain_hold(view: ModelView, now: float, policies: Policies) -> str:
     """Why it stays although somebody waits, or that it need not."""
     match hold(view, now, policies):
@@ -139,4 +145,6 @@ def explain_swap(
         )
     unused = policy_of(policies).explain(view, now) if view.usage.asked else "it was never asked"
     others = f", not {instead_of.name}" if instead_of is not None else ""
+    if instead_of is not None and frees_too_little(instead_of, view, now, policies):
+        others += f", which frees only {human_bytes(instead_of.bytes_held)}"
     return f"{asked}; {view.name} goes{others}: {unused}; {why}"

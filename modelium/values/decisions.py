@@ -256,9 +256,9 @@ class Verb(StrEnum):
 class Weighed:
     """What was known of a model when it was weighed against others that might go.
 
-    ``kept_by``: what kept it from going at all, "nothing" where it might have gone; "" for the one that goes. ``harm``: of
-    losing it, as the policy judges; of ``learned`` the seconds that requests wait, for each second of its stay.
-    ``next_s``: when its next request is expected, from then; None where too little is known, or none is.
+    ``kept_by``: what kept it from going at all, "size" where it frees too little, "nothing" where it might have gone; "" for
+    the one that goes. ``harm``: of losing it, as the policy judges; of ``learned`` the seconds that requests wait, for each
+    second of its stay. ``next_s``: when its next request is expected, from then; None where too little is known, or none is.
     """
 
     model: str

@@ -7,8 +7,6 @@ there is no history the longest unused goes first, and of equals the larger one 
 
 from __future__ import annotations
 
-import math
-
 from modelium.brain import arrivals
 from modelium.brain.policies.policy import Policy, freed_bytes, reload_s, returns
 from modelium.brain.words import duration
@@ -27,8 +25,8 @@ def explain(view: ModelView, now: float) -> str:
     silent = f"no request for {duration(usage.silent_s(now))}"
     if not arrivals.is_sure(usage.arrivals):
         return f"{silent}, too few before that to expect the next one, {returns(view)}"
-    next_s = arrivals.expected_s(usage.arrivals, usage.silent_s(now))
-    coming = "none is expected" if math.isinf(next_s) else f"its next request is expected in {duration(next_s)}"
+    next_s = arrivals.foreseen_s(usage.arrivals, usage.silent_s(now))
+    coming = "none is expected soon" if next_s is None else f"its next request is expected in {duration(next_s)}"
     return f"{silent}, {coming}, {returns(view)}"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain import usage as use
-from modelium.brain.arrivals import began, chance, expected_s, is_sure, learned, rhythm, turned, worth
+from modelium.brain.arrivals import began, chance, expected_s, foreseen_s, is_sure, learned, rhythm, turned, worth
 from modelium.brain.usage import UsageWindow
 from modelium.values import Arrivals
 
@@ -72,6 +72,16 @@ def test_what_changed_its_habit_is_soon_known_by_the_new_one() -> None:
 
 def test_two_gaps_are_no_history_three_are() -> None:
     assert not is_sure(asked(60.0)) and is_sure(asked(60.0, 60.0))
+
+
+def test_what_is_foreseen_was_seen_before() -> None:
+    twice = asked(24.0, 24.0)
+    assert 8 < (foreseen_s(twice, 10.0) or 0) < 24
+    assert foreseen_s(twice, 60.0) is None, "it was never silent for so long"
+    assert foreseen_s(asked(24.0), 10.0) is None, "that is no history"
+    often = asked(*[60.0] * 50, *[3600.0] * 5)
+    assert 1800 < (foreseen_s(often, 600.0) or 0) < 4000
+    assert foreseen_s(often, 20_000.0) is None
 
 
 def test_days_of_history_tell_the_hours() -> None:

@@ -113,6 +113,19 @@ def test_a_decision_says_what_was_weighed() -> None:
     assert first.harm < second.harm and first.next_s is not None and second.next_s is not None and second.next_s < 100
 
 
+@pytest.mark.parametrize("eviction", [Eviction.LEARNED, Eviction.LRU])
+def test_why_a_dearer_one_goes_is_that_the_other_frees_too_little(eviction: Eviction) -> None:
+    small = loaded("small", GIB // 2, idle_s=600.0)
+    large = loaded("large", 6 * GIB, idle_s=60.0)
+    [gone] = plan(world(small, large, wanted("w", 5 * GIB), policies=Policies(eviction=eviction))).actions
+    assert gone.model == "large" and "; large goes, not small, which frees only 512 MiB: " in gone.reason
+    first, second = gone.weighed
+    assert (second.model, second.kept_by) == ("small", "size") and second.harm < first.harm
+    # Where it would have sufficed, the other one's loss is the greater, and nothing is said of sizes.
+    [gone] = plan(world(loaded("small", 2 * GIB, idle_s=600.0), large, wanted("w", 2 * GIB))).actions
+    assert gone.model == "small" and "which frees only" not in gone.reason and gone.weighed[1].kept_by == "nothing"
+
+
 def test_at_most_some_are_shown() -> None:
     views = [loaded(f"m{i:02}", GIB // 4, idle_s=100.0 + i) for i in range(31)]
     [gone] = plan(world(*views, wanted("w", GIB // 2))).actions
