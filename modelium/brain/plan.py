@@ -15,6 +15,7 @@ from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.draft import Draft, where
 from modelium.brain.engine.devices import shrink
+from modelium.brain.leavers import Leavers
 from modelium.brain.placement import load_order
 from modelium.brain.placement.offers import Offer, rank_of
 from modelium.brain.plan_words import too_big, who_holds
@@ -101,7 +102,7 @@ class _Planner:
     making: RoomMaking = field(init=False)
 
     def __post_init__(self) -> None:
-        self.making = RoomMaking(self.draft)
+        self.making = RoomMaking(Leavers(self.draft))
 
     def run(self) -> Plan:
         board, now = self.draft.board, self.draft.now
@@ -288,7 +289,7 @@ class _Planner:
             why = f"{human_bytes(held)} of {human_bytes(budget)} on {name} are taken"
             if held > limit:
                 draft.pressure.setdefault(name, why)
-            for view in draft.evictable(name):
+            for view in self.making.leavers.evictable(name):
                 if held > limit:
                     held -= view.bytes_held
                     draft.evict(view, why)

@@ -10,6 +10,7 @@ from itertools import islice
 
 from modelium.brain import moving, turns
 from modelium.brain.draft import AT_ITS_TURN, FREE, Draft, where
+from modelium.brain.leavers import Leavers
 from modelium.brain.placement import load_order
 from modelium.brain.placement.offers import Offer
 from modelium.brain.plan_words import together, who_holds
@@ -35,12 +36,17 @@ class RoomMaking:
     others on some device, ``_wholly_full``: on each.
     """
 
-    draft: Draft
+    leavers: Leavers
     waited_for: set[str] = field(default_factory=set)
     _stuck: dict[Hashable, int] = field(default_factory=dict)
     _looked: set[Hashable] = field(default_factory=set)
     _full: set[Hashable] = field(default_factory=set)
     _wholly_full: set[Hashable] = field(default_factory=set)
+
+    @property
+    def draft(self) -> Draft:
+        """What is decided until now."""
+        return self.leavers.draft
 
     def waits_as_before(self, view: ModelView) -> bool:
         """Was it told why it waits, and does this plan know already that there is no room for it either? Hundreds may wait."""
@@ -61,7 +67,7 @@ class RoomMaking:
         """Room by what eviction's rule 5 lets go, on the first device where that suffices."""
         for offer in usable:
             for devices in self.draft.board.places(offer):
-                victims = self.draft.idle_victims(offer.placement, devices)
+                victims = self.leavers.idle_victims(offer.placement, devices)
                 if victims is not None:
                     self._make_room(view, self.draft.board.on(offer, devices), victims, swap=False)
                     return True
@@ -90,14 +96,14 @@ class RoomMaking:
         for offer in usable:
             if offer.peers not in self._looked:
                 self._looked.add(offer.peers)
-                draft.look_at_residences(device for devices in board.places(offer) for device in devices)
+                self.leavers.look_at_residences(device for devices in board.places(offer) for device in devices)
         return is_kept
 
     def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
         """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
         devices, board = self.draft.board.made_for.get(view.name), self.draft.board
         offer = next((each for each in usable if devices is not None and board.may_be_on(each, devices)), None)
-        if devices is None or offer is None or self.draft.victims(offer.placement, devices, FREE) != []:
+        if devices is None or offer is None or self.leavers.victims(offer.placement, devices, FREE) != []:
             return False
         self._make_room(view, board.on(offer, devices), [], swap=True)
         return True
@@ -112,17 +118,17 @@ class RoomMaking:
             return None
         found: list[tuple[_Harm, _Devices, list[ModelView]]] = []
         full = tried = looked = 0
-        for devices in draft.promising(offer):
+        for devices in self.leavers.promising(offer):
             tried += 1
             if self._is_full(devices):
                 full += 1
                 continue
             if looked == _ENOUGH_TO_LOOK:
                 break
-            if len(found) == _ENOUGH_TO_COMPARE and (False, 0, draft.least_loss(placement, devices)) > found[-1][0]:
+            if len(found) == _ENOUGH_TO_COMPARE and (False, 0, self.leavers.least_loss(placement, devices)) > found[-1][0]:
                 looked += 1
                 continue
-            if (victims := draft.victims(placement, devices, holds)) is not None:
+            if (victims := self.leavers.victims(placement, devices, holds)) is not None:
                 looked += 1
                 found = sorted([*found, (self._harm(devices, victims), devices, victims)], key=lambda each: each[0])
                 found = found[:_ENOUGH_TO_COMPARE]
@@ -138,7 +144,7 @@ class RoomMaking:
             return None
         fewest = []
         for _, devices, victims in found:
-            needed = draft.needed(placement, devices, victims) if len(victims) > 1 else victims
+            needed = self.leavers.needed(placement, devices, victims) if len(victims) > 1 else victims
             fewest.append((self._harm(devices, needed), devices, needed))
         harm, devices, victims = min(fewest, key=lambda each: each[0])
         return harm, draft.board.on(offer, devices), victims
@@ -157,7 +163,7 @@ class RoomMaking:
         for device in draft.board.each_place(offer):
             if self._is_full((device,)):
                 self._full.add(offer.peers)
-            elif (victims := draft.victims(placement, (device,), holds)) is not None:
+            elif (victims := self.leavers.victims(placement, (device,), holds)) is not None:
                 harms[device] = self._harm((device,), victims)
                 together |= dict.fromkeys(
                     frozenset(v.placement.devices) for v in victims if v.placement is not None and len(v.placement.devices) > 1
@@ -170,8 +176,8 @@ class RoomMaking:
         found = []
         for some in (frozenset(cheapest[:ranks]), *islice(together, _ENOUGH_TO_COMPARE)):
             devices = tuple(sorted(cheapest, key=lambda device: device not in some)[:ranks])
-            if (victims := draft.victims(placement, devices, holds)) is not None:
-                needed = draft.needed(placement, devices, victims)
+            if (victims := self.leavers.victims(placement, devices, holds)) is not None:
+                needed = self.leavers.needed(placement, devices, victims)
                 found.append((self._harm(devices, needed), devices, needed))
         harm, devices, needed = min(found, key=lambda each: each[0])
         return harm, draft.board.on(offer, devices), needed
@@ -180,7 +186,7 @@ class RoomMaking:
         """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
         is_measured = any(load_order.measures(self.draft.room(device)) for device in devices) if victims else False
         in_use = sum(bool(victim.usage.in_flight) for victim in victims)
-        return is_measured, in_use, self.draft.loss(devices, victims)
+        return is_measured, in_use, self.leavers.loss(devices, victims)
 
     def _is_full(self, devices: _Devices) -> bool:
         """As many loads run there, or are to come, as may run side by side."""
@@ -212,12 +218,12 @@ class RoomMaking:
 
     def _worth_keeping(self, view: ModelView, offer: Offer) -> _Devices:
         """Those that the last plan kept for it, or as many of the first as would have room."""
-        draft, board, kept = self.draft, self.draft.board, self.draft.board.kept_for.get(view.name)
-        if kept is not None and board.may_be_on(offer, kept) and draft.promises(offer.placement, kept):
+        board, kept = self.draft.board, self.draft.board.kept_for.get(view.name)
+        if kept is not None and board.may_be_on(offer, kept) and self.leavers.promises(offer.placement, kept):
             return kept
         found = list[str]()
         for device in board.each_place(offer):
-            if draft.promises(offer.placement, (device,)):
+            if self.leavers.promises(offer.placement, (device,)):
                 found.append(device)
                 if len(found) == offer.ranks:
                     break
