@@ -9,6 +9,7 @@ from modelium.brain.placement.memory import estimate_footprint
 from modelium.brain.plan import plan
 from modelium.brain.runtimes.choice import choose_runtime
 from modelium.values import (
+    Decision,
     Demand,
     Footprint,
     ModelProfile,
@@ -21,8 +22,10 @@ from modelium.values import (
 )
 
 
-def plan_with(board: Board, now: float, profile: ModelProfile) -> Plan:
-    """Where there is room the plan loads it, and nobody goes; else what its first request would do, after everybody's turn."""
+def plan_with(board: Board, now: float, profile: ModelProfile, wanted: Demand) -> Plan:
+    """What ``wanted`` would do for it, who wants it when it is dropped: by its discovery it is loaded where there is room, and
+    nobody goes. Where that does not load it, also what its first request would do, after everybody's turn.
+    """
     observed = Observed(
         now=now,
         models=tuple(board.views.values()),
@@ -31,11 +34,19 @@ def plan_with(board: Board, now: float, profile: ModelProfile) -> Plan:
         overrides=board.overrides,
         capabilities=board.capabilities,
     )
-    dropped = plan(_with(observed, profile, Demand.DISCOVERY))
+    asked = plan(_with(observed, profile, Demand.REQUEST))
+    if wanted is Demand.NONE:
+        if any(decision.verb is Verb.REFUSE for decision in asked.decisions if decision.model == profile.name):
+            return asked
+        words = "its first request loads it (orchestration.load_on_discovery: false): what that would do is said here as well"
+        unasked = Decision(at=now, model=profile.name, verb=Verb.WAIT, rule="plan.4", reason=words)
+        return replace(asked, decisions=(unasked, *asked.decisions))
+    dropped = plan(_with(observed, profile, wanted))
     if any(decision.verb is not Verb.WAIT for decision in dropped.decisions if decision.model == profile.name):
         return dropped
+    if any(action.beneficiary == profile.name for action in dropped.actions):
+        return dropped
     waits = next((decision for decision in dropped.decisions if decision.model == profile.name), None)
-    asked = plan(_with(observed, profile, Demand.REQUEST))
     return replace(asked, decisions=(*(() if waits is None else (waits,)), *asked.decisions))
 
 

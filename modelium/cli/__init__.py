@@ -30,6 +30,15 @@ app.add_typer(runtime, name="runtime")
 
 _HERE = "On this machine"
 _REMOTE = "Ask a running Modelium"
+
+
+def _path(text: str) -> Path:
+    """An empty one is an unset variable of a shell's; it would mean the working directory."""
+    if not text:
+        raise typer.BadParameter("it is empty: give a model's folder or file")
+    return Path(text)
+
+
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Gpus = Annotated[
     list[str] | None,
@@ -91,7 +100,7 @@ def serve(
 @app.command("inspect", rich_help_panel=_HERE)
 def inspect_(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A model's folder or .onnx file; it is only read.")],
+    path: Annotated[Path, typer.Argument(parser=_path, help="A model's folder or .onnx file; it is only read.")],
     gpu: Gpus = None,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +116,7 @@ def inspect_(
 @app.command(rich_help_panel=_HERE)
 def render(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="A model's folder or .onnx file.")],
+    path: Annotated[Path, typer.Argument(parser=_path, help="A model's folder or .onnx file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the entry's directory is put.")],
     gpu: Gpus = None,
     as_json: Json = False,
@@ -262,7 +271,8 @@ def why(context: typer.Context, name: Name, as_json: Json = False) -> None:
 def plan(
     context: typer.Context,
     dropped: Annotated[
-        Path | None, typer.Option("--with", help="What would happen if this were dropped: a folder or a file here.")
+        Path | None,
+        typer.Option("--with", parser=_path, metavar="PATH", help="What would happen if this folder or file were dropped."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -320,10 +330,12 @@ def _act(context: typer.Context, name: str, verb: str, timeout_s: float, as_json
 
 def _sizes(gpus: list[str] | None) -> list[int]:
     """``80GiB`` → bytes; wrong usage where it is no size."""
-    from modelium.config import parse_bytes
+    if not gpus:
+        return []
+    from modelium.cli.machine import gpu_bytes
 
     try:
-        return [size for gpu in gpus or () if isinstance(size := parse_bytes(gpu), int)]
+        return [gpu_bytes(gpu) for gpu in gpus]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--gpu") from None
 

@@ -9,13 +9,32 @@ from dataclasses import replace
 
 from modelium import runtime_env
 from modelium.brain.placement.cluster import cluster_devices
-from modelium.config import RaySettings, Settings
+from modelium.config import RaySettings, Settings, parse_bytes
 from modelium.devices import Devices
 from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
 from modelium.ray.joined import offers, other_version, runs_here
-from modelium.sizes import human_bytes
+from modelium.sizes import GIB, human_bytes
 from modelium.values import Device, DeviceKind, Fleet, Ray, RayState, device_id
+
+_LEAST_GPU, _MOST_GPU = GIB, 2**14 * GIB
+
+
+def gpu_bytes(size: str) -> int:
+    """``80GiB`` → bytes. Raises ``ValueError`` for what is no size of a GPU; so is a number alone, behind which GiB was
+    forgotten.
+
+    >>> gpu_bytes("24GiB")
+    25769803776
+    """
+    if size.replace(".", "", 1).strip().isdigit():
+        raise ValueError(f"{size[:20]} has no unit: write --gpu {size.strip()[:20]}GiB for a GPU with that many GiB")
+    found = parse_bytes(size)
+    if not isinstance(found, int) or found < _LEAST_GPU:
+        raise ValueError(f"{size} is less than a GPU has: write its memory, like --gpu 24GiB or --gpu 80GiB")
+    if found > _MOST_GPU:
+        raise ValueError(f"{size[:20]} is more than a GPU has: write its memory, like --gpu 24GiB or --gpu 80GiB")
+    return found
 
 
 def fleet_of(settings: Settings, gpus: Sequence[int]) -> Fleet:

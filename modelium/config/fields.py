@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,10 @@ def parse_bytes(value: object) -> object:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"{value!r} is not a size; write it like 12GiB, 512MiB or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if size == math.inf:
+        raise ValueError(f"{value[:20]}… is no size that any machine has; write it like 12GiB, 512MiB or a number of bytes")
+    return int(size)
 
 
 def no_path(value: object) -> object:

@@ -76,7 +76,7 @@ def assemble(
         state=state,
         decided=decisions.note,
     )
-    routing = Routing(settings, models, world, state, ledger=ledger, recorder=recorder)
+    routing = Routing(models, world, state, ledger=ledger, recorder=recorder)
     passes = Passes(models, world, state, recorder, settle_adapters=routing.settle_adapters)
 
     def remember(*, all_of_it: bool = False) -> None:

@@ -302,12 +302,19 @@ class Controller:
     def plan_with(self, dropped: ModelProfile) -> Plan:
         """What would become of everybody else if that were dropped, and asked for where it has no room.
 
-        Raises ``Conflict`` for a name that is here: that would be a newer revision of it.
+        Raises ``Conflict`` for a name that is here: that would be the same again, or a newer revision of it.
         """
-        if self._models.get(dropped.name) is not None:
-            raise Conflict(f"{dropped.name!r} is here already: dropped again, it is a newer revision of that model")
+        name = dropped.name
+        if (here := self._models.get(name)) is not None:
+            found = here.record.folder.profile
+            if found is not None and found.fingerprint == dropped.fingerprint:
+                words = f"with the same content: dropped again, nothing would change; `modelium why {name}` says how it is"
+                raise Conflict(f"{name!r} is here already, {words}")
+            words = "with other content: dropped in its place, this is a newer revision of it"
+            raise Conflict(f"{name!r} is here already, {words}; to plan with both, give the folder another name")
         now = time.monotonic()
-        return plan_with(self._passes.board(now), now, dropped)
+        wish = self._world.first_wish(name, dropped.path.name, pinned=self._ledger.pinned(name))
+        return plan_with(self._passes.board(now), now, dropped, wish.demand)
 
     def plan(self) -> Plan:
         """What the next pass would do, and for every loaded model why it stays."""

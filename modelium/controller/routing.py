@@ -11,7 +11,6 @@ from modelium.brain.bounds import Held, who_outgrew
 from modelium.brain.placement.memory import estimate_footprint
 from modelium.brain.runtimes.choice import choose_runtime
 from modelium.brain.usage import UsageWindow
-from modelium.config import Settings
 from modelium.controller.adapters import arrange
 from modelium.controller.events import (
     About,
@@ -30,7 +29,7 @@ from modelium.controller.life import events as happens
 from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.folder import is_as_before
 from modelium.controller.life.phases import AdapterFolder, Loading
-from modelium.controller.life.record import Folder, Memory, Record, Use, Wish
+from modelium.controller.life.record import Folder, Memory, Record, Use
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.state import ControllerState
@@ -39,7 +38,7 @@ from modelium.controller.world import World
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.names import printable
-from modelium.values import Candidate, Demand, Device, ModelProfile, Runtime, State, override_of
+from modelium.values import Candidate, Device, ModelProfile, Runtime, State, override_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,6 @@ class Routing:
 
     def __init__(
         self,
-        settings: Settings,
         models: Models,
         world: World,
         state: ControllerState,
@@ -64,8 +62,6 @@ class Routing:
         self._state = state
         self._ledger = ledger
         self._recorder = recorder
-        self._always_loaded = frozenset(settings.orchestration.policies.always_loaded)
-        self._at_discovery = Demand.DISCOVERY if settings.orchestration.load_on_discovery else Demand.NONE
         self._adapters_may_move = False
         self._takeover = Takeover(models, world, state)
 
@@ -133,12 +129,7 @@ class Routing:
         return Record(
             key=key,
             folder=Folder(candidate=candidate, served_before=served_before),
-            wish=Wish(
-                want=self._at_discovery,
-                since=time.monotonic(),
-                pinned=self._ledger.pinned(key) or bool(override and override.pin),
-                always_loaded=candidate.name in self._always_loaded or candidate.label in self._always_loaded,
-            ),
+            wish=self._world.first_wish(candidate.name, candidate.label, pinned=self._ledger.pinned(key)),
             use=Use(window=UsageWindow(arrivals=self._ledger.arrivals(key))),
             memory=Memory(stated=override.memory_bytes if override is not None else None),
         )

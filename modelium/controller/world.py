@@ -17,10 +17,11 @@ from modelium.controller.events import About, Event
 from modelium.controller.life.context import Context
 from modelium.controller.life.effects import Check, Watch
 from modelium.controller.life.events import ProcessDied
+from modelium.controller.life.record import Wish
 from modelium.controller.readings import Readings
 from modelium.controller.server import Server
 from modelium.ray import RayService
-from modelium.values import Capabilities, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime
+from modelium.values import Capabilities, Demand, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime
 
 
 class World:
@@ -62,6 +63,16 @@ class World:
             devices=self._devices,
             ray_outages=self.ray.outages,
             ray_detail=self.ray.view().detail,
+        )
+
+    def first_wish(self, name: str, label: str, *, pinned: bool) -> Wish:
+        """Who wants a model loaded when its folder appears. ``pinned``: by a user, before."""
+        orchestration, override = self._settings.orchestration, self.overrides.get(name)
+        return Wish(
+            want=Demand.DISCOVERY if orchestration.load_on_discovery else Demand.NONE,
+            since=time.monotonic(),
+            pinned=pinned or bool(override and override.pin),
+            always_loaded=not {name, label}.isdisjoint(orchestration.policies.always_loaded),
         )
 
     def capabilities(self) -> Capabilities:

@@ -256,6 +256,9 @@ def _discovered(record: Record, phase: Absent, event: Revised, context: Context,
     remembered = event.remembered
     if remembered.loaded:
         record = wanting(record, Demand.RESTORE)
+    if not waits and not context.load_on_discovery and record.demand is Demand.NONE:
+        words = "not loaded yet: its first request loads it (orchestration.load_on_discovery: false)"
+        record = replace(record, phase=Absent(state=State.UNLOADED, reason=words))
     if event.ready_in_triton or not remembered.quarantine or not is_first or record.wish.user_loads:
         return record, ()  # a user may know better
     if remembered.quarantine_seal not in ("", record.folder.seal):

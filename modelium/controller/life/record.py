@@ -103,6 +103,13 @@ class Wish:
     leave: bool = False
     sent_away: bool = False
 
+    @property
+    def demand(self) -> Demand:
+        """The strongest of them."""
+        if self.user_loads:
+            return Demand.USER
+        return max(self.want, Demand.POLICY) if self.pinned or self.always_loaded else self.want
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
@@ -178,13 +185,7 @@ class Record:
     @property
     def demand(self) -> Demand:
         """Who wants it loaded, strongest."""
-        if self.use.waiting:
-            return Demand.REQUEST
-        if self.wish.user_loads:
-            return Demand.USER
-        if self.wish.pinned or self.wish.always_loaded:
-            return max(self.wish.want, Demand.POLICY)
-        return self.wish.want
+        return Demand.REQUEST if self.use.waiting else self.wish.demand
 
     @property
     def takes_requests(self) -> bool:

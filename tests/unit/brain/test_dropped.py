@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from modelium.brain.board import Board
 from modelium.brain.dropped import plan_with
 from modelium.brain.plan import plan
-from modelium.values import ModelOverride, ModelProfile, Observed, Plan, Policies, Verb
+from modelium.values import Demand, ModelOverride, ModelProfile, Observed, Plan, Policies, Verb
 from tests.unit.brain.worlds import GIB, host, loaded, profile, world
 
 BIG = profile("new", weight_bytes=4 * GIB, parameters=2**30)
 
 
-def dropped(observed: Observed, new: ModelProfile) -> Plan:
-    return plan_with(Board.of(observed), observed.now, new)
+def dropped(observed: Observed, new: ModelProfile, wanted: Demand = Demand.DISCOVERY) -> Plan:
+    return plan_with(Board.of(observed), observed.now, new, wanted)
 
 
 def test_where_there_is_room_it_is_loaded_and_nobody_goes() -> None:
@@ -38,6 +38,22 @@ def test_what_is_too_big_or_was_decided_by_hand_is_said() -> None:
     stated = {"new": ModelOverride(memory_bytes=GIB)}
     [load] = dropped(world(devices=(host(budget=2 * GIB),), overrides=stated), BIG).actions
     assert load.verb is Verb.LOAD
+
+
+def test_what_its_drop_does_not_load_waits_for_its_first_request_and_that_is_told_as_well() -> None:
+    made = dropped(world(loaded("a", 2 * GIB)), profile("new"), Demand.NONE)
+    first, then = made.decisions
+    assert (first.verb, first.rule) == (Verb.WAIT, "plan.4")
+    assert first.reason.startswith("its first request loads it (orchestration.load_on_discovery: false)")
+    assert then.verb is Verb.LOAD and "its discovery" not in then.reason
+    [refused] = dropped(world(devices=(host(budget=2 * GIB),)), BIG, Demand.NONE).decisions
+    assert refused.verb is Verb.REFUSE, "no request will ever load it"
+
+
+def test_what_a_policy_wants_loaded_makes_room_at_its_drop() -> None:
+    observed = world(loaded("a", 4 * GIB, idle_s=100), loaded("b", 3 * GIB, idle_s=10))
+    made = dropped(observed, BIG, Demand.POLICY)
+    assert [(action.model, action.verb, action.beneficiary) for action in made.actions] == [("a", Verb.UNLOAD, "new")]
 
 
 @given(

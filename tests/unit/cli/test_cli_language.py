@@ -139,8 +139,21 @@ def test_render_writes_the_entry_for_another_machine(llama: Path, tmp_path: Path
 
 
 def test_a_size_that_is_none_is_wrong_usage(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("inspect", str(llama), "--gpu", "80 parsecs") == 2
-    assert "80 parsecs" in capsys.readouterr().err
+    for verb, more in (("inspect", ()), ("render", ("--out", "out"))):
+        for size, words in (
+            ("80 parsecs", "80 parsecs"),
+            ("0", "0GiB"),
+            ("80", "80GiB"),
+            ("24.5", "24.5GiB"),
+            ("80GB", ""),
+            ("512MiB", "less than a GPU has"),
+            ("0GiB", "less than a GPU has"),
+            ("9" * 400 + "GiB", "no size that any machine has"),
+            ("99999TiB", "more than a GPU has"),
+        ):
+            code = run(verb, str(llama), "--gpu", size, *more)
+            said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+            assert code == (2 if words else 0) and words in said and "Traceback" not in said, (size, said)
 
 
 # -- of a running Modelium -------------------------------------------------------------------------------------------

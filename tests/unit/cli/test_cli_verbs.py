@@ -208,6 +208,9 @@ def test_what_a_drop_would_do_is_asked_with_what_was_found_in_the_folder(
     assert asked[0].startswith("POST /plan") and "no room" in capsys.readouterr().out
     found = decode(bodies[0])
     assert isinstance(found, ModelProfile) and (found.name, found.parameters) == ("tiny-bert", 80)
+    for empty in (("--url", "http://127.0.0.1:9", "plan", "--with", ""), ("inspect", ""), ("render", "", "--out", "out")):
+        assert run(*empty) == 2
+        assert "it is empty" in capsys.readouterr().err
     assert run("--url", "http://127.0.0.1:9", "plan", "--with", "nowhere") == 1
     assert "no such file or folder" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,30 @@ async def test_an_adapter_goes_to_the_base_that_its_config_names(tmp_path: Path)
             await here.controller.lease("poet", timeout_s=1)
         with pytest.raises(Conflict, match="goes with Llama"):
             here.controller.pin("poet", True)
+
+
+@pytest.mark.parametrize(
+    ("orchestration", "reason"),
+    [
+        ({"load_on_discovery": False}, "not loaded yet: its first request loads it (orchestration.load_on_discovery: false)"),
+        ({"load_on_discovery": True}, "not loaded yet"),
+        ({"load_on_discovery": False, "policies": {"always_loaded": ["Llama", "next"]}}, "not loaded yet"),
+    ],
+)
+async def test_who_loads_a_dropped_model_is_said_and_so_it_is_planned_before(
+    tmp_path: Path, orchestration: dict[str, object], reason: str
+) -> None:
+    async with world(tmp_path, orchestration=orchestration) as here:
+        llama(here.incoming / "Llama")
+        found = await here.until_state("Llama", State.UNLOADED)
+        assert found.reason == reason and found.profile is not None
+        waits = reason != "not loaded yet"
+        first = here.controller.plan_with(replace(found.profile, name="next", path=tmp_path / "next")).decisions[0]
+        assert (first.model, "its first request loads it" in first.reason) == ("next", waits)
+        with pytest.raises(Conflict, match="with the same content: dropped again, nothing would change; `modelium why Llama`"):
+            here.controller.plan_with(found.profile)
+        with pytest.raises(Conflict, match="with other content: dropped in its place, this is a newer revision of it"):
+            here.controller.plan_with(replace(found.profile, fingerprint="other"))
 
 
 async def test_an_adapter_that_comes_changes_and_goes_is_a_revision_of_its_base(tmp_path: Path) -> None:
