@@ -13,7 +13,7 @@ import json
 import os
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -48,10 +48,19 @@ def decode_both(data: bytes) -> tuple[Analysis, str]:
     """The analysis in ``data``, and what is for the next look at the same folder alone. Raises ``BadAnswer``."""
     try:
         answer = json.loads(data)
-        kind: Any = _KINDS[answer["kind"]]
+    except (ValueError, RecursionError):
+        raise BadAnswer("it is no JSON") from None
+    if not isinstance(answer, dict) or not isinstance(name := answer.get("kind"), str) or name not in _KINDS:
+        raise BadAnswer(f"it is no object whose kind is one of {', '.join(_KINDS)}")
+    if "value" not in answer:
+        raise BadAnswer("it has no value")
+    try:
+        kind: Any = _KINDS[name]
         found: Analysis = _builder(kind)(answer["value"])
         remembered = answer.get("remembered", "")
         return clean(found), remembered if isinstance(remembered, str) and len(remembered) <= MOST_REMEMBERED else ""
+    except (TypeError, ValueError) as error:
+        raise BadAnswer(str(error)[:200]) from None
     except Exception as error:  # whatever was sent
         raise BadAnswer(f"{type(error).__name__}: {error}"[:200]) from None
 
@@ -96,10 +105,29 @@ def _builder(hint: Any) -> Callable[[Any], Any]:
 
 def _builder_of(kind: type) -> Callable[[Any], Any]:
     builders = {name: _builder(hint) for name, hint in get_type_hints(kind).items()}
-    return lambda value: kind(**{name: builders[name](each) for name, each in _of(dict, value).items()})
+    needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
+
+    def build(value: Any) -> Any:
+        given = _of(dict, value)
+        if odd := sorted(given.keys() - builders.keys()) or sorted(needed - given.keys()):
+            raise TypeError(f"{kind.__name__} {'lacks' if odd[0] in needed else 'has no'} field {odd[0]:.40}")
+        return kind(**{name: builders[name](each) for name, each in given.items()})
+
+    return build
+
+
+_IN_JSON: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "a boolean",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
 
 
 def _of(kind: type, value: Any) -> Any:
     if type(value) is not kind:
-        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+        raise TypeError(f"{_IN_JSON[type(value)]} stands where {_IN_JSON.get(kind, kind.__name__)} belongs")
     return value

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.engine.devices import why_too_big
 from modelium.brain.placement.candidates import options
+from modelium.brain.placement.rooms import Room
 from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.brain.runtimes.ray import way_of
 from modelium.sizes import human_bytes
-from modelium.values import Capabilities, Device, ModelProfile, ModelView, Placement, RayWay, State
+from modelium.values import (
+    Capabilities,
+    Device,
+    ModelOverride,
+    ModelProfile,
+    ModelView,
+    Placement,
+    Policies,
+    Ray,
+    RayWay,
+    State,
+)
 
 
 def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: RuntimeChoice) -> str:
@@ -33,13 +45,26 @@ def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: Runtim
         if refused is not None:
             remedy = _or_ray(board.capabilities, profile)
             return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}{remedy}"
+    remedy = f"raise devices.host_memory or free a larger device{_or_ray(board.capabilities, profile)}"
+    return f"too big for this machine: needs {needs(view, profile, choice, rooms, override, board.policies, ray)}; {remedy}"
+
+
+def needs(
+    view: ModelView,
+    profile: ModelProfile,
+    choice: RuntimeChoice,
+    rooms: Mapping[str, Room],
+    override: ModelOverride,
+    policies: Policies,
+    ray: Ray,
+) -> str:
+    """What it would take on each device, were that large enough, beside what models may use there."""
     roomy = [replace(room, device=replace(room.device, budget_bytes=2**62)) for room in rooms.values()]
     sizes = []
-    for room, placement in options(view, profile, choice, roomy, override, board.policies, ray):
+    for room, placement in options(view, profile, choice, roomy, override, policies, ray):
         budget = human_bytes(rooms[room.device.id].device.budget_bytes)
         sizes.append(f"{human_bytes(placement.footprint.bytes)} on {room.device.id} (budget {budget})")
-    remedy = f"raise devices.host_memory or free a larger device{_or_ray(board.capabilities, profile)}"
-    return f"too big for this machine: needs {', '.join(sizes)}; {remedy}"
+    return ", ".join(sizes)
 
 
 def _or_ray(capabilities: Capabilities, profile: ModelProfile) -> str:

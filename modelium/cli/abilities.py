@@ -13,11 +13,12 @@ _EMBEDDED = frozenset({"python", "onnxruntime", "vllm"})
 _EXTERNAL = frozenset({"python", "onnxruntime"})
 
 
-def likely_capabilities(settings: Settings, fleet: Fleet) -> Capabilities:
-    """About 80 ms with the embedded server: its Python is started once, its vLLM's registry is read."""
+def likely_capabilities(settings: Settings, fleet: Fleet, *, for_cuda: bool = False) -> Capabilities:
+    """About 80 ms with the embedded server: its Python is started once, its vLLM's registry is read. ``for_cuda``: of the
+    runtime as it would be installed on a machine with an NVIDIA GPU."""
     if settings.triton.mode == "embedded":
         report = runtime_env.inspect(settings.triton.runtime_directory)
-        vllm, ray = runtime_env.read_vllm(report), runtime_env.read_ray(report)
+        vllm, ray = runtime_env.read_vllm(report, for_cuda=for_cuda), runtime_env.read_ray(report)
         brought = usable_backends(_EMBEDDED, vllm)
     else:
         vllm, brought = VllmFacts(), frozenset(settings.triton.backends) or _EXTERNAL

@@ -14,6 +14,7 @@ from modelium.brain.engine.devices import why_too_big
 from modelium.brain.placement.candidates import choose
 from modelium.brain.placement.memory import Estimate, estimate
 from modelium.brain.placement.rooms import Room, rooms_of
+from modelium.brain.plan_words import needs
 from modelium.brain.runtimes.choice import RuntimeChoice
 from modelium.cli import replies
 from modelium.cli.abilities import likely_capabilities
@@ -178,10 +179,10 @@ def _analyzed(candidate: Candidate, settings: Settings) -> tuple[ModelProfile, M
 def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, gpus: Sequence[int]) -> Inspection:
     """As a plan does (``brain.plan``, rules 1 and 2); a Ray cluster is only asked where the model may go there."""
     fleet = fleet_of(settings, gpus)
-    choice, places = _choose(profile, settings, override, fleet)
+    choice, places = _choose(profile, settings, override, fleet, for_cuda=bool(gpus))
     if choice.by_ray or (choice.runtime is not None and not places):
         fleet = with_cluster(fleet, settings)
-        choice, places = _choose(profile, settings, override, fleet)
+        choice, places = _choose(profile, settings, override, fleet, for_cuda=bool(gpus))
     if choice.runtime is None:
         return Inspection(profile=profile, choice=choice, placement=None, placement_reason="no runtime serves it")
     if choice.by_ray and fleet.ray.state is RayState.DOWN:
@@ -192,11 +193,14 @@ def _decide(profile: ModelProfile, settings: Settings, override: ModelOverride, 
 
 
 def _choose(
-    profile: ModelProfile, settings: Settings, override: ModelOverride, fleet: Fleet
+    profile: ModelProfile, settings: Settings, override: ModelOverride, fleet: Fleet, *, for_cuda: bool
 ) -> tuple[RuntimeChoice, list[Placement]]:
-    view = ModelView(name=profile.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
-    rooms, capabilities = rooms_of(fleet.devices, ()), likely_capabilities(settings, fleet)
-    return choose(view, profile, rooms.values(), override, capabilities, settings.policies(), fleet.ray)
+    rooms, capabilities = rooms_of(fleet.devices, ()), likely_capabilities(settings, fleet, for_cuda=for_cuda)
+    return choose(_view(profile), profile, rooms.values(), override, capabilities, settings.policies(), fleet.ray)
+
+
+def _view(profile: ModelProfile) -> ModelView:
+    return ModelView(name=profile.name, state=State.UNLOADED, profile=profile, footprint=Footprint(estimated_bytes=0))
 
 
 def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement: Placement, settings: Settings) -> Inspection:
@@ -224,7 +228,7 @@ def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement:
 def _too_big(
     profile: ModelProfile, choice: RuntimeChoice, fleet: Fleet, override: ModelOverride, settings: Settings
 ) -> Inspection:
-    reason, lines = f"it fits on no device: {_budgets(fleet.devices)}", tuple[PlanLine, ...]()
+    reason, lines = "", tuple[PlanLine, ...]()
     if choice.by_ray and not fleet.ray.here:
         there = _budgets(device for device in fleet.devices if device.cluster)
         reason = f"too big for any node of the Ray cluster: {there or 'it has none'}"
@@ -232,6 +236,11 @@ def _too_big(
         found = why_too_big(profile, fleet.devices, override, settings.policies())
         if found is not None:
             reason, lines = found.reason, found.lines
+    if not reason:
+        rooms, policies = rooms_of(fleet.devices, ()), settings.policies()
+        needed = needs(_view(profile), profile, choice, rooms, override, policies, fleet.ray)
+        reason = f"it fits on no device: it needs {needed or 'one that its configuration names and that is not there'}"
+        reason += "" if needed else f"; there are: {_budgets(fleet.devices)}"
     return Inspection(profile=profile, choice=choice, placement=None, placement_reason=reason, plan=lines)
 
 

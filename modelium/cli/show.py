@@ -22,7 +22,7 @@ def models(found: views.Listing) -> RenderableType:
     table = columns("model", "state", "task", "runtime", "device")
     for name in ("memory", "qps", "idle"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_column("remarks", overflow="fold")
     for model in sorted(found.models, key=lambda model: model.name):
         table.add_row(
             Name(model.name) if model.label == model.name else Name(model.name, model.label),

@@ -133,6 +133,13 @@ def inspect(directory: Path) -> RuntimeReport:
     )
 
 
+def no_runtime(report: RuntimeReport, install: str) -> Problem:
+    """Where a runtime was looked for that is none, for who wanted a part of it. ``install``: the command that adds the part."""
+    where = report.directory.absolute()  # by default it lies beside the working directory's modelium.yaml
+    what = f"there is no model runtime in {where}" if report.python is None else f"the model runtime in {where} does not start"
+    return Problem(what, f"set triton.runtime_directory to the one you have, or {install} makes one")
+
+
 def no_stub(minor: Sequence[int]) -> Problem:
     """A Python that Triton's python backend was not built for."""
     what = f"Triton's python backend has no stub for Python {dotted(minor)} (it has 3.8 to 3.13)"

@@ -96,5 +96,5 @@ class Parts:
         states = any(rows.kind is AttentionKind.RECURRENT for _, rows in cache.pool.tables)
         # A state that finds no block is an error, a token that finds none waits.
         fewest = 1 if states else min(FEWEST_SEQUENCES, most)
-        reason = f"the cache holds {held:,} requests of {typical:,} tokens; {fewest} to {most}"
+        reason = f"the cache holds {held:,} request{'' if held == 1 else 's'} of {typical:,} tokens; {fewest} to {most}"
         return Chosen(value=min(max(held, fewest), most), reason=reason)

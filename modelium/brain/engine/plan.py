@@ -179,7 +179,7 @@ class _Planner:
             devices=tuple(device.id for device in sums.devices),
             reason=too_big(self.profile, sums, limit, length, self._enough(sums, limit)),
             fitting_max_model_len=length,
-            lines=lines_of(sums, self.override),
+            lines=lines_of(sums, self.override, fits=False),
         )
 
     def _limit(self, devices: Sequence[Device], settings: EngineSettings) -> int:

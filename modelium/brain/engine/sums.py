@@ -169,15 +169,15 @@ def _arguments(sums: Sums, override: ModelOverride) -> dict[str, JsonValue]:
     return args
 
 
-def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
+def lines_of(sums: Sums, override: ModelOverride, *, fits: bool = True) -> tuple[PlanLine, ...]:
     """Every number of the plan and why it is that. No device is named: the plan stands for each that equals these."""
     settings, cache = sums.settings, sums.cache
     length, why = settings.max_model_len.value, settings.max_model_len.reason
     if length < settings.full_context:
         why = f"what fits there of the model's {settings.full_context:,} (vllm.fit_context)"
-    blocks = (
-        f"{cache.pool.tokens(cache.bytes, length):,} tokens in blocks of {settings.block_size}" if cache.pool.tables else ""
-    )
+        if not fits:
+            why = f"{_shortest_of(settings)}: it does not fit"
+    blocks = _in_blocks(sums, length) if cache.pool.tables else ""
     rows = [
         ("dtype", settings.dtype.value, settings.dtype.reason),
         ("max_model_len", f"{length:,}", why),
@@ -217,6 +217,18 @@ def lines_of(sums: Sums, override: ModelOverride) -> tuple[PlanLine, ...]:
     return tuple(PlanLine(name=name, value=value, reason=reason) for name, value, reason in rows)
 
 
+def _shortest_of(settings: EngineSettings) -> str:
+    return f"the shortest of the model's {settings.full_context:,} that is planned (vllm.min_context)"
+
+
+def _in_blocks(sums: Sums, length: int) -> str:
+    """Exactly: what vLLM logs, and ``Pool.tokens`` says after it, is rounded and may be a token less than whole blocks."""
+    cache, block = sums.cache, sums.settings.block_size
+    blocks = cache.pool.blocks(length)
+    tokens = cache.bytes // cache.pool.block_bytes * length // blocks if blocks else 0
+    return f"{tokens:,} tokens" + (f" in blocks of {block}" if tokens % block == 0 else " of full-length requests")
+
+
 def too_big(profile: ModelProfile, sums: Sums, limit: int, fitting: int | None, enough: int | None) -> str:
     """What one full-length request takes, by how much that is too much, and what would help.
 
@@ -225,9 +237,10 @@ def too_big(profile: ModelProfile, sums: Sums, limit: int, fitting: int | None, 
     needed, weights, cache = sums.needed, sums.weights.bytes, sums.cache.bytes
     where = ("each of " if len(sums.devices) > 1 else "") + " and ".join(device.id for device in sums.devices)
     length = sums.settings.max_model_len.value
+    shortest = f", {_shortest_of(sums.settings)}" if length < sums.settings.full_context else ""
     said = (
         f"needs {human_bytes(needed)} on {where} (weights {human_bytes(weights)}, KV cache {human_bytes(cache)} for one "
-        f"request of {length:,} tokens, activations, graphs and overhead {human_bytes(needed - weights - cache)}), "
+        f"request of {length:,} tokens{shortest}, activations, graphs and overhead {human_bytes(needed - weights - cache)}), "
         f"{human_bytes(limit)} may be used: {human_bytes(needed - limit)} short"
     )
     helps = []

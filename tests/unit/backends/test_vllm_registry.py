@@ -132,3 +132,18 @@ def test_what_needs_torchvision_is_not_served_without_it(tmp_path: Path) -> None
         found = read_vllm(RuntimeReport(directory=tmp_path, packages=packages, site_packages=tmp_path)).architectures
         assert "FooForCausalLM" in found
         assert ("LlavaForConditionalGeneration" in found) is served
+
+
+def test_a_runtime_that_is_not_there_or_lacks_vllm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nowhere = str(read_vllm(inspect(Path(".runtime"))).missing)
+    assert nowhere.startswith(f"there is no model runtime in {tmp_path}/.runtime: set triton.runtime_directory")
+    lacks = read_vllm(RuntimeReport(directory=Path("here"), packages={"torch": "2"}, site_packages=tmp_path))
+    assert str(lacks.missing) == f"vLLM is not in the model runtime ({tmp_path}/here): `modelium runtime install --with vllm`"
+
+
+@needs_vllm
+def test_the_build_for_cuda_brings_torchvision() -> None:
+    cpu = inspect(RUNTIME)
+    added = read_vllm(cpu, for_cuda=True).architectures - read_vllm(cpu).architectures
+    assert "torchvision" in cpu.packages or "Gemma3ForConditionalGeneration" in added

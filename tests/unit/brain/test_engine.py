@@ -106,6 +106,21 @@ def test_llama_8b_is_too_big_for_24_gib_with_its_whole_context_and_fits_with_wha
     assert (made.full_context, made.is_shortened) == (made.max_model_len, False)
 
 
+def test_a_refusal_says_of_no_context_that_it_fits() -> None:
+    refused = _refusal(LLAMA_8B, accelerator(gib=24), policies=Policies(min_context=50_000))
+    [why] = [line.reason for line in refused.lines if line.name == "max_model_len"]
+    assert why == "the shortest of the model's 131,072 that is planned (vllm.min_context): it does not fit"
+    assert "request of 50,000 tokens, the shortest of the model's 131,072 that is planned (vllm.min_context)" in refused.reason
+    assert refused.fitting_max_model_len is not None and refused.fitting_max_model_len < 50_000
+
+
+def test_the_cache_is_told_in_whole_blocks() -> None:
+    for gib in (20, 22, 24, 28, 32, 40, 80):
+        [why] = [line.reason for line in _plan(LLAMA_8B, accelerator(gib=gib)).lines if line.name == "KV cache"]
+        tokens = int(why.rpartition(": ")[2].split(" ")[0].replace(",", ""))
+        assert tokens % 16 == 0 and why.endswith("tokens in blocks of 16"), (gib, why)
+
+
 def test_one_device_with_a_long_context_rather_than_two_with_the_whole_one() -> None:
     two = (accelerator(0, gib=30), accelerator(1, gib=30))
     made = _plan(LLAMA_8B, *two)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,20 @@ async def test_what_a_drop_would_do_is_asked_with_what_the_verbs_made_of_the_fol
     status, body = await post(gateway, "/plan", data=encode(profile_of(Task.TEXT_CLASSIFICATION)), headers=json_body)
     assert status == 409 and "is here already" in str(body)
     unsupported = encode(Unsupported(name="x", path=Path("x"), why="no"))
-    for odd in (b"", b"{}", b"[" * 50_000, unsupported, new.replace(b'"labels"', b'"lables"')):
+    lacking = json.loads(new)
+    del lacking["value"]["name"]
+    for odd, words in (
+        (b"", ""),
+        (b"{}", "no object whose kind is one of ModelProfile"),
+        (b"[1]", "no object whose kind is one of ModelProfile"),
+        (b'{"kind": []}', "no object whose kind is one of ModelProfile"),
+        (b'{"kind": "ModelProfile"}', "it has no value"),
+        (b'{"kind": "ModelProfile", "value": [null]}', "a list stands where an object belongs"),
+        (b"[" * 50_000, ""),
+        (unsupported, ""),
+        (new.replace(b'"labels"', b'"lables"'), "ModelProfile has no field lables"),
+        (json.dumps(lacking).encode(), "ModelProfile lacks field name"),
+    ):
         status, body = await post(gateway, "/plan", data=odd, headers=json_body)
-        assert status == 422 and "modelium plan --with PATH" in str(body), odd[:40]
+        assert status == 422 and "modelium plan --with PATH" in str(body) and words in str(body), odd[:40]
+        assert "Error" not in str(body["error"]["message"] if isinstance(body["error"], dict) else body["error"]), odd[:40]
