@@ -19,7 +19,7 @@ from modelium.simulation.inputs import SimulatedModel
 from modelium.simulation.orders import PLAIN
 from modelium.simulation.runs import CONFIGURED, Setting, policies_by_name, run_each
 from modelium.simulation.simulator import Conditions
-from modelium.simulation.specs import parse_fleet, plausible_load_s, plausible_models
+from modelium.simulation.specs import largest_made, parse_fleet, plausible_load_s, plausible_models
 from modelium.simulation.tally import Outcome
 from modelium.sizes import GIB
 from modelium.values import Policies
@@ -76,7 +76,9 @@ def made_of_all_sizes(names: Sequence[str], seed: int) -> list[SimulatedModel]:
 def play(habits: str, devices: str, seed: int, *, of_all_sizes: bool = False) -> Mapping[str, Outcome]:
     """One trace under all policies."""
     trace, fleet = generate(parse_habits(habits, seed=seed)), parse_fleet(devices, gpu_fraction=0.9)
-    models = made_of_all_sizes(trace.names, seed) if of_all_sizes else plausible_models(trace.names, fleet, seed=seed)
+    models = (
+        made_of_all_sizes(trace.names, seed) if of_all_sizes else plausible_models(trace.names, largest_made(fleet), seed=seed)
+    )
     policies = Policies()
     setting = Setting(trace=trace, models=models, fleet=fleet, policies=policies, conditions=Conditions())
     names = [name for name in policies_by_name(policies) if name != CONFIGURED]

@@ -137,7 +137,9 @@ def simulate(
             help="CSV of `time_s,model[,duration_s]`, `-`, or `zipf:requests=10000,models=50`; default: of a running Modelium."
         ),
     ] = None,
-    models: Annotated[Path | None, typer.Option(help="CSV or JSON of `name,bytes,load_seconds`; default: made up.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="CSV or JSON of `name,bytes,load_seconds`, or made:16GiB; default: made up.")
+    ] = None,
     fleet: Annotated[str | None, typer.Option(help="Devices, as 8x80GiB (the default) or 2x24GiB,host:64GiB.")] = None,
     policy: Annotated[
         list[str] | None, typer.Option(help="Once for each; default: as configured, and those to compare.")
@@ -150,6 +152,7 @@ def simulate(
 ) -> None:
     """What requests would have waited, under each policy: no server needed."""
     from modelium.cli import simulated, terminal
+    from modelium.simulation.picture import draw
 
     asked = simulated.Asked(trace=trace, models=models, fleet=fleet, policies=policy or (), seed=seed, duration_s=duration)
     invocation = _invocation(context)
@@ -158,6 +161,8 @@ def simulate(
     setting, names = simulated.prepare(asked, invocation.settings(), remote)
     outcomes = simulated.run(setting, names, picture)
     terminal.emit(simulated.as_json(setting, outcomes) if as_json else simulated.table(setting, outcomes))
+    if picture is not None:  # at the end: where it cannot be written after all, the figures are not lost
+        draw(outcomes, simulated.title(setting), picture)
 
 
 @app.command(rich_help_panel=_HERE)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -13,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from modelium.cli import replies
 from modelium.cli.remote import Remote
@@ -22,16 +25,29 @@ from modelium.config import Settings
 from modelium.names import printable
 from modelium.simulation.generated import generate, is_generated, parse_habits
 from modelium.simulation.inputs import BadInput, SimulatedModel
-from modelium.simulation.picture import draw, require
+from modelium.simulation.picture import require
 from modelium.simulation.runs import Setting, check_names, run_each
 from modelium.simulation.simulator import Conditions
-from modelium.simulation.specs import in_words, of_the_trace, parse_fleet, plausible_models, read_models, spread
+from modelium.simulation.specs import (
+    MADE,
+    in_words,
+    largest_made,
+    not_held,
+    of_the_trace,
+    parse_fleet,
+    parse_made,
+    plausible_models,
+    read_models,
+    spread,
+)
 from modelium.simulation.tally import Outcome
-from modelium.simulation.traces import Trace, parse_trace, read_trace
+from modelium.simulation.traces import LONGEST_DURATION_S, Trace, parse_trace, read_trace
+from modelium.sizes import GIB
 
 _FLEET = "8x80GiB"
 _NAMED = 3
 _SEED = 8
+_TOLD_EVERY_S = 10.0  # where no terminal shows a bar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,8 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
 
     Raises ``BadInput``, and what asking it raises.
     """
+    if not 0 <= asked.duration_s <= LONGEST_DURATION_S:  # which nan is not either
+        raise BadInput(f"--duration {asked.duration_s:g}: from 0 to {LONGEST_DURATION_S:,.0f} seconds")
     policies = settings.policies()
     names = check_names(asked.policies, policies)
     trace = _trace(asked, remote)
@@ -59,21 +77,26 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
         fleet = parse_fleet(asked.fleet or _FLEET, gpu_fraction=settings.devices.gpu_memory_fraction)
     else:
         fleet = running_fleet(running)
-    if asked.models is not None:
+    made_up: str | None = None
+    said = str(asked.models) if asked.models is not None else ""
+    if asked.models is not None and not said.startswith(MADE):
         known: Sequence[SimulatedModel] = read_models(asked.models)
-    elif running is not None:
+    elif running is not None and not said:
         known = running_models(running, settings, fleet)
     else:
-        known = plausible_models(trace.names, fleet, seed=_SEED if asked.seed is None else asked.seed)
+        largest = parse_made(said) if said else largest_made(fleet)
+        known = plausible_models(trace.names, largest, seed=_SEED if asked.seed is None else asked.seed)
+        made_up = f"{MADE}{largest // GIB}GiB" if largest % GIB == 0 else f"{MADE}{largest}B"
     models, unknown = of_the_trace(trace.names, known)
     if unknown:
         some = ", ".join(printable(trace.names[index], longest=60) for index in sorted(unknown)[:_NAMED])
         more = ", …" if len(unknown) > _NAMED else ""
         if asked.models is not None or len(unknown) == len(trace.names):
             where = asked.models or "the running Modelium"
-            raise BadInput(f"{len(unknown)} models of the trace are not in {where}: {some}{more}")
+            raise BadInput(f"{_counted(len(unknown), 'model')} of the trace {_is(len(unknown))} not in {where}: {some}{more}")
         trace = trace.without(unknown)
-        sys.stderr.write(f"modelium: {len(unknown)} models of the trace are not there any more and left out: {some}{more}\n")
+        gone = f"{_counted(len(unknown), 'model')} of the trace {_is(len(unknown))} not there any more and left out"
+        sys.stderr.write(f"modelium: {gone}: {some}{more}\n")
     devices = {device.id for device in fleet.devices}
     for model in models:
         if model.device is not None and model.device not in devices:
@@ -87,7 +110,8 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
         measure_every_s=orchestration.check_interval_seconds,
         usage_window_s=min(60.0, orchestration.evict_after_idle_seconds),
     )
-    return Setting(trace=trace, models=models, fleet=fleet, policies=policies, conditions=conditions), names
+    setting = Setting(trace=trace, models=models, fleet=fleet, policies=policies, conditions=conditions, made_up=made_up)
+    return setting, names
 
 
 def _trace(asked: Asked, remote: Remote | None) -> Trace:
@@ -99,18 +123,21 @@ def _trace(asked: Asked, remote: Remote | None) -> Trace:
         return generate(parse_habits(asked.trace, seed=asked.seed))
     if asked.trace == "-":
         return parse_trace(sys.stdin.buffer, "standard input", duration_s=asked.duration_s)
+    kind = re.match(r"([A-Za-z_]{2,20}):", asked.trace)
+    if kind is not None and not Path(asked.trace).exists():
+        raise BadInput(
+            f"{asked.trace} is no file, and {kind[1]!r} makes up no traces; zipf: does, as zipf:requests=1000,models=20"
+        )
     return read_trace(Path(asked.trace), duration_s=asked.duration_s)
 
 
 def run(setting: Setting, names: Sequence[str], picture: Path | None) -> list[Outcome]:
-    """All of them, with a bar on a terminal; and the picture."""
+    """All of them, with a bar on a terminal and a line every some seconds elsewhere. ``picture``: where one is to be drawn
+    afterwards, which is looked at before."""
     if picture is not None:
-        require()
+        require(picture)
     with _progress() as tell:
-        outcomes = list(run_each(setting, names, tell))
-    if picture is not None:
-        draw(outcomes, title(setting), picture)
-    return outcomes
+        return list(run_each(setting, names, tell))
 
 
 class _Bars:
@@ -125,25 +152,67 @@ class _Bars:
         self._bars.update(task, completed=part)
 
 
+class Lines:
+    """How far it is, where it is no terminal: a line every some seconds, and none for what is done before."""
+
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float]) -> None:
+        self._write = write
+        self._clock = clock
+        self._told_at = clock()
+
+    def __call__(self, name: str, part: float) -> None:
+        """Of this policy, this part is done."""
+        now = self._clock()
+        if now - self._told_at >= _TOLD_EVERY_S:
+            self._told_at = now
+            self._write(f"modelium: simulates {name}: {part:.0%}\n")
+
+
 @contextmanager
-def _progress() -> Iterator[_Bars]:
+def _progress() -> Iterator[Callable[[str, float], None]]:
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines(sys.stderr.write, time.monotonic)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         yield _Bars(bars)
 
 
 def title(setting: Setting) -> str:
     """What was simulated, in one line."""
     trace = setting.trace
-    return f"{len(trace):,} requests for {len(trace.names):,} models in {duration(trace.seconds)}, on {in_words(setting.fleet)}"
+    asked = f"{_counted(len(trace), 'request')} for {_counted(len(trace.names), 'model')} in {duration(trace.seconds)}"
+    return f"{asked}, on {in_words(setting.fleet)}"
+
+
+def caption(setting: Setting) -> str | None:
+    """What has to be known to read the figures: that models were made up, and whom nothing can hold."""
+    said = []
+    if setting.made_up is not None:
+        said.append(
+            f"The models were made up: compare policies, do not read the seconds as a prediction. "
+            f"The same for another fleet: --models {setting.made_up}"
+        )
+    if lost := not_held(setting.models, setting.fleet):
+        more = ", …" if len(lost) > _NAMED else ""
+        said.append(f"Nothing can hold {_counted(len(lost), 'model')}: {', '.join(lost[:_NAMED])}{more}")
+    return "\n".join(said) or None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def table(setting: Setting, outcomes: Sequence[Outcome]) -> Table:
     """A row each."""
     shown = Table(
         "policy", "cold starts", "waited", "cold p50 / p95 / p99", "missed", "refused", "loads", "evictions", "thrash",
-        "memory taken / in use", title=title(setting),
+        "memory taken / in use", title=title(setting), caption=Text(caption(setting) or ""),
     )  # fmt: skip
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -171,6 +240,8 @@ def as_json(setting: Setting, outcomes: Sequence[Outcome]) -> str:
         "models": len(trace.names),
         "seconds": trace.seconds,
         "fleet": [{"device": device.id, "budget_bytes": device.budget_bytes} for device in setting.fleet.devices],
+        "models_made_up": setting.made_up,
+        "not_held": not_held(setting.models, setting.fleet),
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
     return json.dumps(said, indent=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,18 @@ from modelium.simulation.inputs import BadInput
 from modelium.simulation.tally import Outcome
 
 
-def require() -> None:
-    """Before a long run: raises ``BadInput`` where there is no matplotlib."""
+def require(path: Path) -> None:
+    """Before a long run: raises ``BadInput`` where there is no matplotlib, or nothing can be written at ``path``."""
+    if not path.parent.is_dir():
+        raise BadInput(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise BadInput(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'permission denied'}")
     if importlib.util.find_spec("matplotlib") is None:
         raise BadInput("a picture needs matplotlib: pip install 'modelium[picture]'")
 
 
 def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     """Two panels: what all requests waited together, and how long those waited that did. Raises ``BadInput``."""
-    require()
     from matplotlib.figure import Figure  # which draws without a display
 
     names = [outcome.policy for outcome in outcomes]

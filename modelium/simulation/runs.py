@@ -15,22 +15,26 @@ from modelium.simulation.traces import Trace
 from modelium.values import Eviction, Fleet, Policies
 
 CONFIGURED, PRELOAD = "modelium", "preload"
+_OLD_NAMES = {"longest_unused": Eviction.LRU.value, "cheapest": Eviction.LEARNED.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is the same for all policies. ``models``: in the order of the trace's names, then those that nobody asks."""
+    """What is the same for all policies. ``models``: in the order of the trace's names, then those that nobody asks.
+    ``made_up``: how to have the same models again (of ``--models``), where they were made up.
+    """
 
     trace: Trace
     models: Sequence[SimulatedModel]
     fleet: Fleet
     policies: Policies
     conditions: Conditions
+    made_up: str | None = None
 
 
 def policies_by_name(configured: Policies) -> Mapping[str, Policies]:
     """Modelium's own: as configured, with each way to choose who goes, and with preloading."""
-    ways = {each.value: replace(configured, eviction=each) for each in Eviction if each is not Eviction.NEVER}
+    ways = {each.value: replace(configured, eviction=each) for each in Eviction}
     return {CONFIGURED: configured} | ways | {PRELOAD: replace(configured, preload=True)}
 
 
@@ -39,7 +43,7 @@ def check_names(names: Sequence[str], configured: Policies) -> tuple[str, ...]:
     known = (*policies_by_name(configured), *PLAIN)
     for name in names:
         if name not in known:
-            near = nearest(name, known)
+            near = [_OLD_NAMES[name.lower()]] if name.lower() in _OLD_NAMES else nearest(name.lower(), known)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise BadInput(f"--policy {name!r} is not known; {advice}")
     return tuple(dict.fromkeys(names)) or (CONFIGURED, *PLAIN)

@@ -34,7 +34,9 @@ from modelium.simulation.world import VirtualWorld, record_of
 from modelium.values import Fleet, Policies
 
 _TURN_S = 0.001  # a turn of the controller's loop takes about so long; what comes meanwhile shares the next pass
-_ARRIVALS_A_REPORT = 10_000
+_ARRIVALS_A_REPORT = 1_000
+_READS_A_REPORT = 10_000
+_QUIET_S = 600.0  # at least, before readings that could say nothing new are skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +129,9 @@ class Simulator:
         began, world, heap = time.monotonic(), self.world, self._heap
         world.now = starts_at
         self._pass_at = starts_at
-        read_at = starts_at + self._conditions.measure_every_s
-        count, arrivals = 0, trace.arrivals()
+        every_s, quiet_s, quiet_since = self._conditions.measure_every_s, self._quiet_s(), starts_at
+        read_at = starts_at + every_s
+        count, reads, arrivals = 0, 0, trace.arrivals()
         arrival = next(arrivals, None)
         arrives_at = starts_at + arrival[0] if arrival is not None else math.inf
         while arrival is not None or self._open:
@@ -136,6 +139,7 @@ class Simulator:
             at = min(arrives_at, work_at, self._pass_at, read_at)
             world.now = at
             if arrival is not None and arrives_at == at:
+                quiet_since = at
                 self._arrive(arrival[1], arrival[2])
                 count += 1
                 if count % _ARRIVALS_A_REPORT == 0:
@@ -143,15 +147,32 @@ class Simulator:
                 arrival = next(arrivals, None)
                 arrives_at = starts_at + arrival[0] if arrival is not None else math.inf
             elif work_at == at:
+                quiet_since = at
                 self._happen()
             elif read_at == at:
                 self._read()
-                read_at = at + self._conditions.measure_every_s
+                reads += 1
+                if reads % _READS_A_REPORT == 0:
+                    progress(count / len(trace))
+                read_at = at + every_s
             else:
                 self.turn(at)
+                if at - quiet_since > quiet_s and not heap and not self._read_next and read_at < arrives_at < self._pass_at:
+                    read_at += (
+                        math.ceil((arrives_at - read_at) / every_s) * every_s
+                    )  # until then each would say what this one did
         progress(1.0)
         outcome = self.tally.outcome(self._policy, started=starts_at, now=world.now)
         return replace(outcome, seconds=time.monotonic() - began)
+
+    def _quiet_s(self) -> float:
+        """After so long without an event, time alone changes nothing: every threshold is past. Never, where models are
+        expected by the hour of the day."""
+        policies = self.world.policies
+        if policies.preload:
+            return math.inf
+        thresholds = (policies.evict_after_idle_seconds, policies.turn_seconds, policies.min_residence_seconds or 0.0)
+        return max(_QUIET_S, 4 * max(thresholds))
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -187,8 +208,7 @@ class Simulator:
 
     def refuse(self, request: Request) -> None:
         """It waited in vain."""
-        self.tally.wait(self.world.now - request.at)
-        self.tally.refused += 1
+        self.tally.refuse(self.world.now - request.at)
         self._open -= 1
 
     def _give_up(self, request: Request) -> None:

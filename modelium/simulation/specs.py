@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from modelium.config import parse_bytes
 from modelium.names import printable
@@ -21,6 +22,9 @@ from modelium.sizes import GIB, human_bytes
 from modelium.values import Device, DeviceKind, Fleet, device_id
 
 MOST_DEVICES = 4_096
+SMALLEST_DEVICE = 16 * 2**20
+MADE = "made:"
+_SMALLEST_MODEL = 1024
 _LONGEST_FILE = 64 * 2**20
 _SIZES = tuple(size * GIB for size in (1, 2, 4, 8, 14, 16, 28, 40))
 _FIRST_S, _BYTES_A_SECOND = 3.0, 2 * GIB
@@ -37,12 +41,16 @@ def parse_fleet(text: str, *, gpu_fraction: float) -> Fleet:
     host = 0
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         match = re.fullmatch(r"(?:(host):|(\d{1,5})x)?(.+)", part)
+        if match is not None and re.fullmatch(r"\d+(\.\d*)?", match[3]):
+            raise BadInput(f"--fleet {text!r}: {match[3]} of what? With its unit: {part}GiB (8x80GiB are eight of 80 GiB)")
         try:
             size = parse_bytes(match[3]) if match is not None else None
         except ValueError as error:
             raise BadInput(f"--fleet {text!r}: {error}; a fleet is like 8x80GiB or 2x24GiB,host:64GiB") from None
         if match is None or not isinstance(size, int) or size <= 0:
             raise BadInput(f"--fleet {text!r}: {part!r} is no device; a fleet is like 8x80GiB or 2x24GiB,host:64GiB")
+        if size < SMALLEST_DEVICE:
+            raise BadInput(f"--fleet {text!r}: {part!r} is too small for any model; is it GiB that is meant?")
         if match[1]:
             host += size
         else:
@@ -87,7 +95,14 @@ def in_words(fleet: Fleet) -> str:
 
 # -- models ----------------------------------------------------------------------------------------------------------
 
-_Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=2**50)]
+
+def _check_size(size: int) -> int:
+    if size < _SMALLEST_MODEL:
+        raise ValueError(f"a model of {size} bytes is none; write the unit, as {max(size, 1)}GiB")
+    return size
+
+
+_Size = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, le=2**50), AfterValidator(_check_size)]
 
 
 def _check_ranks(ranks: int) -> int:
@@ -127,6 +142,10 @@ def read_models(path: Path) -> tuple[SimulatedModel, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}") from None
+    if text.lstrip().startswith("{"):
+        raise BadInput(
+            f'{path}: one JSON object; the models are a list of them: [{{"name": …, "bytes": …, "load_seconds": …}}, …]'
+        )
     if text.lstrip().startswith("["):
         return _checked(lambda: _ROWS.validate_json(text), path, "entry")
     return _checked(lambda: _ROWS.validate_python(_table(text, path)), path, "row")
@@ -141,11 +160,13 @@ def _table(text: str, path: Path) -> list[dict[str, str]]:
     if not rows:
         raise BadInput(f"{path}: no models in it; a line is {','.join(_COLUMNS[:4])}")
     header = tuple(field.strip() for field in rows[0])
+    while len(header) > 1 and not header[-1]:  # a comma at its end
+        header = header[:-1]
     columns, rows = (header, rows[1:]) if header[0] == "name" else (_COLUMNS, rows)
     if unknown := [column for column in columns if column not in _COLUMNS]:
         raise BadInput(f"{path}: there is no column {printable(unknown[0], longest=40)!r}; they are {', '.join(_COLUMNS)}")
     for number, row in enumerate(rows, 1):
-        if len(row) > len(columns):
+        if any(field.strip() for field in row[len(columns) :]):
             raise BadInput(f"{path}, row {number}: {len(row)} fields for the columns {', '.join(columns)}")
     return [{column: value.strip() for column, value in zip(columns, row, strict=False) if value.strip()} for row in rows]
 
@@ -159,7 +180,7 @@ def _checked(read: object, path: Path, what: str) -> tuple[SimulatedModel, ...]:
         at = first["loc"]
         where = f"{what} {at[0] + 1}" if at and isinstance(at[0], int) else "its start"
         field = f", {'.'.join(str(part) for part in at[1:])}" if len(at) > 1 else ""
-        raise BadInput(f"{path}, {where}{field}: {printable(first['msg'], longest=200)}") from None
+        raise BadInput(f"{path}, {where}{field}: {_in_words(first)}") from None
     if len(rows) > MOST_MODELS:
         raise BadInput(f"{path}: more than {MOST_MODELS:,} models")
     names: set[str] = set()
@@ -168,6 +189,30 @@ def _checked(read: object, path: Path, what: str) -> tuple[SimulatedModel, ...]:
             raise BadInput(f"{path}: {printable(row.name)!r} is in it twice")
         names.add(row.name)
     return tuple(SimulatedModel(**row.model_dump()) for row in rows)
+
+
+def _in_words(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        return "it is missing"
+    if error["type"] == "value_error":
+        return printable(str(error["ctx"]["error"]), longest=200)
+    return printable(error["msg"], longest=200)
+
+
+def not_held(models: Iterable[SimulatedModel], fleet: Fleet) -> list[str]:
+    """Those that nothing of the fleet can hold, each with why; as they were spread."""
+    budgets, equal = {device.id: device.budget_bytes for device in fleet.devices}, equal_gpus(fleet)
+    found = []
+    for model in models:
+        size, largest = model.bytes_each, max(budgets.values()) if model.device is None else budgets[model.device]
+        where = "the largest device" if model.device is None else model.device
+        if model.tensor_parallel > 1 and not _has_room(model, equal):
+            found.append(
+                f"{printable(model.name, longest=60)} ({human_bytes(size)} on each of {model.tensor_parallel} equal GPUs)"
+            )
+        elif model.tensor_parallel == 1 and size > largest:
+            found.append(f"{printable(model.name, longest=60)} ({human_bytes(size)}; {where} has {human_bytes(largest)})")
+    return found
 
 
 def spread(models: Iterable[SimulatedModel], fleet: Fleet) -> list[SimulatedModel]:
@@ -198,11 +243,28 @@ def _has_room(model: SimulatedModel, equal: Mapping[int, int]) -> bool:
     return any(model.bytes_each <= size and model.tensor_parallel <= count for size, count in equal.items())
 
 
-def plausible_models(names: Iterable[str], fleet: Fleet, *, seed: int) -> tuple[SimulatedModel, ...]:
-    """Models of sizes that are common, as far as a device can hold them; the same for a seed. A load takes 3 s, and 1 s for
-    each 2 GiB."""
+def largest_made(fleet: Fleet) -> int:
+    """Of the models that are made up for this fleet, where nobody says another size."""
     largest = max(device.budget_bytes for device in fleet.devices)
-    sizes = [size for size in _SIZES if size <= largest] or [largest // 8, largest // 4, largest // 2]
+    return max((size for size in _SIZES if size <= largest), default=largest // 2)
+
+
+def parse_made(text: str) -> int:
+    """``made:16GiB``: made up, the largest of so many bytes. Raises ``BadInput``."""
+    said = text.removeprefix(MADE)
+    try:
+        size = parse_bytes(said) if not said.strip().isdecimal() else None
+    except ValueError:
+        size = None
+    if not isinstance(size, int) or size < SMALLEST_DEVICE // 4:
+        raise BadInput(f"--models {text!r}: how large is the largest that is made up? As {MADE}16GiB")
+    return size
+
+
+def plausible_models(names: Iterable[str], largest: int, *, seed: int) -> tuple[SimulatedModel, ...]:
+    """Models of sizes that are common, none larger than ``largest``; the same for a seed. A load takes 3 s, and 1 s for
+    each 2 GiB."""
+    sizes = [size for size in _SIZES if size <= largest] or [largest // 4, largest // 2, largest]
     chance = random.Random(seed)
     made = []
     for name in names:

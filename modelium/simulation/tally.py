@@ -70,6 +70,13 @@ class Tally:
         at = int(math.log(seconds / _SHORTEST_S) / _STEP) + 1 if seconds > _SHORTEST_S else 0
         self._bins[min(at, _BINS)] += 1
 
+    def refuse(self, seconds: float) -> None:
+        """One that was counted as a cold start waited so long for nothing: it waited for no load after all."""
+        self.cold_starts -= 1
+        self.refused += 1
+        self._waited_s += seconds
+        self._longest_s = max(self._longest_s, seconds)
+
     def load(self, index: int, size: int, seconds: float, now: float) -> None:
         """A load begins, and takes so many seconds."""
         self.loads += 1

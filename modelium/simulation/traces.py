@@ -6,6 +6,7 @@ A line is ``time_s,model[,duration_s]``. A million requests take 16 MB: three ar
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,10 +73,11 @@ def parse_trace(file: BinaryIO, where: str, *, duration_s: float, mended: bool =
     """
     numbers: dict[str, int] = {}
     times, models, durations = array("d"), array("i"), array("f")
-    first, last, ahead = 0.0, -math.inf, 0.0
+    first, last, ahead, may_be_header = 0.0, -math.inf, 0.0, True
     for number, line in _lines(file, where):
         fields = line.split(",")
-        if not times and number == 1 and fields[0].strip().lower() in ("time_s", "time"):
+        is_header, may_be_header = may_be_header and fields[0].strip().strip('"').lower() in ("time_s", "time"), False
+        if is_header:
             continue
         if len(fields) not in (2, 3):
             raise BadInput(f"{where}, line {number}: {len(fields)} fields; a line is {_FORM}")
@@ -130,7 +132,18 @@ def _number(text: str, where: str, line: int, what: str, *, most: float) -> floa
     try:
         value = float(text)
     except ValueError:
-        raise BadInput(f"{where}, line {line}: {what} is {printable(text, longest=40)!r}, which is no number") from None
+        raise BadInput(
+            f"{where}, line {line}: {what} is {printable(text, longest=40)!r}, which is no number{_advice(text)}"
+        ) from None
     if not 0 <= value <= most:  # which nan is not either
-        raise BadInput(f"{where}, line {line}: {what} is {text.strip()}; from 0 to {most:g} seconds")
+        raise BadInput(f"{where}, line {line}: {what} is {text.strip()}; from 0 to {most:,.0f} seconds{_advice(text)}")
     return value
+
+
+def _advice(text: str) -> str:
+    """Of a time that is usual elsewhere."""
+    if re.match(r"\s*\"?\d{4}-\d\d-\d\d", text):
+        return "; write seconds, as of 1970 (date -d '2026-01-31T12:00:00Z' +%s)"
+    if re.fullmatch(r"\s*\d{12,}(\.\d*)?\s*", text):
+        return "; are these milliseconds (divide by 1,000), or parts of them?"
+    return ""

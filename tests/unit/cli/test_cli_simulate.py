@@ -10,6 +10,7 @@ import pytest
 
 from modelium.cli import main, replies
 from modelium.cli.running import running_models
+from modelium.cli.simulated import Lines
 from modelium.config import Settings
 from modelium.simulation.orders import PLAIN
 from modelium.simulation.specs import parse_fleet
@@ -48,6 +49,7 @@ def test_a_made_up_trace_gives_a_table_and_a_picture(capsys: pytest.CaptureFixtu
     assert run(line, "--policy", "plain-lru", "--policy", "modelium", "--picture", "simulated.png") == 0
     said = capsys.readouterr().out
     assert "200 requests for 5 models" in said and "8 x 80.0 GiB" in said
+    assert "made up" in said and "made:40GiB" in said
     assert said.index("plain-lru") < said.index("modelium")
     assert Path("simulated.png").read_bytes().startswith(b"\x89PNG")
 
@@ -64,8 +66,13 @@ def test_a_seed_is_in_the_line_or_beside_it(capsys: pytest.CaptureFixture[str]) 
     ("arguments", "says"),
     [
         (["no.csv"], "no.csv cannot be read"),
-        (["trace.csv", "--models", "one.csv"], "1 models of the trace are not in one.csv: b"),
+        (["trace.csv", "--models", "one.csv"], "1 model of the trace is not in one.csv: b"),
         (["trace.csv", "--models", "there.csv", "--fleet", "1x80GiB"], "a is to be on cuda:9, which is not in the fleet"),
+        (["trace.csv", "--duration", "inf"], "--duration inf: from 0 to 604,800 seconds"),
+        (["Zipf:requests=3"], "zipf: does"),
+        (["poisson:rate=3"], "zipf: does"),
+        (["trace.csv", "--models", "made:80"], "As made:16GiB"),
+        (["trace.csv", "--fleet", "8x80"], "8x80GiB"),
         (["trace.csv", "--fleet", "much"], "a fleet is like 8x80GiB"),
         (["zipf:request=3"], "did you mean requests=…?"),
         (["trace.csv", "--policy", "lru-plain"], "is not known"),
@@ -94,7 +101,7 @@ def test_what_is_not_given_is_taken_of_a_running_modelium(capsys: pytest.Capture
         assert run("--url", url, "--policy", "modelium", "--json") == 0
         assert asked == ["GET /trace", "GET /models"]
         said = capsys.readouterr()
-        assert "1 models of the trace are not there any more and left out: gone" in said.err
+        assert "1 model of the trace is not there any more and left out: gone" in said.err
         found = json.loads(said.out)
         assert found["requests"] == 2 and found["seconds"] == 8.5, "where the clock was set back, time goes on"
         assert found["fleet"] == [{"device": "host", "budget_bytes": 2**33}]
@@ -117,3 +124,25 @@ def test_a_modelium_that_keeps_no_trace_is_told_apart(capsys: pytest.CaptureFixt
     with answering(200, b"time_s,model,duration_s\n") as (url, _):
         assert run("--url", url) == 1
     assert "no requests in it" in capsys.readouterr().err
+
+
+def test_what_has_to_be_known_of_the_figures_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("trace.csv").write_text("0,a\n")
+    Path("models.csv").write_text("a,40GiB,8\n")
+    assert run("trace.csv", "--models", "models.csv", "--fleet", "1x24GiB", "--policy", "modelium", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["models_made_up"] is None and "a (40.0 GiB; the largest device has" in said["not_held"][0]
+    assert run("trace.csv", "--models", "made:16GiB", "--fleet", "1x24GiB", "--policy", "modelium", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["models_made_up"] == "made:16GiB" and said["not_held"] == []
+    assert run("trace.csv", "--policy", "modelium") == 0
+    assert "1 request for 1 model in" in capsys.readouterr().out
+
+
+def test_where_no_terminal_is_a_line_says_every_some_seconds_how_far_it_is() -> None:
+    lines: list[str] = []
+    instants = iter([0.0, 1.0, 11.0, 12.0, 22.0])
+    tell = Lines(lines.append, lambda: next(instants))
+    for part in (0.1, 0.2, 0.3, 0.4):
+        tell("plain-lru", part)
+    assert lines == ["modelium: simulates plain-lru: 20%\n", "modelium: simulates plain-lru: 40%\n"]

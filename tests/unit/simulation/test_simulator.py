@@ -111,6 +111,32 @@ def test_a_policy_that_is_not_there_is_refused_with_the_nearest() -> None:
     assert check_names((), Policies())[0] == CONFIGURED
     with pytest.raises(BadInput, match="did you mean plain-lru"):
         check_names(("plain_lru",), Policies())
+    for old, new in (("longest_unused", "lru"), ("LRU", "lru"), ("cheapest", "learned")):
+        with pytest.raises(BadInput, match=f"did you mean {new}"):
+            check_names((old,), Policies())
+    assert check_names(("never",), Policies()) == ("never",)
+
+
+@every_policy
+def test_who_is_refused_waited_for_no_load(policy: str) -> None:
+    outcome = simulate([(0.0, 0, 1.0), (0.0, 1, 1.0)], models_of(80, 8), fleet_of(10), policy=policy)
+    assert (outcome.refused, outcome.cold_starts, outcome.loads) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("policy", ["modelium", "lru", "rules", "gdsf", "never"])
+@pytest.mark.parametrize("without_pressure", [False, True])
+def test_a_time_without_requests_costs_few_passes_and_changes_nothing(policy: str, without_pressure: bool) -> None:
+    """Three thousand years, in passes and not in seconds, which a busy machine has more of."""
+    policies, found = Policies(unload_without_pressure=without_pressure), []
+    for gap in (20_000.0, 1e11):
+        arrivals = [(0.0, 0, 1.0), (30.0, 1, 1.0), (gap, 0, 1.0), (gap + 5.0, 1, 1.0), (gap + 90.0, 0, 1.0)]
+        found.append(simulate(arrivals, models_of(8, 8), fleet_of(10), policy=policy, policies=policies))
+    short, long = found
+    assert long.passes < 1_000
+    assert (long.loads, long.evictions, long.missed, long.cold_starts) == (
+        short.loads, short.evictions, short.missed, short.cold_starts,
+    )  # fmt: skip
+    assert long.waited_s == pytest.approx(short.waited_s, abs=0.1)
 
 
 # -- figures -------------------------------------------------------------------------------------------------------

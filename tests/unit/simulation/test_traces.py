@@ -14,7 +14,18 @@ from modelium.simulation.generated import generate, is_generated, parse_habits
 from modelium.simulation.inputs import HEADS, SMALLEST_PART, BadInput, SimulatedModel
 from modelium.simulation.runs import Setting, run_each
 from modelium.simulation.simulator import Conditions
-from modelium.simulation.specs import MOST_DEVICES, in_words, of_the_trace, parse_fleet, plausible_models, read_models, spread
+from modelium.simulation.specs import (
+    MOST_DEVICES,
+    in_words,
+    largest_made,
+    not_held,
+    of_the_trace,
+    parse_fleet,
+    parse_made,
+    plausible_models,
+    read_models,
+    spread,
+)
 from modelium.simulation.traces import LONGEST_LINE, Trace, parse_trace
 from modelium.sizes import GIB
 from modelium.values import Policies
@@ -29,6 +40,7 @@ def test_a_trace_is_read_with_or_without_header_durations_and_remarks() -> None:
     assert trace.names == ("a", "org/b")
     assert list(trace.arrivals()) == [(0.0, 0, 2.5), (0.5, 1, 1.0), (3.0, 0, 1.0)]
     assert (len(trace), trace.seconds) == (3, 3.0)
+    assert len(parse("# mine\n\ntime_s,model\n1,a\n")) == 1, "the header is the first line that says something"
 
 
 @pytest.mark.parametrize(
@@ -38,6 +50,9 @@ def test_a_trace_is_read_with_or_without_header_durations_and_remarks() -> None:
         ("time_s,model\n", "no requests"),
         ("1\n", "line 1: 1 fields"),
         ("1,a,2,3\n", "line 1: 4 fields"),
+        ("2026-01-31T12:00:00Z,a\n", "which is no number; write seconds"),
+        ("1700000000000,a\n", "milliseconds (divide by 1,000)"),
+        ("# mine\n\ntime_s,model\ntime_s,model\n", "line 4: time_s is 'time_s'"),
         ("1,a\nsoon,a\n", "line 2: time_s is 'soon'"),
         ("1,a\nnan,a\n", "line 2: time_s is nan"),
         ("1,a\n-3,a\n", "line 2: time_s is -3"),
@@ -120,7 +135,22 @@ def test_a_fleet_is_gpus_and_a_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0x80GiB", "8xlarge", "8x", "host:", "host:0", "-3x8GiB", f"{MOST_DEVICES + 1}x1GiB", "x8GiB"]
+    "text",
+    [
+        "",
+        "0x80GiB",
+        "8xlarge",
+        "8x",
+        "host:",
+        "host:0",
+        "-3x8GiB",
+        f"{MOST_DEVICES + 1}x1GiB",
+        "x8GiB",
+        "80",
+        "8x80",
+        "host:64",
+        "8x80B",
+    ],
 )
 def test_what_is_no_fleet_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--fleet"):
@@ -151,6 +181,10 @@ def test_models_are_read_from_csv_and_json(tmp_path: Path) -> None:
         ("a,16GiB,8\na,1GiB,8\n", "'a' is in it twice"),
         ("a,huge,8\n", "row 1, bytes"),
         ("a,0,8\n", "row 1, bytes"),
+        ("a,huge,8\n", "row 1, bytes: 'huge' is not a size"),
+        ("a,16,8\n", "write the unit, as 16GiB"),
+        ("a,1GiB\n", "load_seconds: it is missing"),
+        ('{"name": "a"}', "the models are a list of them"),
         ("a,1GiB,-8\n", "row 1, load_seconds"),
         ("name,bytes,load_seconds,tensor_parallel\na,16GiB,8,7\n", "no model is spread over 7 GPUs; usual are 2, 4 and 8"),
         ("a,1GiB,nan\n", "row 1, load_seconds"),
@@ -176,8 +210,9 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_models_that_are_made_up_fit_a_device_and_are_the_same_for_a_seed() -> None:
     for fleet in (parse_fleet("8x80GiB", gpu_fraction=0.9), parse_fleet("1x512MiB", gpu_fraction=0.9)):
-        made = plausible_models(("a", "b", "c"), fleet, seed=3)
-        assert made == plausible_models(("a", "b", "c"), fleet, seed=3)
+        largest = largest_made(fleet)
+        made = plausible_models(("a", "b", "c"), largest, seed=3)
+        assert made == plausible_models(("a", "b", "c"), largest, seed=3)
         assert all(0 < model.bytes <= fleet.devices[0].budget_bytes for model in made)
 
 
@@ -212,6 +247,35 @@ def test_the_smallest_model_that_may_be_spread_is_planned_on_each_usual_number_o
 
 
 def test_models_come_in_the_order_of_the_trace() -> None:
-    fleet = parse_fleet("8GiB", gpu_fraction=0.9)
-    models, unknown = of_the_trace(("b", "who", "a"), plausible_models(("a", "b", "unasked"), fleet, seed=3))
+    models, unknown = of_the_trace(("b", "who", "a"), plausible_models(("a", "b", "unasked"), GIB, seed=3))
     assert ([model.name for model in models], unknown) == (["b", "", "a", "unasked"], frozenset({1}))
+
+
+def test_models_that_are_made_up_can_be_had_again_for_another_fleet() -> None:
+    names = tuple(f"m{number}" for number in range(50))
+    one = plausible_models(names, largest_made(parse_fleet("2x24GiB", gpu_fraction=0.9)), seed=3)
+    assert one == plausible_models(names, parse_made("made:16GiB"), seed=3)
+    for wrong in ("made:", "made:16", "made:much", "made:1KiB"):
+        with pytest.raises(BadInput, match="made:16GiB"):
+            parse_made(wrong)
+
+
+def test_who_cannot_be_held_is_named_with_why() -> None:
+    fleet = parse_fleet("2x24GiB,host:8GiB", gpu_fraction=1.0)
+    models = [
+        SimulatedModel(name="fits", bytes=24 * GIB, load_seconds=1),
+        SimulatedModel(name="wide", bytes=60 * GIB, load_seconds=1),
+        SimulatedModel(name="put", bytes=9 * GIB, load_seconds=1, device="host"),
+        SimulatedModel(name="two", bytes=50 * GIB, load_seconds=1, tensor_parallel=2),
+    ]
+    assert not_held(models, fleet) == [
+        "wide (60.0 GiB; the largest device has 24.0 GiB)",
+        "put (9.0 GiB; host has 8.0 GiB)",
+        "two (25.0 GiB on each of 2 equal GPUs)",
+    ]
+
+
+def test_a_comma_at_the_end_of_a_header_is_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("name,bytes,load_seconds,\na,16GiB,8,\n")
+    assert [model.bytes for model in read_models(path)] == [16 * GIB]
