@@ -22,6 +22,7 @@ from modelium.triton.embedded import EmbeddedServer
 from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, ModelProfile, Placement, Runtime
 from tests.models import RUNTIME, ensure_models
 from tests.models.language import ensure_language_models
+from tests.server.loading import load
 from tests.server.systems import System, system
 
 LOAD_S = 900.0
@@ -45,7 +46,7 @@ class Triton:
         if name not in self.loaded:
             profile = profile_of(name, path or find_model(self.models, name), override)
             self.repository.write(profile, on_host(profile), override=override)
-            await self.client.load(name, timeout_s=LOAD_S)
+            await load(self.client, name, timeout_s=LOAD_S)
             self.loaded[name] = profile
         return self.loaded[name]
 

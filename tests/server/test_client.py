@@ -19,6 +19,7 @@ from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_model
+from tests.server.loading import load
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -55,7 +56,7 @@ async def server(directory: Path, repository: Path) -> AsyncIterator[EmbeddedSer
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(server: EmbeddedServer, repository: Path) -> AsyncIterator[TritonClient]:
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
-    await client.load(write_echo(repository), timeout_s=240)
+    await load(client, write_echo(repository), timeout_s=240)
     yield client
     await client.close()
 
@@ -136,7 +137,7 @@ async def test_configuration_is_what_triton_uses(client: TritonClient) -> None:
 async def test_life_of_an_entry_in_the_index(client: TritonClient, repository: Path) -> None:
     name = write_echo(repository, "short-lived")
     assert (await client.index())[name].state == ""
-    await client.load(name, timeout_s=240)
+    await load(client, name, timeout_s=240)
     assert (await client.index())[name].state == "READY"
     await client.unload(name)
 
@@ -155,7 +156,7 @@ async def test_life_of_an_entry_in_the_index(client: TritonClient, repository: P
 async def test_failed_load_gives_the_cause_alone(client: TritonClient, repository: Path) -> None:
     code = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('boom: 3 of 4; no')\n"
     with pytest.raises(LoadFailed) as caught:
-        await client.load(write_model(repository, "failing", code), timeout_s=240)
+        await load(client, write_model(repository, "failing", code), timeout_s=240)
     assert str(caught.value) == "RuntimeError: boom: 3 of 4; no"
 
 
@@ -164,15 +165,15 @@ async def test_unreadable_entry_gives_the_cause_from_the_log(client: TritonClien
     config = repository / name / "config.pbtxt"
     config.write_text(config.read_text().replace('"misnamed"', '"other"'))
     with pytest.raises(LoadFailed, match=r"unexpected directory name 'misnamed' for model 'other'"):
-        await client.load(name, timeout_s=240)
+        await load(client, name, timeout_s=240)
     with pytest.raises(LoadFailed, match="not found in any model repository"):
-        await client.load("no-such-entry", timeout_s=240)
+        await load(client, "no-such-entry", timeout_s=240)
 
 
 async def test_dead_stub_means_that_the_model_is_gone(client: TritonClient, server: EmbeddedServer, repository: Path) -> None:
     assert server.pid is not None
     before = {process.pid for process in descendants(server.pid)}
-    await client.load(write_echo(repository, "doomed"), timeout_s=240)
+    await load(client, write_echo(repository, "doomed"), timeout_s=240)
     (stub,) = {process.pid for process in descendants(server.pid)} - before
     os.kill(stub, signal.SIGKILL)
     with pytest.raises(ModelGone, match="not healthy"):
@@ -192,5 +193,5 @@ async def test_restarted_server_is_used_at_once(client: TritonClient, server: Em
         await client.load("echo", timeout_s=PATIENCE_S)
     await server.start()
     await until(client.live)
-    await client.load("echo", timeout_s=240)
+    await load(client, "echo", timeout_s=240)
     await client.infer("echo", {"IN": np.zeros(1, np.float32)})

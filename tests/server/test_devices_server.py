@@ -13,6 +13,7 @@ from modelium.devices import Devices, Process
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from tests.server.entries import write_model
+from tests.server.loading import load
 
 pytestmark = pytest.mark.server
 
@@ -81,7 +82,7 @@ async def test_models_processes_are_found_weighed_and_seen_to_end(server: Embedd
     assert server.pid is not None
     assert devices.processes(server.pid) == {}
     for name in ("bert_0", "bert_0_0"):
-        await client.load(name, timeout_s=240)
+        await load(client, name, timeout_s=240)
 
     found = devices.processes(server.pid)
     assert {name: len(processes) for name, processes in found.items()} == {"bert_0": 4, "bert_0_0": 2}

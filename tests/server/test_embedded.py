@@ -24,6 +24,7 @@ from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_family
+from tests.server.loading import load
 
 pytestmark = pytest.mark.server
 
@@ -82,7 +83,7 @@ async def load_family(directory: Path, address: Address, guardian: int) -> Famil
     family_file = directory / "family.json"
     name = write_family(directory / "repository", family_file)
     client = TritonClient(http_url=address.http_url, grpc_url=address.grpc_url, headers=address.headers)
-    await client.load(name, timeout_s=240)
+    await load(client, name, timeout_s=240)
     await client.close()
     await until(family_file.exists)
     child = json.loads(family_file.read_text())
@@ -240,7 +241,7 @@ async def test_two_servers_do_not_touch_each_other(tmp_path: Path, server: Embed
 async def test_stop_does_not_wait_for_a_stub_that_hangs(tmp_path: Path, server: EmbeddedServer) -> None:
     family = await load_family(tmp_path, server, guardian_of(tmp_path))
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, headers=server.headers)
-    await client.load(write_echo(tmp_path / "repository"), timeout_s=240)
+    await load(client, write_echo(tmp_path / "repository"), timeout_s=240)
     hanging = asyncio.create_task(client.infer("echo", {"IN": np.array([1_000_000], np.float32)}))
     assert server.pid is not None
     await until(lambda: len(list(descendants(server.pid or 0))) >= 3)
@@ -285,7 +286,7 @@ async def test_load_error_carries_the_cause_that_only_the_log_has(tmp_path: Path
     (tmp_path / "repository" / "broken" / "config.pbtxt").write_text('name: "broken"\nbakend: "python"\n')
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     with pytest.raises(LoadFailed, match="text proto"):
-        await client.load("broken", timeout_s=240)
+        await load(client, "broken", timeout_s=240)
     await client.close()
 
 

@@ -21,6 +21,7 @@ from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.values import Candidate, DeviceKind, Footprint, ModelProfile, Placement, Runtime
+from tests.server.loading import load
 from tests.server.onnx_graphs import Array, ask_onnxruntime, make_graphs
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -40,7 +41,7 @@ class Served:
     async def load(self, name: str) -> ModelProfile:
         profile = profile_of(self.incoming, name)
         self.repository.write(profile, on_host())
-        await self.client.load(name, timeout_s=LOAD_S)
+        await load(self.client, name, timeout_s=LOAD_S)
         return profile
 
     async def ask(self, name: str, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -190,7 +191,7 @@ async def test_a_rewritten_entry_is_served_after_the_next_load_and_a_touched_one
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
     served.repository.touch("changing")
-    await served.client.load("changing", timeout_s=LOAD_S)
+    await load(served.client, "changing", timeout_s=LOAD_S)
     assert (await served.client.statistics())["changing"].completed == 0  # counters start anew with the reload
 
 
@@ -212,7 +213,7 @@ async def test_a_file_in_a_hugging_face_cache_is_served_through_its_links(served
         (snapshot / file).symlink_to(blobs / str(blob))
     profile = replace(profile_of(served.incoming, "side-file"), name="cached", path=snapshot / "side-file.onnx")
     served.repository.write(profile, on_host())
-    await served.client.load("cached", timeout_s=LOAD_S)
+    await load(served.client, "cached", timeout_s=LOAD_S)
     assert (await served.ask("cached", {"x": numbers(2, 64)}))["y"].shape == (2, 3)
 
 
@@ -237,7 +238,7 @@ async def test_a_path_mapping_serves_the_file_that_triton_sees(served: Served, t
     ModelRepository(root, path_mapping={"/not/on": "/not/there", "/not/on/this/machine": str(tmp_path)}).write(
         elsewhere, on_host()
     )
-    await served.client.load("mapped", timeout_s=LOAD_S)
+    await load(served.client, "mapped", timeout_s=LOAD_S)
     assert (await served.ask("mapped", {"x": numbers(2, 64)}))["y"].shape == (2, 3)
 
 
@@ -245,7 +246,7 @@ async def test_the_parameter_model_path_serves_an_entry_whose_link_leads_nowhere
     entry = served.repository.write(replace(profile_of(served.incoming, "dynamic"), name="moved"), on_host())
     (entry / "1" / "model.onnx").unlink()
     (entry / "1" / "model.onnx").symlink_to("/not/on/this/machine/model.onnx")
-    await served.client.load("moved", timeout_s=LOAD_S)
+    await load(served.client, "moved", timeout_s=LOAD_S)
     assert (await served.ask("moved", {"x": numbers(2, 64)}))["y"].shape == (2, 3)
 
 
@@ -254,7 +255,7 @@ async def test_a_model_that_is_gone_fails_with_its_path(served: Served) -> None:
     served.repository.write(profile_of(served.incoming, "vanishing"), on_host())
     (served.incoming / "vanishing.onnx").unlink()
     with pytest.raises(LoadFailed, match=rf"unable to find '.*{re.escape('vanishing.onnx')}'"):
-        await served.client.load("vanishing", timeout_s=LOAD_S)
+        await load(served.client, "vanishing", timeout_s=LOAD_S)
 
 
 async def test_a_configuration_that_is_not_the_graphs_fails_at_load_with_both_sides(served: Served) -> None:
@@ -263,4 +264,4 @@ async def test_a_configuration_that_is_not_the_graphs_fails_at_load_with_both_si
     shutil.copy(served.incoming / "lookup.onnx", served.incoming / "mistaken.onnx")
     served.repository.write(profile, on_host())
     with pytest.raises(LoadFailed, match=r"unexpected input 'x'; the graph has index"):
-        await served.client.load("mistaken", timeout_s=LOAD_S)
+        await load(served.client, "mistaken", timeout_s=LOAD_S)

@@ -20,6 +20,7 @@ from tests.models import reference
 from tests.server.answers import as_pipeline, differences
 from tests.server.broken_weights import broken
 from tests.server.conftest import Triton, on_host, profile_of
+from tests.server.loading import load
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -110,7 +111,7 @@ async def test_a_pickle_with_code_in_it_is_not_run(triton: Triton, tmp_path: Pat
     text = entry.read_text(encoding="utf-8")
     entry.write_text(text.replace(str(triton.models / "classifier-pickle"), str(folder)), encoding="utf-8")
     with pytest.raises(LoadFailed) as error:  # analysis would refuse such a pickle already: here the entry is bent by hand
-        await triton.client.load("classifier-pickle", timeout_s=240)
+        await load(triton.client, "classifier-pickle", timeout_s=240)
     assert "weights_only" in str(error.value)
     assert not witness.exists()
 
@@ -122,4 +123,4 @@ async def test_a_folder_that_vanished_is_named(triton: Triton, tmp_path: Path) -
     shutil.rmtree(folder)
     client: TritonClient = triton.client
     with pytest.raises(LoadFailed, match="is not there; if Triton sees it elsewhere"):
-        await client.load("vanished", timeout_s=240)
+        await load(client, "vanished", timeout_s=240)

@@ -23,6 +23,7 @@ from modelium.triton.embedded import EmbeddedServer
 from modelium.triton.launch import GRPC_HEADER, HEADER
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo
+from tests.server.loading import load
 from tests.server.test_embedded import guardian_of, memory_of, settings_in, until
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -43,7 +44,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
     os.environ.update(before)
     os.umask(mask)
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, headers=server.headers)
-    await client.load(write_echo(settings.model_repository), timeout_s=240)
+    await load(client, write_echo(settings.model_repository), timeout_s=240)
     await client.close()
     yield server
     await server.stop()

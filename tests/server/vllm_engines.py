@@ -24,6 +24,7 @@ from tests.models.language import LLAMA
 from tests.patience import PATIENCE_S
 from tests.server.conftest import LOAD_S, Triton
 from tests.server.language_plans import Planned, plan
+from tests.server.loading import load
 
 RUNNING = "vllm:num_requests_running"
 WRITTEN = "vllm:generation_tokens_total"
@@ -54,7 +55,7 @@ class Engines:
                 config.write(parameters)
             log = self.triton.server.log_path
             before = log.stat().st_size
-            await self.client.load(name, timeout_s=LOAD_S)
+            await load(self.client, name, timeout_s=LOAD_S)
             self.logged[name] = log.read_bytes()[before:].decode(errors="replace")
             self.planned[name] = planned
         return self.planned[name]
