@@ -220,8 +220,8 @@ class Board:
         """Who is loaded there, in the order to go as of now; None where nobody is."""
         tenants = self.tenants.get(device)
         if tenants is not None and tenants.judge(now, self.policies, roughly=roughly) and device in self._likeness:
-            for key in (self._likeness[device], *self._chosen_of.get(device, ())):
-                self.peers[key].set_harm(device, tenants.least_harm())
+            for peers in self._peers_of(device):
+                peers.set_harm(device, tenants.least_harm())
         return tenants
 
     def alike(self, device: str) -> Iterable[str]:
@@ -286,6 +286,10 @@ class Board:
                     self.peers[known].set_free(name, self.rooms[name].free)
         return known
 
+    def _peers_of(self, device: str) -> list[Peers]:
+        """Wherever it is one of equal ones."""
+        return [self.peers[key] for key in (self._likeness[device], *self._chosen_of.get(device, ()))]
+
     def _count(self, device: str, view: ModelView, times: int) -> None:
         room = self.rooms[device]
         room.count(view, times)
@@ -293,8 +297,8 @@ class Board:
 
     def _room_changed(self, room: Room) -> None:
         device = room.device.id
-        for key in (self._likeness[device], *self._chosen_of.get(device, ())):
-            self.peers[key].set_free(device, room.free)
+        for peers in self._peers_of(device):
+            peers.set_free(device, room.free)
         if room.committed - room.returning > self._limit * room.device.budget_bytes:
             self.pressed.add(device)
         else:

@@ -150,19 +150,18 @@ class Draft:
             device for device in (view.placement.devices if view.placement is not None else ()) if device in self.board.rooms
         ):
             room.returning += view.bytes_held
-        stay = self._next_to_go(view, besides)
+        weighed = weigh_all(view, self._next_to_go(view, besides), now, policies)
         if waiter is None:
             rule, whom = eviction.name_of(eviction.deciding_rule(view, now, policies)), ""
             reason = eviction.explain_evict(view, now, policies, pressure)
         else:
             rule, whom = turns.TURN_RULE if view.usage.in_flight else turns.SWAP_RULE, waiter.name
-            reason = turns.explain_swap(view, waiter, now, policies, pressure, next(iter(stay), None))
+            reason = turns.explain_swap(view, waiter, now, policies, pressure, next(iter(weighed[1:]), None))
         if moves_to is not None and view.placement is not None and waiter is not None:
             free = human_bytes(self.free(moves_to))
             reason += f"; moved from {view.placement.device_id} to {moves_to} ({free} free) so that {waiter.name} fits"
             for room in self.change((moves_to,)):
                 room.reserved += view.bytes_held
-        weighed = weigh_all(view, stay, now, policies)
         self._act(
             Decision(
                 at=now,

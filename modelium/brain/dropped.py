@@ -34,8 +34,8 @@ def plan_with(board: Board, now: float, profile: ModelProfile, wanted: Demand) -
         overrides=board.overrides,
         capabilities=board.capabilities,
     )
-    asked = plan(_with(observed, profile, Demand.REQUEST))
     if wanted is Demand.NONE:
+        asked = plan(_with(observed, profile, Demand.REQUEST))
         if any(decision.verb is Verb.REFUSE for decision in asked.decisions if decision.model == profile.name):
             return asked
         words = "its first request loads it (orchestration.load_on_discovery: false): what that would do is said here as well"
@@ -47,6 +47,7 @@ def plan_with(board: Board, now: float, profile: ModelProfile, wanted: Demand) -
     if any(action.beneficiary == profile.name for action in dropped.actions):
         return dropped
     waits = next((decision for decision in dropped.decisions if decision.model == profile.name), None)
+    asked = plan(_with(observed, profile, Demand.REQUEST))
     return replace(asked, decisions=(*(() if waits is None else (waits,)), *asked.decisions))
 
 

@@ -22,10 +22,11 @@ from modelium.brain.policies import policy_of
 from modelium.brain.policies.policy import freed_bytes, reload_s
 from modelium.brain.words import WANTED_BY
 from modelium.sizes import human_bytes
-from modelium.values import Demand, ModelView, Policies
+from modelium.values import Demand, ModelView, Policies, Weighed
 
 SWAP_RULE = "evict.6"
 TURN_RULE = "evict.7"
+TOO_SMALL = "size"  # what keeps a model, beside its hold: its loss would not have freed enough
 
 _RESIDENCE_S = 5.0
 _LONGEST_WAIT_S = 120.0
@@ -110,11 +111,6 @@ def place_in_order(view: ModelView, now: float, policies: Policies) -> tuple[flo
     return harm(view, now, policies), view.usage.last_used_at, view.name
 
 
-def frees_too_little(stays: ModelView, goes: ModelView, now: float, policies: Policies) -> bool:
-    """Would the loss of ``stays`` have cost less than that of the one that goes, which frees more? Then it was no choice."""
-    return stays.bytes_held < goes.bytes_held and loss(stays, now, policies) < loss(goes, now, policies)
-
-
 def explain_hold(view: ModelView, now: float, policies: Policies) -> str:
     """Why it stays although somebody waits, or that it need not."""
     match hold(view, now, policies):
@@ -129,7 +125,7 @@ def explain_hold(view: ModelView, now: float, policies: Policies) -> str:
 
 
 def explain_swap(
-    view: ModelView, waiter: ModelView, now: float, policies: Policies, why: str, instead_of: ModelView | None = None
+    view: ModelView, waiter: ModelView, now: float, policies: Policies, why: str, instead_of: Weighed | None = None
 ) -> str:
     """Rule 6 or 7 in words. ``why``: what is short where; ``instead_of``: who would have been the next to go."""
     asked = (
@@ -144,7 +140,7 @@ def explain_swap(
             f"no new ones, and goes; {why}"
         )
     unused = policy_of(policies).explain(view, now) if view.usage.asked else "it was never asked"
-    others = f", not {instead_of.name}" if instead_of is not None else ""
-    if instead_of is not None and frees_too_little(instead_of, view, now, policies):
-        others += f", which frees only {human_bytes(instead_of.bytes_held)}"
+    others = f", not {instead_of.model}" if instead_of is not None else ""
+    if instead_of is not None and instead_of.kept_by == TOO_SMALL:
+        others += f", which frees only {human_bytes(instead_of.bytes)}"
     return f"{asked}; {view.name} goes{others}: {unused}; {why}"

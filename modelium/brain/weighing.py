@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 
 from modelium.brain import arrivals, turns
@@ -10,16 +11,15 @@ from modelium.brain.policies.policy import reload_s
 from modelium.values import ModelView, Policies, Weighed
 
 MOST = 8
-TOO_SMALL = "size"
 
 
-def weigh(view: ModelView, now: float, policies: Policies, *, goes: bool = False, too_small: bool = False) -> Weighed:
-    """One model, as the policy judges it now. ``too_small``: it might have gone, and would have freed too little."""
+def weigh(view: ModelView, now: float, policies: Policies, *, goes: bool = False) -> Weighed:
+    """One model, as the policy judges it now."""
     usage = view.usage
     return Weighed(
         model=view.name,
         goes=goes,
-        kept_by="" if goes else TOO_SMALL if too_small else turns.hold(view, now, policies).value,
+        kept_by="" if goes else turns.hold(view, now, policies).value,
         harm=turns.loss(view, now, policies),
         idle_s=usage.idle_s(now),
         qps=usage.qps,
@@ -30,10 +30,10 @@ def weigh(view: ModelView, now: float, policies: Policies, *, goes: bool = False
 
 
 def weigh_all(gone: ModelView, others: Iterable[ModelView], now: float, policies: Policies) -> tuple[Weighed, ...]:
-    """The one that goes, and some of ``others``, which might have: the first of them would have been the next."""
-    stay = (
-        weigh(view, now, policies, too_small=turns.frees_too_little(view, gone, now, policies))
-        for view in others
-        if view.name != gone.name
+    """The one that goes, and some of ``others``, which might have: the first of them would have been the next. Of whom the loss
+    would have cost less, and freed less, it is said that this would not have done: else it would have gone."""
+    goes = weigh(gone, now, policies, goes=True)
+    stay = (weigh(view, now, policies) for view in islice((each for each in others if each.name != gone.name), MOST - 1))
+    return goes, *(
+        replace(each, kept_by=turns.TOO_SMALL) if each.bytes < goes.bytes and each.harm < goes.harm else each for each in stay
     )
-    return weigh(gone, now, policies, goes=True), *islice(stay, MOST - 1)

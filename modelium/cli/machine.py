@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from modelium import runtime_env
 from modelium.brain.placement.cluster import cluster_devices
-from modelium.config import RaySettings, Settings, parse_bytes
+from modelium.config import RaySettings, Settings, lacks_unit, parse_bytes
 from modelium.devices import Devices
 from modelium.errors import RayUnavailable
 from modelium.ray.dashboard import Dashboard
@@ -27,7 +27,7 @@ def gpu_bytes(size: str) -> int:
     >>> gpu_bytes("24GiB")
     25769803776
     """
-    if size.replace(".", "", 1).strip().isdigit():
+    if lacks_unit(size):
         raise ValueError(f"{size[:20]} has no unit: write --gpu {size.strip()[:20]}GiB for a GPU with that many GiB")
     found = parse_bytes(size)
     if not isinstance(found, int) or found < _LEAST_GPU:

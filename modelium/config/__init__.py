@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from modelium.config.fields import parse_bytes
+from modelium.config.fields import lacks_unit, parse_bytes
 from modelium.config.finding import Found, find_config
 from modelium.config.sections import GatewaySettings, ModelSettings, PolicySettings, RaySettings, ToolParser, TritonSettings
 from modelium.config.settings import Settings
@@ -30,6 +30,7 @@ __all__ = [
     "ToolParser",
     "TritonSettings",
     "find_config",
+    "lacks_unit",
     "load_settings",
     "parse_bytes",
 ]

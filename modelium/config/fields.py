@@ -30,6 +30,15 @@ def parse_bytes(value: object) -> object:
     return int(size)
 
 
+def lacks_unit(size: str) -> bool:
+    """A number alone. Where it would be one of bytes, but what is sized has many, GiB was forgotten.
+
+    >>> lacks_unit("80"), lacks_unit("1.5"), lacks_unit("80GiB"), lacks_unit("80 B")
+    (True, True, False, False)
+    """
+    return size.replace(".", "", 1).strip().isdecimal()
+
+
 def no_path(value: object) -> object:
     """An empty text is no path: a container's environment names every variable, set or not."""
     return None if value == "" else value

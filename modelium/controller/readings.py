@@ -29,9 +29,7 @@ _POLL_S = (0.01, 0.2)
 class Readings:
     """Looks that take a while. ``post`` must be callable from the event loop's thread only."""
 
-    def __init__(
-        self, post: Callable[[Event], None], background: Background, server: Server, residues: Residues | None = None
-    ) -> None:
+    def __init__(self, post: Callable[[Event], None], background: Background, server: Server, residues: Residues) -> None:
         self._post = post
         self._residues = residues
         self._background = background
@@ -113,7 +111,7 @@ class Readings:
             return
         pid = self._server_pid()
         found = await asyncio.to_thread(self._weigh, pid, places) if pid is not None else None
-        if self._residues is not None and pid is not None and found is not None:
+        if pid is not None and found is not None:
             self._residues.note(pid, found.residues)
         self._post(
             Measured(

@@ -125,13 +125,12 @@ class Routing:
         self._state.first_scan.set()
 
     def _new(self, key: str, candidate: Candidate, *, served_before: bool) -> Record:
-        override = self._world.overrides.get(candidate.name)
         return Record(
             key=key,
             folder=Folder(candidate=candidate, served_before=served_before),
             wish=self._world.first_wish(candidate.name, candidate.label, pinned=self._ledger.pinned(key)),
             use=Use(window=UsageWindow(arrivals=self._ledger.arrivals(key))),
-            memory=Memory(stated=override.memory_bytes if override is not None else None),
+            memory=Memory(stated=override_of(self._world.overrides, candidate.name).memory_bytes),
         )
 
     def _apply_what_was_found(self, model: Model, event: happens.Analyzed | happens.Revised) -> None:

@@ -58,10 +58,10 @@ class Work:
         analysts: Analysts,
         load_timeout_s: float,
         unload_timeout_s: float,
-        residues: Residues | None = None,
+        residues: Residues,
     ) -> None:
         self._post = post
-        self._residues = residues or Residues(post, server.devices, server.pid)
+        self._residues = residues
         self._background = background
         self._client = server.client
         self._repository = server.repository
@@ -190,16 +190,15 @@ class Work:
             self._post(About(key, HasLoaded(number=order.number, seconds=seconds, older=frozenset(older))))
 
     async def _let_triton_load(self, key: str, older: Sequence[Process]) -> None:
+        pid = self._server_pid()
+        if pid is None:  # elsewhere: nobody here sees what it waits for
+            await self._client.load(key, timeout_s=self._load_timeout_s)
+            return
+
         async def starting() -> list[Process]:
             return [process for process in await self._processes_of(key) if process not in older]
 
-        pid = self._server_pid()
-        handover = Handover(
-            name=key,
-            devices=self._devices,
-            awaited=lambda: awaited_children(pid) if pid is not None else (),
-            starting=starting,
-        )
+        handover = Handover(name=key, devices=self._devices, awaited=lambda: awaited_children(pid), starting=starting)
         watching = asyncio.create_task(handover.watch())
         try:
             await self._client.load(key, timeout_s=self._load_timeout_s)

@@ -21,7 +21,7 @@ from modelium.controller.life.record import Wish
 from modelium.controller.readings import Readings
 from modelium.controller.server import Server
 from modelium.ray import RayService
-from modelium.values import Capabilities, Demand, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime
+from modelium.values import Capabilities, Demand, Device, DeviceKind, Fleet, ModelOverride, Policies, Runtime, override_of
 
 
 class World:
@@ -67,11 +67,11 @@ class World:
 
     def first_wish(self, name: str, label: str, *, pinned: bool) -> Wish:
         """Who wants a model loaded when its folder appears. ``pinned``: by a user, before."""
-        orchestration, override = self._settings.orchestration, self.overrides.get(name)
+        orchestration = self._settings.orchestration
         return Wish(
             want=Demand.DISCOVERY if orchestration.load_on_discovery else Demand.NONE,
             since=time.monotonic(),
-            pinned=pinned or bool(override and override.pin),
+            pinned=pinned or override_of(self.overrides, name).pin,
             always_loaded=not {name, label}.isdisjoint(orchestration.policies.always_loaded),
         )
 

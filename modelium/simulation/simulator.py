@@ -157,10 +157,9 @@ class Simulator:
                 read_at = at + every_s
             else:
                 self.turn(at)
-                if at - quiet_since > quiet_s and not heap and not self._read_next and read_at < arrives_at < self._pass_at:
-                    read_at += (
-                        math.ceil((arrives_at - read_at) / every_s) * every_s
-                    )  # until then each would say what this one did
+                is_quiet = at - quiet_since > quiet_s and not heap and not self._read_next
+                if is_quiet and read_at < arrives_at < self._pass_at:  # until then each reading would say what the last one did
+                    read_at += math.ceil((arrives_at - read_at) / every_s) * every_s
         progress(1.0)
         outcome = self.tally.outcome(self._policy, started=starts_at, now=world.now)
         return replace(outcome, seconds=time.monotonic() - began)

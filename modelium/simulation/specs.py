@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelium.config import parse_bytes
+from modelium.config import lacks_unit, parse_bytes
 from modelium.names import printable
 from modelium.simulation.inputs import HEADS, SMALLEST_PART, UNLOAD_S, BadInput, SimulatedModel
 from modelium.simulation.traces import MOST_MODELS
@@ -41,7 +41,7 @@ def parse_fleet(text: str, *, gpu_fraction: float) -> Fleet:
     host = 0
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         match = re.fullmatch(r"(?:(host):|(\d{1,5})x)?(.+)", part)
-        if match is not None and re.fullmatch(r"\d+(\.\d*)?", match[3]):
+        if match is not None and lacks_unit(match[3]):
             raise BadInput(f"--fleet {text!r}: {match[3]} of what? With its unit: {part}GiB (8x80GiB are eight of 80 GiB)")
         try:
             size = parse_bytes(match[3]) if match is not None else None
@@ -253,7 +253,7 @@ def parse_made(text: str) -> int:
     """``made:16GiB``: made up, the largest of so many bytes. Raises ``BadInput``."""
     said = text.removeprefix(MADE)
     try:
-        size = parse_bytes(said) if not said.strip().isdecimal() else None
+        size = parse_bytes(said) if not lacks_unit(said) else None
     except ValueError:
         size = None
     if not isinstance(size, int) or size < SMALLEST_DEVICE // 4:

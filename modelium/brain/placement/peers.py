@@ -65,7 +65,7 @@ class Peers:
     @property
     def most_free(self) -> int:
         """Bytes free on the first."""
-        return -int(self._by_free.order[0][0])
+        return self.free_on_each_of(1)
 
     def free_on_each_of(self, count: int) -> int:
         """Bytes free on each of the first so many; fewer than none where there are not so many."""
