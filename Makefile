@@ -61,7 +61,11 @@ demo: setup ## serve, drop a real model, ask it; stays up until Ctrl-C (EXIT=1: 
 run: setup ## serve models/incoming
 	@$(BIN)/modelium serve
 
+# Triton takes a process for dead that is silent for a second while it starts: nothing waits for the disk then. What setup wrote
+# is written out first, and the libraries are read.
 test: setup ## the whole test suite, against the real Triton
+	@sync
+	@find -L $(RUNTIME) -type f -name '*.so*' -size +256k -exec cat {} + >/dev/null
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-fast: .venv/.made ## the tests that need no server and are no long ones, with few examples of each: half a minute
