@@ -12,20 +12,17 @@ devices in the cycles. Nobody else should use them meanwhile.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from served import ROOT, Served, minilm, serve
+from at_work import EMBEDDER, LANGUAGE_MODEL, PATIENCE_S, WORK, post, write_model
+from served import ROOT, Served, serve
 
 sys.path.insert(0, str(ROOT))
 from rich.console import Console
@@ -34,13 +31,8 @@ from rich.table import Table
 from modelium.devices import Devices
 from modelium.devices.processes import resident_bytes, unshared_bytes
 from modelium.sizes import MIB, human_bytes
-from tests.models.language import GPT2, LLAMA, ensure_language_models
 
-_GRAPH, _LARGER = "minilm-graph", "qwen3-130m"
-_AT_ONCE = 16
 _WARM = 0.1  # the part of the cycles after which libraries and allocators have what they keep
-_PATIENCE_S = 900.0
-_ANSWERS = {"X-Request-Timeout": str(_PATIENCE_S)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +89,9 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=100, help="of the embedder; of the language model a fifth of that")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     parser.add_argument("--gpu", action="store_true", help="fail where no GPU is used")
-    parser.add_argument("--only", action="append", choices=list(_WORK), help="of these models; again for more (all)")
+    parser.add_argument("--only", action="append", choices=list(WORK), help="of these models; again for more (all)")
     options = parser.parse_args()
-    work = {name: _WORK[name] for name in options.only or _WORK}
+    work = {name: WORK[name] for name in options.only or WORK}
 
     def prepare(incoming: Path) -> None:
         for name in work:
@@ -110,7 +102,7 @@ def main() -> None:
             "load_on_discovery": False,
             "policies": {"check_interval_seconds": 1, "correct_estimates": False, "min_residence_seconds": 0},
         },
-        "gateway": {"request_timeout_seconds": _PATIENCE_S},
+        "gateway": {"request_timeout_seconds": PATIENCE_S},
     }
     with serve(settings, prepare=prepare) as served:
         if options.gpu and not gpus(served):
@@ -120,7 +112,7 @@ def main() -> None:
         weighed = [weigh(served, name, ask) for name, ask in work.items()]
         if not options.json:
             show_weighed(weighed)
-        times = {"minilm": options.cycles, LLAMA: max(1, options.cycles // 5)}
+        times = {EMBEDDER: options.cycles, LANGUAGE_MODEL: max(1, options.cycles // 5)}
         turned = []
         for name in (name for name in times if name in work):
             turned.append(turn(served, name, times[name]))
@@ -132,114 +124,6 @@ def main() -> None:
             "cycles": [{**asdict(one), "leaked_bytes": one.leaked_bytes} for one in turned],
         }
         print(json.dumps(shown, indent=1))
-
-
-# -- models and what they are asked ----------------------------------------------------------------------------------
-
-
-def write_model(incoming: Path, name: str) -> None:
-    match name:
-        case "minilm":
-            shutil.copytree(minilm(), incoming / name)
-        case "minilm-graph":
-            write_graph(minilm(), incoming / f"{name}.onnx")
-        case "qwen3-130m":
-            write_larger(incoming / name, ensure_language_models() / LLAMA)
-        case _:
-            shutil.copytree(ensure_language_models() / name, incoming / name)
-
-
-def write_graph(folder: Path, path: Path) -> None:
-    """The embedder as an ONNX graph of its own, as optimum would export it."""
-    in_the_runtime(
-        f"""
-from transformers import AutoModel
-model = AutoModel.from_pretrained({str(folder)!r}, attn_implementation="eager").eval()
-
-class Graph(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask):
-        seen = (1.0 - attention_mask[:, None, None, :].float()) * -1e9  # a trace would keep whether it has a zero
-        return self.model(input_ids=input_ids, attention_mask=seen).last_hidden_state
-
-tokens, names = torch.ones(2, 8, dtype=torch.long), ["input_ids", "attention_mask"]
-axes = {{name: {{0: "batch", 1: "tokens"}} for name in [*names, "states"]}}
-torch.onnx.export(Graph(), (tokens, tokens), {str(path) + ".new"!r}, input_names=names, output_names=["states"],
-                  dynamic_axes=axes, opset_version=17, dynamo=False)
-"""
-    )
-    Path(f"{path}.new").rename(path)
-
-
-def write_larger(folder: Path, tokens_of: Path) -> None:
-    """A Qwen3 of 130 million random parameters: large enough that its weights and its cache count, beside the processes."""
-    beside = folder.with_name(f".{folder.name}")
-    in_the_runtime(
-        f"""
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
-torch.manual_seed(7)
-tokenizer = AutoTokenizer.from_pretrained({str(tokens_of)!r})
-config = Qwen3Config(
-    vocab_size=32_000, hidden_size=1024, intermediate_size=3072, num_hidden_layers=8, num_attention_heads=16,
-    num_key_value_heads=8, head_dim=64, max_position_embeddings=4096, tie_word_embeddings=True,
-    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-)
-Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained({str(beside)!r})
-tokenizer.save_pretrained({str(beside)!r})
-"""
-    )
-    beside.rename(folder)
-
-
-def in_the_runtime(program: str) -> None:
-    """Its interpreter has torch and transformers. The checkout's own directory "triton" would pass for the compiler."""
-    first = f"import sys\nsys.path[:] = [place for place in sys.path if place not in ('', {str(ROOT)!r})]\nimport torch\n"
-    done = subprocess.run(
-        [str(ROOT / ".runtime" / "bin" / "python"), "-c", first + program], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"a model could not be made:\n{done.stderr}")
-
-
-def embed(served: Served, name: str) -> None:
-    """A full batch of texts as long as it reads."""
-    at_once(lambda: post(served, f"/predict/{name}", {"inputs": ["the cat sat on the mat " * 60] * _AT_ONCE}), 2)
-
-
-def compute(served: Served, name: str) -> None:
-    tokens = [[1] * 128] * 8
-    post(served, f"/predict/{name}", {"inputs": {"input_ids": tokens, "attention_mask": tokens}})
-
-
-def write(served: Served, name: str) -> None:
-    """A few at once, for a hundred tokens or so: a cache is touched, not filled."""
-    parameters = {"max_new_tokens": 32}
-    at_once(lambda: post(served, f"/predict/{name}", {"inputs": "Once upon a time " * 20, "parameters": parameters}), 4)
-
-
-def post(served: Served, path: str, body: object = None) -> Any:
-    answer = served.ask("POST", path, body, timeout_s=_PATIENCE_S)
-    if answer.status != 200:
-        raise SystemExit(f"{path}: {answer.status} {answer.body}")
-    return answer.body
-
-
-def at_once(ask: Callable[[], object], times: int) -> None:
-    with concurrent.futures.ThreadPoolExecutor(times) as pool:
-        for one in [pool.submit(ask) for _ in range(times)]:
-            one.result()
-
-
-_WORK: dict[str, Callable[[Served, str], None]] = {
-    "minilm": embed,
-    _GRAPH: compute,
-    LLAMA: write,
-    GPT2: write,
-    _LARGER: write,
-}
 
 
 # -- what is measured ------------------------------------------------------------------------------------------------
