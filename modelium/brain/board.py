@@ -7,7 +7,7 @@ loaded there, who waits to be loaded, and what each of those could be served wit
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from modelium.brain.engine.devices import smallest
@@ -18,6 +18,7 @@ from modelium.brain.placement.offers import Offer, Offers, rank_of
 from modelium.brain.placement.peers import Peers, likeness
 from modelium.brain.placement.rooms import Room, rooms_of
 from modelium.brain.placement.tenants import Tenants
+from modelium.brain.views import Views
 from modelium.values import (
     Capabilities,
     Demand,
@@ -29,6 +30,7 @@ from modelium.values import (
     Placement,
     Policies,
     State,
+    Usage,
     override_of,
 )
 
@@ -50,12 +52,12 @@ class Board:
         self.overrides = overrides
         self.capabilities = capabilities
         self.fleet = Fleet(devices=())
-        self.views: dict[str, ModelView] = {}
+        self.views = Views()
         self.rooms: dict[str, Room] = {}
         self.peers: dict[int, Peers] = {}
-        self.holders: dict[str, dict[str, ModelView]] = {}
+        self._holders: dict[str, dict[str, None]] = {}
         self.tenants: dict[str, Tenants] = {}
-        self.by_ray: dict[str, ModelView] = {}
+        self._by_ray: dict[str, None] = {}
         self.strong: dict[str, ModelView] = {}
         self.pressed: set[str] = set()  # devices of which more is taken than idle models may stay for
         self.told: set[str] = set()
@@ -107,16 +109,8 @@ class Board:
 
     def put(self, view: ModelView) -> None:
         """A model that occupies memory, or that somebody wants, as it is now."""
-        before = self.views.get(view.name)
-        self.views[view.name] = view
+        before = self.views.put(view)
         self._only.pop(view.name, None)
-        if before is not None and view.placement is not None and _was_only_used(before, view):
-            for device in view.placement.devices:
-                self.holders[device][view.name] = view
-                self.tenants[device].put(view)
-            if view.name in self.by_ray:
-                self.by_ray[view.name] = view
-            return
         if before is not None:
             self._take_out(before, after=view)
         override = self.override(view.name)
@@ -129,24 +123,40 @@ class Board:
             for device in placement.devices:
                 if device in self.rooms:
                     self._count(device, view, 1)
-                self.holders.setdefault(device, {})[view.name] = view
+                self._holders.setdefault(device, {})[view.name] = None
                 if view.state is State.LOADED:
-                    self.tenants.setdefault(device, Tenants()).put(view)
+                    self.tenants.setdefault(device, Tenants(self.views)).put(view)
             if placement.replicas is not None:
-                self.by_ray[view.name] = view
+                self._by_ray[view.name] = None
         if view.demand and view.state.may_load and view.retry_at is not None:
             if view.demand < Demand.POLICY:
                 insort(self._weak, _weak_key(view))
             else:
                 self.strong[view.name] = view
 
+    def use(self, name: str, usage_of: Callable[[], Usage]) -> None:
+        """A model that is here, loaded and wanted by nobody, was used, and nothing else about it changed. Who looks at it asks
+        ``usage_of``."""
+        self.views.use(name, usage_of)
+        placement = self.views.last_made(name).placement
+        for device in placement.devices if placement is not None else ():
+            self.tenants[device].use(name)
+
     def drop(self, name: str) -> None:
         """A model that occupies nothing and that nobody wants."""
-        if (before := self.views.pop(name, None)) is not None:
+        if (before := self.views.drop(name)) is not None:
             self._only.pop(name, None)
             self._take_out(before, after=None)
 
     # -- what is asked -----------------------------------------------------------------------------------------------
+
+    def held_on(self, devices: Iterable[str]) -> dict[str, ModelView]:
+        """By name, who takes memory on one of these at least, or was promised it."""
+        return {name: self.views[name] for device in devices for name in self._holders.get(device, ())}
+
+    def by_ray(self) -> list[ModelView]:
+        """Those that Ray serves."""
+        return [self.views[name] for name in self._by_ray]
 
     def weak(self) -> Iterator[ModelView]:
         """Those whom only their discovery or a restart wants: the stronger demand first, then the longer waiting."""
@@ -240,9 +250,9 @@ class Board:
             return self.peers[offer.peers].free_on_each_of(offer.ranks)
         return min(self.rooms[device].free for device in offer.placement.devices)
 
-    def measured(self) -> frozenset[str]:
-        """Accelerators on which a vllm engine starts: it measures what is free there, so nothing may go (``load_order``)."""
-        return frozenset(name for name, room in self.rooms.items() if load_order.measures(room))
+    def is_measured(self, devices: Iterable[str]) -> bool:
+        """Does a vllm engine start on one of these? It measures what is free there, so nothing may go (``load_order``)."""
+        return any(load_order.measures(self.rooms[name]) for name in devices if name in self.rooms)
 
     def on(self, offer: Offer, devices: _Devices) -> Placement:
         """The placement there."""
@@ -313,10 +323,10 @@ class Board:
             for device in placement.devices:
                 if device in self.rooms:
                     self._count(device, view, -1)
-                self.holders[device].pop(view.name, None)
+                self._holders[device].pop(view.name, None)
                 if view.state is State.LOADED and not stays:
                     self.tenants[device].drop(view.name)
-            self.by_ray.pop(view.name, None)
+            self._by_ray.pop(view.name, None)
         if self.strong.pop(view.name, None) is None and view.demand:
             at = bisect_left(self._weak, key := _weak_key(view))
             if at < len(self._weak) and self._weak[at] == key:
@@ -344,19 +354,6 @@ class Board:
         self.pressed = set()
         for room in self.rooms.values():
             self._room_changed(room)
-
-
-def _was_only_used(before: ModelView, after: ModelView) -> bool:
-    """Loaded where it was, and wanted by nobody else: most changes are of this kind."""
-    return (
-        before.state is after.state is State.LOADED
-        and before.placement is after.placement
-        and 0 < before.bytes_held == after.bytes_held
-        and not before.demand
-        and not after.demand
-        and before.learned is after.learned
-        and before.footprint == after.footprint
-    )
 
 
 def _stays_loaded(after: ModelView | None, before: Placement) -> bool:

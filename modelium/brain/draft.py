@@ -38,7 +38,7 @@ class Draft:
     _decisions: list[Decision] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.cluster = ClusterRoom(self.board.fleet.ray, self.board.by_ray.values())
+        self.cluster = ClusterRoom(self.board.fleet.ray, self.board.by_ray())
 
     def finished(self, *, room_is_wanted: bool) -> Plan:
         """What was written down."""

@@ -30,7 +30,7 @@ class Leavers:
         """Who may go from ``device`` by eviction's rule 5, the cheapest to lose first."""
         now, policies = self.draft.now, self.draft.board.policies
         tenants = self.draft.board.tenants.get(device)
-        there = tenants.views.values() if tenants is not None else ()
+        there = tenants.each() if tenants is not None else ()
         candidates = [
             view
             for view in there
@@ -71,7 +71,7 @@ class Leavers:
     def loss(self, devices: Sequence[str], victims: Iterable[ModelView]) -> float:
         """What it costs to lose all these, who are on the first of the devices or on several, as last judged."""
         there = [tenants for device in devices if (tenants := self.draft.board.tenants.get(device)) is not None]
-        return sum(next(one.loss_of(view) for one in there if view.name in one.views) for view in victims)
+        return sum(next(one.loss_of(view) for one in there if view.name in one) for view in victims)
 
     def _victims_on(self, device: str, need: int, holds: Sequence[turns.Hold]) -> _Chosen | None:
         room, chosen = self.draft.room(device), list[ModelView]()
@@ -102,7 +102,7 @@ class Leavers:
     def promises(self, placement: Placement, devices: Sequence[str]) -> bool:
         """Would there be room on these if all went that is not kept for good?"""
         now, policies = self.draft.now, self.draft.board.policies
-        there = {name: view for device in devices for name, view in self.draft.board.holders.get(device, {}).items()}
+        there = self.draft.board.held_on(devices)
         going = [
             view
             for view in there.values()

@@ -77,8 +77,7 @@ def _or_ray(capabilities: Capabilities, profile: ModelProfile) -> str:
 def who_holds(board: Board, now: float, waiter: ModelView, placement: Placement) -> str:
     """What is loaded on the devices of a placement, and why it stays."""
     policies = board.policies
-    on_it = {name: view for device in placement.devices for name, view in board.holders.get(device, {}).items()}
-    held = sorted(on_it.values(), key=lambda v: v.state is not State.LOADED)
+    held = sorted(board.held_on(placement.devices).values(), key=lambda v: v.state is not State.LOADED)
 
     def stays(view: ModelView) -> str:
         if turns.swaps(waiter, policies):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from modelium.controller.life.phases import Draining
 from modelium.controller.life.record import Record
+from modelium.controller.life.views import was_only_used
 from modelium.controller.model import Model
 
 _T = TypeVar("_T")
@@ -20,7 +21,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self.leaving: dict[str, Model] = {}
-        self._changed: dict[str, None] = {}  # a set that was large once is slow to pop from
+        self._changed: dict[str, bool] = {}  # was it only used? A set that was large once is slow to pop from
         self._reloads: dict[str, float] = {}
         self._retries: dict[str, float] = {}
         self._drains: dict[str, float] = {}
@@ -29,8 +30,8 @@ class Agenda:
         """Its record changed, from ``before`` if it was there."""
         record = model.record
         key, phase = record.key, record.phase
-        self._changed[key] = None
-        if before is not None and _only_used(before, record):
+        self._changed[key] = before is not None and was_only_used(before, record) and self._changed.get(key, True)
+        if before is not None and _nothing_is_due(before, record):
             return
         drains = isinstance(phase, Draining)
         _keep(self.leaving, key, model if drains or record.folder.gone else None)
@@ -41,15 +42,15 @@ class Agenda:
 
     def forget(self, key: str) -> None:
         """It is no model any more."""
-        self._changed[key] = None
+        self._changed[key] = False
         for noted in (self.leaving, self._reloads, self._retries, self._drains):
             noted.pop(key, None)
 
-    def take_changed(self) -> Iterator[str]:
-        """The keys of what changed, came or went since they were last taken; one by one, so that a defect which one brings out
-        loses none of the others."""
+    def take_changed(self) -> Iterator[tuple[str, bool]]:
+        """The keys of what changed, came or went since they were last taken, each with: was it only used? One by one, so that a
+        defect which one brings out loses none of the others."""
         while self._changed:
-            yield self._changed.popitem()[0]
+            yield self._changed.popitem()
 
     def reloads_due(self, now: float) -> list[str]:
         """The keys of those whose newest revision is to be loaded now."""
@@ -61,8 +62,8 @@ class Agenda:
         return min((*self._drains.values(), *self._reloads.values(), *retries), default=None)
 
 
-def _only_used(before: Record, after: Record) -> bool:
-    """Nothing is due because of that, nor has become undue. Most changes are of this kind."""
+def _nothing_is_due(before: Record, after: Record) -> bool:
+    """Because of that change, nor has anything become undue. Most are of this kind."""
     return (
         after.phase is before.phase
         and after.folder is before.folder

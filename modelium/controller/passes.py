@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from modelium.brain import plan as planner
 from modelium.brain.board import Board
 from modelium.controller.life import events as happens
 from modelium.controller.life.record import Record
-from modelium.controller.life.views import view_of
+from modelium.controller.life.views import usage_of, view_of
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.ports import Sight
@@ -53,10 +54,12 @@ class Passes:
         thousands may lie there."""
         window_s = self._world.usage_window_s
         self._board.look(self._world.fleet(), self._world.capabilities())
-        for key in self._models.agenda.take_changed():
+        for key, only_used in self._models.agenda.take_changed():
             model = self._models.get(key)
             record = model.record if model is not None else None
-            if record is not None and (record.memory.held or (record.demand and not record.folder.gone)):
+            if record is not None and only_used:
+                self._board.use(key, partial(usage_of, record, now, window_s))
+            elif record is not None and (record.memory.held or (record.demand and not record.folder.gone)):
                 self._board.put(view_of(record, now, window_s))
             else:
                 self._board.drop(key)
@@ -135,12 +138,12 @@ class Passes:
 
     def _settle(self, now: float) -> None:
         """Unload what is drained, forget what is removed."""
-        measured = self.board(now).measured()
+        board = self.board(now)
         for model in list(self._models.agenda.leaving.values()):
             record = model.record
             placement = record.phase.placement
             ends = happens.PassEnds(
                 is_waited_for=self._models.is_waited_for(record),
-                disturbs=placement is not None and not measured.isdisjoint(placement.devices),
+                disturbs=placement is not None and board.is_measured(placement.devices),
             )
             self._models.try_to_apply(model, ends)

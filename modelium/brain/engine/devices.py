@@ -23,6 +23,7 @@ from modelium.values import (
     Policies,
     Runtime,
 )
+from modelium.values.replacing import replaced
 
 
 def place_engine(
@@ -78,7 +79,7 @@ def move_to(devices: Sequence[Device], placement: Placement) -> Placement:
     if engine is not None:
         gpus = tuple(device.index for device in devices) if first.kind is DeviceKind.CUDA else ()
         engine = replace(engine, devices=tuple(device.id for device in devices), gpus=gpus)
-    return replace(placement, device_id=first.id, device_index=first.index, engine=engine)
+    return replaced(placement, device_id=first.id, device_index=first.index, engine=engine)
 
 
 def shrink(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from modelium.brain import turns
 from modelium.brain.policies.policy import freed_bytes
+from modelium.brain.views import Views
 from modelium.values import ModelView, Policies
 
 _JUDGED_ANEW_AFTER = 0.1  # of the silence at the last judgement
@@ -33,11 +34,13 @@ class _Place(NamedTuple):
 
 
 class Tenants:
-    """``movable_bytes``: of all that may go at somebody's turn, those under their residence included."""
+    """``views``: of all models. ``movable_bytes``: of all here that may go at somebody's turn, those under their residence
+    included."""
 
-    def __init__(self) -> None:
-        self.views: dict[str, ModelView] = {}
+    def __init__(self, views: Views) -> None:
+        self._views = views
         self.movable_bytes = 0
+        self._movable: dict[str, int] = {}  # of each that is here
         self._changed: set[str] = set()
         self._judged_at = -math.inf
         self._next_at = self._next_rough_at = -math.inf  # when it is next to be looked at, where nothing changes
@@ -53,24 +56,34 @@ class Tenants:
 
     def put(self, view: ModelView) -> None:
         """It was loaded there, or changed."""
+        movable = 0 if view.pinned or view.always_loaded else view.bytes_held
+        self.movable_bytes += movable - self._movable.get(view.name, 0)
+        self._movable[view.name] = movable
+        self.use(view.name)
+
+    def use(self, name: str) -> None:
+        """It was used, and is here."""
         self._refused.clear()
-        if (before := self.views.get(view.name)) is not None:
-            self.movable_bytes -= _movable(before)
-        self.views[view.name] = view
-        self.movable_bytes += _movable(view)
-        self._changed.add(view.name)
+        self._changed.add(name)
 
     def drop(self, name: str) -> None:
         """It is not loaded any more."""
         self._refused.clear()
-        if (before := self.views.pop(name, None)) is not None:
-            self.movable_bytes -= _movable(before)
+        if (movable := self._movable.pop(name, None)) is not None:
+            self.movable_bytes -= movable
             self._changed.add(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._movable
+
+    def each(self) -> Iterator[ModelView]:
+        """All that are here."""
+        return (self._views[name] for name in self._movable)
 
     def in_order(self, holds: Sequence[turns.Hold]) -> Iterator[ModelView]:
         """Those whom nothing but ``holds`` keeps, as last judged, the least harm first; those in use after all others, of them
         the one that had its turn for longest first."""
-        return (self.views[name] for hold in holds for _, _, name in self._orders[hold])
+        return (self._views[name] for hold in holds for _, _, name in self._orders[hold])
 
     def least_harm(self) -> float:
         """For each byte, as last judged, of who may go for anybody; infinite where nobody may."""
@@ -97,7 +110,7 @@ class Tenants:
     def judge(self, now: float, policies: Policies, *, roughly: bool = False) -> bool:
         """Bring the order up to date; False where it was that. ``roughly``: a tenth of a silence, however long, is nothing."""
         if now < self._judged_at:  # nobody's clock goes back, but tests ask of any instant
-            self._changed.update(self.views, self._places)
+            self._changed.update(self._movable, self._places)
         elif not self._changed and now < (self._next_rough_at if roughly else self._next_at):
             return False
         self._judged_at = now
@@ -111,8 +124,8 @@ class Tenants:
             self._refused.clear()
         for name in changed:
             self._take_out(name)
-            if (view := self.views.get(name)) is not None:
-                self._judge(view, now, policies)
+            if name in self._movable:
+                self._judge(self._views[name], now, policies)
         expires_at = self._expiries[0][0] if self._expiries else math.inf
         released_at = min(self._residences.values(), default=math.inf)
         self._next_at = min(expires_at, released_at)
@@ -138,7 +151,3 @@ class Tenants:
         if (place := self._places.pop(name, None)) is not None:
             order = self._orders[place.hold]
             del order[bisect_left(order, place.key)]
-
-
-def _movable(view: ModelView) -> int:
-    return 0 if view.pinned or view.always_loaded else view.bytes_held

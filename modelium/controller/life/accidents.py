@@ -38,6 +38,7 @@ from modelium.controller.life.record import Record, Tries
 from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count, wanting
 from modelium.values import Decision, Demand, DeviceKind, State, Verb
+from modelium.values.replacing import replaced
 
 _CRASH_WINDOW_S = 300.0
 _REMEMBERED_CRASHES = 8
@@ -135,7 +136,7 @@ def read(record: Record, phase: Loaded, event: Read, context: Context) -> Step:
     effects: tuple[Effect, ...] = ()
     if event.completed is not None:
         window = use.observe(record.use.window, completed=event.completed, now=context.now, window_s=context.usage_window_s)
-        record = replace(record, use=replace(record.use, window=window))
+        record = replaced(record, use=replaced(record.use, window=window))
     if phase.doubted or phase.reload is not None:
         return record, ()
     if event.processes is not None:

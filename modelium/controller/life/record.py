@@ -37,6 +37,7 @@ from modelium.values import (
     Placement,
     State,
 )
+from modelium.values.replacing import replaced
 
 _REMEMBERED_DECISIONS = 20
 
@@ -223,4 +224,4 @@ class Record:
         if last is not None and (last.verb, last.rule) == (decision.verb, decision.rule) and decision.placement is None:
             return self
         kept = (decision, *self.past.decisions)[:_REMEMBERED_DECISIONS]
-        return replace(self, past=replace(self.past, decisions=kept))
+        return replaced(self, past=replaced(self.past, decisions=kept))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from modelium.brain.usage import usage
+from modelium.controller.life.phases import Loaded
 from modelium.controller.life.record import Record
-from modelium.values import Demand, Footprint, ModelStatus, ModelView, State
+from modelium.values import Demand, Footprint, ModelStatus, ModelView, State, Usage
 
 
 def view_of(record: Record, now: float, window_s: float) -> ModelView:
@@ -16,7 +17,7 @@ def view_of(record: Record, now: float, window_s: float) -> ModelView:
         profile=record.folder.profile,
         footprint=Footprint(estimated_bytes=memory.estimated, measured_bytes=memory.measured),
         placement=record.placement,
-        usage=usage(record.use.window, in_flight=record.use.leases, now=now, window_s=window_s),
+        usage=usage_of(record, now, window_s),
         pinned=record.wish.pinned,
         always_loaded=record.wish.always_loaded,
         demand=record.demand,
@@ -30,9 +31,39 @@ def view_of(record: Record, now: float, window_s: float) -> ModelView:
     )
 
 
+def usage_of(record: Record, now: float, window_s: float) -> Usage:
+    """How it was used."""
+    return usage(record.use.window, in_flight=record.use.leases, now=now, window_s=window_s)
+
+
+def was_only_used(before: Record, after: Record) -> bool:
+    """Is it loaded, wanted by nobody, and would ``view_of`` say another use of it and nothing else?"""
+    if not isinstance(after.phase, Loaded) or not after.memory.held or after.demand or before.use.waiting:
+        return False
+    if (
+        after.phase is before.phase
+        and after.memory is before.memory
+        and after.past is before.past
+        and after.folder is before.folder
+        and after.wish is before.wish
+        and after.tries is before.tries
+    ):
+        return True  # the usual case: it was asked, or answered
+    return isinstance(before.phase, Loaded) and not before.demand and _beside_use(before) == _beside_use(after)
+
+
+def _beside_use(record: Record) -> tuple[object, ...]:
+    """All that ``view_of`` looks at, but for use."""
+    memory, past, wish = record.memory, record.past, record.wish
+    of_memory = memory.held, memory.estimated, memory.measured, memory.learned
+    of_wish = wish.pinned, wish.always_loaded, wish.since
+    of_past = past.loaded_at, past.load_seconds, record.tries.retry_at
+    return record.folder.profile, record.placement, of_memory, of_wish, of_past
+
+
 def status_of(record: Record, now: float, window_s: float) -> ModelStatus:
     """What users see. ``window_s``: over which requests per second are counted."""
-    seen = usage(record.use.window, in_flight=record.use.leases, now=now, window_s=window_s)
+    seen = usage_of(record, now, window_s)
     serving, memory, past, retry_at = record.serving, record.memory, record.past, record.tries.retry_at
     waits_for_retry = record.state is State.FAILED and retry_at is not None and record.demand > Demand.NONE
     footprint = Footprint(estimated_bytes=memory.estimated, measured_bytes=memory.measured)

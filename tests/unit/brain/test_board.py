@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,38 @@ def test_a_board_that_was_changed_plans_like_one_that_was_made_anew(changed: lis
         now = plan_on(board, NOW, tell_all=True)
         observed = Observed(now=NOW, models=tuple(known.values()), fleet=Fleet(devices=DEVICES), policies=Policies())
         assert _said(now) == _said(plan(observed))
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 500), st.sampled_from([0, 0, 1])), max_size=20))
+def test_one_that_was_only_used_is_judged_as_it_is_when_it_is_looked_at(uses: list[tuple[str, int, int]]) -> None:
+    here = {name: loaded(name, 2 * GIB, device=DEVICES[1], idle_s=900) for name in NAMES}
+    board = Board.of(world(*here.values(), devices=DEVICES))
+    plan_on(board, NOW)
+    for name, idle_s, in_flight in uses:
+        usage = partial(Usage, last_used_at=NOW - idle_s, in_flight=in_flight)
+        here[name] = replace(here[name], usage=usage())
+        board.use(name, usage)
+    for name, view in here.items():
+        assert board.views[name] == view
+    board.put(waits := wanted("w", 12 * GIB))
+    assert _said(plan_on(board, NOW)) == _said(plan(world(*here.values(), waits, devices=DEVICES)))
+
+
+def test_the_view_of_one_that_was_used_is_made_when_somebody_needs_room() -> None:
+    made: list[Usage] = []
+
+    def usage() -> Usage:
+        made.append(Usage(last_used_at=NOW, in_flight=1))
+        return made[-1]
+
+    board = Board.of(world(loaded("m", 12 * GIB, device=DEVICES[1], idle_s=900), devices=(DEVICES[1],)))
+    for _ in range(3):
+        board.use("m", usage)
+        plan_on(board, NOW)
+    assert not made
+    board.put(wanted("w", 15 * GIB))
+    assert _said(plan_on(board, NOW)) == {"w": (Verb.WAIT, "plan.6", ())}, "it is in use"
+    assert len(made) == 1
 
 
 @given(changes)

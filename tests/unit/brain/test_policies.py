@@ -13,6 +13,7 @@ from modelium.brain.draft import AT_ITS_TURN
 from modelium.brain.placement.tenants import Tenants
 from modelium.brain.plan import explain, plan
 from modelium.brain.policies import POLICIES, policy_of
+from modelium.brain.views import Views
 from modelium.values import Demand, Eviction, ModelView, Policies, Usage, Verb
 from tests.unit.brain.test_arrivals import asked
 from tests.unit.brain.worlds import GIB, NOW, loaded, wanted, world
@@ -24,8 +25,10 @@ def first(eviction: Eviction, *views: ModelView) -> str:
 
 def in_order(views: Iterable[ModelView], policies: Policies) -> list[ModelView]:
     """As they would go for somebody who waits."""
-    tenants = Tenants()
+    known = Views()
+    tenants = Tenants(known)
     for view in views:
+        known.put(view)
         tenants.put(view)
     tenants.judge(NOW, policies)
     return list(tenants.in_order(AT_ITS_TURN))

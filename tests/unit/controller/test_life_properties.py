@@ -16,6 +16,7 @@ from modelium.controller.life.events import LifeEvent, WorkEnd
 from modelium.controller.life.obstacles import obstacle
 from modelium.controller.life.phases import Absent, AdapterFolder, Draining, Loaded, Loading, Standing, Unloading
 from modelium.controller.life.table import step
+from modelium.controller.life.views import view_of, was_only_used
 from modelium.devices import Process
 from modelium.errors import (
     FolderChanged,
@@ -75,6 +76,9 @@ class AnyLife(RuleBasedStateMachine):
         twice, again = step(after, event, self.life.context) if isinstance(event, WorkEnd) else (after, ())
         assert twice == after and not again, "an event twice is an event once"
         self.life.record = after
+        if was_only_used(before, after):
+            once, then = (view_of(record, now, 60.0) for record in (before, after))
+            assert replace(once, usage=then.usage) == then, "more than its use has changed"
         for effect in effects:
             match effect:
                 case do.Load() | do.Unload() | do.Bury():
