@@ -13,7 +13,7 @@ from modelium.devices import Devices, Process
 from modelium.errors import TritonError
 
 _GRACE_S = 5.0
-_POLL_S = 0.05
+_POLL_S = (0.002, 0.05)  # a kill takes milliseconds, or as long as there is memory to give back
 
 
 async def end_processes(devices: Devices, processes: Sequence[Process]) -> None:
@@ -22,8 +22,9 @@ async def end_processes(devices: Devices, processes: Sequence[Process]) -> None:
         if devices.alive(process):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + _GRACE_S
+    deadline, pause = time.monotonic() + _GRACE_S, _POLL_S[0]
     while living := [process.pid for process in processes if devices.alive(process)]:
         if time.monotonic() > deadline:
             raise TritonError(f"its processes {living} do not end, even when killed")
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _POLL_S[1])

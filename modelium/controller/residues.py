@@ -21,7 +21,7 @@ from modelium.values import DeviceKind, device_id
 log = logging.getLogger(__name__)
 
 _HOST = device_id(DeviceKind.HOST)
-_LOOK_AGAIN_S = 0.2
+_LOOK_AGAIN_S = (0.02, 0.2)  # at growing intervals between these
 _HOST_LAGS_S = 1.0  # a process that Triton forks has all of Triton's memory, until it becomes the stub that it is to be
 
 
@@ -81,14 +81,19 @@ class Residues:
             return None
         return await self._begin(key, account, died=died)
 
-    async def end(self, window: Window | None, *, back_by: float = 0.0) -> None:
-        """It has ended. Memory that an unload should bring back is waited for until ``back_by``, on the monotonic clock."""
+    async def end(self, window: Window | None, *, back_by: float = 0.0, returning: Callable[[], int] = lambda: 0) -> None:
+        """It has ended. Memory that an unload should bring back is waited for until ``back_by``, on the monotonic clock.
+
+        ``returning``: of the host's, what Triton gives back in a moment.
+        """
         if window is None:
             return
-        account, began = window.account, time.monotonic()
+        account, began, pause = window.account, time.monotonic(), _LOOK_AGAIN_S[0]
         try:
             while True:
-                after = await self._read(account)
+                after = dict(await self._read(account))
+                if _HOST in after:
+                    after[_HOST] -= min(after[_HOST], returning())
                 grown = {device: size - window.before[device] for device, size in after.items() if device in window.before}
                 now = time.monotonic()
                 late = {device for device, size in grown.items() if account.grown.get(device, 0) + size > NOISE_BYTES}
@@ -97,7 +102,8 @@ class Residues:
                     late.discard(_HOST)
                 if not late or now > back_by:
                     break
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LOOK_AGAIN_S[1])
         finally:
             self._open.remove(window)
         for device in account.devices:

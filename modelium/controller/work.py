@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelium.analysis import Analysts
 from modelium.controller.background import Background
+from modelium.controller.departures import Departures
 from modelium.controller.endings import end_processes
 from modelium.controller.events import About, Event
 from modelium.controller.handover import Handover
@@ -29,19 +30,18 @@ from modelium.errors import (
     LoadFailed,
     ModeliumError,
     ProcessLost,
-    TritonError,
     TritonUnavailable,
 )
 from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
+from modelium.triton.heartbeats import Heartbeats
 from modelium.values import AdapterProfile, Candidate, ModelOverride, override_of
 
 log = logging.getLogger(__name__)
 
-_POLL_S = (0.01, 0.2)  # Triton has no event for the end of an unload: asked at growing intervals between these
 _ANALYZE_AT_ONCE = 64
 _TELL_EVERY_S = 1.0
-_DOWN = ("", "UNAVAILABLE")
+_ASK_AGAIN_S = 0.2  # whether a Triton that went away is back
 
 
 class Work:
@@ -72,7 +72,7 @@ class Work:
         self._ray = ray
         self._analysts = analysts
         self._load_timeout_s = load_timeout_s
-        self._unload_timeout_s = unload_timeout_s
+        self._departures = Departures(client=server.client, devices=server.devices, within_s=unload_timeout_s)
 
     # -- pieces of work ----------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Work:
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken
                 # back; the folder's new state is loaded after it.
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
-                await self._verify_unloaded(key, ())
+                await self._departures.verify(key, (), Heartbeats())
                 raise FolderChanged(CHANGED)
         except Exception as error:
             cause = await self._why(key, order, older, error)
@@ -246,7 +246,7 @@ class Work:
         if not (older or beside):
             with contextlib.suppress(ModeliumError):
                 await self._client.unload(key, timeout_s=self._load_timeout_s)
-                await self._verify_unloaded(key, ())
+                await self._departures.verify(key, (), Heartbeats())
             await self._end_those_of(key, older)  # what was started meanwhile
 
     async def _end_those_of(self, key: str, older: Sequence[Process]) -> None:
@@ -262,7 +262,7 @@ class Work:
             self._residues.forget(window)
             self._post(About(key, NotUnloaded(number=number, seconds=time.monotonic() - started, error=error)))
         else:
-            await self._residues.end(window, back_by=started + self._unload_timeout_s)
+            await self._residues.end(window, back_by=started + self._departures.within_s)
             self._residues.settle(key)
             self._post(About(key, HasUnloaded(number=number, seconds=time.monotonic() - started)))
 
@@ -278,19 +278,24 @@ class Work:
     async def _unload(self, key: str, order: Unload, current: Callable[[], bool]) -> None:
         started, killed = time.monotonic(), False
         window = await self._residues.unload(key)
+        processes = order.processes
+        if order.at_once:
+            processes = tuple(dict.fromkeys((*processes, *await self._processes_of(key))))
+        heartbeats = Heartbeats.of([each.pid for each in processes] if order.at_once else (), self._server_pid())
         try:
+            heartbeats.renew()
             while True:
                 try:
                     # Triton answers only when a load of the same model that is under way has ended.
                     await self._client.unload(key, timeout_s=self._load_timeout_s)
-                    back_by = time.monotonic() + self._unload_timeout_s
-                    killed = await self._verify_unloaded(key, order.processes)
+                    back_by = time.monotonic() + self._departures.within_s
+                    killed = await self._departures.verify(key, processes, heartbeats)
                     break
                 except TritonUnavailable:
-                    await asyncio.sleep(_POLL_S[1])
+                    await asyncio.sleep(_ASK_AGAIN_S)
                     if not current():
                         return
-            await self._residues.end(window, back_by=back_by)
+            await self._residues.end(window, back_by=back_by, returning=heartbeats.region_bytes)
             self._residues.settle(key)
             if order.remove:
                 await asyncio.to_thread(self._repository.remove, key)
@@ -300,30 +305,8 @@ class Work:
             seconds = time.monotonic() - started
             self._post(About(key, HasUnloaded(number=order.number, seconds=seconds, killed=killed)))
         finally:
+            heartbeats.close()
             self._residues.forget(window)
-
-    async def _verify_unloaded(self, key: str, processes: Sequence[Process]) -> bool:
-        """Wait until the model is UNAVAILABLE and its processes are gone: only then is its memory anybody else's. True: they
-        had to be killed.
-
-        Past the deadline the processes are killed. Triton may then go on calling the model UNLOADING for ever (server #7626):
-        its memory is back all the same, and a new load beside it works.
-        """
-        pause, deadline = _POLL_S[0], time.monotonic() + self._unload_timeout_s
-        while True:
-            entry = (await self._client.index()).get(key)
-            down = entry is None or entry.state in _DOWN
-            if down and not any(map(self._devices.alive, processes)):
-                return False
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _POLL_S[1])
-        log.warning("%s: not unloaded after %g s, its processes are killed", key, self._unload_timeout_s)
-        await end_processes(self._devices, processes)
-        if not processes:
-            raise TritonError(f"Triton has not unloaded it within triton.unload_timeout_seconds = {self._unload_timeout_s:g} s")
-        return True
 
     async def _discard(self, key: str) -> None:
         window = await self._residues.unload(key, died=True)  # none after a load that failed

@@ -40,11 +40,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unload:
-    """Unload, verify, and remove the entry if ``remove``. ``processes`` have to be gone before its memory is free."""
+    """Unload, verify, and remove the entry if ``remove``. ``processes`` have to be gone before its memory is free.
+
+    ``at_once``: all that these do at their end is to give memory back, which they also do if nobody tells them to.
+    """
 
     number: int
     processes: tuple[Process, ...]
     remove: bool
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,9 +31,11 @@ from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count
 from modelium.devices import processes_of
 from modelium.errors import NotServable
-from modelium.values import Decision, Demand, State
+from modelium.values import Decision, Demand, Runtime, State
 
 _LOOK_AGAIN_S = 1.0
+# The others have something to take down: an application on Ray, an engine with processes and series of its own.
+_END_AT_ONCE = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME})
 
 
 def remembered(record: Record, decision: Decision) -> Step:
@@ -160,7 +162,8 @@ def settle(record: Record, phase: Draining, event: PassEnds, context: Context) -
         return record, (StopWatching(), Bury(number=number))
     serving = phase.serving
     processes = (*serving.processes, *processes_of(serving.replicas), *serving.departing)
-    return record, (StopWatching(), Unload(number=number, processes=processes, remove=record.folder.gone))
+    at_once = serving.placement.runtime in _END_AT_ONCE
+    return record, (StopWatching(), Unload(number=number, processes=processes, remove=record.folder.gone, at_once=at_once))
 
 
 @on(PassEnds, Absent, AdapterFolder)

@@ -581,6 +581,15 @@ def test_an_unload_that_had_to_kill_is_counted_as_one() -> None:
     assert do.CountUnload(rule="evict.5", seconds=60.0, killed=True) in gone
 
 
+@pytest.mark.parametrize(
+    ("runtime", "at_once"),
+    [(Runtime.PYTHON, True), (Runtime.ONNXRUNTIME, True), (Runtime.VLLM, False), (Runtime.RAY, False)],
+)
+def test_only_what_has_nothing_to_take_down_is_ended_without_a_word(runtime: Runtime, at_once: bool) -> None:
+    life = told(*ARRIVED, load(place=placed(GIB, host(), runtime)), loaded(1), evict()).tell(PASS)
+    assert [effect.at_once for effect in life.effects if isinstance(effect, do.Unload)] == [at_once]
+
+
 def test_a_drain_wakes_the_loop_when_it_begins_and_when_the_last_lease_is_back() -> None:
     life = told(*SERVES, happens.LeaseTaken(), happens.LeaseTaken()).tell(evict())
     assert do.Wake in kinds(life.effects)
