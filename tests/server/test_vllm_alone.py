@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from modelium.analyzers.language import read_language_model
@@ -29,6 +31,7 @@ from tests.unit.analyzers import language_configs
 pytestmark = pytest.mark.server
 
 PROCESS = Path(__file__).parent.parent / "models" / "language" / "vllm_process.py"
+THREADS = 3
 NOT_IN_TRANSFORMERS = {"chatglm", "openelm"}
 # What the two see differently, and why ours is what the memory plan needs.
 DIFFERENT = {
@@ -55,10 +58,11 @@ DIFFERENT_WHOLLY = {"blt", "gemma4_assistant", "gemma4_unified_assistant"}  # wh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vllm:
-    """The process; ``log`` is its standard error."""
+    """The process; ``log`` is its standard error, ``cache`` the directory in which vLLM keeps what it has found out."""
 
     process: subprocess.Popen[str]
     log: Path
+    cache: Path
 
     def call(self, said: Mapping[str, object]) -> Any:
         """Send a line and return the answer to it."""
@@ -72,15 +76,32 @@ class Vllm:
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
-    log = tmp_path_factory.mktemp("vllm") / "log"
+    directory = tmp_path_factory.mktemp("vllm")
+    log, cache = directory / "log", directory / "cache"
     command = [RUNTIME / "bin" / "python", PROCESS, triton_directory() / "backends" / "vllm"]
     with (
         log.open("w") as out,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            env={**os.environ, "VLLM_CACHE_ROOT": str(cache)},
+        ) as process,
     ):
-        yield Vllm(process=process, log=log)
+        yield Vllm(process=process, log=log, cache=cache)
         assert process.stdin is not None
         process.stdin.close()  # its end
+
+
+def test_what_engines_are_forked_from_has_one_thread_no_socket_and_no_gpu(vllm: Vllm) -> None:
+    vllm.call({"view": {}})
+    seen = psutil.Process(vllm.process.pid)
+    assert [thread.id for thread in seen.threads()] == [seen.pid]
+    assert seen.net_connections(kind="all") == []
+    files = [os.readlink(file) for file in Path(f"/proc/{seen.pid}/fd").iterdir()]  # noqa: PTH115
+    assert [file for file in files if file.startswith("/dev/nvidia")] == []
 
 
 @pytest.mark.parametrize("name", [GPT2, MIXTURE, LATENT])
@@ -91,10 +112,14 @@ def test_greedy_text_is_that_of_transformers_and_the_cache_is_as_planned(
     planned.write(repository)
     every, before = continuations(language_models, name), vllm.log.stat().st_size
     asks = [{"prompt": one.prompt, "max_tokens": one.max_new_tokens} for one in every]
-    said = vllm.call({"write": str(tmp_path / "repository" / name / "1"), "ask": asks})["said"]
-    for wanted, one in zip(every, said, strict=True):
+    answer = vllm.call(
+        {"write": str(tmp_path / "repository" / name / "1"), "ask": asks, "environment": {"OMP_NUM_THREADS": str(THREADS)}}
+    )
+    for wanted, one in zip(every, answer["said"], strict=True):
         assert Said(**{**one, "new_tokens": tuple(one["new_tokens"])}) == expected(wanted), wanted.prompt
     planned.check_cache(vllm.log.read_bytes()[before:].decode(errors="replace"))
+    assert answer["threads"] == THREADS  # set after OpenMP was loaded
+    assert not (vllm.cache / "modelinfos").exists()  # no process of its own has looked at the model's class
     repository.close()
 
 

@@ -1,19 +1,20 @@
 """``python vllm_process.py BACKEND``: vLLM without Triton, imported once. Runs in the model runtime's environment.
 
 What enters: a line of JSON each: ``{"view": configs}`` (see ``vllm_view.py``), or ``{"write": the directory of an entry's
-version, "ask": [{"prompt", "max_tokens"}]}``. What leaves: a line each: the view, ``{"said": [{"text", "new_tokens", "finish",
-"prompt_tokens"}]}``, or ``{"error"}``; what an engine logs goes to standard error. BACKEND is the directory of Triton's vLLM
-backend, whose own code starts, asks and ends the engines: greedily, all questions in one batch.
+version, "ask": [{"prompt", "max_tokens"}], "environment": variables}``. What leaves: a line each: the view, ``{"said":
+[{"text", "new_tokens", "finish", "prompt_tokens"}], "threads": that compute}``, or ``{"error"}``; what an engine logs goes to
+standard error. BACKEND is the directory of Triton's vLLM backend, whose own code starts, asks and ends the engines: greedily,
+all questions in one batch.
 
-Each line is answered in a fork. What an engine changes in its process (threads, variables, levels of a log) ends with it, and
-the seconds that it takes to import vLLM are spent once.
+This process has run what a nursery runs, and like a nursery it answers each line in a fork. What an engine changes in its
+process (threads, variables, levels of a log) ends with it, and the seconds that it takes to import vLLM are spent once.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
+import runpy
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,17 +25,9 @@ JsonObject = dict[str, Any]
 
 
 def main(backend: str) -> None:
-    sys.path.insert(0, backend)
-    from vllm_backend import environment
-
-    environment.prepare("alone", kind="MODEL", device_id=-1, gpus="", engine_args={})
-    gc.disable()  # as the backend does it
-    import vllm.config  # noqa: F401 — first of all: the others import each other
-    from vllm_backend import compat  # noqa: F401
+    runpy.run_path(str(Path(backend) / "warm.py"))
     from vllm_view import view
 
-    gc.freeze()
-    gc.enable()
     answers_to, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
     os.dup2(2, 1)  # whatever a library prints is no answer
     for line in sys.stdin:
@@ -69,6 +62,7 @@ def _write(said: JsonObject) -> JsonObject:
     from vllm_backend import entry, processes
     from vllm_backend.engine import Engine
 
+    os.environ.update(said.get("environment", {}))
     directory = Path(said["write"])
     arguments = entry.read_engine_args(directory)
     arguments["enable_lora"] = entry.read_adapters(directory, arguments) is not None
@@ -78,9 +72,15 @@ def _write(said: JsonObject) -> JsonObject:
     try:
         engine.start(arguments, None)
         asked = [engine.run(_ask(engine.llm, number, one)) for number, one in enumerate(said["ask"])]
-        return {"said": [one.result() for one in asked]}
+        return {"said": [one.result() for one in asked], "threads": engine.run(_threads()).result()}
     finally:
         engine.stop(within_s=5.0)
+
+
+async def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()  # of the thread that has forked the engine, which has as many
 
 
 async def _ask(llm: Any, number: int, one: JsonObject) -> JsonObject:

@@ -68,7 +68,10 @@ class Engine:
         processes.end_group(self._group)
 
     async def _start(self, arguments: Mapping[str, Any], record: Callable[[Any, Any], None] | None) -> None:
-        from . import compat  # imports vLLM: seconds, and only now is the environment ready for it
+        from . import warm
+
+        warm.up()  # imports vLLM: seconds, unless this process was forked from one that has; only now is the environment ready
+        from . import compat
 
         self.llm = compat.start_engine(compat.engine_args(arguments), record)
         await self.llm.reset_mm_cache()  # the pictures that it was warmed up with

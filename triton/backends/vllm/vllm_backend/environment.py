@@ -1,6 +1,7 @@
-"""What must be so before vLLM is imported: what enters are Triton's words about the instance, what leaves is ``os.environ``.
+"""What must be so before vLLM is imported (``prepare_imports``) and before an engine starts (``prepare``): what enters are
+Triton's words about the instance, what leaves is ``os.environ``.
 
-Import nothing of torch or vLLM before this has run.
+Import nothing of torch or vLLM before the first has run.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ _UNLESS_SET = {
 }
 
 
+def prepare_imports() -> None:
+    """The same for every engine of this environment. A process that has it can import vLLM, and fork engines."""
+    os.environ.update(_ALWAYS)
+    if _is_for_cpu():
+        os.environ.setdefault("OMP_NUM_THREADS", str(_cores()))  # unset, vLLM takes one
+    for name, value in _UNLESS_SET.items():
+        os.environ.setdefault(name, value)
+
+
 def prepare(model: str, *, kind: str, device_id: int, gpus: str, engine_args: Mapping[str, object]) -> None:
     """Environment of this process and of every engine process under it.
 
@@ -40,12 +50,10 @@ def prepare(model: str, *, kind: str, device_id: int, gpus: str, engine_args: Ma
     2. KIND_GPU takes the one GPU that Triton assigned; an engine that needs several cannot have that kind.
     """
     world = int(str(engine_args.get("tensor_parallel_size", 1))) * int(str(engine_args.get("pipeline_parallel_size", 1)))
-    os.environ.update(_ALWAYS)
+    if world > 1 and _is_for_cpu():
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // world)))
+    prepare_imports()
     os.environ["VLLM_LOGGING_PREFIX"] = f"[{model}] "
-    if _is_for_cpu():
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // world)))  # unset, vLLM takes one
-    for name, value in _UNLESS_SET.items():
-        os.environ.setdefault(name, value)
     if kind == "GPU":
         if gpus:
             raise ValueError("the parameter GPU_DEVICE_IDS is for instances of KIND_MODEL; KIND_GPU has its own gpus")
