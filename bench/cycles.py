@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from modelium.devices import Devices
-from modelium.devices.processes import resident_bytes, unshared_bytes
+from modelium.devices.footprints import resident_bytes, unshared_bytes
 from modelium.sizes import MIB, human_bytes
 
 _WARM = 0.1  # the part of the cycles after which libraries and allocators have what they keep

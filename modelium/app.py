@@ -97,7 +97,11 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         settings,
         client=client,
         repository=repository,
-        devices=Devices(host_memory=settings.devices.host_memory, gpu_memory_fraction=settings.devices.gpu_memory_fraction),
+        devices=Devices(
+            host_memory=settings.devices.host_memory,
+            gpu_memory_fraction=settings.devices.gpu_memory_fraction,
+            nursery=triton.state_directory.absolute() / "nursery" if isinstance(server, EmbeddedServer) else None,
+        ),
         ledger=ledger,
         recorder=recorder,
         backends=lambda: server.backends & runtimes,

@@ -35,8 +35,11 @@ def models(found: views.Listing) -> RenderableType:
             duration(model.idle_s),
             Text(_remark(model)),
         )
+    if found.nursery is not None:
+        born = f"{found.nursery.children} of the models' processes share this"
+        table.add_row(Text("(nursery)"), "", "", "", "host", human_bytes(found.nursery.held_bytes), "", "", Text(born))
     empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
-    return Group(table if table.row_count else Text(empty), *_servers(found), *_leaks(found), *_folders(found))
+    return Group(table if found.models or found.nursery else Text(empty), *_servers(found), *_leaks(found), *_folders(found))
 
 
 def _servers(found: views.Listing) -> list[RenderableType]:

@@ -241,6 +241,7 @@ class Controller:
             unclaimed=known.unclaimed,
             turn_age_s=now - self._loop.turned_at,
             longest_pause_s=self._loop.pauses.longest_s(),
+            nursery=known.nursery,
         )
 
     def server(self) -> ServerStatus:

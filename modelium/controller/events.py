@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelium.controller.life.events import Analyzed, WorkEnd
 from modelium.devices import Process, Replica
 from modelium.triton.client import IndexEntry, ModelStatistics
-from modelium.values import Candidate, Unclaimed, WatchDirectory
+from modelium.values import Candidate, NurseryStatus, Unclaimed, WatchDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class Measured:
     held: Mapping[str, int]
     replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
     residues: Mapping[str, int] = field(default_factory=dict)
+    nursery: NurseryStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from modelium.controller.residues import Residues
 from modelium.controller.server import Server
 from modelium.devices import Process, Replica, processes_of
 from modelium.errors import ModeliumError, TritonUnavailable
-from modelium.values import Device
+from modelium.values import Device, NurseryStatus
 
 log = logging.getLogger(__name__)
 
@@ -123,17 +123,25 @@ class Readings:
                 held=found.held if found is not None else {},
                 replicas=found.replicas if found is not None else {},
                 residues=found.residues if found is not None else {},
+                nursery=found.nursery if found is not None else None,
             )
         )
 
     def _weigh(self, pid: int, places: Mapping[str, Device]) -> _Weighed:
         processes, replicas = self._devices.processes(pid), self._devices.replicas(self._owner)
+        scales = self._devices.scales()
+        everything = {
+            name: [each.pid for each in (*found, *processes_of(replicas.get(name, ())))] for name, found in processes.items()
+        }
         held = {
-            name: self._devices.held_bytes([each.pid for each in (*found, *processes_of(replicas.get(name, ())))], places[name])
+            name: self._devices.held_bytes(everything[name], places[name], scales)
             for name, found in processes.items()
             if name in places and not places[name].cluster
         }
-        return _Weighed(processes=processes, replicas=replicas, held=held, residues=self._devices.residues(pid))
+        nursery = self._devices.nursery(scales)
+        return _Weighed(
+            processes=processes, replicas=replicas, held=held, residues=self._devices.residues(pid), nursery=nursery
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +150,4 @@ class _Weighed:
     replicas: Mapping[str, tuple[Replica, ...]]
     held: Mapping[str, int]
     residues: Mapping[str, int]
+    nursery: NurseryStatus | None

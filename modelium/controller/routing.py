@@ -224,6 +224,7 @@ class Routing:
         if event.generation != server.starts or not server.up:
             return
         note_reading(self._state.leaks, event.residues)
+        self._state.nursery = event.nursery
         weighed = []
         for model in self._models:
             record = model.record

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from modelium.devices.attribution import ProcessMap
+from modelium.devices.footprints import Scales, unshared_bytes
 from modelium.devices.host import read_host_memory
+from modelium.devices.nursery import Nursery
 from modelium.devices.nvml import Nvml
-from modelium.devices.processes import Process, ProcessMap, alive, find_process, resident_bytes, unshared_bytes, watch_exit
+from modelium.devices.processes import Process, alive, find_process, watch_exit
 from modelium.devices.replicas import Replica, find_replicas, processes_of
-from modelium.values import Device, DeviceKind, Fleet, device_id
+from modelium.values import Device, DeviceKind, Fleet, NurseryStatus, device_id
 
-__all__ = ["Devices", "Process", "Replica", "find_process", "processes_of"]
+__all__ = ["Devices", "Process", "Replica", "Scales", "find_process", "processes_of"]
 
 _HOST_SHARE = 0.75
 
 
 class Devices:
-    """This machine's devices. ``host_memory`` None: models may use three quarters of the host's memory."""
+    """This machine's devices. ``host_memory`` None: models may use three quarters of the host's memory. ``nursery``: where one
+    says who was born in it; None where there never is one."""
 
-    def __init__(self, *, host_memory: int | None, gpu_memory_fraction: float) -> None:
+    def __init__(self, *, host_memory: int | None, gpu_memory_fraction: float, nursery: Path | None = None) -> None:
         self._host_memory = host_memory
         self._gpu_memory_fraction = gpu_memory_fraction
         self._nvml = Nvml()
-        self._map = ProcessMap()
+        self._map = ProcessMap(Nursery(nursery))
 
     def fleet(self) -> Fleet:
         """Every device with its memory now: the host first, then the GPUs in Triton's order."""
@@ -60,7 +65,8 @@ class Devices:
     def processes(self, server_pid: int) -> dict[str, tuple[Process, ...]]:
         """Model name → its processes below ``server_pid`` (tritonserver or anything above it), stubs first.
 
-        Offspring that outlives its stub stays with its model for as long as it lives.
+        Offspring that outlives its stub stays with its model for as long as it lives, and so does who was born in the nursery
+        for that stub.
         """
         return self._map.read(server_pid)
 
@@ -69,11 +75,21 @@ class Devices:
         them."""
         return find_replicas(owner)
 
-    def held_bytes(self, pids: Iterable[int], device: Device) -> int:
+    def scales(self) -> Scales:
+        """For the host, with the nursery as of the last look at the processes. They read each process once."""
+        return Scales(born=self._map.born, nursery=self._map.nursery)
+
+    def nursery(self, scales: Scales) -> NurseryStatus | None:
+        """The nursery as of the last look at the processes; None where there is none."""
+        if not self._map.nursery:
+            return None
+        return NurseryStatus(processes=len(self._map.nursery), children=len(self._map.born), held_bytes=scales.weigh_nursery())
+
+    def held_bytes(self, pids: Iterable[int], device: Device, scales: Scales | None = None) -> int:
         """What these processes hold on a device together; 0 also where it cannot be known (then keep the estimate)."""
         match device.kind:
             case DeviceKind.HOST:
-                return resident_bytes(pids)
+                return (scales or self.scales()).weigh(pids)
             case DeviceKind.CUDA:
                 return self._nvml.process_bytes(device.index, frozenset(pids))
 

@@ -6,12 +6,11 @@ application of an entry is called ``MODEL@MARK-PID``, after the Triton and the p
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelium.devices.processes import Process, read_command_line, read_row
+from modelium.devices.processes import Process, read_command_line, read_rows
 
 _COMMAND = "ray::ServeReplica"[:15]
 _TITLE = re.compile(r"ray::ServeReplica:(?P<model>[A-Za-z0-9._-]+)@(?P<owner>[A-Za-z0-9_]+)-[\d.]+:")
@@ -28,12 +27,10 @@ def find_replicas(owner: str) -> dict[str, tuple[Replica, ...]]:
     """Model name → its replicas. Nothing for an unknown owner."""
     if not owner:
         return {}
-    rows = {}
+    rows = read_rows()
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - an object per entry would double the time
-        if entry.isdigit() and (row := read_row(int(entry))) is not None:
-            rows[int(entry)] = row
-            children.setdefault(row.parent, []).append(int(entry))
+    for pid, row in rows.items():
+        children.setdefault(row.parent, []).append(pid)
     models = {pid: model for pid, row in rows.items() if row.command == _COMMAND and (model := _model_of(pid, owner))}
     found: dict[str, list[Replica]] = {}
     for pid, model in models.items():

@@ -204,6 +204,14 @@ DEVICE_LEAKED = Family(
         "(less than 64 MiB is 0; always 0 with an external Triton and on a Ray cluster, where it is not measured)."
     ),
 )
+NURSERY_BYTES = Family(
+    name="modelium_nursery_bytes",
+    kind="gauge",
+    help=(
+        "Memory of the host that the nursery holds, alone or together with the models' processes that were forked from it: no "
+        "model's own memory contains it. There is no series where there is no nursery."
+    ),
+)
 DECISIONS = Family(
     name="modelium_decisions_total",
     kind="counter",
@@ -258,7 +266,8 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, MODEL_ESTIMATE_ERROR,
     LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_KILLS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DEVICE_LEAKED, DECISIONS,
+    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DEVICE_LEAKED,
+    NURSERY_BYTES, DECISIONS,
     WATCHER_LAG, SCAN_SECONDS, SCANNED,
     WATCH_DIRECTORY_UP, LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,
 )  # fmt: skip

@@ -27,6 +27,7 @@ from modelium.metrics.families import (
     MODEL_BYTES,
     MODEL_ESTIMATE_ERROR,
     MODELS,
+    NURSERY_BYTES,
     PINNED,
     QPS,
     RAY_UP,
@@ -86,28 +87,18 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     if family in _OF_A_MODEL:
         for m in models:
             yield from _of_model(family, m)
+    elif family in _OF_ALL:
+        yield from _one((), _OF_ALL[family](snapshot))
     elif family is MODELS:
         by_state = Counter(m.state for m in models)
         yield from (((state.value,), by_state[state]) for state in State)
-    elif family is PINNED:
-        yield (), sum(m.pinned for m in models)
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
     elif family is DEVICE_LEAKED:
         yield from (((d.id,), d.leaked_bytes) for d in snapshot.fleet.devices)
-    elif family is SCANNED:
-        yield (), snapshot.scanned
     elif family is WATCH_DIRECTORY_UP:
         yield from (((_text(d.path),), not d.suspended) for d in snapshot.directories)
-    elif family is LOOP_AGE:
-        yield (), snapshot.turn_age_s
-    elif family is LOOP_PAUSE:
-        yield (), snapshot.longest_pause_s
-    elif family is TRITON_UP:
-        yield (), snapshot.server.up
-    elif family is RAY_UP and snapshot.fleet.ray.state in (RayState.UP, RayState.DOWN):
-        yield (), snapshot.fleet.ray.state is RayState.UP
 
 
 def _of_model(family: Family, model: ModelStatus) -> list[tuple[Labels, float]]:
@@ -154,4 +145,14 @@ _OF_A_MODEL: dict[Family, Callable[[ModelStatus], Iterable[tuple[Labels, float]]
     IDLE: lambda m: _one((m.name,), m.idle_s),
     MODEL_BYTES: _memory,
     MODEL_ESTIMATE_ERROR: lambda m: _one((m.name,), m.footprint.error if m.footprint is not None else None),
+}
+
+_OF_ALL: dict[Family, Callable[[Snapshot], float | None]] = {
+    PINNED: lambda s: sum(m.pinned for m in s.models),
+    NURSERY_BYTES: lambda s: s.nursery.held_bytes if s.nursery is not None else None,
+    SCANNED: lambda s: s.scanned,
+    LOOP_AGE: lambda s: s.turn_age_s,
+    LOOP_PAUSE: lambda s: s.longest_pause_s,
+    TRITON_UP: lambda s: s.server.up,
+    RAY_UP: lambda s: s.fleet.ray.state is RayState.UP if s.fleet.ray.state in (RayState.UP, RayState.DOWN) else None,
 }

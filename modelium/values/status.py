@@ -65,6 +65,16 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NurseryStatus:
+    """The processes that models' processes are forked from. ``children``: those of models that live. ``held_bytes``: what the
+    nursery has of the host's memory, alone or together with them: no model's footprint contains it."""
+
+    processes: int
+    children: int
+    held_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that can be seen from outside, at one instant of the monotonic clock."""
 
@@ -78,3 +88,4 @@ class Snapshot:
     unclaimed: tuple[Unclaimed, ...] = ()
     turn_age_s: float = 0.0  # since the controller's loop began a turn
     longest_pause_s: float = 0.0  # of the event loop, in the last minute
+    nursery: NurseryStatus | None = None  # at the last reading; None where there is none

@@ -7,7 +7,7 @@ field to what is told of a model, add it to ``values.ModelStatus`` and to ``Summ
 
 from modelium.views.fields import Json, written
 from modelium.views.language import Adapter, Engine, Language, LayerGroup, PlanLine
-from modelium.views.listing import Listing, Node, Ray, Server
+from modelium.views.listing import Listing, Node, Nursery, Ray, Server
 from modelium.views.models import (
     Decision,
     Decisions,
@@ -35,6 +35,7 @@ __all__ = [
     "LayerGroup",
     "Listing",
     "Node",
+    "Nursery",
     "Part",
     "Placement",
     "Plan",

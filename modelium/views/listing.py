@@ -15,6 +15,7 @@ _server = Of[values.ServerStatus]()
 _node = Of[values.RayNode]()
 _directory = Of[values.WatchDirectory]()
 _unclaimed = Of[values.Unclaimed]()
+_nursery = Of[values.NurseryStatus]()
 _snapshot = Of[values.Snapshot]()
 _ray = Of[values.Snapshot]("fleet.ray")
 
@@ -89,6 +90,15 @@ class Unclaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nursery:
+    """The processes that models are forked from. ``held_bytes`` is in no model's memory."""
+
+    processes: int = _nursery.needed()
+    children: int = _nursery(0)
+    held_bytes: int = _nursery.needed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """``models`` are written one by one (``gateway.status``), as summaries."""
 
@@ -96,6 +106,7 @@ class Listing:
     devices: tuple[Device, ...] = _snapshot((), lambda snapshot: snapshot.fleet.devices)
     triton: Server | None = _snapshot(None, lambda snapshot: snapshot.server)
     ray: Ray | None = _snapshot(None, lambda snapshot: snapshot)
+    nursery: Nursery | None = _snapshot(None)
     scanned: bool = _snapshot(True)
     directories: tuple[WatchDirectory, ...] = _snapshot(())
     unclaimed: tuple[Unclaimed, ...] = _snapshot(())

@@ -61,6 +61,7 @@ def test_the_page_shows_what_there_is() -> None:
         "ray": views.Ray,
         "triton": views.Server,
         "profile": views.Profile,
+        "nursery": views.Nursery,
     }
     shown = re.findall(rf"\b({'|'.join(known)})\??\.([a-z_]+)\b(?!\()", page._SCRIPT)
     assert len(shown) > 20

@@ -89,6 +89,11 @@ async function refresh() {
                        (device.leaked_bytes ? `, ${size(device.leaked_bytes)} leaked: unloads did not bring it back` : ""));
       return line;
     }));
+    if (reply.nursery) {
+      const line = document.createElement("p"), nursery = reply.nursery;
+      line.textContent = `nursery: ${size(nursery.held_bytes)}, which ${nursery.children} of the models' processes share`;
+      document.getElementById("devices").append(line);
+    }
     document.getElementById("models").replaceChildren(...reply.models.map(model => {
       const row = document.createElement("tr");
       const memory = size(model.measured_bytes ?? model.estimated_bytes);

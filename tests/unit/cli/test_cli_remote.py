@@ -28,6 +28,7 @@ from modelium.values import (
     MissingPart,
     ModelProfile,
     ModelStatus,
+    NurseryStatus,
     Placement,
     Plan,
     Runtime,
@@ -264,6 +265,15 @@ def test_the_list_says_where_unloads_left_memory_behind() -> None:
     found = Snapshot(now=0, models=(), fleet=Fleet(devices=(HOST, leaky)), server=ServerStatus(up=True), scanned=True)
     text = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
     assert "cuda:0: 3.0 GiB leaked" in text and "host" not in text
+
+
+def test_the_list_has_a_row_for_the_nursery_where_there_is_one() -> None:
+    nursery = NurseryStatus(processes=2, children=5, held_bytes=300 * 2**20)
+    found = Snapshot(now=0, models=(), fleet=Fleet(devices=(HOST,)), server=ServerStatus(up=True), nursery=nursery)
+    text = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
+    assert "(nursery)" in text and "300 MiB" in text and "5 of the models' processes" in text
+    without = text_of(show.models(replies.models(reply_of(snapshot_view(SNAPSHOT)))))
+    assert "nursery" not in without
 
 
 def test_the_status_tells_what_is_known() -> None:

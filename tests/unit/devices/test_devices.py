@@ -20,7 +20,7 @@ import pynvml
 import pytest
 
 from modelium.devices import Devices, Process, find_process
-from modelium.devices.processes import model_of_command
+from modelium.devices.attribution import model_of_command
 from modelium.values import DeviceKind
 from tests.patience import PATIENCE_S
 

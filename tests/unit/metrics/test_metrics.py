@@ -20,6 +20,7 @@ from modelium.values import (
     Fleet,
     Footprint,
     ModelStatus,
+    NurseryStatus,
     Placement,
     Ray,
     RayState,
@@ -77,6 +78,7 @@ def snapshot(*models: ModelStatus) -> Snapshot:
         directories=watched,
         turn_age_s=0.5,
         longest_pause_s=0.25,
+        nursery=NurseryStatus(processes=1, children=2, held_bytes=300),
     )
 
 
