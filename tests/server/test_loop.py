@@ -259,23 +259,34 @@ async def test_a_client_that_goes_away_gives_its_lease_back(modelium: System) ->
     await modelium.becomes("abandoned", "LOADED", lambda m: m["leases"] == 0)
 
 
+async def triton_says(modelium: System, name: str, state: str) -> None:
+    client: TritonClient = modelium.running.client
+    async with asyncio.timeout(PATIENCE_S):
+        while (await client.index())[name].state != state:  # noqa: ASYNC110 — the truth lies in another process
+            await asyncio.sleep(0.02)
+
+
 async def test_triton_has_no_model_left_after_an_unload(modelium: System) -> None:
     write_adder(modelium.incoming / "unloaded.onnx")
     await modelium.becomes("unloaded", "LOADED", lambda m: m["measured_bytes"] is not None)
+    devices, pid = Devices(host_memory=None, gpu_memory_fraction=0.9), modelium.running.server.pid
+    assert pid is not None and "unloaded" in devices.processes(pid)
     await modelium.post("/models/unloaded/unload")
-    client: TritonClient = modelium.running.client
-    assert (await client.index())["unloaded"].state == "UNAVAILABLE"
+    assert "unloaded" not in devices.processes(pid)
+    await triton_says(modelium, "unloaded", "UNAVAILABLE")
 
 
-# Appended to the onnxruntime backend: the model of that name goes only when it may.
-GOES_WHEN_IT_MAY = """
-def _finalize(self):
+# Appended to the onnxruntime backend: the model of that name answers only when it may.
+ANSWERS_WHEN_IT_MAY = """
+_execute = TritonPythonModel.execute
+def _wait_and_execute(self, requests):
     import time
     if self._config["name"] == "slow":
-        Path("PLACE/goes").touch()
-        while not Path("PLACE/may-go").exists():
+        Path("PLACE/asked").touch()
+        while not Path("PLACE/may-answer").exists():
             time.sleep(0.01)
-TritonPythonModel.finalize = _finalize
+    return _execute(self, requests)
+TritonPythonModel.execute = _wait_and_execute
 """
 
 
@@ -293,18 +304,22 @@ async def test_what_triton_keeps_beyond_an_unload_marks_the_device_until_it_is_b
     total = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1)
     async with system(tmp_path) as modelium:
         backend = tmp_path / "state" / "backends" / "onnxruntime" / "model.py"
-        backend.write_text(backend.read_text() + GOES_WHEN_IT_MAY.replace("PLACE", str(tmp_path)))
+        backend.write_text(backend.read_text() + ANSWERS_WHEN_IT_MAY.replace("PLACE", str(tmp_path)))
         save_graph(helper.make_graph([total], "large", [x], [y]), modelium.incoming / "large.onnx")
         await modelium.becomes("large", "LOADED")
         write_adder(modelium.incoming / "slow.onnx")
         await modelium.becomes("slow", "LOADED")
         assert leaked(await modelium.get("/models")) == 0
 
+        client = modelium.running.client
+        asked = asyncio.create_task(client.infer("slow", {"x": np.ones((1, 1), dtype=np.float32)}, timeout_s=PATIENCE_S))
+        await modelium.until("/models", lambda _: (tmp_path / "asked").exists(), "it is asked, past the gateway")
         unload = asyncio.create_task(modelium.post("/models/slow/unload"))
-        await modelium.until("/models", lambda _: (tmp_path / "goes").exists(), "it is unloaded")
-        answer = await modelium.running.client.infer("large", {"x": np.ones(size, dtype=np.float32)}, timeout_s=PATIENCE_S)
+        await triton_says(modelium, "slow", "UNLOADING")
+        answer = await client.infer("large", {"x": np.ones(size, dtype=np.float32)}, timeout_s=PATIENCE_S)
         assert answer["y"].tolist() == [size]
-        (tmp_path / "may-go").touch()
+        (tmp_path / "may-answer").touch()
+        assert (await asked)["y"].tolist() == [[2.0]]
         await unload
 
         assert leaked(await modelium.get("/models")) > 4 * size * 0.9
