@@ -53,8 +53,10 @@ def plan_with(board: Board, now: float, profile: ModelProfile, wanted: Demand) -
 
 def _with(observed: Observed, profile: ModelProfile, demand: Demand) -> Observed:
     override = override_of(observed.overrides, profile.name)
-    runtime = choose_runtime(profile, observed.capabilities, override).runtime
-    estimated_bytes = estimate_footprint(profile, runtime) if runtime is not None else 0  # then it is refused
+    choice = choose_runtime(profile, observed.capabilities, override)
+    estimated_bytes = 0  # then it is refused
+    if choice.runtime is not None:
+        estimated_bytes = estimate_footprint(profile, choice.runtime, born=choice.born)
     view = ModelView(
         name=profile.name,
         state=State.UNLOADED,

@@ -212,6 +212,7 @@ def _placed(profile: ModelProfile, choice: RuntimeChoice, room: Room, placement:
             device=placement.device_kind,
             max_batch_size=max(placement.max_batch_size, 1),
             instances=placement.instance_count,
+            born=placement.born,
         )
     free, budget = human_bytes(room.free), human_bytes(room.device.budget_bytes)
     return Inspection(

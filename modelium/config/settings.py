@@ -131,6 +131,7 @@ class Settings(BaseSettings):
         ray: RayFacts = _NO_RAY_ASKED,
         *,
         gpu: bool = True,
+        nursery: bool = False,
     ) -> Capabilities:
         """What may be used, given the backends that the connected Triton has (and that entries can be written for)."""
         return Capabilities(
@@ -146,4 +147,5 @@ class Settings(BaseSettings):
             vllm_quantizations=vllm.quantizations,
             vllm_missing=str(vllm.missing or ""),
             gpu=gpu,
+            nursery=nursery,
         )

@@ -171,11 +171,11 @@ class Routing:
     def _revise(self, model: Model, profile: ModelProfile) -> None:
         key, override = model.record.key, override_of(self._world.overrides, profile.name)
         try:
-            runtime = choose_runtime(profile, self._world.capabilities(), override).runtime
+            choice = choose_runtime(profile, self._world.capabilities(), override)
             revised = happens.Revised(
                 profile=profile,
                 remembered=self._ledger.facts(key, profile.fingerprint),
-                estimated_bytes=estimate_footprint(profile, runtime or Runtime.PYTHON),
+                estimated_bytes=estimate_footprint(profile, choice.runtime or Runtime.PYTHON, born=choice.born),
                 ready_in_triton=key in self._state.server.ready,
             )
         except Exception as defect:

@@ -181,6 +181,7 @@ class Capabilities:
     vllm_quantizations: frozenset[str] = frozenset()  # that it reads
     vllm_missing: str = ""  # why the server has no vllm backend, where one could be
     gpu: bool = True  # an NVIDIA GPU is here; on the host's processor vLLM reads fewer quantizations
+    nursery: bool = False  # a nursery forks the processes of models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

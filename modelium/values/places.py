@@ -116,11 +116,13 @@ class Placement:
     replicas: Replicas | None = None  # with runtime ray
     way: RayWay | None = None  # with runtime ray: what its replicas run
     exclusive: bool = False  # its user wants each of its devices for it alone, and that is its footprint
+    born: bool = False  # on the host: its processes are a nursery's children, which count without their imports
 
     @property
     def manner(self) -> str:
         """In what manner it is served: a measurement is of one manner, and says nothing about another."""
-        return f"{self.runtime} {self.device_kind} {self.max_batch_size}x{self.instance_count}"
+        born = " born" if self.born else ""
+        return f"{self.runtime} {self.device_kind} {self.max_batch_size}x{self.instance_count}{born}"
 
     @property
     def devices(self) -> tuple[str, ...]:

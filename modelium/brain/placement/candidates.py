@@ -57,4 +57,4 @@ def options(
     policies = policies or Policies()
     if choice.way is not None:
         return places_on_ray(view, profile, rooms, override, policies, ray, way=choice.way)
-    return places_here(view, profile, choice.runtime, rooms, override, policies, engine=choice.engine)
+    return places_here(view, profile, choice.runtime, rooms, override, policies, engine=choice.engine, born=choice.born)

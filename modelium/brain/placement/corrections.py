@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from modelium.values import DeviceKind, ModelView, Runtime
+from modelium.values import ModelView, Placement
 
 _FEWEST = 3  # models; of fewer nothing is concluded
 _LEAST, _MOST = 0.5, 2.0
 _STEPS = 20  # in a whole: factors change in twentieths, so that a new measurement rarely changes all plans
 
 
-def kind_of(runtime: Runtime, device: DeviceKind) -> str:
+def kind_of(place: Placement) -> str:
     """What has errors of its own."""
-    return f"{runtime} {device}"
+    return f"{place.runtime} {place.device_kind}{' born' if place.born else ''}"
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Corrections:
             return False
         if not footprint.measured_bytes or not footprint.estimated_bytes:
             return False
-        kind = kind_of(place.runtime, place.device_kind)
+        kind = kind_of(place)
         ratios = self._ratios.setdefault(kind, {})
         ratio = footprint.measured_bytes / footprint.estimated_bytes
         if ratios.get(view.name) == ratio:

@@ -54,6 +54,7 @@ def estimate(
     device: DeviceKind = DeviceKind.HOST,
     max_batch_size: int = 1,
     instances: int = 1,
+    born: bool = False,
 ) -> Estimate:
     """Footprint of ``profile`` on a device, all instances together.
 
@@ -61,7 +62,8 @@ def estimate(
     2. Activations of one batch of full-length inputs: batch × tokens × width × live tensors × 4 bytes, at least 48 MiB and
        never more than 1 GiB (the runtimes cap a forward pass by a token budget). Of a bare graph: batch × its inputs (a
        dimension that it leaves open counts once) × live tensors × 4 bytes, 16 to 256 MiB.
-    3. The process: interpreter and libraries on the host, the CUDA context on a GPU.
+    3. The process: on the host interpreter and libraries, without what it shares with the nursery if it is ``born`` there; the
+       CUDA context on a GPU.
     4. Of what generates text, the keys and values of a batch of requests of 2,048 tokens (or the whole context, if it is less).
 
     With vllm, the cache of one full-length request beside them, in a small batch; ``plan_engine`` says what is really taken.
@@ -74,7 +76,8 @@ def estimate(
     activations = max_batch_size * _input_elements(profile) * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
     least, most = _ACTIVATION_BYTES if profile.onnx is None else _GRAPH_ACTIVATION_BYTES
     activations = min(max(activations, least), most)
-    process = support.process_bytes if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
+    own = support.born_bytes if born and support.born_bytes is not None else support.process_bytes
+    process = own if device is DeviceKind.HOST else _CUDA_CONTEXT_BYTES  # 3
     return Estimate(
         weights=weights * instances,
         activations=activations * instances,
@@ -106,9 +109,10 @@ def estimate_footprint(
     device: DeviceKind = DeviceKind.HOST,
     max_batch_size: int = 1,
     instances: int = 1,
+    born: bool = False,
 ) -> int:
     """Total of :func:`estimate`, in bytes."""
-    return estimate(profile, runtime, device=device, max_batch_size=max_batch_size, instances=instances).total
+    return estimate(profile, runtime, device=device, max_batch_size=max_batch_size, instances=instances, born=born).total
 
 
 def _smallest_engine(profile: ModelProfile, language: LanguageModel, device: DeviceKind) -> Estimate:

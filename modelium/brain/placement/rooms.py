@@ -99,6 +99,7 @@ def places_here(
     policies: Policies | None = None,
     *,
     engine: bool = False,
+    born: bool = False,
 ) -> list[tuple[Room, Placement]]:
     """Devices of this machine that could hold the model when empty, best first; of several the first.
 
@@ -118,7 +119,7 @@ def places_here(
         return [(by_id[placement.device_id], placement) for placement in placements]
     result = []
     for room in candidates:
-        placement = place(view, profile, runtime, room.device, override, policies)
+        placement = place(view, profile, runtime, room.device, override, policies, born=born)
         if placement.footprint.bytes <= room.device.budget_bytes:
             result.append((room, placement))
     return result
@@ -131,14 +132,19 @@ def place(
     device: Device,
     override: ModelOverride,
     policies: Policies | None = None,
+    *,
+    born: bool = False,
 ) -> Placement:
-    """The model on this very device, whether there is room or not."""
+    """The model on this very device, whether there is room or not. ``born``: a nursery forks its processes, which is another
+    manner on the host alone: no other device's memory is shared with a nursery.
+    """
     batch = choose_batch_size(profile, override)
     # One process of Triton's in front of replicas.
     instances = 1 if SUPPORTS[runtime].replicates else override.instance_count or 1
+    born = born and device.kind is DeviceKind.HOST
     stated = override.stated_bytes(device.budget_bytes)
     estimated = stated or estimate_footprint(
-        profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances
+        profile, runtime, device=device.kind, max_batch_size=max(batch, 1), instances=instances, born=born
     )
     placement = Placement(
         runtime=runtime,
@@ -149,12 +155,13 @@ def place(
         max_batch_size=batch,
         instance_count=instances,
         exclusive=override.exclusive,
+        born=born,
     )
     if stated:
         return placement
     # What was measured on the host, or of two instances, says nothing about a GPU, or about one.
     measured = view.learned.get(placement.manner) if view.learned else view.footprint.measured_bytes
-    factor = policies.corrections.get(kind_of(runtime, device.kind)) if policies is not None else None
+    factor = policies.corrections.get(kind_of(placement)) if policies is not None else None
     corrected = int(estimated * factor) if factor is not None and measured is None else None
     footprint = Footprint(estimated_bytes=estimated, measured_bytes=measured, corrected_bytes=corrected)
     return replace(placement, footprint=footprint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelium.brain.runtimes import onnxruntime, python, ray, vllm
 from modelium.brain.runtimes.support import Support
@@ -21,13 +21,14 @@ SUPPORTS: Mapping[Runtime, Support] = {
 class RuntimeChoice:
     """``runtime`` is None when nothing here can serve the model; ``reason`` then says what would change that.
 
-    ``way``: with Ray, what its replicas run.
+    ``way``: with Ray, what its replicas run. ``born``: a nursery forks its processes.
     """
 
     runtime: Runtime | None
     rule: str
     reason: str
     way: RayWay | None = None
+    born: bool = False
 
     @property
     def engine(self) -> bool:
@@ -53,6 +54,12 @@ def choose_runtime(profile: ModelProfile, capabilities: Capabilities, override: 
     5. What none of these serves, but Ray Serve does: an application, an adapter's library.
     6. Nothing fits: refused.
     """
+    choice = _choose_by_rule(profile, capabilities, override)
+    born = capabilities.nursery and choice.runtime is not None and SUPPORTS[choice.runtime].born_bytes is not None
+    return replace(choice, born=True) if born else choice
+
+
+def _choose_by_rule(profile: ModelProfile, capabilities: Capabilities, override: ModelOverride) -> RuntimeChoice:
     if override.runtime is not None:  # 1
         obstacle = SUPPORTS[override.runtime].find_obstacle(profile, capabilities, True)
         if obstacle:

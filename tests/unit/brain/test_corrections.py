@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from modelium.brain.placement.corrections import Corrections, kind_of
 from modelium.brain.plan import plan
-from modelium.values import DeviceKind, Footprint, ModelView, Placement, Policies, Runtime, Usage
-from tests.unit.brain.worlds import GIB, NOW, gpu, host, loaded, wanted, world
+from modelium.values import Footprint, ModelView, Placement, Policies, Usage
+from tests.unit.brain.worlds import GIB, NOW, gpu, host, loaded, placed, wanted, world
 
-KIND = kind_of(Runtime.PYTHON, DeviceKind.HOST)
+KIND = kind_of(placed(GIB, host()))
 ASKED = Usage(last_used_at=NOW, requests=5)
 
 
@@ -55,7 +55,15 @@ def test_nothing_is_learned_from_who_was_never_asked_or_is_of_another_kind() -> 
     elsewhere = [loaded(f"g{i}", device=gpu(), usage=ASKED) for i in range(5)]
     halved = [replace(view, footprint=Footprint(estimated_bytes=GIB, measured_bytes=GIB // 2)) for view in elsewhere]
     assert [found.learn(view) for view in halved] == [False, False, True, False, False]
-    assert found.factors.keys() == {kind_of(Runtime.PYTHON, DeviceKind.CUDA)}
+    assert found.factors.keys() == {kind_of(placed(GIB, gpu()))}
+
+
+def test_children_of_a_nursery_teach_nothing_about_processes_that_import_by_themselves() -> None:
+    born = [measured(f"m{i}", 0.5, placement=replace(placed(GIB, host()), born=True)) for i in range(3)]
+    assert placed_beside(*born).footprint.corrected_bytes is None
+    found = Corrections()
+    assert [found.learn(view) for view in born] == [False, False, True]
+    assert KIND not in found.factors
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=3, max_size=20))

@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 from modelium.brain import usage as use
 from modelium.brain.engine.memory import overhead
 from modelium.brain.placement.memory import estimate, estimate_footprint
-from modelium.brain.runtimes.choice import choose_runtime
+from modelium.brain.plan import plan
+from modelium.brain.runtimes.choice import SUPPORTS, choose_runtime
 from modelium.values import (
     Capabilities,
+    Device,
     DeviceKind,
+    Footprint,
     ModelOverride,
     ModelProfile,
     OnnxGraph,
+    Placement,
     Runtime,
     Task,
     Tensor,
 )
 from tests.unit.brain.languages import FULL, group, language, llm
-from tests.unit.brain.worlds import MIB, profile
+from tests.unit.brain.worlds import MIB, gpu, host, profile, wanted, world
 
 _X = Tensor(name="x", datatype="FP32", dims=(-1, 4))
 _ONNX = profile("o", task=Task.TENSORS, onnx=OnnxGraph(inputs=(_X,), outputs=(_X,), dynamic_batch=True, opset=17))
@@ -99,6 +103,44 @@ def test_a_graph_that_takes_more_works_with_more() -> None:
 def test_an_engines_processes_are_estimated_within_15_percent_of_what_was_measured() -> None:
     """Triton's stub and EngineCore of a model of 0.8 MB, without its cache of 64 MiB."""
     assert overhead(DeviceKind.HOST).bytes / MIB == pytest.approx(520 + 415, rel=0.15)
+
+
+@pytest.mark.parametrize("model", [profile(parameters=10**7), _ONNX])
+def test_a_nurserys_child_is_estimated_without_its_imports(model: ModelProfile) -> None:
+    """On the host: a GPU shares nothing with a nursery."""
+    alone, born = choose_runtime(model, _BASIC), choose_runtime(model, replace(_BASIC, nursery=True))
+    assert (alone.born, born.born) == (False, True)
+    runtime = born.runtime
+    assert runtime is not None and runtime is alone.runtime
+    less = SUPPORTS[runtime].process_bytes - (SUPPORTS[runtime].born_bytes or 0)
+    for instances in (1, 3):
+        imports, child = (estimate(model, runtime, instances=instances, born=is_born) for is_born in (False, True))
+        assert replace(child, process=child.process + less * instances) == imports
+    on_gpu = DeviceKind.CUDA
+    assert estimate(model, runtime, device=on_gpu, born=True) == estimate(model, runtime, device=on_gpu)
+
+
+@pytest.mark.parametrize("runtime", [Runtime.VLLM, Runtime.RAY])
+def test_what_no_nursery_forks_is_estimated_as_ever(runtime: Runtime) -> None:
+    assert SUPPORTS[runtime].born_bytes is None
+    assert estimate(profile(), runtime, born=True) == estimate(profile(), runtime)
+
+
+def test_what_was_measured_without_a_nursery_says_nothing_about_a_child_of_one() -> None:
+    def placed_with(nursery: bool, device: Device) -> Placement:
+        model = replace(wanted("m"), footprint=Footprint(estimated_bytes=1), learned=learned)
+        seen = world(model, devices=(device,), capabilities=Capabilities(nursery=nursery))
+        placement = next(each.placement for each in plan(seen).decisions if each.model == "m")
+        assert placement is not None
+        return placement
+
+    learned: dict[str, int] = {}
+    alone, born = placed_with(False, host()), placed_with(True, host())
+    assert (alone.born, born.born) == (False, True)
+    assert born.footprint.bytes < alone.footprint.bytes
+    learned = {alone.manner: 700 * MIB, born.manner: 100 * MIB}
+    assert (placed_with(False, host()).footprint.bytes, placed_with(True, host()).footprint.bytes) == (700 * MIB, 100 * MIB)
+    assert placed_with(True, gpu()).manner == placed_with(False, gpu()).manner
 
 
 def test_half_precision_weights_double_on_the_host_and_not_on_a_gpu() -> None:

@@ -172,6 +172,15 @@ def test_a_file_that_says_something_else_is_no_child(tmp_path: Path, line: str) 
     assert found.processes() == ((Process(12, 13), Process(18, 19)) if line == "12 13" else (Process(18, 19),))
 
 
+def test_each_process_of_a_nursery_may_have_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "nurseries").mkdir()
+    (tmp_path / "nurseries" / "18").write_text("19\n")
+    (tmp_path / "nurseries" / "20").write_text("21\n")
+    (tmp_path / "nurseries" / ".22.23").write_text("24\n")
+    (tmp_path / "nursery.pid").write_text("18 19\n")
+    assert Nursery(tmp_path).processes() == (Process(18, 19), Process(20, 21))
+
+
 async def test_a_child_whose_stub_is_gone_belongs_to_the_model_until_it_ends(
     devices: Devices, born: Born, start_stub: Start
 ) -> None:
