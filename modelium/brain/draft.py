@@ -12,6 +12,7 @@ from itertools import islice
 from modelium.brain import eviction, turns
 from modelium.brain.board import Board
 from modelium.brain.placement.cluster import ClusterRoom
+from modelium.brain.placement.occupancy import Occupancy
 from modelium.brain.placement.rooms import Room
 from modelium.brain.weighing import MOST, weigh_all
 from modelium.brain.words import WANTED_BY, context_in_words
@@ -33,12 +34,14 @@ class Draft:
     leaving: set[str] = field(default_factory=set)
     again_at: float | None = None
     _rooms: dict[str, Room] = field(default_factory=dict)  # those that this plan has changed
+    devices: Occupancy = field(init=False)
     cluster: ClusterRoom = field(init=False)
     _actions: list[Decision] = field(default_factory=list)
     _decisions: list[Decision] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.cluster = ClusterRoom(self.board.fleet.ray, self.board.by_ray())
+        self.devices = self.board.devices
+        self.cluster = ClusterRoom(self.devices.fleet.ray, self.board.by_ray())
 
     def finished(self, *, room_is_wanted: bool) -> Plan:
         """What was written down."""
@@ -54,7 +57,7 @@ class Draft:
 
     def free(self, device: str) -> int:
         """Bytes of it that may be promised now."""
-        return self._rooms.get(device, self.board.rooms[device]).free
+        return self._rooms.get(device, self.devices.rooms[device]).free
 
     def least_free(self, devices: Iterable[str]) -> int:
         """Bytes that may be promised on each of them."""
@@ -62,7 +65,7 @@ class Draft:
 
     def room(self, device: str) -> Room:
         """That of a device, to be read: this plan has changed it, or the board's."""
-        return self._rooms.get(device, self.board.rooms[device])
+        return self._rooms.get(device, self.devices.rooms[device])
 
     def changed_rooms(self) -> Iterable[Room]:
         """Those that this plan has changed."""
@@ -78,7 +81,7 @@ class Draft:
 
     def _own(self, device: str) -> Room:
         if device not in self._rooms:
-            self._rooms[device] = self.board.rooms[device].copied()
+            self._rooms[device] = self.devices.rooms[device].copied()
         return self._rooms[device]
 
     def rooms_for(self, placement: Placement) -> list[Room]:
@@ -147,7 +150,7 @@ class Draft:
         now, policies = self.now, self.board.policies
         self.leaving.add(view.name)
         for room in self.change(
-            device for device in (view.placement.devices if view.placement is not None else ()) if device in self.board.rooms
+            device for device in (view.placement.devices if view.placement is not None else ()) if device in self.devices.rooms
         ):
             room.returning += view.bytes_held
         weighed = weigh_all(view, self._next_to_go(view, besides), now, policies)
@@ -184,7 +187,7 @@ class Draft:
 
     def in_order(self, device: str, holds: Sequence[turns.Hold]) -> Iterable[ModelView]:
         """Those on a device whom nothing but ``holds`` keeps, the least harm first."""
-        tenants = self.board.judged(device, self.now)
+        tenants = self.devices.judged(device, self.now)
         return tenants.in_order(holds) if tenants is not None else ()
 
     def _act(self, decision: Decision) -> None:

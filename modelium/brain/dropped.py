@@ -29,10 +29,10 @@ def plan_with(board: Board, now: float, profile: ModelProfile, wanted: Demand) -
     observed = Observed(
         now=now,
         models=tuple(board.views.values()),
-        fleet=board.fleet,
+        fleet=board.devices.fleet,
         policies=board.policies,
-        overrides=board.overrides,
-        capabilities=board.capabilities,
+        overrides=board.offering.overrides,
+        capabilities=board.offering.capabilities,
     )
     if wanted is Demand.NONE:
         asked = plan(_with(observed, profile, Demand.REQUEST))

@@ -29,7 +29,7 @@ class Leavers:
     def evictable(self, device: str) -> _Chosen:
         """Who may go from ``device`` by eviction's rule 5, the cheapest to lose first."""
         now, policies = self.draft.now, self.draft.board.policies
-        tenants = self.draft.board.tenants.get(device)
+        tenants = self.draft.devices.tenants.get(device)
         there = tenants.each() if tenants is not None else ()
         candidates = [
             view
@@ -54,32 +54,32 @@ class Leavers:
         """What making room there costs at least, where nobody in use goes: many devices need no closer look."""
         if len(devices) > 1 or placement.replicas is not None:
             return 0.0
-        room, tenants = self.draft.room(devices[0]), self.draft.board.judged(devices[0], self.draft.now, roughly=True)
+        room, tenants = self.draft.room(devices[0]), self.draft.devices.judged(devices[0], self.draft.now, roughly=True)
         short = placement.footprint.bytes - room.free - room.returning
         harm = tenants.least_harm() if tenants is not None else math.inf
         return harm * short if short > 0 and math.isfinite(harm) else 0.0
 
     def promising(self, offer: Offer) -> Iterable[tuple[str, ...]]:
-        """``board.places``, of many equal devices those first where room is cheap, as last judged. A few are judged again in
-        turn: so what time changes is noticed, at a price that does not grow with the devices."""
-        if offer.peers is None or len(peers := self.draft.board.peers[offer.peers]) <= _FEW:
-            return self.draft.board.places(offer)
+        """``Occupancy.places``, of many equal devices those first where room is cheap, as last judged. A few are judged again
+        in turn: so what time changes is noticed, at a price that does not grow with the devices."""
+        if offer.peers is None or len(peers := self.draft.devices.peers[offer.peers]) <= _FEW:
+            return self.draft.devices.places(offer)
         for device in peers.in_turn(_JUDGED_IN_TURN):
-            self.draft.board.judged(device, self.draft.now, roughly=True)
+            self.draft.devices.judged(device, self.draft.now, roughly=True)
         return ((device,) for device in peers.promising())
 
     def loss(self, devices: Sequence[str], victims: Iterable[ModelView]) -> float:
         """What it costs to lose all these, who are on the first of the devices or on several, as last judged."""
-        there = [tenants for device in devices if (tenants := self.draft.board.tenants.get(device)) is not None]
+        there = [tenants for device in devices if (tenants := self.draft.devices.tenants.get(device)) is not None]
         return sum(next(one.loss_of(view) for one in there if view.name in one) for view in victims)
 
     def _victims_on(self, device: str, need: int, holds: Sequence[turns.Hold]) -> _Chosen | None:
         room, chosen = self.draft.room(device), list[ModelView]()
         short = need - room.free - room.returning
-        tenants = self.draft.board.tenants.get(device)
+        tenants = self.draft.devices.tenants.get(device)
         if tenants is None or tenants.movable_bytes < short:
             return chosen if short <= 0 else None
-        self.draft.board.judged(device, self.draft.now)
+        self.draft.devices.judged(device, self.draft.now)
         if short > 0 and tenants.is_refused(need, holds):
             return None
         for view in tenants.in_order(holds) if short > 0 else ():
@@ -102,7 +102,7 @@ class Leavers:
     def promises(self, placement: Placement, devices: Sequence[str]) -> bool:
         """Would there be room on these if all went that is not kept for good?"""
         now, policies = self.draft.now, self.draft.board.policies
-        there = self.draft.board.held_on(devices)
+        there = self.draft.devices.held_on(devices)
         going = [
             view
             for view in there.values()
@@ -118,7 +118,7 @@ class Leavers:
     def look_at_residences(self, devices: Iterable[str]) -> None:
         """Somebody waits for room there: the end of a residence may find him some."""
         for device in devices:
-            if (tenants := self.draft.board.judged(device, self.draft.now)) is not None:
+            if (tenants := self.draft.devices.judged(device, self.draft.now)) is not None:
                 self.draft.look_again_at(tenants.next_release())
 
     def needed(self, placement: Placement, devices: Sequence[str], chosen: _Chosen) -> _Chosen:

@@ -23,12 +23,12 @@ def find_device(draft: Draft, view: ModelView, room_for: Placement, avoid: Colle
     """One that equals the one it is on, with room that nobody waits for. None for a model on several devices or of Ray's, and
     for one whose device the user chose."""
     board, placement = draft.board, view.placement
-    if placement is None or placement.by_ray or len(placement.devices) > 1 or board.override(view.name).names_devices:
+    if placement is None or placement.by_ray or len(placement.devices) > 1 or board.offering.override(view.name).names_devices:
         return None
     if not board.policies.move_idle or not is_worth_it(view, draft.now):
         return None
     without = {*room_for.devices, *placement.devices, *avoid}
-    others = (device for device in board.alike(placement.device_id) if device not in without)
+    others = (device for device in board.devices.alike(placement.device_id) if device not in without)
     return next((device for device in others if draft.free(device) >= view.bytes_held), None)
 
 

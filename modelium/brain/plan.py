@@ -110,7 +110,7 @@ class _Planner:
         for view in turns.queue(strong, now):
             if not self.making.waits_as_before(view):
                 self._consider_safely(view)
-        most_free = max((peers.most_free for peers in board.peers.values()), default=0)
+        most_free = max((peers.most_free for peers in board.devices.peers.values()), default=0)
         for view in board.weak():
             if view.retry_at is None or view.retry_at > now:
                 continue
@@ -136,7 +136,7 @@ class _Planner:
         profile, board, draft = view.profile, self.draft.board, self.draft
         if profile is None:
             return
-        offers, ray = board.offers(view, profile), board.fleet.ray
+        offers, ray = board.offering.of(view, profile), board.devices.fleet.ray
         choice = offers.choice
         if choice.runtime is None:  # 1
             draft.decide(view, Verb.REFUSE, choice.rule, choice.reason)
@@ -161,11 +161,11 @@ class _Planner:
             if (smaller := self._with_less_cache(view, profile, offer, avoid)) is not None:
                 self._load(view, smaller, self._obstacle(smaller, smaller.devices), choice.reason)
                 return
-        self._wait_for_room(view, board.smallest(view, offers) or offers.usable)
+        self._wait_for_room(view, board.offering.smallest(view, offers) or offers.usable)
 
     def _outside(self, offer: Offer, avoid: Collection[str], most: int) -> list[str]:
         """At most so many of the devices that are not to be avoided, the most free first."""
-        return list(islice((name for name in self.draft.board.each_place(offer) if name not in avoid), most))
+        return list(islice((name for name in self.draft.devices.each_place(offer) if name not in avoid), most))
 
     def _best_with_room(self, usable: list[Offer], avoid: Collection[str]) -> tuple[Placement, str] | None:
         """The first with room; where no load may begin there, another that is as good and where one may."""
@@ -183,16 +183,16 @@ class _Planner:
         """Where there is room and a load may begin; else where there is room, and why no load may begin."""
         board, draft, placement, ranks = self.draft.board, self.draft, offer.placement, offer.ranks
         need, known = placement.footprint.bytes, (offer.peers, ranks, placement.by_vllm)
-        if board.most_free(offer) < need:
+        if board.devices.most_free(offer) < need:
             return None
         if not avoid and offer.peers is not None and known in self.blocked and need >= self.blocked[known][0]:
             _, devices, obstacle = self.blocked[known]
-            return board.on(offer, devices), obstacle
+            return board.devices.on(offer, devices), obstacle
         found: list[str] = []
         blocked: list[str] = []
         why = ""
-        for device in board.each_place(offer):
-            if board.rooms[device].free < need:
+        for device in board.devices.each_place(offer):
+            if board.devices.rooms[device].free < need:
                 break  # the others have no more
             if device in avoid or not draft.fits(placement, (device,)):
                 continue
@@ -204,13 +204,13 @@ class _Planner:
                 blocked.append(device)
                 why = why or obstacle
         if len(found) >= ranks:
-            return board.on(offer, tuple(nlargest(ranks, found, key=draft.free))), ""
+            return board.devices.on(offer, tuple(nlargest(ranks, found, key=draft.free))), ""
         if len(found) + len(blocked) < ranks:
             return None
         devices = (*found, *blocked)[:ranks]
         if offer.peers is not None and not avoid:
             self.blocked[known] = need, devices, why
-        return board.on(offer, devices), why
+        return board.devices.on(offer, devices), why
 
     def _with_less_cache(
         self, view: ModelView, profile: ModelProfile, offer: Offer, avoid: Collection[str]
@@ -224,8 +224,10 @@ class _Planner:
         if len(devices) < offer.ranks:
             return None
         free = {device: draft.free(device) for device in devices}
-        rooms = [board.rooms[device].device for device in devices]
-        return shrink(profile, board.on(offer, devices), rooms, board.override(view.name), board.policies, free=free)
+        rooms = [board.devices.rooms[device].device for device in devices]
+        return shrink(
+            profile, board.devices.on(offer, devices), rooms, board.offering.override(view.name), board.policies, free=free
+        )
 
     def _obstacle(self, placement: Placement, devices: _Devices) -> str:
         rooms = [self.draft.room(device) for device in devices]
@@ -258,7 +260,7 @@ class _Planner:
         if self.making.swap(view, usable) if turns.swaps(view, board.policies) else self.making.replace_idle(view, usable):
             return
         # Nothing may go: words for the first choice, and no reservation, so that smaller models may pass meanwhile.
-        self.making.waited_for.update(next(iter(board.places(usable[0]))))
+        self.making.waited_for.update(next(iter(board.devices.places(usable[0]))))
         if view.name in board.told:
             return
         first, need, free = self._first_choice(usable)
@@ -269,7 +271,7 @@ class _Planner:
 
     def _first_choice(self, usable: list[Offer]) -> tuple[Placement, str, str]:
         """Where it would go before all others, what it needs and what is free there."""
-        first = self.draft.board.on(usable[0], next(iter(self.draft.board.places(usable[0]))))
+        first = self.draft.devices.on(usable[0], next(iter(self.draft.devices.places(usable[0]))))
         return first, human_bytes(first.footprint.bytes), human_bytes(self.draft.least_free(first.devices))
 
     # -- unloads -----------------------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ class _Planner:
         draft, board, now = self.draft, self.draft.board, self.draft.now
         unloads_idle, fraction = board.policies.unloads_idle, board.policies.relieved_fraction
         changed = {room.device.id for room in draft.changed_rooms()}
-        for name in sorted(board.rooms if unloads_idle else board.pressed | changed):
+        for name in sorted(board.devices.rooms if unloads_idle else board.devices.pressed | changed):
             room = draft.room(name)
             if load_order.measures(room):
                 continue

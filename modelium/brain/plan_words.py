@@ -29,13 +29,13 @@ from modelium.values import (
 
 def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: RuntimeChoice) -> str:
     """Why no device could hold the model, even empty."""
-    override, rooms = board.override(view.name), board.rooms
+    override, rooms = board.offering.override(view.name), board.devices.rooms
     if override.device is not None and override.device not in rooms:
         return f"models: names device {override.device!r}; this machine has {', '.join(sorted(rooms))}"
     if override.device is None and override.devices and not any(map(override.allows, rooms)):
         named = ", ".join(sorted(override.devices))
         return f"models: names the devices {named}, of which there is none; this machine has {', '.join(sorted(rooms))}"
-    ray = board.fleet.ray
+    ray = board.devices.fleet.ray
     if choice.by_ray and not ray.here:
         there = ", ".join(f"{r.device.name} ({human_bytes(r.device.budget_bytes)})" for r in rooms.values() if r.device.cluster)
         return f"too big for any node of the Ray cluster: {there or 'it has no nodes'}"
@@ -43,9 +43,9 @@ def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: Runtim
         own = [room.device for room in rooms.values() if not room.device.cluster]
         refused = why_too_big(profile, own, override, board.policies)
         if refused is not None:
-            remedy = _or_ray(board.capabilities, profile)
+            remedy = _or_ray(board.offering.capabilities, profile)
             return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}{remedy}"
-    remedy = f"raise devices.host_memory or free a larger device{_or_ray(board.capabilities, profile)}"
+    remedy = f"raise devices.host_memory or free a larger device{_or_ray(board.offering.capabilities, profile)}"
     return f"too big for this machine: needs {needs(view, profile, choice, rooms, override, board.policies, ray)}; {remedy}"
 
 
@@ -77,7 +77,7 @@ def _or_ray(capabilities: Capabilities, profile: ModelProfile) -> str:
 def who_holds(board: Board, now: float, waiter: ModelView, placement: Placement) -> str:
     """What is loaded on the devices of a placement, and why it stays."""
     policies = board.policies
-    held = sorted(board.held_on(placement.devices).values(), key=lambda v: v.state is not State.LOADED)
+    held = sorted(board.devices.held_on(placement.devices).values(), key=lambda v: v.state is not State.LOADED)
 
     def stays(view: ModelView) -> str:
         if turns.swaps(waiter, policies):
@@ -87,7 +87,7 @@ def who_holds(board: Board, now: float, waiter: ModelView, placement: Placement)
     words = [f"{v.name} {stays(v)}" if v.state is State.LOADED else f"{v.name} is {v.state}" for v in held[:4]]
     if len(held) > 4:
         words.append(f"and {len(held) - 4} more")
-    leaky = (board.rooms[name].device for name in placement.devices if name in board.rooms)
+    leaky = (board.devices.rooms[name].device for name in placement.devices if name in board.devices.rooms)
     words += [
         f"{human_bytes(device.leaked_bytes)} on {device.id} are leaked by earlier unloads"
         for device in leaky

@@ -51,11 +51,11 @@ class RoomMaking:
     def waits_as_before(self, view: ModelView) -> bool:
         """Was it told why it waits, and does this plan know already that there is no room for it either? Hundreds may wait."""
         draft, board = self.draft, self.draft.board
-        way = board.only_way(view) if view.name in board.told else None
+        way = board.offering.only_way(view) if view.name in board.told else None
         if way is None:
             return False
         (peers, need), turn_at = way, turns.turn_at(view, board.policies)
-        if board.peers[peers].most_free >= need:
+        if board.devices.peers[peers].most_free >= need:
             return False
         ways = _OF_ONE_DUE if turn_at is not None and turn_at <= draft.now else _OF_ONE
         if any(need < self._stuck.get((peers, 1, way), need + 1) for way in ways):
@@ -66,10 +66,10 @@ class RoomMaking:
     def replace_idle(self, view: ModelView, usable: list[Offer]) -> bool:
         """Room by what eviction's rule 5 lets go, on the first device where that suffices."""
         for offer in usable:
-            for devices in self.draft.board.places(offer):
+            for devices in self.draft.devices.places(offer):
                 victims = self.leavers.idle_victims(offer.placement, devices)
                 if victims is not None:
-                    self._make_room(view, self.draft.board.on(offer, devices), victims, swap=False)
+                    self._make_room(view, self.draft.devices.on(offer, devices), victims, swap=False)
                     return True
         return False
 
@@ -96,16 +96,16 @@ class RoomMaking:
         for offer in usable:
             if offer.peers not in self._looked:
                 self._looked.add(offer.peers)
-                self.leavers.look_at_residences(device for devices in board.places(offer) for device in devices)
+                self.leavers.look_at_residences(device for devices in board.devices.places(offer) for device in devices)
         return is_kept
 
     def _is_being_made(self, view: ModelView, usable: list[Offer]) -> bool:
         """Is the room that an earlier plan made for it on its way back, and does that still suffice?"""
         devices, board = self.draft.board.made_for.get(view.name), self.draft.board
-        offer = next((each for each in usable if devices is not None and board.may_be_on(each, devices)), None)
+        offer = next((each for each in usable if devices is not None and board.devices.may_be_on(each, devices)), None)
         if devices is None or offer is None or self.leavers.victims(offer.placement, devices, FREE) != []:
             return False
-        self._make_room(view, board.on(offer, devices), [], swap=True)
+        self._make_room(view, board.devices.on(offer, devices), [], swap=True)
         return True
 
     def _least_harm(self, offer: Offer, holds: Sequence[turns.Hold]) -> tuple[_Harm, Placement, list[ModelView]] | None:
@@ -147,7 +147,7 @@ class RoomMaking:
             needed = self.leavers.needed(placement, devices, victims) if len(victims) > 1 else victims
             fewest.append((self._harm(devices, needed), devices, needed))
         harm, devices, victims = min(fewest, key=lambda each: each[0])
-        return harm, draft.board.on(offer, devices), victims
+        return harm, draft.devices.on(offer, devices), victims
 
     def _least_harm_together(
         self, offer: Offer, holds: Sequence[turns.Hold]
@@ -160,7 +160,7 @@ class RoomMaking:
             return None
         harms: dict[str, _Harm] = {}
         together: dict[frozenset[str], None] = {}
-        for device in draft.board.each_place(offer):
+        for device in draft.devices.each_place(offer):
             if self._is_full((device,)):
                 self._full.add(offer.peers)
             elif (victims := self.leavers.victims(placement, (device,), holds)) is not None:
@@ -180,7 +180,7 @@ class RoomMaking:
                 needed = self.leavers.needed(placement, devices, victims)
                 found.append((self._harm(devices, needed), devices, needed))
         harm, devices, needed = min(found, key=lambda each: each[0])
-        return harm, draft.board.on(offer, devices), needed
+        return harm, draft.devices.on(offer, devices), needed
 
     def _harm(self, devices: _Devices, victims: list[ModelView]) -> _Harm:
         """What is measured by an engine that starts is left alone for now, whatever that costs elsewhere."""
@@ -202,7 +202,7 @@ class RoomMaking:
                 continue
             devices = self._worth_keeping(view, offer)
             if len(devices) == offer.ranks:
-                promised = board.on(offer, devices)
+                promised = board.devices.on(offer, devices)
                 for room in draft.change(devices):
                     room.reserved += need
                 self.waited_for |= set(devices)
@@ -219,10 +219,10 @@ class RoomMaking:
     def _worth_keeping(self, view: ModelView, offer: Offer) -> _Devices:
         """Those that the last plan kept for it, or as many of the first as would have room."""
         board, kept = self.draft.board, self.draft.board.kept_for.get(view.name)
-        if kept is not None and board.may_be_on(offer, kept) and self.leavers.promises(offer.placement, kept):
+        if kept is not None and board.devices.may_be_on(offer, kept) and self.leavers.promises(offer.placement, kept):
             return kept
         found = list[str]()
-        for device in board.each_place(offer):
+        for device in board.devices.each_place(offer):
             if self.leavers.promises(offer.placement, (device,)):
                 found.append(device)
                 if len(found) == offer.ranks:

@@ -144,6 +144,6 @@ class Passes:
             placement = record.phase.placement
             ends = happens.PassEnds(
                 is_waited_for=self._models.is_waited_for(record),
-                disturbs=placement is not None and board.is_measured(placement.devices),
+                disturbs=placement is not None and board.devices.is_measured(placement.devices),
             )
             self._models.try_to_apply(model, ends)

@@ -12,8 +12,8 @@ from modelium.values import Device, DeviceKind, ModelProfile, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One way to place a model: on any of ``peers`` (``Board.peers``), or as many of them together as ``placement`` is on, or
-    (None) as it says."""
+    """One way to place a model: on any of ``peers`` (``Occupancy.peers``), or as many of them together as ``placement`` is on,
+    or (None) as it says."""
 
     placement: Placement
     peers: int | None

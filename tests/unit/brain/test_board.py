@@ -112,10 +112,10 @@ def test_who_waits_as_before_is_not_spoken_of_again() -> None:
 def test_a_device_that_comes_is_used_and_one_that_goes_is_not() -> None:
     board = Board.of(world(wanted("m", 12 * GIB), devices=(host(),)))
     assert plan_on(board, NOW).decisions[0].verb is Verb.REFUSE
-    board.look(Fleet(devices=(host(), gpu(0))), board.capabilities)
+    board.look(Fleet(devices=(host(), gpu(0))), board.offering.capabilities)
     [action] = plan_on(board, NOW).actions
     assert action.placement is not None and action.placement.device_id == "cuda:0"
-    board.look(Fleet(devices=(host(),)), board.capabilities)
+    board.look(Fleet(devices=(host(),)), board.offering.capabilities)
     assert plan_on(board, NOW).decisions[0].verb is Verb.REFUSE
 
 
@@ -125,7 +125,7 @@ def test_what_others_use_is_seen_at_the_next_look() -> None:
 
     board = Board.of(world(wanted("m", 12 * GIB), devices=(device(20 * GIB),)))
     assert plan_on(board, NOW).actions == ()
-    board.look(Fleet(devices=(device(0),)), board.capabilities)
+    board.look(Fleet(devices=(device(0),)), board.offering.capabilities)
     assert [a.model for a in plan_on(board, NOW).actions] == ["m"]
 
 

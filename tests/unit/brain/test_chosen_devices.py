@@ -99,7 +99,7 @@ def test_it_is_never_elsewhere_and_a_kept_board_says_the_same(
     plan_on(board, NOW)
     for view in views:
         board.put(view)
-    board.look(Fleet(devices=tuple(reversed(observed.fleet.devices))), board.capabilities)
+    board.look(Fleet(devices=tuple(reversed(observed.fleet.devices))), board.offering.capabilities)
     made, kept = plan(observed), plan_on(board, NOW, tell_all=True)
     places = {d.model: d.placement and d.placement.devices for d in made.decisions}
     assert places == {d.model: d.placement and d.placement.devices for d in kept.decisions}
