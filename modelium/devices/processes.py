@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+_THREADS = 17  # how many, counted from the state
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Process:
@@ -71,7 +73,10 @@ def watch_exit(process: Process, callback: Callable[[], None]) -> Callable[[], N
 
 
 def read_row(pid: int) -> Row | None:
-    """What ``/proc`` says of a process, None for one that is gone."""
+    """What ``/proc`` says of a process, None for one that is gone.
+
+    One whose first thread has ended is a zombie by name, and holds its memory as long as another thread runs.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - read for every process of the machine
             stat = file.read()
@@ -80,7 +85,7 @@ def read_row(pid: int) -> Row | None:
     # "pid (command) state ppid …": the command may hold spaces and parentheses, so count from its end.
     opening, closing = stat.find(b"("), stat.rfind(b")")
     fields = stat[closing + 2 :].split(maxsplit=20)
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+    if len(fields) < 20 or (fields[0] in (b"Z", b"X") and int(fields[_THREADS]) <= 1):
         return None
     return Row(int(fields[1]), int(fields[19]), stat[opening + 1 : closing].decode("utf-8", "replace"))
 

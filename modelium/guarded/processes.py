@@ -43,7 +43,7 @@ def read_process(pid: int) -> ProcessRow | None:
         parent=int(fields[1]),
         session=int(fields[3]),
         started=int(fields[19]),
-        zombie=fields[0] in "ZX",
+        zombie=fields[0] in "ZX" and int(fields[17]) <= 1,  # else another of its threads runs
         name=name,
     )
 

@@ -21,6 +21,7 @@ import pytest
 
 from modelium.devices import Devices, Process, find_process
 from modelium.devices.attribution import model_of_command
+from modelium.guarded.processes import read_process
 from modelium.values import DeviceKind
 from tests.patience import PATIENCE_S
 
@@ -161,6 +162,39 @@ async def test_an_exit_is_told_once_and_nothing_stays_open(devices: Devices, run
     cancel()
     assert ended.empty()
     assert open_descriptors() == before
+
+
+# Its first thread ends, and the other says so.
+LEADERLESS = """
+import ctypes, sys, threading
+def stay():
+    while ") Z " not in open("/proc/self/stat").read():
+        pass
+    print(flush=True)
+    sys.stdin.read()
+threading.Thread(target=stay).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit(2), of this thread alone
+"""
+
+
+@pytest.fixture
+def leaderless() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", LEADERLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None and program.stdout.readline()
+        yield program
+
+
+async def test_a_process_lives_as_long_as_one_of_its_threads(devices: Devices, leaderless: subprocess.Popen[bytes]) -> None:
+    """Its first thread is a zombie then, and the memory is still taken."""
+    process, row = process_of(leaderless), read_process(leaderless.pid)
+    assert devices.alive(process) and row is not None and not row.zombie
+    ended = asyncio.Event()
+    devices.watch_exit(process, ended.set)
+    assert leaderless.stdin is not None
+    leaderless.stdin.close()
+    async with asyncio.timeout(PATIENCE_S):
+        await ended.wait()
+    assert not devices.alive(process)
 
 
 async def test_a_process_that_had_ended_is_told_too(devices: Devices, running: subprocess.Popen[bytes]) -> None:
