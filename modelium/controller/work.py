@@ -35,12 +35,13 @@ from modelium.errors import (
 from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
 from modelium.triton.heartbeats import Heartbeats
-from modelium.values import AdapterProfile, Candidate, ModelOverride, override_of
+from modelium.values import AdapterProfile, Candidate, ModelOverride, RayState, override_of
 
 log = logging.getLogger(__name__)
 
 _ANALYZE_AT_ONCE = 64
 _TELL_EVERY_S = 1.0
+_WITHOUT_REPLICAS = (RayState.OFF, RayState.ASLEEP)
 _ASK_AGAIN_S = 0.2  # whether a Triton that went away is back
 
 
@@ -267,11 +268,13 @@ class Work:
             self._post(About(key, HasUnloaded(number=number, seconds=time.monotonic() - started)))
 
     async def _processes_of(self, key: str) -> tuple[Process, ...]:
-        """Those inside Triton, and their replicas on this world."""
+        """Those inside Triton, and their replicas on this machine."""
         pid = self._server_pid()
         if pid is None:
             return ()
         inside = (await asyncio.to_thread(self._devices.processes, pid)).get(key, ())
+        if self._ray.view().state in _WITHOUT_REPLICAS:  # a load need not wait for one more look at all processes
+            return inside
         replicas = await asyncio.to_thread(self._devices.replicas, self._owner)
         return (*inside, *processes_of(replicas.get(key, ())))
 
