@@ -21,6 +21,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,7 +29,7 @@ from pathlib import Path, PurePosixPath
 
 from modelium.errors import EntryError
 from modelium.repository.config import WRITERS, build_config, check_name, config_text, parse_config
-from modelium.repository.staging import Staging, newest_mtime_ns, put, write_file
+from modelium.repository.staging import Staging, flush, is_same, newest_mtime_ns, put, write_file
 from modelium.repository.writing import Order, RayPlace
 from modelium.resources import templates_directory
 from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement
@@ -36,6 +37,7 @@ from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, 
 __all__ = ["MARKER", "ModelRepository", "RayPlace", "entry_basis", "render", "writable_runtimes"]
 
 MARKER = "modelium.json"
+_CONFIG = "config.pbtxt"
 _FORMAT = 1
 _MINE = "Modelium did not write it and leaves it alone: rename it, or rename the model"
 
@@ -54,6 +56,7 @@ class ModelRepository:
     def write(self, profile: ModelProfile, placement: Placement, *, override: ModelOverride | None = None) -> Path:
         """Write or replace the entry of ``profile``; afterwards Triton's next load reads it anew.
 
+        One that says the same already is only dated anew, so that the bytecode beside its code stays.
         Raises ``EntryError`` when the name is taken by an entry of somebody else, when Triton would refuse the entry, and when
         the disk or the permissions don't allow it. Whatever was there before is then still there, whole.
         """
@@ -66,7 +69,14 @@ class ModelRepository:
             self._fill(made, profile, placement, override)
             # Triton reloads only what is strictly newer than what it read before, and clocks are set back sometimes.
             now = time.time_ns()
-            _set_mtime(made, max(now, newest_mtime_ns(entry) + 1_000_000) if entry.is_dir() else now)
+            newer = max(now, newest_mtime_ns(entry) + 1_000_000) if entry.is_dir() else now
+            if _says_the_same(made, entry):
+                flush(made / _CONFIG)
+                (made / _CONFIG).replace(entry / _CONFIG)  # its comment may tell another reason
+                _set_mtime(entry, newer)
+                return entry
+            flush(made)
+            _set_mtime(made, newer)
             put(made, entry)
         return entry
 
@@ -235,6 +245,14 @@ def _read_mark(entry: Path) -> str | None:
     if not isinstance(mark, dict) or mark.get("modelium_entry") != _FORMAT or mark.get("name") != entry.name:
         return None
     return str(mark.get("fingerprint", ""))
+
+
+def _says_the_same(made: Path, entry: Path) -> bool:
+    texts = ((place / _CONFIG).read_text(encoding="utf-8") for place in (made, entry))
+    if not is_same(made, entry, but=_CONFIG):
+        return False
+    made_text, text = (re.sub("(?m)^#.*$", "", each) for each in texts)
+    return made_text == text
 
 
 def _set_mtime(entry: Path, mtime_ns: int) -> None:

@@ -131,11 +131,43 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write ``content`` and wait for the disk: after a power cut a renamed directory must not hold empty files."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write ``content``, for which the disk is waited for later (``flush``)."""
+    path.write_bytes(content)
+
+
+def flush(place: Path) -> None:
+    """Wait until the disk has that file, or all files below: after a power cut what was renamed must not be empty."""
+    for path in _files(place).values() if place.is_dir() else (place,):
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def is_same(made: Path, there: Path, *, but: str) -> bool:
+    """Whether all files and links below both are the same, the one of the name ``but`` and Python's bytecode apart. False where
+    nothing is ``there``."""
+    one, other = _files(made), _files(there)
+    same = one.keys() == other.keys()
+    return same and all(_content(path) == _content(other[name]) for name, path in one.items() if name != but)
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """By their paths from ``directory`` on; links are not followed."""
+    found = {}
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for path in (Path(folder) / name for name in (*files, *links)):
+            found[str(path.relative_to(directory))] = path
+    return found
+
+
+def _content(path: Path) -> tuple[bool, bytes]:
+    """Of a link, where it leads."""
+    return (True, os.fsencode(path.readlink())) if path.is_symlink() else (False, path.read_bytes())
 
 
 def newest_mtime_ns(directory: Path) -> int:

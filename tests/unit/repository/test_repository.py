@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,49 @@ def test_each_write_is_strictly_newer_even_when_the_clock_was_set_back(tmp_path:
     assert before < after_write < newest_mtime_ns(entry)
     # A newer config.pbtxt that says the same makes Triton reload nothing: the version directory has to be the newer one.
     assert (entry / "1").stat().st_mtime_ns == newest_mtime_ns(entry)
+
+
+def test_what_says_the_same_already_keeps_its_bytecode_and_tells_the_newest_reason(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    entry = repository.write(classifier(), placement())
+    before, code = newest_mtime_ns(entry), (entry / "1" / "model.py").stat()
+    bytecode = entry / "1" / "__pycache__" / "model.cpython-311.pyc"
+    bytecode.parent.mkdir()
+    bytecode.write_bytes(b"compiled")
+    repository.write(classifier(), replace(placement(), reason="there is room again"))
+    assert bytecode.read_bytes() == b"compiled"
+    after = (entry / "1" / "model.py").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (code.st_ino, code.st_mtime_ns), "else the bytecode would be of another file"
+    assert "there is room again" in (entry / "config.pbtxt").read_text()
+    assert newest_mtime_ns(entry) > before, "Triton loads it anew"
+    assert list((tmp_path / ".repository.staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["config", "code", "more", "less", "link", "mark"])
+def test_what_says_something_else_is_replaced_as_a_whole(tmp_path: Path, change: str) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    entry = repository.write(classifier(), placement())
+    wanted = (entry / "1" / "model.py").read_bytes()
+    placed = placement()
+    match change:
+        case "config":
+            placed = replace(placed, max_batch_size=placed.max_batch_size + 1)
+        case "code":
+            (entry / "1" / "model.py").write_bytes(wanted + b"\n")
+        case "more":
+            (entry / "1" / "more.py").touch()
+        case "less":
+            (entry / "1" / "tasks.py").unlink()
+        case "link":
+            (entry / "1" / "tasks.py").rename(tmp_path / "tasks.py")
+            (entry / "1" / "tasks.py").symlink_to(tmp_path / "tasks.py")
+        case "mark":
+            pass
+    before = entry.stat().st_ino
+    repository.write(classifier(fingerprint="2" if change == "mark" else classifier().fingerprint), placed)
+    assert entry.stat().st_ino != before
+    assert (entry / "1" / "model.py").read_bytes() == wanted
+    assert not (entry / "1" / "more.py").exists() and not (entry / "1" / "tasks.py").is_symlink()
 
 
 def test_removing_and_touching_concern_our_entries_only(tmp_path: Path) -> None:
