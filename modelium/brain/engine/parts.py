@@ -35,6 +35,17 @@ class Parts:
         length, dtype = settings.max_model_len.value, settings.dtype.value
         sequences = self._sequences(settings, cache, host=host)
         batch = max(min(settings.batched_tokens.value, sequences.value * length), sequences.value)
+        weights = self._weights(settings, ranks)
+        tables = memory.tables(
+            language,
+            device.kind,
+            positions=language.context_length or settings.full_context,
+            max_model_len=length,
+            sequences=sequences.value,
+            block_size=settings.block_size,
+            dtype=dtype,
+            later=weights.bytes + cache.bytes,
+        )
         return Sums(
             settings=replace(settings, batched_tokens=replace(settings.batched_tokens, value=batch)),
             devices=tuple(devices),
@@ -42,7 +53,7 @@ class Parts:
             cache=cache,
             sequences=sequences,
             per_token=kv_bytes_per_token(language, kv_dtype_bytes=settings.kv_dtype_bytes, tensor_parallel=ranks),
-            weights=self._weights(settings, ranks),
+            weights=weights,
             activations=memory.activations(
                 language,
                 tokens=batch,
@@ -52,7 +63,7 @@ class Parts:
                 tensor_parallel=1 if host else ranks,
             ),
             graphs=memory.graphs(language, sequences=sequences.value, eager=settings.eager.value),
-            overhead=memory.overhead(device.kind, tensor_parallel=ranks),
+            overhead=memory.overhead(device.kind, tensor_parallel=ranks, tables=tables),
         )
 
     def cache_sizes_of(self, settings: EngineSettings, ranks: int) -> CacheSizes:

