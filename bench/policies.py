@@ -1,4 +1,4 @@
-"""Three kinds of traces, three seeds each, in virtual time: what requests wait under each policy, beside LRU and the bounds.
+"""Four kinds of traces, three seeds each, in virtual time: what requests wait under each policy, beside LRU and the bounds.
 
 *few*: two dozen models on one 80-GiB device. *many*: 120 models on eight. *wide*: 120 of all sizes on eight, a fifth of them
 so large that they take most of a device, or several. *bursts*: two dozen, each asked as often as the others, 20 requests at a

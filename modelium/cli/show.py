@@ -83,13 +83,14 @@ def reasons(found: views.Status) -> RenderableType:
 
 
 def plan(found: views.Plan) -> RenderableType:
-    """What ``modelium plan`` prints."""
+    """What ``modelium plan`` prints: what is said of models that are loaded or unloaded comes first, in its order."""
     parts: list[RenderableType] = [
         Text(f"{device} is under pressure: {why}", style="yellow") for device, why in found.pressure.items()
     ]
     if not found.actions:
         parts.append(Text("nothing to do"))
-    if rows := (*found.actions, *(decision for decision in found.decisions if decision not in found.actions)):
+    move = {action.model for action in found.actions}
+    if rows := sorted(found.decisions, key=lambda decision: decision.model not in move):
         parts.append(_decision_table(rows, with_model=True))
     return Group(*parts)
 

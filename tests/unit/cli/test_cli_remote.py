@@ -346,6 +346,14 @@ def test_the_plan_shows_pressure_and_steps() -> None:
     assert "nothing to do" in text_of(show.plan(replies.plan(reply_of(written(views.Plan, Plan(), 0.0)))))
 
 
+def test_the_plan_tells_why_a_model_waits_before_what_its_first_request_does() -> None:
+    load = Decision(at=50.0, model="llama", verb=Verb.LOAD, rule="plan.3", reason="it fits", placement=LOADED.placement)
+    waits = Decision(at=50.0, model="llama", verb=Verb.WAIT, rule="plan.4", reason="its first request loads it")
+    made = Plan(actions=(load,), decisions=(KEPT, waits, load))
+    text = text_of(show.plan(replies.plan(reply_of(written(views.Plan, made, 50.0)))))
+    assert [rule for rule in text.split() if rule in ("plan.3", "plan.4", "evict.3")] == ["plan.4", "plan.3", "evict.3"]
+
+
 @pytest.mark.parametrize(
     ("verb", "words"), [("load", "loaded: LOADED in 3.2 s on host, 440 MiB"), ("pin", "pinned"), ("unload", "unloaded")]
 )
