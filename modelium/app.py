@@ -111,6 +111,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         analysts=analysts,
         trail=trail,
         decisions=decisions,
+        expects=server.nurseries.expect if isinstance(server, EmbeddedServer) else lambda runtime, modules: None,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(

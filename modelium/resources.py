@@ -21,6 +21,11 @@ def triton_directory() -> Path:
     return _find("triton")
 
 
+def nursery_package() -> Path:
+    """The package that entries and backends carry with them, so that their models are born of a nursery."""
+    return triton_directory() / "nursery" / "modelium_nursery"
+
+
 def _find(name: str) -> Path:
     packed = _PACKAGE / "_resources" / name
     # Not just ``modelium/../triton``: in site-packages that could be OpenAI's ``triton``, the compiler.

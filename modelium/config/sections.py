@@ -73,6 +73,7 @@ class TritonSettings(_Section):
     backends: tuple[str, ...] = ()  # empty: what the embedded server has, or python + onnxruntime for an external one
     headers: dict[HeaderName, HeaderValue] = {}  # of an external server whose APIs are restricted
     environment: Variables = {}
+    nursery: bool = True  # models are born of a process that has imported torch and transformers already (embedded)
     load_timeout_seconds: Seconds = 600
     unload_timeout_seconds: Seconds = 60
 

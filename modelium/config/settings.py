@@ -131,7 +131,6 @@ class Settings(BaseSettings):
         ray: RayFacts = _NO_RAY_ASKED,
         *,
         gpu: bool = True,
-        nursery: bool = False,
     ) -> Capabilities:
         """What may be used, given the backends that the connected Triton has (and that entries can be written for)."""
         return Capabilities(
@@ -147,5 +146,5 @@ class Settings(BaseSettings):
             vllm_quantizations=vllm.quantizations,
             vllm_missing=str(vllm.missing or ""),
             gpu=gpu,
-            nursery=nursery,
+            nursery=self.triton.nursery and self.triton.mode == "embedded",
         )

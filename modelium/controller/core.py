@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from modelium.analysis import Analysts
@@ -43,6 +43,7 @@ from modelium.values import (
     ModelStatus,
     Plan,
     RayFacts,
+    Runtime,
     ServerStatus,
     Snapshot,
     State,
@@ -75,6 +76,7 @@ class Controller:
         analysts: Analysts | None = None,
         trail: Trail | None = None,
         decisions: DecisionLog | None = None,
+        expects: Callable[[Runtime, Iterable[str]], None] = lambda runtime, modules: None,
     ) -> None:
         self.trail = trail
         server = Server(
@@ -85,6 +87,7 @@ class Controller:
             vllm=vllm,
             pid=server_pid,
             owner=ledger.owner,
+            expects=expects,
         )
         self._decisions = decisions or DecisionLog()
         parts = assemble(

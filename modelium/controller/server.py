@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelium.devices import Devices
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
-from modelium.values import ServerStatus, VllmFacts
+from modelium.values import Runtime, ServerStatus, VllmFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """How it is reached. ``pid``, ``backends`` and ``vllm`` say what runs there now. ``owner``: the word by which its Ray
-    deployments are known.
+    deployments are known. ``expects`` takes a runtime and the modules of its libraries that a model will import.
     """
 
     client: TritonClient
@@ -24,6 +24,7 @@ class Server:
     vllm: Callable[[], VllmFacts]
     pid: Callable[[], int | None]
     owner: str
+    expects: Callable[[Runtime, Iterable[str]], None] = lambda runtime, modules: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

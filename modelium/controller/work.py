@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from modelium.analysis import Analysts
+from modelium.brain.runtimes.choice import library_modules, likely_runtime
 from modelium.controller.background import Background
 from modelium.controller.departures import Departures
 from modelium.controller.endings import end_processes
@@ -35,7 +36,7 @@ from modelium.errors import (
 from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
 from modelium.triton.heartbeats import Heartbeats
-from modelium.values import AdapterProfile, Candidate, ModelOverride, RayState, override_of
+from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, RayState, override_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Work:
         self._devices = server.devices
         self._server_pid = server.pid
         self._owner = server.owner
+        self._expects = server.expects
         self._overrides = overrides
         self._ray = ray
         self._analysts = analysts
@@ -141,11 +143,15 @@ class Work:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _look(self, key: str, candidate: Candidate, seal: str, *, soon: bool) -> About:
-        analysis = await self._analysts.analyze(candidate, override_of(self._overrides, candidate.name), soon=soon)
+        override = override_of(self._overrides, candidate.name)
+        analysis = await self._analysts.analyze(candidate, override, soon=soon)
+        if isinstance(analysis, ModelProfile):
+            self._expects(likely_runtime(analysis, override), library_modules(analysis))
         return About(key, Analyzed(signature=candidate.signature, seal=seal, analysis=analysis))
 
     async def _load(self, key: str, order: Load) -> None:
         started = time.monotonic()
+        self._expects(order.placement.runtime, library_modules(order.profile))
         source, buries = order.source, order.how is How.AFTER_DEATH and order.placement.by_vllm
         older: Sequence[Process] = ()
         window: Window | None = None

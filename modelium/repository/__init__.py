@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 
 from modelium.errors import EntryError
 from modelium.repository.config import WRITERS, build_config, check_name, config_text, parse_config
-from modelium.repository.staging import Staging, flush, is_same, newest_mtime_ns, put, write_file
+from modelium.repository.staging import Staging, copy_tree, flush, is_same, newest_mtime_ns, put, write_file
 from modelium.repository.writing import Order, RayPlace
 from modelium.resources import templates_directory
 from modelium.values import EnginePlan, Footprint, ModelOverride, ModelProfile, Placement
@@ -142,7 +142,7 @@ class ModelRepository:
                 f"{profile.name}: the written config.pbtxt does not say what was meant; this is a defect of Modelium's"
             )
 
-        _copy_tree(template, made)
+        copy_tree(template, made)
         version = made / "1"
         version.mkdir(exist_ok=True)
         WRITERS[placement.runtime].fill(order, version)
@@ -209,17 +209,6 @@ def entry_basis(placement: Placement) -> Placement:
 def _absolute(path: Path) -> Path:
     """Absolute and without "..", but with its links: a path mapping speaks of the names that the user sees."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", Path.resolve() follows links
-
-
-def _copy_tree(template: Path, made: Path) -> None:
-    for path in sorted(template.rglob("*")):
-        relative = path.relative_to(template)
-        if any(part.startswith(".") or part == "__pycache__" for part in relative.parts) or str(relative) == "config.pbtxt":
-            continue
-        if path.is_dir():
-            (made / relative).mkdir(exist_ok=True)
-        else:
-            write_file(made / relative, path.read_bytes())
 
 
 def _mark(profile: ModelProfile, placement: Placement, model_path: str) -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from modelium.repository.staging import copy_tree
 from modelium.repository.writing import Order, Writer
+from modelium.resources import nursery_package
 
 
 def parameters(order: Order) -> dict[str, str]:
@@ -24,4 +28,11 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-WRITER = Writer(parameters=parameters)
+def _fill(_: Order, version: Path) -> None:
+    """What its stub needs to be born of a nursery."""
+    package = nursery_package()
+    (version / package.name).mkdir()
+    copy_tree(package, version / package.name)
+
+
+WRITER = Writer(parameters=parameters, fill=_fill)

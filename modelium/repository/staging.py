@@ -170,6 +170,18 @@ def _content(path: Path) -> tuple[bool, bytes]:
     return (True, os.fsencode(path.readlink())) if path.is_symlink() else (False, path.read_bytes())
 
 
+def copy_tree(template: Path, made: Path) -> None:
+    """Copy the files that Triton and a model need into ``made``; config.pbtxt is written anew, and bytecode is nobody's."""
+    for path in sorted(template.rglob("*")):
+        relative = path.relative_to(template)
+        if any(part.startswith(".") or part == "__pycache__" for part in relative.parts) or str(relative) == "config.pbtxt":
+            continue
+        if path.is_dir():
+            (made / relative).mkdir(exist_ok=True)
+        else:
+            write_file(made / relative, path.read_bytes())
+
+
 def newest_mtime_ns(directory: Path) -> int:
     """The newest modification time below ``directory`` as Triton computes it: links are followed, the directory counts."""
     newest = directory.stat().st_mtime_ns

@@ -15,11 +15,15 @@ from pathlib import Path
 from modelium.values import VllmFacts
 
 _STAMP = ".stamp"
+_BYTECODE = shutil.ignore_patterns("__pycache__", "*.pyc")
 _STUB = "triton_python_backend_stub"
 
 
-def compose_backends(destination: Path, *, tritonserver: Path, stub: Path, python_backends: Path) -> frozenset[str]:
-    """Make ``destination`` hold the python backend with ``stub`` and every Python-based backend; the names are returned.
+def compose_backends(
+    destination: Path, *, tritonserver: Path, stub: Path, python_backends: Path, nursery: Path
+) -> frozenset[str]:
+    """Make ``destination`` hold the python backend with ``stub`` and every Python-based backend, each with what its models are
+    born from (``nursery``: the package of triton/nursery/); the names are returned.
 
     Nothing is copied when the sources are as they were. A running server may have the old directory open: the new one is
     written beside it and takes its name.
@@ -28,7 +32,7 @@ def compose_backends(destination: Path, *, tritonserver: Path, stub: Path, pytho
     ours = (
         sorted(path for path in python_backends.iterdir() if (path / "model.py").is_file()) if python_backends.is_dir() else []
     )
-    stamp = _stamp_of([backend, stub, *ours])
+    stamp = _stamp_of([backend, stub, nursery, *ours])
     names = frozenset({"python", *(path.name for path in ours)})
     current = destination / _STAMP
     if current.is_file() and current.read_text() == stamp:
@@ -40,7 +44,8 @@ def compose_backends(destination: Path, *, tritonserver: Path, stub: Path, pytho
     shutil.copyfile(stub, fresh / "python" / _STUB)
     (fresh / "python" / _STUB).chmod(0o755)  # unpacking a wheel by hand loses the run bits
     for path in ours:
-        shutil.copytree(path, fresh / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(path, fresh / path.name, ignore=_BYTECODE)
+        shutil.copytree(nursery, fresh / path.name / nursery.name, ignore=_BYTECODE)
     (fresh / _STAMP).write_text(stamp)
     shutil.rmtree(destination, ignore_errors=True)
     fresh.rename(destination)

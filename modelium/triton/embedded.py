@@ -21,10 +21,11 @@ from modelium.guarded.addresses import Address, claim_addresses
 from modelium.guarded.claims import Held, claim
 from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
-from modelium.resources import triton_directory
+from modelium.resources import nursery_package, triton_directory
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.triton.backends import compose_backends, usable_backends
 from modelium.triton.launch import GRPC_HEADER, KILL_AFTER_S, Launch, command_line, hidden_arguments, server_environment
+from modelium.triton.nurseries import Nurseries
 from modelium.values import VllmFacts
 
 _START_WITHIN_S = 60.0
@@ -60,6 +61,7 @@ class EmbeddedServer:
         self.backends: frozenset[str] = frozenset()
         self.vllm = VllmFacts()  # of the runtime's vLLM, once started
         self.log_path = self._state / "tritonserver.log"
+        self.nurseries = Nurseries(self._state)
         self._secret = secrets.token_hex(32)
         # The addresses in use: as in the settings, a port 0 replaced by the chosen one at the first start.
         self.http_url = settings.http_url
@@ -85,6 +87,7 @@ class EmbeddedServer:
             make_private(self._state)
             self._take_lock()
             self._program.end_leftovers()
+            self.nurseries.end_leftovers()
         except OSError as error:
             raise TritonError(
                 f"{self._state} cannot be used ({error}): choose another with `triton.state_directory`"
@@ -129,7 +132,7 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """End the server, its models' processes and its shared memory; within about 10 s even if all of them hang."""
-        await self._program.stop()
+        await asyncio.gather(self._program.stop(), self.nurseries.stop())
         self._unlock()
 
     def log_tail(self, lines: int = _TAIL_LINES) -> tuple[str, ...]:
@@ -159,6 +162,7 @@ class EmbeddedServer:
                 tritonserver=report.tritonserver,
                 stub=report.stub,
                 python_backends=triton_directory() / "backends",
+                nursery=nursery_package(),
             )
             self.vllm = read_vllm(report)
             self.backends = usable_backends(composed, self.vllm)
@@ -179,9 +183,12 @@ class EmbeddedServer:
         )
 
     async def _start_server(self, report: RuntimeReport, launch: Launch) -> None:
+        environment = server_environment(report, self._state, self._settings.environment, nursery=self._settings.nursery)
+        if self._settings.nursery and report.python is not None:
+            self.nurseries.begin(report.python, environment)
         command = Command(
             arguments=command_line(report, launch),
-            environment=server_environment(report, self._state, self._settings.environment),
+            environment=environment,
             directory=self._state,
             log=self.log_path,
             shm_prefix=launch.shm_prefix,

@@ -24,7 +24,7 @@ RESTRICTED = "model-repository,shared-memory,trace,logging,statistics"
 HEADER = "modelium"
 GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"  # Triton's own prefix; over HTTP the name stands alone
 # Of the environment: without these nothing starts, or is found again.
-_OURS = frozenset({"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE", RUN_MARK})
+_OURS = frozenset({"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE", "MODELIUM_NURSERY", RUN_MARK})
 _RESTRICTIONS = ("--http-restricted-api", "--grpc-restricted-protocol")
 
 
@@ -85,7 +85,9 @@ def _restriction(flag: str, secret: str) -> str:
     return f"{flag}={RESTRICTED}:{HEADER}={secret}"
 
 
-def server_environment(report: RuntimeReport, state: Path, chosen: Mapping[str, str | None] | None = None) -> dict[str, str]:
+def server_environment(
+    report: RuntimeReport, state: Path, chosen: Mapping[str, str | None] | None = None, *, nursery: bool = False
+) -> dict[str, str]:
     """The server's environment, and with it every model's: what of this process's own is needed and no secret, with the
     runtime's Python first. ``chosen``: the user's, which wins over all but what finds that Python.
 
@@ -113,9 +115,12 @@ def server_environment(report: RuntimeReport, state: Path, chosen: Mapping[str, 
         "OMP_WAIT_POLICY": environment.get("OMP_WAIT_POLICY", "PASSIVE"),
         # Where an entry finds Ray, once there is one (modelium/ray/connection.py).
         "MODELIUM_RAY_FILE": str(state / "ray.json"),
+        # Where the stubs of models find the process that their model is born from (triton/nursery/).
+        "MODELIUM_NURSERY": str(state / "nursery") if nursery else "off",
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 its Linux builds send what they load (file names, hashes) to their makers
     }
     wins = {name: environment[name] for name in chosen or {} if name in environment and name not in _OURS}
     return environment | given | wins

@@ -80,6 +80,14 @@ def find_model(models: Path, name: str) -> Path:
     return folder if folder.is_dir() else models / f"{name}.onnx"
 
 
+async def warm(server: EmbeddedServer, kind: Runtime, *modules: str) -> None:
+    """Have a nursery of that kind, and wait until it listens."""
+    server.nurseries.expect(kind, modules)
+    async with asyncio.timeout(LOAD_S):
+        while not server.nurseries.listens(kind):  # noqa: ASYNC110 — the truth lies in another process
+            await asyncio.sleep(0.02)
+
+
 def profile_of(name: str, path: Path, override: ModelOverride | None = None) -> ModelProfile:
     candidate = Candidate(name=name, label=name, path=path, root=path.parent, signature="", newest_mtime=path.stat().st_mtime)
     analysis = analyze(candidate, override or ModelOverride())
@@ -139,8 +147,8 @@ def modelium(shared: System) -> Iterator[System]:
 
 
 @contextlib.asynccontextmanager
-async def started(directory: Path, models: Path) -> AsyncIterator[Triton]:
-    """A server below ``directory`` for the models of ``models``."""
+async def started(directory: Path, models: Path, *, nursery: bool = True) -> AsyncIterator[Triton]:
+    """A server below ``directory`` for the models of ``models``, which are born of a nursery or live in their stubs."""
     server = EmbeddedServer(
         TritonSettings(
             http_url="127.0.0.1:0",
@@ -149,10 +157,13 @@ async def started(directory: Path, models: Path) -> AsyncIterator[Triton]:
             model_repository=directory / "repository",
             state_directory=directory / "state",
             runtime_directory=RUNTIME,
+            nursery=nursery,
         )
     )
     repository = ModelRepository(directory / "repository")
     await server.start()
+    if nursery:
+        await warm(server, Runtime.PYTHON)
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     try:
         yield Triton(models=models, repository=repository, server=server, client=client)

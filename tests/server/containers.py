@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from modelium.guarded.addresses import claim_addresses
-from modelium.resources import triton_directory
+from modelium.resources import nursery_package, triton_directory
 from modelium.runtime_env import RuntimeReport, inspect
 from modelium.triton.backends import compose_backends
 from modelium.triton.launch import server_environment
@@ -128,6 +128,7 @@ class Deployed:
             tritonserver=self.report.tritonserver,
             stub=self.report.stub,
             python_backends=triton_directory() / "backends",
+            nursery=nursery_package(),
         )
         embedded = server_environment(self.report, self.directory)
         variables = {name: embedded[name] for name in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")}

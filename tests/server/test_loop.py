@@ -303,7 +303,7 @@ async def test_what_triton_keeps_beyond_an_unload_marks_the_device_until_it_is_b
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
     total = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1)
     async with system(tmp_path) as modelium:
-        backend = tmp_path / "state" / "backends" / "onnxruntime" / "model.py"
+        backend = tmp_path / "state" / "backends" / "onnxruntime" / "instance.py"
         backend.write_text(backend.read_text() + ANSWERS_WHEN_IT_MAY.replace("PLACE", str(tmp_path)))
         save_graph(helper.make_graph([total], "large", [x], [y]), modelium.incoming / "large.onnx")
         await modelium.becomes("large", "LOADED")

@@ -21,6 +21,7 @@ from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from modelium.values import Candidate, DeviceKind, Footprint, ModelProfile, Placement, Runtime
+from tests.server.conftest import warm
 from tests.server.loading import load
 from tests.server.onnx_graphs import Array, ask_onnxruntime, make_graphs
 
@@ -84,6 +85,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
         )
     )
     await server.start()
+    await warm(server, Runtime.ONNXRUNTIME)
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     try:
         assert "onnxruntime" in server.backends

@@ -90,6 +90,23 @@ def _choose_by_rule(profile: ModelProfile, capabilities: Capabilities, override:
     return RuntimeChoice(runtime=None, rule="runtime.6", reason=f"no runtime can serve it: {'; '.join(reasons)}")  # 6
 
 
+def likely_runtime(profile: ModelProfile, override: ModelOverride = _NO_OVERRIDE) -> Runtime:
+    """What will probably serve it, before anything is known of what this machine has: what it needs is made ready meanwhile."""
+    if override.runtime is not None:
+        return override.runtime
+    if profile.onnx is not None:
+        return Runtime.ONNXRUNTIME
+    if vllm.generates(profile):
+        return Runtime.VLLM
+    return Runtime.RAY if ray.is_only_rays(profile) else Runtime.PYTHON
+
+
+def library_modules(profile: ModelProfile) -> tuple[str, ...]:
+    """The package of transformers that has its architecture."""
+    name = profile.model_type.replace("-", "_")
+    return (f"transformers.models.{name}",) if name.isidentifier() else ()
+
+
 def choose_ray(profile: ModelProfile, capabilities: Capabilities, reason: str) -> RuntimeChoice | None:
     """Ray for a model that another runtime would serve, were there room; None where Ray cannot."""
     if ray.find_obstacle(profile, capabilities):

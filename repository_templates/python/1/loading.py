@@ -18,6 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from .contract import Settings
 from .onnx_weights import OnnxModel
+from .sharing import shared_weights
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -39,17 +40,18 @@ def load_model(settings: Settings, auto_class: str) -> Any:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.custom_code)
     if settings.onnx_file:
         return OnnxModel(folder / settings.onnx_file, config, settings.device)
-    model, info = _class_for(config, auto_class).from_pretrained(
-        folder,
-        config=config,
-        local_files_only=True,
-        trust_remote_code=settings.custom_code,
-        weights_only=True,
-        use_safetensors=not settings.pickled,
-        dtype=torch.float32 if settings.device == "cpu" else "auto",
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # refused below, with the tensors' names, which the exception would not have
-    )
+    with shared_weights(folder) as readable:
+        model, info = _class_for(config, auto_class).from_pretrained(
+            readable,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=settings.custom_code,
+            weights_only=True,
+            use_safetensors=not settings.pickled,
+            dtype=torch.float32 if settings.device == "cpu" else "auto",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with the tensors' names, which the exception would not have
+        )
     for name, found, wanted in sorted(info["mismatched_keys"]):
         raise RuntimeError(f"{name} is {_shape(found)} in the weights of {folder}, but {_shape(wanted)} by its config.json")
     missing = sorted(name for name in info["missing_keys"] if not _HARMLESS.search(name))

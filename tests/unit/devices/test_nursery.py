@@ -70,7 +70,8 @@ class Born:
         )
         self.pid = self._answer()
         own = process_of(self.pid)
-        (directory / "nursery.pid").write_text(f"{own.pid} {own.created_at}\n")
+        (directory / "nurseries").mkdir()
+        (directory / "nurseries" / str(own.pid)).write_text(f"{own.created_at}\n")
 
     def _answer(self) -> int:
         assert self._program.stdout is not None
@@ -166,10 +167,12 @@ def test_a_file_that_says_something_else_is_no_child(tmp_path: Path, line: str) 
     (tmp_path / "children").mkdir()
     (tmp_path / "children" / "17").write_text(line, encoding="latin-1")
     (tmp_path / "children" / "notes").write_text("12 13 14")
-    (tmp_path / "nursery.pid").write_text(f"{line}\n18 19\n20", encoding="latin-1")
+    (tmp_path / "nurseries").mkdir()
+    (tmp_path / "nurseries" / "17").write_text(line, encoding="latin-1")
+    (tmp_path / "nurseries" / "18").write_text("19\n", encoding="latin-1")
     found = Nursery(tmp_path)
     assert found.children() == {}
-    assert found.processes() == ((Process(12, 13), Process(18, 19)) if line == "12 13" else (Process(18, 19),))
+    assert set(found.processes()) == ({Process(17, 12), Process(18, 19)} if line == "12" else {Process(18, 19)})
 
 
 def test_each_process_of_a_nursery_may_have_a_file_of_its_own(tmp_path: Path) -> None:
@@ -177,8 +180,7 @@ def test_each_process_of_a_nursery_may_have_a_file_of_its_own(tmp_path: Path) ->
     (tmp_path / "nurseries" / "18").write_text("19\n")
     (tmp_path / "nurseries" / "20").write_text("21\n")
     (tmp_path / "nurseries" / ".22.23").write_text("24\n")
-    (tmp_path / "nursery.pid").write_text("18 19\n")
-    assert Nursery(tmp_path).processes() == (Process(18, 19), Process(20, 21))
+    assert set(Nursery(tmp_path).processes()) == {Process(18, 19), Process(20, 21)}
 
 
 async def test_a_child_whose_stub_is_gone_belongs_to_the_model_until_it_ends(
@@ -252,6 +254,6 @@ def test_without_a_nursery_there_is_no_row_and_nothing_else_changes(tmp_path: Pa
 
 
 def test_a_nursery_that_ended_has_no_row(devices: Devices, born: Born) -> None:
-    (born.directory / "nursery.pid").write_text(f"{born.pid} {process_of(born.pid).created_at + 1}\n")
+    (born.directory / "nurseries" / str(born.pid)).write_text(f"{process_of(born.pid).created_at + 1}\n")
     assert devices.processes(os.getpid()) == {}
     assert devices.nursery(devices.scales()) is None

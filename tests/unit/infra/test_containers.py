@@ -74,7 +74,7 @@ def test_models_find_the_environment_that_the_embedded_server_gives_them(monkeyp
     monkeypatch.setattr("os.environ", {})
     given = server_environment(report_of(Path("/x")), Path("/state"))
     image = read_environment(read_dockerfile(TRITON))
-    for name in given.keys() - {"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE"}:
+    for name in given.keys() - {"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE", "MODELIUM_NURSERY"}:
         assert image.get(name) == given[name], name
 
 

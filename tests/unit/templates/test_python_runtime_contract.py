@@ -72,7 +72,7 @@ def test_the_template_imports_nothing_of_modelium() -> None:
 
 
 def test_the_locale_is_set_before_anything_heavy_is_imported() -> None:
-    body = ast.parse((TEMPLATE / "1" / "model.py").read_text(encoding="utf-8")).body
+    body = ast.parse((TEMPLATE / "1" / "instance.py").read_text(encoding="utf-8")).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [alias.name for alias in imports[1].names] == ["start"]  # after __future__
     start = (TEMPLATE / "1" / "start.py").read_text(encoding="utf-8")

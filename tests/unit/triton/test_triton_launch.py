@@ -76,8 +76,13 @@ def report(tmp_path: Path) -> RuntimeReport:
 
 def compose(report: RuntimeReport, tmp_path: Path) -> frozenset[str]:
     assert report.tritonserver is not None and report.stub is not None
+    (tmp_path / "nursery").mkdir(exist_ok=True)
     return compose_backends(
-        tmp_path / "state/backends", tritonserver=report.tritonserver, stub=report.stub, python_backends=tmp_path / "ours"
+        tmp_path / "state/backends",
+        tritonserver=report.tritonserver,
+        stub=report.stub,
+        python_backends=tmp_path / "ours",
+        nursery=tmp_path / "nursery",
     )
 
 
@@ -92,7 +97,7 @@ def test_backend_directory_has_the_stub_with_its_run_bits_and_our_backends(tmp_p
     made = tmp_path / "state/backends"
     assert os.access(made / "python/triton_python_backend_stub", os.X_OK)
     assert (made / "python/libtriton_python.so").is_file()
-    assert sorted(path.name for path in (made / "onnxruntime").iterdir()) == ["model.py"]
+    assert sorted(path.name for path in (made / "onnxruntime").iterdir()) == ["model.py", "nursery"]
     assert report.stub is not None and not os.access(report.stub, os.X_OK)  # the source is not ours to change
     assert report.stub.stat().st_ino != (made / "python/triton_python_backend_stub").stat().st_ino
 

@@ -29,6 +29,14 @@ def come_late() -> None:
         _begin_numpy()
 
 
+def come_now() -> None:
+    """All of both, for code that is not a relay's."""
+    for name in ("numpy", "asyncio"):
+        module = sys.modules.get(name)
+        if isinstance(module, _Late):
+            module.become_whole()
+
+
 class _Late(types.ModuleType):
     """A module whose own code has not run yet."""
 
@@ -42,7 +50,7 @@ class _Late(types.ModuleType):
         """Run its code, in itself: who has it already has the whole of it then."""
         spec: ModuleSpec | None = self.__spec__
         assert spec is not None and spec.loader is not None
-        self.__class__ = types.ModuleType
+        self.__class__ = types.ModuleType  # type: ignore[assignment]
         spec.loader.exec_module(self)
 
 

@@ -1,0 +1,154 @@
+"""The warm processes that models are born from: what models will need enters, a guarded process for each kind leaves.
+
+A nursery (``triton/nursery/``) runs in the model runtime beside Triton, and outlives it: after a crash of Triton, its models
+come back as quickly as ever. The stubs of models find it through ``MODELIUM_NURSERY``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelium.guarded import Command, GuardedProgram
+from modelium.guarded.directories import make_private
+from modelium.guarded.program import NotStarted
+from modelium.resources import nursery_package, templates_directory, triton_directory
+from modelium.values import Runtime
+
+_log = logging.getLogger(__name__)
+
+DIRECTORY = "nursery"  # in the state directory
+KINDS = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME})  # of the runtimes, those whose entries ask for one
+_PROTOCOL = 1  # modelium_nursery.places
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
+_GRACE_S = 1.0  # it ends at once; its models end with their stubs
+_AGAIN_AFTER_S = 5.0
+_TOLD_WITHIN_S = 5.0
+
+
+@dataclass(slots=True)
+class _Wanted:
+    modules: set[str] = field(default_factory=set)
+    keeping: asyncio.Task[None] | None = None
+    program: GuardedProgram | None = None
+
+
+class Nurseries:
+    """One nursery for each kind that is expected, from ``begin`` to ``stop``."""
+
+    def __init__(self, state: Path) -> None:
+        self.directory = state / DIRECTORY
+        self._wanted: dict[str, _Wanted] = {}
+        self._place: tuple[Path, Mapping[str, str]] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def end_leftovers(self) -> None:
+        """End what an earlier run left; blocking."""
+        for record in self.directory.glob("*.json"):
+            GuardedProgram(record, grace_s=_GRACE_S).end_leftovers()
+
+    def begin(self, python: Path, environment: Mapping[str, str]) -> None:
+        """Start those that are expected, and from now on each when it is."""
+        self._place = python, environment
+        for kind in self._wanted:
+            self._keep_one(kind)
+
+    def expect(self, kind: Runtime, modules: Iterable[str]) -> None:
+        """A model has come that needs these modules. The nursery of its kind warms in the background: nobody waits for it."""
+        if kind not in KINDS:
+            return
+        wanted = self._wanted.setdefault(kind.value, _Wanted())
+        if new := set(modules) - wanted.modules:
+            wanted.modules |= new
+            if wanted.keeping is not None:
+                task = asyncio.create_task(asyncio.to_thread(_tell, self.directory, kind.value, sorted(new)))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+        if self._place is not None:
+            self._keep_one(kind.value)
+
+    def listens(self, kind: Runtime) -> bool:
+        """Can a model of that kind be born now?"""
+        return kind.value in self._wanted and (self.directory / _socket_name(kind.value)).exists()
+
+    async def stop(self) -> None:
+        """End all of them; ``begin`` starts them again."""
+        self._place = None
+        for wanted in self._wanted.values():
+            if wanted.keeping is not None:
+                wanted.keeping.cancel()
+                await asyncio.gather(wanted.keeping, return_exceptions=True)
+                wanted.keeping = None
+        await asyncio.gather(*(wanted.program.stop() for wanted in self._wanted.values() if wanted.program is not None))
+
+    def _keep_one(self, kind: str) -> None:
+        wanted = self._wanted[kind]
+        if wanted.keeping is None and self._place is not None:
+            wanted.keeping = asyncio.create_task(self._keep(kind, wanted, *self._place), name=f"nursery {kind}")
+
+    async def _keep(self, kind: str, wanted: _Wanted, python: Path, environment: Mapping[str, str]) -> None:
+        await asyncio.to_thread(make_private, self.directory)
+        await asyncio.to_thread(_remember, self.directory, kind, sorted(wanted.modules))
+        program = wanted.program = GuardedProgram(self.directory / f"{kind}.json", grace_s=_GRACE_S)
+        await asyncio.to_thread(program.end_leftovers)
+        command = Command(
+            arguments=[
+                *(str(python), "-I", "-X", "utf8", "-c", _BOOT, str(nursery_package().parent)),
+                *(str(self.directory), kind, str(_imports_of(kind))),
+            ],
+            environment=environment,
+            directory=self.directory,
+            log=self.directory / f"{kind}.log",
+        )
+        while True:
+            try:
+                await program.start(command)
+                code = await program.wait()
+                _log.warning("the nursery of %s models ended (%s); models load without it until it is there again", kind, code)
+            except NotStarted as error:
+                _log.warning("the nursery of %s models does not start (%s): models load without it", kind, error)
+            await asyncio.sleep(_AGAIN_AFTER_S)
+
+
+def _imports_of(kind: str) -> Path:
+    """The file that a nursery of that kind runs first; kinds are runtimes."""
+    if kind == "python":
+        return templates_directory() / "python" / "1" / "warm.py"
+    return triton_directory() / "backends" / kind / "warm.py"
+
+
+def _socket_name(kind: str) -> str:
+    return f"{kind}-{_PROTOCOL}.sock"
+
+
+def _remember(directory: Path, kind: str, modules: list[str]) -> None:
+    """What a nursery imports at its start, besides what every model needs."""
+    path = directory / f"{kind}.modules"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = []
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_text(json.dumps(list(dict.fromkeys([*known, *modules]))))
+    fresh.replace(path)
+
+
+def _tell(directory: Path, kind: str, modules: list[str]) -> None:
+    """To the nursery that runs; where none answers yet, to the one that starts."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(_TOLD_WITHIN_S)
+            connection.connect(f"/proc/self/fd/{descriptor}/{_socket_name(kind)}")  # a socket's path may have 107 bytes
+            connection.send(json.dumps({"warming": {"modules": modules}}).encode())
+            connection.recv(1024)
+    except OSError:
+        _remember(directory, kind, modules)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,218 @@
+"""Models that are born of a nursery, on the real Triton: what is shared, who ends with whom, and that it shows in no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from modelium.errors import ModeliumError
+from modelium.values import Runtime
+from tests.models import minilm
+from tests.patience import PATIENCE_S
+from tests.server.conftest import Triton, started, warm
+from tests.server.systems import System, system, write_adder
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
+
+TEXT = {"TEXT": "a sentence"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def born(tmp_path_factory: pytest.TempPathFactory, test_models: Path) -> AsyncIterator[Triton]:
+    """A server whose models are born of a nursery that knows BERT."""
+    async with started(tmp_path_factory.mktemp("born"), test_models) as server:
+        await warm(server.server, Runtime.PYTHON, "transformers.models.bert")
+        yield server
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 — the truth lies in other processes
+            await asyncio.sleep(0.01)
+
+
+def children(state: Path) -> dict[int, int]:
+    """Each living child with its stub."""
+    entries = [path for path in (state / "nursery" / "children").iterdir() if path.name.isdigit()]
+    found = {int(path.name): int(path.read_text().split()[1]) for path in entries}
+    return {child: stub for child, stub in found.items() if lives(child)}
+
+
+def generations(state: Path) -> set[int]:
+    """The nursery's processes that have imported torch."""
+    own = {int(path.name) for path in (state / "nursery" / "nurseries").iterdir() if path.name.isdigit()}
+    return {pid for pid in own if lives(pid) and "libtorch_cpu" in maps(pid)}
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
+
+
+def state_of(triton: Triton) -> Path:
+    return triton.server.nurseries.directory.parent
+
+
+async def child_of(triton: Triton, name: str) -> tuple[int, int]:
+    """The child and the stub of a model."""
+    found = {child: stub for child, stub in children(state_of(triton)).items() if f"/{name}/1/" in command_line(stub)}
+    ((child, stub),) = found.items()
+    return child, stub
+
+
+def command_line(pid: int) -> str:
+    return words(pid, "cmdline")
+
+
+def words(pid: int, file: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+async def test_a_child_has_what_its_stub_does_not(born: Triton) -> None:
+    await born.load("minilm")
+    child, stub = await child_of(born, "minilm")
+    assert "libtorch_cpu" in maps(child)
+    assert "libtorch_cpu" not in maps(stub)
+    assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+    assert len(os.listdir(f"/proc/{child}/task")) > 1 or os.cpu_count() == 1  # torch computes by its own threads  # noqa: PTH208
+    assert "ORT_DISABLE_TELEMETRY=1" in words(stub, "environ")
+
+
+async def test_a_nursery_has_one_thread_no_gpu_and_no_model(born: Triton) -> None:
+    await born.load("minilm")
+    for pid in generations(state_of(born)):
+        assert len(os.listdir(f"/proc/{pid}/task")) == 1  # noqa: PTH208
+        mapped = maps(pid)
+        assert "/dev/nvidia" not in mapped
+        assert "memfd:modelium-weights" not in mapped
+        assert str(minilm()) not in mapped
+
+
+async def test_copies_of_one_file_share_its_weights(born: Triton, tmp_path: Path) -> None:
+    shutil.copytree(minilm(), tmp_path / "copy-one")
+    shutil.copytree(tmp_path / "copy-one", tmp_path / "copy-two", copy_function=os.link)
+    copies = []
+    for name in ("copy-one", "copy-two"):
+        await born.load(name, tmp_path / name)
+        copies.append(await child_of(born, name))
+    inodes = [set(re.findall(r" (\d+) +/memfd:modelium-weights", maps(child))) for child, _ in copies]
+    assert inodes[0] == inodes[1]
+    assert len(inodes[0]) == 1
+    one, two = [await born.ask(name, TEXT) for name in ("copy-one", "copy-two")]
+    assert np.array_equal(one["EMBEDDING"], two["EMBEDDING"])
+    for name in ("copy-one", "copy-two"):
+        await born.unload(name)
+
+
+async def test_a_file_that_is_written_over_does_not_change_the_model_that_serves(born: Triton, tmp_path: Path) -> None:
+    folder = tmp_path / "written-over"
+    shutil.copytree(minilm(), folder)
+    await born.load("written-over", folder)
+    before = await born.ask("written-over", TEXT)
+    for weights in folder.glob("*.safetensors"):
+        weights.write_bytes(b"\0" * 1000)
+    assert np.array_equal((await born.ask("written-over", TEXT))["EMBEDDING"], before["EMBEDDING"])
+    await born.unload("written-over")
+
+
+async def test_a_child_and_its_stub_end_together(born: Triton) -> None:
+    for victim in (0, 1):
+        await born.load("minilm")
+        pair = await child_of(born, "minilm")
+        os.kill(pair[victim], signal.SIGKILL)
+        await until(lambda: not any(map(lives, pair)))  # noqa: B023
+        await born.unload("minilm")
+    await born.load("minilm")
+    assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+
+
+async def test_a_child_that_hangs_ends_with_its_stub(born: Triton) -> None:
+    await born.load("minilm")
+    child, stub = await child_of(born, "minilm")
+    os.kill(child, signal.SIGSTOP)
+    os.kill(stub, signal.SIGKILL)
+    await until(lambda: not lives(child))
+    await born.unload("minilm")
+
+
+async def test_models_go_on_when_the_nursery_is_killed_and_another_one_comes(born: Triton) -> None:
+    await born.load("minilm")
+    pair = await child_of(born, "minilm")
+    killed = generations(state_of(born)) - set(pair)
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+    assert all(map(lives, pair))
+    await until(lambda: bool(generations(state_of(born)) - killed))
+    await born.unload("minilm")
+    await until(lambda: not lives(pair[0]))
+    for _ in range(2):  # the first may come before the new one listens
+        await born.load("minilm")
+        assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+        await born.unload("minilm")
+
+
+async def test_a_folder_that_cannot_be_loaded_says_why_and_leaves_no_child(born: Triton, tmp_path: Path) -> None:
+    folder = tmp_path / "torn"
+    shutil.copytree(minilm(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 768}))
+    before = children(state_of(born))
+    with pytest.raises(ModeliumError, match=r"RuntimeError: \S+ is 384 in the weights of .*, but 768 by its config.json"):
+        await born.load("torn", folder)
+    await until(lambda: children(state_of(born)) == before)
+
+
+async def test_without_a_nursery_the_model_lives_in_its_stub(tmp_path: Path, test_models: Path) -> None:
+    async with started(tmp_path, test_models, nursery=False) as triton:
+        await triton.load("minilm")
+        assert (await triton.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+        assert not (tmp_path / "state" / "nursery").exists()
+
+
+async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "adder.onnx")
+        await modelium.becomes("adder", "LOADED")
+        state = tmp_path / "state"
+        await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
+        await _reloaded(modelium, "adder")
+        before = children(state)
+        assert before
+        pid = modelium.running.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not any(map(lives, before)))
+        assert await modelium.add("adder", 1.0) == (200, 2.0)
+        assert (await modelium.get("/health/ready"))["triton"]["restarts"] == 1
+        await until(lambda: len(children(state)) == 1)
+        await modelium.until("/models", lambda seen: (seen["nursery"] or {}).get("children") == 1, "the child is counted")
+    assert not children(state)
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and str(state / "nursery") in command_line(int(pid))]  # noqa: PTH208
+
+
+async def _reloaded(modelium: System, name: str) -> None:
+    await modelium.post(f"/models/{name}/unload")
+    assert (await modelium.add(name, 1.0))[0] == 200

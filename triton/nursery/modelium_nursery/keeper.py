@@ -1,0 +1,142 @@
+"""The process that keeps a nursery: command line in, and as long as whoever it serves lives, one generation that listens.
+
+It imports nothing heavy, forks the first generation, and another one when none serves any more. What loses its parent below it
+becomes its child, so that children whose nursery was killed are still struck from the register when they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+from . import nursery
+from .places import make_private
+from .register import Register
+
+_PR_SET_CHILD_SUBREAPER = 36
+_AGAIN_AFTER_S = (1.0, 5.0, 30.0)
+# OpenBLAS, which numpy brings, starts its threads when it is imported; torch starts its own when it first computes.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+_STEADY_S = 60.0  # a generation that served so long did not fail because of what it imports
+
+
+def main() -> None:
+    """``python -I -m`` cannot find this package: see ``client.command_line``."""
+    parser = argparse.ArgumentParser(prog="modelium-nursery", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where its socket and its register are")
+    parser.add_argument("kind", help="part of the socket's name; a stub asks for the nursery of its runtime")
+    parser.add_argument("imports", help="a file that is run first: it imports what every model of the kind needs")
+    parser.add_argument("--family", type=int, default=0, help="end when this process does")
+    chosen = parser.parse_args()
+    os.umask(0o077)
+    make_private(chosen.directory)
+    lock = os.open(chosen.directory / f"{chosen.kind}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another one serves
+    Keeper(chosen.directory, chosen.kind, chosen.imports, chosen.family).keep()
+
+
+class Keeper:
+    """Keeps one generation serving."""
+
+    def __init__(self, directory: Path, kind: str, imports: str, family: int) -> None:
+        self._directory, self._kind, self._imports, self._family = directory, kind, imports, family
+        self._register = Register(directory)
+        self._end = os.pipe2(os.O_CLOEXEC)  # open as long as this process lives
+        self._failures = 0
+
+    def keep(self) -> None:
+        """Until the family ends, or SIGTERM."""
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._register.tidy()
+        self._register.enter_own()
+        family = _pidfd(self._family)
+        try:
+            while True:
+                if not self._run_generation(woken, family):
+                    return
+        finally:
+            self._register.strike_own(os.getpid())
+
+    def _run_generation(self, woken: int, family: int | None) -> bool:
+        started = time.monotonic()
+        serving = self._start()
+        poll = select.poll()
+        for descriptor in (serving, woken, family):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            self._reap(woken)
+            if family in ready:
+                return False
+            if serving in ready:
+                break
+        os.close(serving)
+        self._failures = 0 if time.monotonic() - started > _STEADY_S else self._failures + 1
+        if self._failures > 1:
+            after = _AGAIN_AFTER_S[min(self._failures - 2, len(_AGAIN_AFTER_S) - 1)]
+            pause = select.poll()
+            if family is not None:
+                pause.register(family, select.POLLIN)
+            if pause.poll(after * 1000):
+                return False
+        return True
+
+    def _start(self) -> int:
+        """Fork a generation; a descriptor that ends when neither it nor a successor serves any more."""
+        serving, alive = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid:
+            os.close(alive)
+            return serving
+        signal.set_wakeup_fd(-1)
+        os.close(serving)
+        os.close(self._end[1])
+        os.environ.update(_ONE_THREAD)
+        with nursery.leaving():
+            nursery.run_file(self._imports)
+            modules = nursery.remembered(self._directory, self._kind)
+            nursery.import_all(modules)
+            nursery.Nursery(
+                directory=self._directory,
+                kind=self._kind,
+                alive=alive,
+                keeper=self._end[0],
+                register=self._register,
+                known=set(modules),
+            ).serve()
+        raise AssertionError("unreachable")
+
+    def _reap(self, woken: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(woken, 4096)
+        for pid in nursery.reaped():
+            self._register.strike(pid)
+            self._register.strike_own(pid)
+
+
+def _pidfd(pid: int) -> int | None:
+    if not pid:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        sys.exit(0)  # it has ended already
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""The warm process: orders enter through its socket, children leave, one for each instance of a model.
+
+It has imported what models need, and has one thread, no CUDA context and no model: only children run what comes with a model.
+When models of other architectures have come, it forks a successor, which imports what they needed too, and takes over the
+socket once it is ready. The old one ends with its last child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import birth, orders
+from .places import Reach, socket_name
+from .register import Register
+from .weights import Shelf
+
+_ORDER_WITHIN_S = 5.0  # that somebody who has connected may take to say what for
+_MOST_WAITING = 64
+_QUIET_S = 0.5  # without orders, before a successor is made
+_MOST_MODULES = 5_000
+_READY = b"r"
+_ARCHITECTURES = "transformers.models."
+_SERVING = ("configuration_", "feature_extraction_", "image_processing_", "modeling_", "processing_", "tokenization_")
+
+
+class NotWarm(Exception):
+    """This process must not fork children: it has a thread or a CUDA context."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Nursery:
+    """One generation. ``alive``: a descriptor that stays open as long as a generation serves; ``keeper``: one that ends with
+    the process that starts a new one when this one is killed."""
+
+    directory: Path
+    kind: str
+    alive: int
+    keeper: int
+    register: Register
+    listener: socket.socket | None = None
+    shelf: Shelf = field(default_factory=Shelf)
+    elders: dict[int, int] = field(default_factory=dict)  # what tells the end of an earlier generation's child → that child
+    children: set[int] = field(default_factory=set)
+    wanted: dict[str, None] = field(default_factory=dict)  # modules for the successor
+    known: set[str] = field(default_factory=set)  # those that were imported, or could not be
+    successor: socket.socket | None = None  # which says when it is ready, and then takes over the shelf
+    notes: tuple[int, int] = (-1, -1)
+    woken: tuple[int, int] = (-1, -1)
+    _orphaned: bool = False
+
+    def serve(self) -> None:
+        """Until a successor serves and the last child has ended. Raises ``NotWarm``."""
+        check_warm()
+        self._prepare()
+        self.register.enter_own()
+        if self.listener is None:
+            self._listen()
+        say(f"the nursery of {self.kind} models is warm: {len(sys.modules)} modules")
+        while (self.listener is not None or self.children) and not self._orphaned:
+            self._turn()
+
+    def _prepare(self) -> None:
+        importlib.import_module(f"{__package__}.serving")
+        gc.collect()
+        gc.freeze()  # no look for cycles writes on pages that children share
+        gc.enable()
+        self.notes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.woken[1], warn_on_full_buffer=False)
+
+    def _listen(self) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        name = socket_name(self.kind)
+        with Reach(self.directory) as here:
+            (self.directory / f".{name}").unlink(missing_ok=True)
+            listener.bind(f"{here}/.{name}")
+        (self.directory / f".{name}").chmod(0o600)
+        listener.listen(_MOST_WAITING)
+        listener.setblocking(False)
+        (self.directory / f".{name}").replace(self.directory / name)
+        self.listener = listener
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        listening = None if self.listener is None else self.listener.fileno()
+        successor = None if self.successor is None else self.successor.fileno()
+        for descriptor in (self.woken[0], self.notes[0], self.keeper, successor, listening, *self.elders):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(_QUIET_S * 1000 if self.wanted else None)}
+        if self.woken[0] in ready:
+            os.read(self.woken[0], 4096)
+        self._orphaned = self.keeper in ready
+        self._reap()
+        for descriptor in self.elders.keys() & ready:
+            os.close(descriptor)
+            self.shelf.forget(self.elders.pop(descriptor))
+        if self.notes[0] in ready:
+            self._read_notes()
+        if self.successor is not None and successor in ready:
+            self._hand_over()
+        if self.listener is not None and listening in ready:
+            self._take_order(self.listener)
+        if not ready and self.wanted and self.successor is None:
+            self._make_successor()
+
+    # -- children ----------------------------------------------------------------------------------------------------
+
+    def _take_order(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # a successor was quicker
+            return
+        with connection:
+            connection.settimeout(_ORDER_WITHIN_S)
+            try:
+                peer = orders.peer_of(connection)
+                orders.check_peer(peer)
+                order, handed = orders.read(connection)
+                if isinstance(order, orders.Warming):
+                    self._want(order.modules)
+                    connection.send(b"{}")
+                    return
+                assert handed is not None
+                child = self._bear(order, handed, peer)
+                connection.send(json.dumps({"pid": child}).encode())
+            except orders.Refused as refusal:
+                say(f"an order was refused: {refusal}")
+                with contextlib.suppress(OSError):
+                    connection.send(json.dumps({"refused": str(refusal)}).encode())
+            except OSError as error:  # the stub has gone, or the machine has no room for another process
+                say(f"a child could not be born: {error}")
+
+    def _bear(self, order: orders.Birth, handed: orders.Handed, stub: int) -> int:
+        reserved = self.shelf.reserve(order.weights)
+        failure: OSError | None = None
+        child = -1
+        try:
+            child = os.fork()
+        except OSError as error:
+            failure = error
+        if child == 0:
+            birth.begin(order, handed, stub=stub, reserved=reserved, notes=self.notes[1])
+        for descriptor in handed.all:
+            os.close(descriptor)
+        if failure is not None:
+            self.shelf.clear()
+            raise failure
+        self.children.add(child)
+        self.shelf.use((identity for identity, _ in reserved.values()), child)
+        self.register.enter(child, stub)
+        return child
+
+    def _reap(self) -> None:
+        for pid in reaped():
+            self.children.discard(pid)
+            self.shelf.forget(pid)
+            self.register.strike(pid)
+            self.register.strike_own(pid)
+
+    # -- what children had to import themselves ----------------------------------------------------------------------
+
+    def _read_notes(self) -> None:
+        noted = orders.importable(os.read(self.notes[0], 1 << 16).decode("ascii", "replace").split())
+        self._want(name for name in noted if name not in sys.modules)
+
+    def _want(self, modules: Iterable[str]) -> None:
+        new = [module for module in modules if module not in self.known]
+        if len(self.wanted) + len(new) <= _MOST_MODULES:
+            self.wanted.update(dict.fromkeys(new))
+
+    def _make_successor(self) -> None:
+        wanted, self.wanted = list(self.wanted), {}
+        self.known.update(wanted)  # what cannot be imported is not tried for ever
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork():
+            its.close()
+            self.successor = ours
+            return
+        ours.close()
+        with leaving():
+            self.shelf.close()
+            for descriptor in (*self.notes, *self.woken):
+                os.close(descriptor)
+            found = [name for name in wanted if imported(name)]
+            check_warm()
+            remember(self.directory, self.kind, found)
+            its.send(_READY)
+            shelf = Shelf.receive(its)
+            its.close()
+            Nursery(
+                directory=self.directory,
+                kind=self.kind,
+                alive=self.alive,
+                keeper=self.keeper,
+                register=self.register,
+                listener=self.listener,
+                known=self.known,
+                shelf=shelf,
+                elders=_watched(shelf.users),
+            ).serve()
+
+    def _hand_over(self) -> None:
+        assert self.successor is not None
+        with self.successor as successor:
+            self.successor = None
+            if successor.recv(1) == _READY and self.listener is not None:
+                self.listener.close()
+                self.listener = None
+                self.shelf.send(successor)
+                os.close(self.alive)
+
+
+def _watched(pids: Iterable[int]) -> dict[int, int]:
+    """A descriptor that tells the end of each."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found[os.pidfd_open(pid)] = pid
+    return found
+
+
+def check_warm() -> None:
+    """Raises ``NotWarm`` where a fork of this process would be a trap."""
+    threads = os.listdir("/proc/self/task")  # noqa: PTH208
+    if len(threads) > 1:
+        raise NotWarm(f"an import has started {len(threads) - 1} threads")
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith("/dev/nvidia"):  # noqa: PTH115
+                raise NotWarm("an import has opened a GPU")
+
+
+def reaped() -> Iterable[int]:
+    """The children of this process that have ended."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid
+
+
+def remembered(directory: Path, kind: str) -> list[str]:
+    """Modules that models of this kind needed in earlier runs."""
+    try:
+        names = json.loads((directory / f"{kind}.modules").read_text())
+    except (OSError, ValueError):
+        return []
+    return orders.importable(names)[:_MOST_MODULES] if isinstance(names, list) else []
+
+
+def remember(directory: Path, kind: str, modules: list[str]) -> None:
+    """Keep them for the next run."""
+    names = dict.fromkeys([*remembered(directory, kind), *modules])
+    fresh = directory / f".{kind}.modules"
+    fresh.write_text(json.dumps(list(names)))
+    fresh.replace(directory / f"{kind}.modules")
+
+
+def run_file(path: str) -> None:
+    """Run a file of Python as a module; whatever it defines stays."""
+    spec = importlib.util.spec_from_file_location("modelium_warm", path)
+    assert spec is not None and spec.loader is not None
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Those that can be."""
+    for module in modules:
+        imported(module)
+
+
+def imported(module: str) -> bool:
+    """Import a module; an architecture's package of transformers with all that serves. Whether it could be."""
+    try:
+        found = importlib.import_module(module)
+    except BaseException:  # foreign code: its trouble may be of any kind
+        return False
+    if module.startswith(_ARCHITECTURES) and hasattr(found, "__path__"):
+        import_all(f"{module}.{one.name}" for one in pkgutil.iter_modules(found.__path__) if one.name.startswith(_SERVING))
+    return True
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """What a forked process does; it ends with it, whatever happens, and never returns to what its parent was at."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except NotWarm as error:
+        say(f"the nursery gives up: {error}")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def say(what: str) -> None:
+    """A line in the server's log."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"modelium: {what}\n".encode())

@@ -1,0 +1,108 @@
+"""Messages between two processes over a socket: a dictionary of JSON and some buffers enter, the same leave on the other side.
+
+A message of up to ``INLINE_BYTES`` is one packet. A longer one is written to a file in memory, whose descriptor is sent: the
+receiver maps it, and owns it alone. So large tensors are copied once, and whatever the receiver keeps of them stays valid.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+INLINE_BYTES = 64 * 1024
+_HEAD = struct.Struct("<BIQ")  # inline or in a file; bytes of JSON; bytes in all
+_IN_FILE = 1
+_ALIGNMENT = 64
+_MOST_JSON = 1 << 28
+_DESCRIPTOR = array.array("i").itemsize
+
+Buffer = bytes | bytearray | memoryview
+Message = tuple[dict[str, Any], list[memoryview]]
+
+
+class Closed(Exception):
+    """The other side has ended."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends that keep messages apart, in which as much fits as the system allows."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * INLINE_BYTES)
+    return ends
+
+
+def send(to: socket.socket, message: dict[str, Any], buffers: Sequence[Buffer] = ()) -> None:
+    """Send one message; blocks while the other side does not read. Raises ``Closed``."""
+    sizes = [len(buffer) for buffer in buffers]
+    text = json.dumps({**message, "buffers": sizes} if sizes else message, separators=(",", ":")).encode()
+    parts: list[Buffer] = [text]
+    total = len(text)
+    for buffer, size in zip(buffers, sizes, strict=True):
+        padding = -total % _ALIGNMENT
+        parts += [bytes(padding), buffer]
+        total += padding + size
+    try:
+        if total <= INLINE_BYTES:
+            to.sendmsg([_HEAD.pack(0, len(text), total), *parts])
+            return
+        file = os.memfd_create("modelium-message", os.MFD_CLOEXEC)
+        try:
+            _write_all(file, parts)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))]
+            to.sendmsg([_HEAD.pack(_IN_FILE, len(text), total)], rights)
+        finally:
+            os.close(file)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise Closed(str(error)) from error
+
+
+def receive(of: socket.socket) -> Message:
+    """The next message. Raises ``Closed``, and ``BlockingIOError`` when a timeout of the socket has passed."""
+    try:
+        packet, rights, _, _ = of.recvmsg(_HEAD.size + INLINE_BYTES, socket.CMSG_SPACE(_DESCRIPTOR))
+    except ConnectionResetError as error:
+        raise Closed(str(error)) from error
+    if not packet:
+        raise Closed("the other side has ended")
+    in_file, text_bytes, total = _HEAD.unpack_from(packet)
+    files = [one for level, kind, data in rights if kind == socket.SCM_RIGHTS for one in array.array("i", data)]
+    if in_file:
+        try:
+            body = memoryview(mmap.mmap(files[0], total, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))
+        finally:
+            for file in files:
+                os.close(file)
+    else:
+        body = memoryview(bytearray(packet))[_HEAD.size :]
+    if text_bytes > min(len(body), _MOST_JSON):
+        raise Closed("it sent what is no message")
+    try:
+        message: dict[str, Any] = json.loads(bytes(body[:text_bytes]))
+        return message, _split(body, text_bytes, message.pop("buffers", ()))
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise Closed(f"it sent what is no message: {error}") from error
+
+
+def _split(body: memoryview, at: int, sizes: Sequence[int]) -> list[memoryview]:
+    found = []
+    for size in sizes:
+        at += -at % _ALIGNMENT
+        if size < 0 or at + size > len(body):
+            raise Closed("it sent what is no message")
+        found.append(body[at : at + size])
+        at += size
+    return found
+
+
+def _write_all(file: int, parts: Sequence[Buffer]) -> None:
+    for part in parts:
+        left = memoryview(part)
+        while len(left):
+            left = left[os.write(file, left) :]

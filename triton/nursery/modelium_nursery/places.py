@@ -1,0 +1,62 @@
+"""Where a nursery is found: nothing but the environment enters, a private directory and the names of its files leave.
+
+Modelium sets ``MODELIUM_NURSERY`` to a directory in its state directory and starts the nurseries itself; "off" stands for
+none. Without it, there is one directory for each server and user, and the first stub starts the nursery.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+VARIABLE = "MODELIUM_NURSERY"
+OFF = "off"
+PROTOCOL = 1  # part of the socket's name: a stub never speaks to a nursery that understands it otherwise
+
+
+def managed() -> bool:
+    """Does somebody else start the nurseries?"""
+    return bool(os.environ.get(VARIABLE))
+
+
+def directory(server: int) -> Path | None:
+    """The directory of the nurseries of the server with that process id; None where there shall be none."""
+    given = os.environ.get(VARIABLE, "")
+    if given == OFF:
+        return None
+    if given:
+        return Path(given)
+    return Path(tempfile.gettempdir()) / f"modelium-nursery-{os.getuid()}-{server}"
+
+
+def make_private(path: Path) -> None:
+    """Make the directory, for this user alone. Raises ``OSError`` where it is another's, or open to others."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    seen = path.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
+        raise PermissionError(f"{path} is not a directory of this user alone")
+
+
+def socket_name(kind: str) -> str:
+    """Of the nursery of that kind, in its directory."""
+    return f"{kind}-{PROTOCOL}.sock"
+
+
+class Reach:
+    """A short name for a directory: the path of a socket may have 107 bytes, and a state directory may have more.
+
+    >>> with Reach(Path("/tmp")) as name: print(name.startswith("/proc/self/fd/"))
+    True
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> str:
+        self._descriptor = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,304 @@
+"""A model in Triton's stub that lives in a child of a nursery: Triton's requests enter, the child's answers leave.
+
+The stub imports nothing heavy, so it starts in a tenth of a second. It and its child end together. Where there is no nursery,
+the model is loaded right here, by the same code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from . import client, late, packets, tensors
+from .orders import Birth
+from .packets import Buffer
+from .serving import MOST_CANCELLABLE
+
+_LOOK_MS = 50  # how often a request under way is asked whether its client has gone
+_FINALIZE_WITHIN_S = 10.0
+
+
+class Relay:
+    """What Triton calls; a model's file makes its ``TritonPythonModel`` of it.
+
+    ``kind``: which nursery. ``file``, ``package``: the model's ``__file__`` and ``__package__``; beside it are ``instance.py``,
+    which has the real ``TritonPythonModel``, and ``warm.py``, which imports what all of the kind need.
+    """
+
+    kind: str
+    file: str
+    package: str | None
+    finalize_within_s = _FINALIZE_WITHIN_S
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        self._child: client.Child | None = None
+        if _parameter(config, "nursery") != "false":
+            imports = str(Path(self.file).with_name("warm.py"))
+            self._child = client.bear(self.kind, imports, lambda: self._order(args, config), pb_utils.Logger.log_warn)
+        if self._child is None:
+            self._local: Any = self._import().TritonPythonModel()
+            self._local.initialize(args)
+            return
+        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
+        self._exchange = Exchange(self._child)
+        threading.Thread(target=Services(self._child).serve, name="services", daemon=True).start()
+        try:
+            self._exchange.ask({"initialize": args}, "initialized")
+        except BaseException:
+            self._child.let_go()
+            self._child.end()
+            raise
+        if self._decoupled:
+            self._exchange.listen()
+
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        if self._child is None:
+            answers: list[Any] | None = self._local.execute(requests)
+            return answers
+        if not self._decoupled:
+            return self._exchange.answer(requests)
+        self._exchange.take_over(requests)
+        return None
+
+    def finalize(self) -> None:
+        if self._child is None:
+            self._local.finalize()
+            return
+        self._child.let_go()
+        try:
+            self._exchange.finalize(self.finalize_within_s)
+        finally:
+            self._child.end()
+
+    @classmethod
+    def _import(cls) -> Any:
+        """The real model's module, in this process."""
+        late.come_now()
+        return importlib.import_module(f"{cls.package}.instance" if cls.package else "instance")
+
+    def _order(self, args: dict[str, str], config: dict[str, Any]) -> Birth:
+        return Birth(
+            name=args["model_name"],
+            directory=str(Path(self.file).resolve().parent),
+            module="instance",
+            model_dir=pb_utils.get_model_dir(),
+            working_directory=str(Path.cwd()),
+            environment=dict(os.environ),
+            weights=_shareable(config) if args["model_instance_kind"] == "CPU" else [],
+        )
+
+
+class Exchange:
+    """Requests to a child and its answers."""
+
+    def __init__(self, child: client.Child) -> None:
+        self._child = child
+        self._poll = select.poll()
+        self._poll.register(child.requests, select.POLLIN)
+        self._open: dict[int, tuple[Any, int]] = {}  # number → the sender, and its place among those that can be cancelled
+        self._places: list[int] = []
+        self._number = 0
+        self._lock = threading.Lock()  # around the two above
+        self._returned: list[packets.Message] = []
+        self._has_returned = threading.Semaphore(0)
+        self._listener: threading.Thread | None = None
+
+    def ask(self, message: dict[str, Any], answer: str) -> None:
+        """Send, and wait for that answer. Raises what the child raised."""
+        packets.send(self._child.requests, message)
+        _check(packets.receive(self._child.requests)[0], answer)
+
+    def answer(self, requests: Sequence[Any]) -> list[Any]:
+        """One response for each request, when all are there."""
+        buffers: list[Buffer] = []
+        cancelled = self._child.cancelled
+        given = []
+        for number, request in enumerate(requests):
+            place = number if number < MOST_CANCELLABLE else -1
+            if place >= 0:
+                cancelled[place] = request.is_cancelled()
+            given.append(_request(request, number, place, buffers))
+        packets.send(self._child.requests, {"execute": given}, buffers)
+        while not self._poll.poll(_LOOK_MS):
+            for place, request in enumerate(requests[:MOST_CANCELLABLE]):
+                if not cancelled[place] and request.is_cancelled():
+                    cancelled[place] = 1
+        message, received = packets.receive(self._child.requests)
+        _check(message, "executed")
+        left = iter(received)
+        return [None if one is None else _response(one, left) for one in message["executed"]]
+
+    # -- where each request is answered through its own sender -------------------------------------------------------
+
+    def listen(self) -> None:
+        """From now on a thread receives what the child sends."""
+        self._listener = threading.Thread(target=self._listen, name="answers", daemon=True)
+        self._listener.start()
+
+    def take_over(self, requests: Sequence[Any]) -> None:
+        """Hand the requests to the child; return when it has them."""
+        buffers: list[Buffer] = []
+        given = []
+        for request in requests:
+            sender = request.get_response_sender()
+            with self._lock:
+                number, self._number = self._number, self._number + 1
+                place = self._places.pop() if self._places else len(self._open)
+                place = place if place < MOST_CANCELLABLE else -1
+                self._open[number] = sender, place
+            if place >= 0:
+                self._child.cancelled[place] = 0
+            given.append(_request(request, number, place, buffers))
+        packets.send(self._child.requests, {"execute": given}, buffers)
+        self._has_returned.acquire()
+        _check(self._returned.pop(0)[0], "executed")
+
+    def finalize(self, within_s: float) -> None:
+        """Let the child end its model; not longer than that."""
+        packets.send(self._child.requests, {"finalize": True})
+        if self._listener is not None:
+            self._listener.join(within_s)
+            return
+        if self._poll.poll(within_s * 1000):
+            _check(packets.receive(self._child.requests)[0], "finalized")
+
+    def _listen(self) -> None:
+        while True:
+            if not self._poll.poll(_LOOK_MS if self._open else None):
+                self._look_who_has_gone()
+                continue
+            try:
+                message, buffers = packets.receive(self._child.requests)
+            except packets.Closed:
+                return
+            if "answer" in message:
+                self._pass_on(message, buffers)
+            elif "finalized" in message:
+                return
+            else:
+                self._returned.append((message, buffers))
+                self._has_returned.release()
+
+    def _pass_on(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
+        number, flags = message["answer"], message["flags"]
+        sender, place = self._open[number]
+        response = message["response"]
+        try:
+            if response is None:
+                sender.send(flags=flags)
+            else:
+                sender.send(_response(response, iter(buffers)), flags=flags)
+        except Exception as error:  # the client has gone, or it was the last answer already
+            pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
+        if flags & pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL:
+            with self._lock:
+                del self._open[number]
+                if place >= 0:
+                    self._places.append(place)
+
+    def _look_who_has_gone(self) -> None:
+        with self._lock:
+            waiting = list(self._open.values())
+        for sender, place in waiting:
+            if place >= 0 and not self._child.cancelled[place] and sender.is_cancelled():
+                self._child.cancelled[place] = 1
+
+
+class Services:
+    """What a child asks its stub for: the server's log, metrics, the state of models."""
+
+    def __init__(self, child: client.Child) -> None:
+        self._socket = child.services
+        self._made: dict[int, Any] = {}  # families and series, by the child's numbers
+
+    def serve(self) -> None:
+        """Until the child ends."""
+        while True:
+            try:
+                message, _ = packets.receive(self._socket)
+                if "tell" in message:
+                    self._perform(message["tell"], message["arguments"])
+                    continue
+                packets.send(self._socket, self._answer(message["ask"], message["arguments"]))
+            except packets.Closed:
+                return
+
+    def _answer(self, what: str, arguments: list[Any]) -> dict[str, Any]:
+        try:
+            return {"value": self._perform(what, arguments)}
+        except Exception as error:
+            return {"raised": str(error)}
+
+    def _perform(self, what: str, arguments: list[Any]) -> Any:
+        match what, arguments:
+            case "log", [level, text]:
+                getattr(pb_utils.Logger, f"log_{level}")(text)
+            case "is_model_ready", [name, version]:
+                return pb_utils.is_model_ready(name, version) if version else pb_utils.is_model_ready(name)
+            case "unload_model", [name]:
+                pb_utils.unload_model(name)
+            case "new_family", [number, name, description, kind]:
+                kinds = pb_utils.MetricFamily
+                self._made[number] = kinds(name=name, description=description, kind=getattr(kinds, kind))
+            case "new_metric", [number, family, labels, buckets]:
+                more = {} if buckets is None else {"buckets": buckets}
+                self._made[number] = self._made[family].Metric(labels=labels, **more)
+            case "metric", [number, verb, value]:
+                getattr(self._made[number], verb)(value)
+            case "metric_value", [number]:
+                return self._made[number].value()
+            case "drop", [number]:
+                self._made.pop(number, None)
+        return None
+
+
+def _request(request: Any, number: int, place: int, buffers: list[Buffer]) -> dict[str, Any]:
+    return {
+        "number": number,
+        "place": place,
+        "id": request.request_id(),
+        "parameters": request.parameters(),
+        "outputs": list(request.requested_output_names()),
+        "tensors": tensors.pack(((one.name(), one.as_numpy()) for one in request.inputs()), buffers),
+    }
+
+
+def _response(given: dict[str, Any], buffers: Any) -> Any:
+    if "error" in given:
+        message, code = given["error"]
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code)))
+    made = [pb_utils.Tensor(name, array) for name, array in tensors.unpack(given["tensors"], buffers)]
+    return pb_utils.InferenceResponse(output_tensors=made)
+
+
+def _check(message: dict[str, Any], expected: str) -> None:
+    """Raises what the child raised: its type's name and its words are what Triton passes on."""
+    if "failed" in message:
+        name, text = message["failed"]
+        raise type(name, (Exception,), {})(text)
+    if expected not in message:
+        raise RuntimeError(f"the child did not say {expected!r}")
+
+
+def _parameter(config: dict[str, Any], name: str) -> str:
+    return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
+
+
+def _shareable(config: dict[str, Any]) -> list[str]:
+    """The files of weights that a child may share with others: none where the model brings code of its own."""
+    if _parameter(config, "weights") != "safetensors" or _parameter(config, "custom_code") == "true":
+        return []
+    folder = _parameter(config, "model_path")
+    try:
+        return sorted(str(path) for path in Path(folder).glob("*.safetensors")) if folder else []
+    except (OSError, UnicodeError):
+        return []

@@ -1,0 +1,51 @@
+"""Arrays as messages carry them: names and arrays enter, descriptions and buffers leave, and back.
+
+Arrays of strings are arrays of ``bytes`` objects, as Triton's python backend has them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .packets import Buffer
+
+Described = list[Any]  # name, type of an element ("" for strings), shape, and for strings the length of each
+
+
+def pack(named: Iterable[tuple[str, np.ndarray]], buffers: list[Buffer]) -> list[Described]:
+    """Describe the arrays, and add their bytes to ``buffers``."""
+    described: list[Described] = []
+    for name, given in named:
+        if given.dtype == np.object_ or given.dtype.kind in "SU":
+            texts = [_encoded(one) for one in given.ravel()]
+            described.append([name, "", list(given.shape), [len(text) for text in texts]])
+            buffers.append(texts[0] if len(texts) == 1 else b"".join(texts))
+        else:
+            whole = np.ascontiguousarray(given)  # which makes one dimension of none
+            described.append([name, given.dtype.str, list(given.shape)])
+            buffers.append(whole.reshape(-1).view(np.uint8).data if whole.size else b"")
+    return described
+
+
+def unpack(described: Iterable[Described], buffers: Iterator[memoryview]) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays again; they may be written to. Numbers are not copied out of ``buffers``."""
+    for name, kind, shape, *lengths in described:
+        buffer = next(buffers)
+        if kind:
+            yield name, np.frombuffer(buffer, dtype=np.dtype(kind)).reshape(shape)
+            continue
+        texts = np.empty(math.prod(shape), dtype=np.object_)
+        at = 0
+        for number, length in enumerate(lengths[0]):
+            texts[number] = bytes(buffer[at : at + length])
+            at += length
+        yield name, texts.reshape(shape)
+
+
+def _encoded(text: Any) -> bytes:
+    """As Triton's own ``serialize_byte_tensor``."""
+    return text if isinstance(text, bytes) else str(text).encode()
