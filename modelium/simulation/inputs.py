@@ -26,7 +26,8 @@ UNLOAD_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedModel:
-    """A model as a simulation knows it. ``bytes``: of all of it while it is loaded; ``device``: the only one it may be on.
+    """A model as a simulation knows it. ``bytes``: of all of it while it is loaded; ``device``: the only one it may be on;
+    ``devices``: those it may be on, any where there are none.
     ``tensor_parallel``: on so many equal GPUs, the same part of it on each; then it is an engine, which starts alone on each.
     """
 
@@ -35,9 +36,14 @@ class SimulatedModel:
     load_seconds: float
     unload_seconds: float = UNLOAD_S
     device: str | None = None
+    devices: frozenset[str] = frozenset()
     pinned: bool = False
     always_loaded: bool = False
     tensor_parallel: int = 1
+
+    def may_be_on(self, device: str) -> bool:
+        """Did its user allow that?"""
+        return device == self.device if self.device is not None else not self.devices or device in self.devices
 
     @property
     def bytes_each(self) -> int:

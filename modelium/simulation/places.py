@@ -142,4 +142,4 @@ def groups(spec: SimulatedModel, places: Sequence[Place]) -> list[list[Place]]:
 
 def may_be_on(model: SimulatedModel, device: Device) -> bool:
     """Could the empty device hold its part, and is it the right one?"""
-    return model.bytes_each <= device.budget_bytes and model.device in (None, device.id)
+    return model.bytes_each <= device.budget_bytes and model.may_be_on(device.id)

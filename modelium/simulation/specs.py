@@ -204,8 +204,9 @@ def not_held(models: Iterable[SimulatedModel], fleet: Fleet) -> list[str]:
     budgets, equal = {device.id: device.budget_bytes for device in fleet.devices}, equal_gpus(fleet)
     found = []
     for model in models:
-        size, largest = model.bytes_each, max(budgets.values()) if model.device is None else budgets[model.device]
-        where = "the largest device" if model.device is None else model.device
+        size = model.bytes_each
+        largest, where = max((budget, device) for device, budget in budgets.items() if model.may_be_on(device))
+        where = "the largest device" if model.device is None and not model.devices else where
         if model.tensor_parallel > 1 and not _has_room(model, equal):
             found.append(
                 f"{printable(model.name, longest=60)} ({human_bytes(size)} on each of {model.tensor_parallel} equal GPUs)"

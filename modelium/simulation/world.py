@@ -174,4 +174,4 @@ def record_of(model: SimulatedModel) -> Record:
 def _override(model: SimulatedModel) -> ModelOverride:
     spread = {"tensor_parallel_size": model.tensor_parallel, "enforce_eager": True, "max_num_seqs": 1}
     engine_args = spread if model.tensor_parallel > 1 else {}
-    return ModelOverride(device=model.device, memory_bytes=model.bytes_each, engine_args=engine_args)
+    return ModelOverride(device=model.device, devices=model.devices, memory_bytes=model.bytes_each, engine_args=engine_args)

@@ -14,6 +14,7 @@ from modelium.cli.simulated import Lines
 from modelium.config import Settings
 from modelium.simulation.orders import PLAIN
 from modelium.simulation.specs import parse_fleet
+from modelium.sizes import GIB
 from tests.unit.cli.test_cli_remote import SNAPSHOT, answering, reply_of
 from tests.unit.views import snapshot_view
 
@@ -118,6 +119,20 @@ def test_a_model_that_runs_on_two_devices_is_simulated_on_two_where_there_are_tw
         fleet = parse_fleet(devices, gpu_fraction=0.9)
         [model] = running_models(replace(listing, models=(wide,)), Settings(), fleet)
         assert (model.bytes, model.tensor_parallel) == (2 * each, ranks)
+
+
+def test_what_a_user_chose_for_a_model_is_simulated_where_the_fleet_has_it() -> None:
+    listing, fleet = replies.models(reply_of(snapshot_view(SNAPSHOT))), parse_fleet("2x80GiB,1x24GiB", gpu_fraction=1.0)
+    name = listing.models[0].name
+
+    def taken(**chosen: object) -> tuple[set[str], int]:
+        settings = Settings.model_validate({"models": {name: chosen}})
+        model = next(model for model in running_models(listing, settings, fleet) if model.name == name)
+        return set(model.devices), model.bytes // GIB
+
+    assert taken(devices=["cuda:1", "cuda:2", "cuda:7"], memory="3GiB") == ({"cuda:1", "cuda:2"}, 3)
+    assert taken(devices=["cuda:2"], exclusive=True) == ({"cuda:2"}, 24)
+    assert taken(devices=["cuda:7"], exclusive=True) == (set(), 80)
 
 
 def test_a_modelium_that_keeps_no_trace_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:

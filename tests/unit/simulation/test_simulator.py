@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,6 +43,15 @@ def test_who_does_not_fit_beside_the_other_comes_in_its_place(policy: str) -> No
 def test_two_devices_hold_what_one_does_not(policy: str) -> None:
     outcome = simulate([(0.0, 0, 1.0), (60.0, 1, 1.0), (90.0, 0, 1.0)], models_of(8, 8), fleet_of(10, 10), policy=policy)
     assert (outcome.loads, outcome.evictions, outcome.cold_starts) == (2, 0, 2)
+
+
+@every_policy
+def test_models_stay_on_the_devices_that_their_user_chose(policy: str) -> None:
+    arrivals = [(0.0, 0, 1.0), (60.0, 1, 1.0), (90.0, 0, 1.0)]
+    chosen = [replace(model, devices=frozenset({"cuda:1", "cuda:2"})) for model in models_of(8, 8)]
+    for fleet, loads in ((fleet_of(10, 10), 3), (fleet_of(10, 10, 10), 2)):
+        outcome = simulate(arrivals, chosen, fleet, policy=policy)
+        assert (outcome.loads, outcome.evictions) == (loads, 2 if loads == 3 else 0)
 
 
 @every_policy
