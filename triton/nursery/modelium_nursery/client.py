@@ -12,14 +12,13 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import lifelines, orders, packets, places
-from .serving import MOST_CANCELLABLE
+from .packets import MOST_CANCELLABLE
 
 _BORN_WITHIN_S = 20.0  # a fork takes some hundredths of a second
 _GONE_WITHIN_S = 10.0
@@ -118,6 +117,8 @@ def _order(connection: socket.socket, order: orders.Birth) -> Child:
 
 
 def _start(directory: Path, kind: str, imports: str, server: int, say: Callable[[str], None]) -> None:
+    import subprocess  # which most stubs do not need
+
     try:
         places.make_private(directory)
         subprocess.Popen(

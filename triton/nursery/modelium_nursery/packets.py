@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 INLINE_BYTES = 64 * 1024
+MOST_CANCELLABLE = 1 << 16  # requests under way at a time that can be cancelled; each has a byte
 _HEAD = struct.Struct("<BIQ")  # inline or in a file; bytes of JSON; bytes in all
 _IN_FILE = 1
 _ALIGNMENT = 64

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 VARIABLE = "MODELIUM_NURSERY"
@@ -28,6 +27,8 @@ def directory(server: int) -> Path | None:
         return None
     if given:
         return Path(given)
+    import tempfile  # which a stub of Modelium's does not need
+
     return Path(tempfile.gettempdir()) / f"modelium-nursery-{os.getuid()}-{server}"
 
 

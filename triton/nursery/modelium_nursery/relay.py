@@ -19,8 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 from . import client, late, packets, tensors
 from .orders import Birth
-from .packets import Buffer
-from .serving import MOST_CANCELLABLE
+from .packets import MOST_CANCELLABLE, Buffer
 
 _LOOK_MS = 50  # how often a request under way is asked whether its client has gone
 _FINALIZE_WITHIN_S = 10.0

@@ -20,11 +20,10 @@ from typing import Any, NoReturn
 
 from . import packets, pb
 from .orders import Birth, Handed, importable
-from .packets import Buffer
+from .packets import MOST_CANCELLABLE, Buffer
 from .weights import Shares
 
 PACKAGE = "modelium_entry"
-MOST_CANCELLABLE = 1 << 16  # requests under way at a time that can be cancelled; each has a byte
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
 
 
