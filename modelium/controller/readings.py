@@ -124,6 +124,7 @@ class Readings:
                 replicas=found.replicas if found is not None else {},
                 residues=found.residues if found is not None else {},
                 nursery=found.nursery if found is not None else None,
+                born=found.born if found is not None else frozenset(),
             )
         )
 
@@ -140,7 +141,12 @@ class Readings:
         }
         nursery = self._devices.nursery(scales)
         return _Weighed(
-            processes=processes, replicas=replicas, held=held, residues=self._devices.residues(pid), nursery=nursery
+            processes=processes,
+            replicas=replicas,
+            held=held,
+            residues=self._devices.residues(pid),
+            nursery=nursery,
+            born=frozenset(name for name, found in processes.items() if any(each.pid in scales.born for each in found)),
         )
 
 
@@ -151,3 +157,4 @@ class _Weighed:
     held: Mapping[str, int]
     residues: Mapping[str, int]
     nursery: NurseryStatus | None
+    born: frozenset[str]

@@ -32,7 +32,7 @@ class Scales:
     """What processes hold, at one moment. ``born``: those that were forked by ``nursery``."""
 
     def __init__(self, *, born: Collection[int] = (), nursery: Collection[int] = ()) -> None:
-        self._born = frozenset(born)
+        self.born = frozenset(born)
         self._nursery = frozenset(nursery)
         self._rollups: dict[int, _Rollup] = {}
 
@@ -43,12 +43,12 @@ class Scales:
         (memfd) the n-th part where n models use them, whether it has touched them or not. What it shares with the nursery is
         the nursery's.
         """
-        return sum(self._born_bytes(pid) if pid in self._born else self._rollup(pid).share_bytes for pid in pids)
+        return sum(self._born_bytes(pid) if pid in self.born else self._rollup(pid).share_bytes for pid in pids)
 
     def weigh_nursery(self) -> int:
         """What the nursery holds, alone or together with those who were born there."""
         own = sum(self._rollup(pid).share_bytes for pid in self._nursery)
-        return own + sum(max(0, self._shared_with_nursery(pid)) for pid in self._born)
+        return own + sum(max(0, self._shared_with_nursery(pid)) for pid in self.born)
 
     def _born_bytes(self, pid: int) -> int:
         rollup = self._rollup(pid)
@@ -72,7 +72,7 @@ class Scales:
     @cached_property
     def _weights(self) -> dict[int, _Weights]:
         """By process, also of the nursery's own: one that maps weights shares them."""
-        files = {pid: _memory_files(pid) for pid in self._born | self._nursery}
+        files = {pid: _memory_files(pid) for pid in self.born | self._nursery}
         users = Counter(inode for mapped in files.values() for inode in mapped)
         return {
             pid: _Weights(

@@ -148,6 +148,7 @@ def read(record: Record, phase: Loaded, event: Read, context: Context) -> Step:
         if not serving.processes:
             effects = (Watch(number=serving.number, processes=found),)
         serving = replace(serving, departing=departing, replicas=event.replicas, processes=serving.processes or found)
+        record, serving = _as_it_was_loaded(record, serving, event.born)
         record = replace(record, phase=replace(phase, serving=serving))
         if event.held and not departing:
             record, weighed = _weigh(record, serving, event.held)
@@ -160,6 +161,15 @@ def read(record: Record, phase: Loaded, event: Read, context: Context) -> Step:
 
 
 ignore((Absent, AdapterFolder, Loading, Draining, Unloading), Read)
+
+
+def _as_it_was_loaded(record: Record, serving: Serving, born: bool | None) -> tuple[Record, Serving]:
+    """A nursery was expected and did not listen yet, or the other way round: what it takes is then learned of that manner."""
+    if born is None or born == serving.placement.born or serving.placement.device_kind is not DeviceKind.HOST:
+        return record, serving
+    placement = replace(serving.placement, born=born)
+    memory = replace(record.memory, measured=record.memory.learned.get(placement.manner))
+    return replace(record, memory=memory), replace(serving, placement=placement)
 
 
 def _weigh(record: Record, serving: Serving, held: int) -> Step:

@@ -637,6 +637,17 @@ def test_the_largest_measurement_is_kept() -> None:
     assert (life.record.memory.measured, life.record.memory.weighed, life.held) == (3 * GIB, GIB, 3 * GIB)
 
 
+def test_what_a_model_takes_is_learned_of_the_manner_in_which_it_was_really_loaded() -> None:
+    """The nursery from which it was to be born did not listen yet when it was loaded first."""
+    born = replace(HERE, born=True)
+    life = told(*ARRIVED, load(place=born), loaded(1), read(STUB, held=2 * GIB, born=False))
+    assert dict(life.record.memory.learned) == {HERE.manner: 2 * GIB}
+    life.tell(evict(), PASS, unloaded(2), load(place=born), loaded(3), read(STUB, held=GIB, born=True))
+    assert dict(life.record.memory.learned) == {HERE.manner: 2 * GIB, born.manner: GIB}
+    assert life.record.memory.measured == GIB
+    assert told(*SERVES, read(STUB, held=GIB)).record.memory.learned == {HERE.manner: GIB}
+
+
 def test_who_waits_for_what_is_found_in_quarantine_is_told_and_a_user_who_loads_it_may_know_better() -> None:
     was = Remembered(quarantine="broken", quarantine_seal="s1")
     life = told(happens.Asked(), happens.WaitingChanged(1), seen(), analyzed()).tell(revised(remembered=was))
