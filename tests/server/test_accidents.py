@@ -164,6 +164,7 @@ async def test_a_dead_stub_is_noticed_without_a_request_and_healed(modelium: Sys
 async def test_a_start_that_triton_gave_up_is_made_again_and_who_waits_is_answered(modelium: System) -> None:
     """Triton takes a process for dead that is silent for a second while it starts; here it is stopped for so long."""
     shutil.copytree(minilm(), modelium.incoming / "silent")
+    await modelium.until("/models/silent", lambda model: "state" in model, "it is known")
     stub = 0
     while True:  # the start may end before it is stopped
         request = asyncio.create_task(modelium.post("/predict/silent", {"inputs": "hello"}))
