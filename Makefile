@@ -87,12 +87,13 @@ types: .venv/.made ## mypy, strict
 	@ln -s $(CURDIR)/repository_templates/python/1 build/types/modelium_tasks
 	@ln -s $(CURDIR)/repository_templates/ray/1/model.py build/types/ray_model.py
 	@ln -s $(CURDIR)/triton/backends/vllm/model.py build/types/vllm_model.py
+	@ln -s $(CURDIR)/triton/backends/vllm/instance.py build/types/vllm_instance.py
 	@ln -s $(CURDIR)/triton/backends/vllm/warm.py build/types/vllm_warm.py
 	@ln -s $(CURDIR)/triton/backends/onnxruntime/model.py build/types/onnxruntime_model.py
 	@ln -s $(CURDIR)/triton/backends/onnxruntime/instance.py build/types/onnxruntime_instance.py
 	@MYPYPATH=build/types:triton/nursery:repository_templates/ray/1:triton/backends/vllm:triton/backends/onnxruntime $(BIN)/mypy \
 		-p modelium_tasks -p modelium_ray -p vllm_backend -m onnx_session -m private_pages \
-		-p modelium_nursery -m ray_model -m vllm_model -m vllm_warm -m onnxruntime_model -m onnxruntime_instance
+		-p modelium_nursery -m ray_model -m vllm_model -m vllm_instance -m vllm_warm -m onnxruntime_model -m onnxruntime_instance
 
 check: lint types test ## what CI runs: lint, types and the whole test suite (which holds docs and code together)
 

@@ -24,7 +24,7 @@ from modelium.values import Runtime
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
-KINDS = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME})  # of the runtimes, those whose entries ask for one
+KINDS = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME, Runtime.VLLM})  # of the runtimes, those whose entries ask for one
 _PROTOCOL = 1  # modelium_nursery.places
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs

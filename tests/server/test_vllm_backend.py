@@ -22,9 +22,9 @@ import pytest_asyncio
 from tokenizers import Tokenizer
 
 from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone, ProcessLost
-from modelium.values import JsonValue
-from tests.models.language import ADAPTER, LLAMA, PICTURES, Written, continuations
-from tests.server.conftest import started
+from modelium.values import JsonValue, Runtime
+from tests.models.language import ADAPTER, GPT2, LLAMA, PICTURES, Written, continuations
+from tests.server.conftest import started, warm
 from tests.server.language_plans import Said, expected
 from tests.server.vllm_engines import RETURNS, RUNNING, WRITTEN, Engines, cmdline, engine_process, gone, until
 
@@ -37,13 +37,16 @@ ENDLESS = {"max_tokens": MOST_TOKENS, "ignore_eos": True, "temperature": 0}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engines(tmp_path_factory: pytest.TempPathFactory, language_models: Path) -> AsyncIterator[Engines]:
-    """A server with one engine, which has an adapter and little time for its end."""
+    """A server with two engines. One has an adapter and little time for its end, and lives in a child of the nursery, as all
+    that come later. The other lives in its stub."""
     directory = tmp_path_factory.mktemp("vllm")
     async with started(directory, language_models) as triton, aiohttp.ClientSession() as http:
+        await warm(triton.server, Runtime.VLLM)
         url = triton.server.metrics_url
         url = url if "://" in url else f"http://{url}"
         made = Engines(triton=triton, repository=directory / "repository", metrics_url=url, http=http)
         await made.run(LLAMA, 'parameters { key: "modelium_unload_timeout_s" value { string_value: "6" } }\n')
+        await made.run(PICTURES, 'parameters { key: "nursery" value { string_value: "false" } }\n')
         yield made
 
 
@@ -193,9 +196,16 @@ async def test_a_token_costs_the_cache_what_was_computed(engines: Engines, model
     (await engines.run(model)).check_cache(engines.logged[model])
 
 
-async def test_an_engine_of_one_rank_computes_in_the_process_of_its_core(engines: Engines) -> None:
-    titles = [" ".join(cmdline(one)).partition(" ")[0] for one in engines.processes(LLAMA)]
+@pytest.mark.parametrize("model", [LLAMA, PICTURES])
+async def test_an_engine_of_one_rank_computes_in_the_process_of_its_core(engines: Engines, model: str) -> None:
+    titles = [" ".join(cmdline(one)).partition(" ")[0] for one in engines.processes(model)]
     assert [title for title in titles if title.startswith("VLLM::")] == ["VLLM::EngineCore"]
+
+
+async def test_an_engine_in_a_child_of_the_nursery_has_nothing_to_import(engines: Engines) -> None:
+    stub, child = engines.processes(LLAMA)[:2]
+    assert not [file for file in stub.memory_maps() if "/torch/" in file.path]
+    assert [file for file in child.memory_maps() if "/torch/" in file.path]
 
 
 # -- the end of one engine, then of the other ----------------------------------------------------------------------------
@@ -214,15 +224,17 @@ async def test_an_unload_ends_also_with_a_stuck_engine_and_answers_who_waits(eng
     assert (await engines.client.index())[LLAMA].state in ("UNAVAILABLE", "UNLOADING")
 
 
-async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines) -> None:
-    await engines.run(PICTURES)
-    processes = engines.processes(PICTURES)
-    assert await engines.series(PICTURES)
+@pytest.mark.parametrize("model", [PICTURES, GPT2])
+async def test_a_dead_engine_is_noticed_while_idle_and_nothing_of_it_stays(engines: Engines, model: str) -> None:
+    await engines.run(model)
+    await engines.ask("x", name=model)  # from now on its metrics have a thread
+    processes = engines.processes(model)
+    assert await engines.series(model)
     engine_process(processes, "VLLM::EngineCore").kill()
     await until(lambda: gone(processes), bool, "stub and engine are gone")
-    assert not await engines.series(PICTURES)
+    assert not await engines.series(model)
     with pytest.raises(ModelGone):
-        await engines.ask("x", name=PICTURES)
+        await engines.ask("x", name=model)
 
 
 async def test_a_start_that_triton_gave_up_fails_soon_and_says_why(engines: Engines) -> None:

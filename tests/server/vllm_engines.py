@@ -18,6 +18,7 @@ import aiohttp
 import numpy as np
 import psutil
 
+from modelium.devices.nursery import Nursery
 from modelium.resources import templates_directory
 from modelium.triton.client import TritonClient
 from tests.models.language import LLAMA
@@ -92,10 +93,13 @@ class Engines:
         await until(lambda: self.gauge(RUNNING, name), lambda value: value == count, f"{count} running")
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The stub of a model, then its engine's processes."""
+        """The stub of a model, then who was born for it in a nursery, then its engine's processes."""
         place = str(self.repository / name)
         stubs = [one for one in psutil.process_iter() if "stub" in " ".join(cmdline(one)) and place in " ".join(cmdline(one))]
-        return [*stubs, *(child for stub in stubs for child in stub.children(recursive=True))]
+        nursery = Nursery(self.triton.server.nurseries.directory)
+        born = [child.pid for child, stub in nursery.children().items() if stub.pid in [one.pid for one in stubs]]
+        heads = [*stubs, *map(psutil.Process, born)]
+        return [*heads, *(child for head in heads for child in head.children(recursive=True))]
 
 
 RETURNS = (

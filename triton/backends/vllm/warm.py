@@ -1,5 +1,6 @@
 """What a nursery of vLLM engines runs before it forks the first: it leaves this process with one thread and vLLM imported."""
 
+import contextlib
 import locale
 import os
 import sys
@@ -11,5 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vllm_backend import environment, warm  # noqa: E402
 
+with contextlib.suppress(ImportError):
+    # vLLM's processes say by their titles what they are. Where one is written, is found by the variables that the process began
+    # with: a child has others.
+    import setproctitle
+
+    setproctitle.getproctitle()
 environment.prepare_imports()
 warm.up()

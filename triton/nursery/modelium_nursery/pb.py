@@ -139,7 +139,7 @@ class Services:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a metric that goes while its thread is at a call tells of it
 
     def tell(self, what: str, *arguments: Any) -> None:
         """Do not wait for an answer."""

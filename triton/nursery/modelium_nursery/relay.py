@@ -11,13 +11,16 @@ import json
 import os
 import select
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from . import client, late, packets, tensors
+from .errands import Errands
 from .orders import Birth
 from .packets import MOST_CANCELLABLE, Buffer
 
@@ -49,7 +52,7 @@ class Relay:
             return
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._exchange = Exchange(self._child)
-        threading.Thread(target=Services(self._child).serve, name="services", daemon=True).start()
+        threading.Thread(target=Errands(self._child.services).serve, name="services", daemon=True).start()
         try:
             self._exchange.ask({"initialize": args}, "initialized")
         except BaseException:
@@ -103,7 +106,8 @@ class Exchange:
         self._child = child
         self._poll = select.poll()
         self._poll.register(child.requests, select.POLLIN)
-        self._open: dict[int, tuple[Any, int]] = {}  # number → the sender, and its place among those that can be cancelled
+        self._open: dict[int, _Asked] = {}
+        self._some_open = threading.Event()
         self._places: list[int] = []
         self._number = 0
         self._lock = threading.Lock()  # around the two above
@@ -139,9 +143,10 @@ class Exchange:
     # -- where each request is answered through its own sender -------------------------------------------------------
 
     def listen(self) -> None:
-        """From now on a thread receives what the child sends."""
+        """From now on a thread receives what the child sends, and another one asks Triton who has gone: each takes its time."""
         self._listener = threading.Thread(target=self._listen, name="answers", daemon=True)
         self._listener.start()
+        threading.Thread(target=self._look_who_has_gone, name="cancellations", daemon=True).start()
 
     def take_over(self, requests: Sequence[Any]) -> None:
         """Hand the requests to the child; return when it has them."""
@@ -153,7 +158,8 @@ class Exchange:
                 number, self._number = self._number, self._number + 1
                 place = self._places.pop() if self._places else len(self._open)
                 place = place if place < MOST_CANCELLABLE else -1
-                self._open[number] = sender, place
+                self._open[number] = _Asked(sender=sender, place=place)
+                self._some_open.set()
             if place >= 0:
                 self._child.cancelled[place] = 0
             given.append(_request(request, number, place, buffers))
@@ -172,9 +178,6 @@ class Exchange:
 
     def _listen(self) -> None:
         while True:
-            if not self._poll.poll(_LOOK_MS if self._open else None):
-                self._look_who_has_gone()
-                continue
             try:
                 message, buffers = packets.receive(self._child.requests)
             except packets.Closed:
@@ -189,75 +192,48 @@ class Exchange:
 
     def _pass_on(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
         number, flags = message["answer"], message["flags"]
-        sender, place = self._open[number]
+        asked = self._open[number]
         response = message["response"]
-        try:
-            if response is None:
-                sender.send(flags=flags)
-            else:
-                sender.send(_response(response, iter(buffers)), flags=flags)
-        except Exception as error:  # the client has gone, or it was the last answer already
-            pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
-        if flags & pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL:
-            with self._lock:
-                del self._open[number]
-                if place >= 0:
-                    self._places.append(place)
+        with asked.lock:
+            try:
+                if response is None:
+                    asked.sender.send(flags=flags)
+                else:
+                    asked.sender.send(_response(response, iter(buffers)), flags=flags)
+            except Exception as error:  # the client has gone, or it was the last answer already
+                pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
+            if flags & pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL:
+                with self._lock:
+                    del self._open[number]
+                    if asked.place >= 0:
+                        self._places.append(asked.place)
 
     def _look_who_has_gone(self) -> None:
-        with self._lock:
-            waiting = list(self._open.values())
-        for sender, place in waiting:
-            if place >= 0 and not self._child.cancelled[place] and sender.is_cancelled():
-                self._child.cancelled[place] = 1
-
-
-class Services:
-    """What a child asks its stub for: the server's log, metrics, the state of models."""
-
-    def __init__(self, child: client.Child) -> None:
-        self._socket = child.services
-        self._made: dict[int, Any] = {}  # families and series, by the child's numbers
-
-    def serve(self) -> None:
-        """Until the child ends."""
         while True:
-            try:
-                message, _ = packets.receive(self._socket)
-                if "tell" in message:
-                    self._perform(message["tell"], message["arguments"])
+            self._some_open.wait()
+            time.sleep(_LOOK_MS / 1000)
+            with self._lock:
+                waiting = list(self._open.items())
+                if not waiting:
+                    self._some_open.clear()
+            for number, asked in waiting:
+                # A sender knows nothing of threads. One that is busy is asked the next time; one that is done, never again.
+                if asked.place < 0 or self._child.cancelled[asked.place] or not asked.lock.acquire(blocking=False):
                     continue
-                packets.send(self._socket, self._answer(message["ask"], message["arguments"]))
-            except packets.Closed:
-                return
+                try:
+                    if number in self._open and asked.sender.is_cancelled():
+                        self._child.cancelled[asked.place] = 1
+                finally:
+                    asked.lock.release()
 
-    def _answer(self, what: str, arguments: list[Any]) -> dict[str, Any]:
-        try:
-            return {"value": self._perform(what, arguments)}
-        except Exception as error:
-            return {"raised": str(error)}
 
-    def _perform(self, what: str, arguments: list[Any]) -> Any:
-        match what, arguments:
-            case "log", [level, text]:
-                getattr(pb_utils.Logger, f"log_{level}")(text)
-            case "is_model_ready", [name, version]:
-                return pb_utils.is_model_ready(name, version) if version else pb_utils.is_model_ready(name)
-            case "unload_model", [name]:
-                pb_utils.unload_model(name)
-            case "new_family", [number, name, description, kind]:
-                kinds = pb_utils.MetricFamily
-                self._made[number] = kinds(name=name, description=description, kind=getattr(kinds, kind))
-            case "new_metric", [number, family, labels, buckets]:
-                more = {} if buckets is None else {"buckets": buckets}
-                self._made[number] = self._made[family].Metric(labels=labels, **more)
-            case "metric", [number, verb, value]:
-                getattr(self._made[number], verb)(value)
-            case "metric_value", [number]:
-                return self._made[number].value()
-            case "drop", [number]:
-                self._made.pop(number, None)
-        return None
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    """A request under way. ``place``: its byte among those that can be cancelled, or -1."""
+
+    sender: Any
+    place: int
+    lock: threading.Lock = field(default_factory=threading.Lock)  # around the sender
 
 
 def _request(request: Any, number: int, place: int, buffers: list[Buffer]) -> dict[str, Any]:
