@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _ANALYZE_AT_ONCE = 64
 _TELL_EVERY_S = 1.0
 _WITHOUT_REPLICAS = (RayState.OFF, RayState.ASLEEP)
+_WATCH_S = 0.1  # most unloads have nothing to wait for
 _ASK_AGAIN_S = 0.2  # whether a Triton that went away is back
 
 
@@ -295,8 +296,9 @@ class Work:
             heartbeats.renew()
             while True:
                 try:
+                    watching = asyncio.to_thread(heartbeats.watch, _WATCH_S)
                     # Triton answers only when a load of the same model that is under way has ended.
-                    await self._client.unload(key, timeout_s=self._load_timeout_s)
+                    await asyncio.gather(watching, self._client.unload(key, timeout_s=self._load_timeout_s))
                     back_by = time.monotonic() + self._departures.within_s
                     killed = await self._departures.verify(key, processes, heartbeats)
                     break

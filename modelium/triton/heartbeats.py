@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _QUEUE = struct.Struct("=104xQqi")
 _SET, _CLEARED = b"\1", b"\0"
 # A request between two queues of Triton's own is seen nowhere. It stays there for microseconds.
 _QUIET_S = 0.01
+_LOOK_EVERY_S = 0.001
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +78,7 @@ class Heartbeats:
 
     def __init__(self, stubs: Iterable[_Stub] = ()) -> None:
         self._stubs = tuple(stubs)
+        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, pids: Iterable[int], server_pid: int | None) -> Heartbeats:
@@ -115,9 +118,17 @@ class Heartbeats:
 
         To be asked every few milliseconds. It can be missed all the same: the stub may set its heartbeat before anybody looks.
         """
-        for stub in self._stubs:
-            stub.look()
-        return any(stub.is_let_go() for stub in self._stubs)
+        with self._lock:
+            for stub in self._stubs:
+                stub.look()
+            return any(stub.is_let_go() for stub in self._stubs)
+
+    def watch(self, within_s: float) -> bool:
+        """``let_go()``, asked each millisecond; for a thread beside a busy loop, from before the unload is asked for."""
+        until = time.monotonic() + within_s
+        while not (gone := self.let_go()) and self._stubs and time.monotonic() < until:
+            time.sleep(_LOOK_EVERY_S)
+        return gone
 
     def end(self) -> None:
         """The stubs have ended: Triton would wait for ever for the farewell of one that it takes for well (measured)."""
@@ -130,10 +141,11 @@ class Heartbeats:
         return sum(each.st_blocks * 512 for each in found if each.st_nlink)
 
     def close(self) -> None:
-        """Look no more."""
-        for stub in self._stubs:
-            os.close(stub.descriptor)
-        self._stubs = ()
+        """Look no more, in whichever thread."""
+        with self._lock:
+            for stub in self._stubs:
+                os.close(stub.descriptor)
+            self._stubs = ()
 
 
 def _open(region: str, place: int) -> _Stub:

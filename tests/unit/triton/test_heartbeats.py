@@ -9,11 +9,13 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from modelium.triton.heartbeats import Heartbeats
+from tests.patience import PATIENCE_S
 
 _PLACE = 336
 _TO_STUB, _TO_TRITON = 1024, 2048
@@ -87,6 +89,26 @@ def test_what_triton_cleared_is_seen(start: Start, region: Region) -> None:
         assert not lets_go(heartbeats)
         region.beat(b"\0")
         assert lets_go(heartbeats)
+
+
+def test_it_is_seen_from_a_thread_that_watches(start: Start, region: Region) -> None:
+    with Heartbeats.of([start(region.path.name)], os.getpid()) as heartbeats, ThreadPoolExecutor(1) as pool:
+        heartbeats.renew()
+        watching = pool.submit(heartbeats.watch, PATIENCE_S)
+        region.beat(b"\0")
+        assert watching.result()
+        heartbeats.renew()
+        assert not heartbeats.watch(0.0)
+
+
+def test_who_watches_stops_when_nobody_wants_to_know_any_more(start: Start, region: Region) -> None:
+    heartbeats = Heartbeats.of([start(region.path.name)], os.getpid())
+    heartbeats.renew()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(heartbeats.watch, PATIENCE_S)
+        heartbeats.close()
+        assert not watching.result()
+    assert not Heartbeats().watch(PATIENCE_S)
 
 
 def test_what_the_stub_set_again_after_it_was_seen_cleared_changes_nothing(start: Start, region: Region) -> None:
