@@ -3,7 +3,8 @@
 First a table: estimated, measured, error, for a real embedder, an ONNX graph and three language models that vLLM serves on the
 CPU, each alone and at work. Then the embedder is loaded, asked once and unloaded ``--cycles`` times, and a language model a
 fifth as often: the memory of all of Modelium's processes together (proportional, so that a page which n of them share is
-counted once) before and after, its trend over the cycles, how often an unload had to kill, and how long loads and unloads took.
+counted once) before and after, its trend over the cycles, how often an unload had to kill, and how long loads, unloads and
+cycles took; and what Triton and the nursery hold after the first cycles and after the last (``held.py``).
 
 On a machine with GPUs, models go there, and what is measured is NVML's: of the models' processes in the table, of the whole
 devices in the cycles. Nobody else should use them meanwhile.
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from at_work import EMBEDDER, LANGUAGE_MODEL, PATIENCE_S, WORK, post, write_model
+from held import Held, held_by, held_table
 from served import ROOT, Served, serve
 
 sys.path.insert(0, str(ROOT))
@@ -77,6 +79,8 @@ class Cycles:
     escalations: int
     load_seconds: tuple[float, ...]
     unload_seconds: tuple[float, ...]
+    cycle_seconds: tuple[float, ...]  # a load, a request, an unload, as a client sees them
+    held: tuple[Held, Held]  # after those that warm up, and after the last one
     bytes: tuple[int, ...]  # of all processes, after each cycle
 
     @property
@@ -89,6 +93,7 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=100, help="of the embedder; of the language model a fifth of that")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     parser.add_argument("--gpu", action="store_true", help="fail where no GPU is used")
+    parser.add_argument("--without-nursery", action="store_true", help="models load in their stubs, as they did once")
     parser.add_argument("--only", action="append", choices=list(WORK), help="of these models; again for more (all)")
     options = parser.parse_args()
     work = {name: WORK[name] for name in options.only or WORK}
@@ -98,6 +103,7 @@ def main() -> None:
             write_model(incoming, name)
 
     settings = {
+        "triton": {"nursery": not options.without_nursery},
         "orchestration": {
             "load_on_discovery": False,
             "policies": {"check_interval_seconds": 1, "correct_estimates": False, "min_residence_seconds": 0},
@@ -187,18 +193,23 @@ def turn(served: Served, name: str, times: int) -> Cycles:
     killed, gpus_before = escalations(served), gpus(served)
     seen: list[dict[str, int]] = []
     own: list[int] = []
-    loads, unloads = [], []
+    loads, unloads, whole = [], [], []
+    held: list[Held] = []
     for number in range(1, times + 1):
+        began = time.perf_counter()
         post(served, f"/models/{name}/load")
         post(served, f"/predict/{name}", {"inputs": "is anybody there?"})
         after = post(served, f"/models/{name}/unload")
+        whole.append(time.perf_counter() - began)
         loads.append(after["load_seconds"])
         unloads.append(after["unload_seconds"])
         seen.append(parts(served))
         own.append(unshared_bytes([served.pid, *(process.pid for process in served.processes())]))
+        if number in (int(times * _WARM) + 1, times):
+            held.append(held_by(served))
         if number % 10 == 0 or number == times:
-            held = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in seen[-1].items())
-            print(f"  {name}: {number} of {times} cycles; {held}", file=sys.stderr, flush=True)
+            shown = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in seen[-1].items())
+            print(f"  {name}: {number} of {times} cycles; {shown}", file=sys.stderr, flush=True)
     steady = seen[int(times * _WARM) :]
     sums, some = [sum(one.values()) for one in steady], max(1, len(steady) // 10)
     trend, error = regress(sums)
@@ -225,6 +236,8 @@ def turn(served: Served, name: str, times: int) -> Cycles:
         escalations=escalations(served) - killed,
         load_seconds=tuple(loads),
         unload_seconds=tuple(unloads),
+        cycle_seconds=tuple(whole),
+        held=(held[0], held[-1]),
         bytes=tuple(sum(one.values()) for one in seen),
     )
 
@@ -266,9 +279,10 @@ def show_cycles(one: Cycles) -> None:
         print(f"  {device}: {signed(size)} of it in use more than before")
     marked = ", ".join(f"{device} {human_bytes(size)}" for device, size in one.marked_bytes.items())
     print(f"  marked as leaked: {marked or 'nothing'}; unloads that had to kill: {one.escalations}")
-    for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds)):
-        low, high = min(seconds), max(seconds)
-        print(f"  {what} seconds: median {statistics.median(seconds):.2f}, {low:.2f} to {high:.2f}")
+    for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds), ("cycle", one.cycle_seconds)):
+        low, high, late = min(seconds), max(seconds), sorted(seconds)[int(len(seconds) * 0.99)]
+        print(f"  {what} seconds: median {statistics.median(seconds):.2f}, p99 {late:.2f}, {low:.2f} to {high:.2f}")
+    Console(width=max(100, Console().width)).print(held_table(*one.held))
 
 
 def signed(size: float) -> str:

@@ -1,10 +1,13 @@
 """Minutes of steady requests while models are loaded, evicted and killed: how many were sent, answered, refused, lost.
 
 Copies of one real model share a budget that holds about three of them. One is asked all the time; the others take turns, so
-each turn evicts somebody. Every ``--kill`` seconds one SIGKILL: Triton, then a model's stub process, then Triton …
+each turn evicts somebody. Every ``--kill`` seconds one SIGKILL: Triton, a model's stub, the nursery's process that bears its
+children, such a child, and the one that keeps the nursery; then Triton …
 
 *Answered* is a 200 with an embedding of the right width. *Refused* is an error in Modelium's own words, by type. *Lost* is
 anything else: no answer in time, a broken connection, an answer that is not understood. The last has to be 0.
+
+At the end Modelium is stopped, and nothing may be left of it: no process, nothing in /dev/shm, no half-written file.
 """
 
 from __future__ import annotations
@@ -21,11 +24,16 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+from held import CHILDREN, NURSERY, STUBS, TRITON, Held, generations, held_by, processes_of, register
+from left import Past, shm_prefix, what_is_left
 from served import Served, minilm, serve
 
 _MODELS = 6
 _WIDTH = 384
 _DEADLINE_S = 180
+_GENERATION, _KEEPER = "nursery", "its keeper"
+_VICTIMS = (TRITON, STUBS, _GENERATION, CHILDREN, _KEEPER)
+_LOOK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -58,23 +66,39 @@ def main() -> None:
         for number in range(_MODELS):
             shutil.copytree(source, incoming / f"minilm-{number}")
 
-    tally = Tally()
+    tally, past = Tally(), Past()
     with serve(settings, prepare=prepare) as served:
-        asyncio.run(run(served, tally, options.minutes * 60, options.turn, options.kill, options.clients))
+        asyncio.run(run(served, tally, past, options))
+        before = held_by(served)
+        past.note(served.directory)
         report(tally, served, options.minutes)
-    if tally.lost:
-        raise SystemExit("requests were lost")
+        served.process.terminate()
+        served.process.wait(timeout=120)
+        left = what_is_left(served.directory, past.processes, past.prefixes)
+        show_left(before, left, served)
+        if tally.lost or left:
+            raise SystemExit(f"requests were lost, or something was left: {served.directory} is kept")
 
 
-async def run(served: Served, tally: Tally, seconds: float, turn_s: float, kill_s: float, clients: int) -> None:
-    end = time.monotonic() + seconds
+async def run(served: Served, tally: Tally, past: Past, options: argparse.Namespace) -> None:
+    end = time.monotonic() + options.minutes * 60
     timeout = aiohttp.ClientTimeout(total=_DEADLINE_S + 30)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-        killer = asyncio.create_task(kill(served, tally, end, kill_s))
+        watcher = asyncio.create_task(watch(served, past))
+        killer = asyncio.create_task(kill(served, tally, end, options.kill))
         async with asyncio.TaskGroup() as group:
-            for client in range(clients):
-                group.create_task(stream(session, served, tally, end, turn_s, client))
+            for client in range(options.clients):
+                group.create_task(stream(session, served, tally, end, options.turn, client))
         await killer
+        watcher.cancel()
+
+
+async def watch(served: Served, past: Past) -> None:
+    """Remember who was there: who is left at the end may have no parent, and no name, of ours."""
+    while True:
+        past.processes |= set(await asyncio.to_thread(served.processes))
+        past.prefixes |= {prefix for prefix in [shm_prefix(served.directory)] if prefix}
+        await asyncio.sleep(_LOOK_S)
 
 
 async def stream(session: aiohttp.ClientSession, served: Served, tally: Tally, end: float, turn_s: float, client: int) -> None:
@@ -113,18 +137,24 @@ def is_embedding(body: object) -> bool:
 
 
 async def kill(served: Served, tally: Tally, end: float, kill_s: float) -> None:
-    for victim in itertools.cycle(("tritonserver", "triton_python_backend_stub")):
+    for victim in itertools.cycle(_VICTIMS):
         await asyncio.sleep(kill_s)
         if time.monotonic() > end - 20:  # leave time to come back
             return
-        for process in served.processes():
+        for process in (await asyncio.to_thread(victims, served, victim))[:1]:
             try:
-                if Path(process.exe()).name == victim:
-                    process.kill()
-                    tally.killed[victim] += 1
-                    break
+                process.kill()
+                tally.killed[victim] += 1
             except psutil.Error:
                 continue
+
+
+def victims(served: Served, which: str) -> list[psutil.Process]:
+    """Of the nursery either those that bear children, or those that keep them."""
+    if which == _GENERATION:
+        return generations(served)
+    found = processes_of(served).get(NURSERY if which == _KEEPER else which, [])
+    return [process for process in found if process not in generations(served)]
 
 
 def report(tally: Tally, served: Served, minutes: float) -> None:
@@ -139,6 +169,15 @@ def report(tally: Tally, served: Served, minutes: float) -> None:
     for words, counts in (("refused", tally.refused), ("lost", tally.lost)):
         for cause, count in counts.most_common(8):
             print(f"  {words} {count}: {cause}")
+
+
+def show_left(before: Held, left: list[str], served: Served) -> None:
+    """What was there before Modelium was stopped, and what is there after."""
+    there = ", ".join(f"{count} {kind}" for kind, count in sorted(before.processes.items()))
+    print(f"  before the end: {there}; {before.zombies} zombies, {before.shm_files} files in /dev/shm")
+    born = len(register(served.directory, "children"))
+    print(f"  children in the nursery's register: {before.registered} before the end, {born} after it")
+    print(f"  after the end: {', '.join(left) or 'no process, shared memory or file'} left")
 
 
 if __name__ == "__main__":

@@ -68,11 +68,11 @@ class Served:
         self.process = run(self.directory)
 
     def ask(self, method: str, path: str, body: object = None, *, timeout_s: float = 300, port: int = 0) -> Answer:
-        """``port``: another than the gateway's."""
+        """``port``: another than the gateway's. ``body``: a file's bytes as they are, anything else as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout_s)
         try:
-            payload = None if body is None else json.dumps(body)
-            connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
+            payload, kind = encode(body)
+            connection.request(method, path, payload, {"content-type": kind} if payload else {})
             response = connection.getresponse()
             raw = response.read()
             at = time.perf_counter()
@@ -178,6 +178,13 @@ def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:
     (directory / "incoming").mkdir()
     (directory / "modelium.yaml").write_text(yaml.safe_dump(config))
     return Place(directory=directory, ports=ports)
+
+
+def encode(body: object) -> tuple[bytes | None, str]:
+    """A request's body, and its content type."""
+    if isinstance(body, bytes):
+        return body, "application/octet-stream"
+    return None if body is None else json.dumps(body).encode(), "application/json"
 
 
 def minilm() -> Path:
