@@ -6,11 +6,15 @@ pod) gives its container. What a container brings besides (its root, its user, i
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.deployment import tool
@@ -42,7 +46,9 @@ def test_the_whole_life_of_a_deployment(deployment: Deployed) -> None:
     a_model_that_is_dropped_answers_those_with_a_key(deployment)
     the_verbs_find_the_key_of_their_own_gateway(deployment)
     both_metrics_ports_answer_prometheus(deployment)
+    nursery = models_are_born_of_a_nursery_of_their_server(deployment, triton)
     a_stop_lets_triton_finish_what_is_in_flight(deployment, triton)
+    the_nursery_ends_with_its_server(deployment, nursery)
     modelium_waits_for_a_triton_that_comes_back(deployment)
     assert end(modelium) == 0, deployment.logs()
     assert KEY not in deployment.logs()
@@ -96,6 +102,27 @@ def a_stop_lets_triton_finish_what_is_in_flight(deployment: Deployed, triton: su
     assert end(triton) == 0, deployment.logs()
     slow.join(PATIENCE_S)
     assert answers == [(200, {"y": [SLOW_TURNS]})]
+
+
+def models_are_born_of_a_nursery_of_their_server(deployment: Deployed, triton: subprocess.Popen[bytes]) -> Path:
+    """The first stub starts it: nobody else could, in a container of its own."""
+    (server,) = [one.pid for one in psutil.Process(triton.pid).children() if one.name().startswith("tritonserver")]
+    nursery = Path(tempfile.gettempdir()) / f"modelium-nursery-{os.getuid()}-{server}"
+    deployment.until(lambda: any(nursery.glob("onnxruntime-*.sock")), "it listens")
+    return nursery
+
+
+def the_nursery_ends_with_its_server(deployment: Deployed, nursery: Path) -> None:
+    deployment.until(lambda: not nursery.exists(), "nothing is left of it")
+    deployment.until(lambda: not commands_that_name(nursery), "no process is left of it")
+
+
+def commands_that_name(path: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if str(path) in command]
 
 
 def modelium_waits_for_a_triton_that_comes_back(deployment: Deployed) -> None:

@@ -19,7 +19,8 @@ from modelium.errors import ModeliumError
 from modelium.values import Runtime
 from tests.models import minilm
 from tests.patience import PATIENCE_S
-from tests.server.conftest import Triton, started, warm
+from tests.server.conftest import Triton, on_host, profile_of, started, warm
+from tests.server.loading import load
 from tests.server.systems import System, system, write_adder
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -157,6 +158,41 @@ async def test_a_child_that_hangs_ends_with_its_stub(born: Triton) -> None:
     await born.unload("minilm")
 
 
+STRAY = """
+
+class TritonPythonModel(TritonPythonModel):
+    def initialize(self, args):
+        super().initialize(args)
+        import subprocess
+        subprocess.Popen(["sleep", "1000000.5"])
+"""
+
+
+async def test_what_a_model_started_ends_after_it(born: Triton) -> None:
+    """Nobody but the nursery's keeper would know of it."""
+    profile = profile_of("strays", minilm())
+    code = born.repository.write(profile, on_host(profile)) / "1" / "instance.py"
+    code.write_text(code.read_text() + STRAY)
+    await load(born.client, "strays")
+    child, stub = await child_of(born, "strays")
+    strays = [pid for pid in processes() if words(pid, "cmdline") == "sleep 1000000.5 " and parent_of(pid) == child]
+    assert len(strays) == 1
+    os.kill(stub, signal.SIGKILL)
+    await until(lambda: not lives(child) and not lives(strays[0]))
+    await born.client.unload("strays")
+
+
+def processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 async def test_models_go_on_when_the_nursery_is_killed_and_another_one_comes(born: Triton) -> None:
     await born.load("minilm")
     pair = await child_of(born, "minilm")
@@ -210,7 +246,7 @@ async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path
         await until(lambda: len(children(state)) == 1)
         await modelium.until("/models", lambda seen: (seen["nursery"] or {}).get("children") == 1, "the child is counted")
     assert not children(state)
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and str(state / "nursery") in command_line(int(pid))]  # noqa: PTH208
+    assert not [pid for pid in processes() if str(state / "nursery") in command_line(pid)]
 
 
 async def _reloaded(modelium: System, name: str) -> None:

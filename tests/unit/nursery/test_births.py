@@ -162,7 +162,11 @@ def test_the_register_names_the_living_and_who_they_were_born_for(tmp_path: Path
     assert entry.read_text().split() == [str(created_at(child.pid)), str(os.getpid()), str(created_at(os.getpid()))]
     register.tidy()
     assert entry.exists()
+    assert register.knows(child.pid)
+    assert register.knows(os.getpid())
+    assert not register.knows(os.getppid())
     child.communicate()
+    assert not register.knows(child.pid)
     register.tidy()
     assert not entry.exists()
     assert (tmp_path / "nurseries" / str(os.getpid())).exists()

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import resource
 import select
 import signal
 import sys
@@ -18,10 +19,12 @@ import time
 from pathlib import Path
 
 from . import nursery
-from .places import make_private
+from .places import make_private, socket_name
 from .register import Register
 
 _PR_SET_CHILD_SUBREAPER = 36
+_LOOK_MS = 1000  # nothing tells a process that it became the parent of another
+_STRAY_GRACE_S = 5.0
 _AGAIN_AFTER_S = (1.0, 5.0, 30.0)
 # OpenBLAS, which numpy brings, starts its threads when it is imported; torch starts its own when it first computes.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -37,6 +40,8 @@ def main() -> None:
     parser.add_argument("--family", type=int, default=0, help="end when this process does")
     chosen = parser.parse_args()
     os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one for each file of weights, and some for each child
     make_private(chosen.directory)
     lock = os.open(chosen.directory / f"{chosen.kind}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -54,6 +59,8 @@ class Keeper:
         self._register = Register(directory)
         self._end = os.pipe2(os.O_CLOEXEC)  # open as long as this process lives
         self._failures = 0
+        self._generations: set[int] = set()  # those that this process has forked
+        self._strays: dict[int, float] = {}  # what nobody waits for, and since when
 
     def keep(self) -> None:
         """Until the family ends, or SIGTERM."""
@@ -70,6 +77,8 @@ class Keeper:
                     return
         finally:
             self._register.strike_own(os.getpid())
+            if self._family:
+                self._leave_nothing()
 
     def _run_generation(self, woken: int, family: int | None) -> bool:
         started = time.monotonic()
@@ -79,8 +88,9 @@ class Keeper:
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_MS)}
             self._reap(woken)
+            self._end_strays()
             if family in ready:
                 return False
             if serving in ready:
@@ -101,6 +111,7 @@ class Keeper:
         serving, alive = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid:
+            self._generations.add(pid)
             os.close(alive)
             return serving
         signal.set_wakeup_fd(-1)
@@ -121,12 +132,47 @@ class Keeper:
             ).serve()
         raise AssertionError("unreachable")
 
+    def _leave_nothing(self) -> None:
+        """Remove what nobody else would: the directory, when the last of its nurseries ends."""
+        for pid in (*self._generations, *(pid for pid in _children_of_this() if self._register.knows(pid))):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)  # its stub has ended with the family
+                os.waitpid(pid, 0)
+        self._register.tidy()
+        for path in (*self._directory.glob(f"{self._kind}.*"), self._directory / socket_name(self._kind)):
+            path.unlink(missing_ok=True)
+        for directory in (*self._register.directories, self._directory):
+            with contextlib.suppress(OSError):  # of another kind
+                directory.rmdir()
+
     def _reap(self, woken: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(woken, 4096)
         for pid in nursery.reaped():
+            self._generations.discard(pid)
             self._register.strike(pid)
             self._register.strike_own(pid)
+
+    def _end_strays(self) -> None:
+        """End what a child has started and left behind: it has nobody left to answer to.
+
+        What became a child of this process has lost its parent. If it is a child of a nursery or one of its processes, it is in
+        the register, and goes on. Anything else has a moment to clean up, as Python's resource tracker does.
+        """
+        now = time.monotonic()
+        strays = {pid for pid in _children_of_this() if not self._register.knows(pid)} - self._generations
+        self._strays = {pid: self._strays.get(pid, now) for pid in strays}
+        for pid, since in self._strays.items():
+            if now - since > _STRAY_GRACE_S:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _children_of_this() -> set[int]:
+    try:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    except OSError:  # a kernel without that list
+        return set()
 
 
 def _pidfd(pid: int) -> int | None:

@@ -33,6 +33,11 @@ class Register:
         for path in (self._children, self._own):
             path.mkdir(mode=0o700, exist_ok=True)
 
+    @property
+    def directories(self) -> tuple[Path, Path]:
+        """Where the files are."""
+        return self._children, self._own
+
     def enter(self, child: int, stub: int) -> None:
         """A child was born."""
         with contextlib.suppress(ProcessLookupError):  # one of them has ended already
@@ -41,6 +46,14 @@ class Register:
     def strike(self, child: int) -> None:
         """It has ended."""
         (self._children / str(child)).unlink(missing_ok=True)
+
+    def knows(self, pid: int) -> bool:
+        """Is it a living child, or a process of the nursery?"""
+        try:
+            created = created_at(pid)
+        except ProcessLookupError:
+            return False
+        return any(_first_number(directory / str(pid)) == created for directory in (self._children, self._own))
 
     def enter_own(self) -> None:
         """This process belongs to the nursery."""
@@ -55,8 +68,8 @@ class Register:
         for directory in (self._children, self._own):
             for path in directory.iterdir():
                 try:
-                    lives = path.name.isdigit() and created_at(int(path.name)) == int(path.read_text().split()[0])
-                except (OSError, ValueError, IndexError):
+                    lives = path.name.isdigit() and created_at(int(path.name)) == _first_number(path)
+                except ProcessLookupError:
                     lives = False
                 if not lives:
                     path.unlink(missing_ok=True)
@@ -65,3 +78,10 @@ class Register:
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(text)
         fresh.replace(path)
+
+
+def _first_number(path: Path) -> int:
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return -1
