@@ -112,7 +112,7 @@ def woken_table(woken: dict[str, Woken], plains: Sequence[tuple[float, float]]) 
 
 def warm_table(compared: Sequence[Compared]) -> Table:
     table = Table(title="loaded models: both ways in turns")
-    columns = ("requests/s", "without", "times", "median, ms", "without", "more", "p99, ms", "without")
+    columns = ("requests/s", "without", "times", "median, ms", "without", "more", "p99, ms", "without", "CPU ms", "without")
     for column in ("model", "connections", *columns):
         table.add_column(column, justify="left" if column == "model" else "right")
     for one in compared:
@@ -125,6 +125,7 @@ def warm_table(compared: Sequence[Compared]) -> Table:
             *(f"{statistics.median(way.ms):.2f}" for way in both),
             f"{one.more_ms:+.2f}",
             *(f"{percentile(way.ms, 0.99):.1f}" for way in both),
+            *(f"{statistics.median(way.cpu_ms):.2f}" for way in both),
         )
     return table
 

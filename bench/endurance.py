@@ -49,7 +49,7 @@ class Tally:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--budget", default="1700MiB", help="devices.host_memory")
+    parser.add_argument("--budget", default="500MiB", help="devices.host_memory")
     parser.add_argument("--turn", type=float, default=30, help="seconds for which a model is asked before the next one's turn")
     parser.add_argument("--kill", type=float, default=40, help="seconds between kills")
     parser.add_argument("--clients", type=int, default=4)

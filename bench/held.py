@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -121,12 +121,35 @@ def generations(served: Served) -> list[psutil.Process]:
 
 
 def memory(processes: Iterable[psutil.Process]) -> Memory:
-    whole = Memory()
+    """Of files in memory also what none of them has touched: it is there, and nothing can take it back."""
+    whole, in_memory = Memory(), dict[int, int]()
     for process in processes:
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
             size = {part: int(kib) * 1024 for part, kib in _PARTS.findall(text)}
             whole += Memory(anonymous=size["Pss_Anon"], shared=size["Pss_Shmem"], files=size["Pss_File"])
+            in_memory |= files_in_memory(process.pid)
+    return replace(whole, shared=max(whole.shared, sum(in_memory.values())))
+
+
+def files_in_memory(pid: int) -> dict[int, int]:
+    """Each that the process has open, with the bytes that it takes."""
+    found = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(descriptor.readlink()).startswith("/memfd:"):
+                seen = descriptor.stat()
+                found[seen.st_ino] = seen.st_blocks * 512
+    return found
+
+
+def cpu_seconds(served: Served) -> float:
+    """That all its living processes have computed so far."""
+    whole = 0.0
+    for process in [psutil.Process(served.pid), *served.processes()]:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            whole += times.user + times.system
     return whole
 
 

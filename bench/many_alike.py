@@ -1,8 +1,9 @@
 """What many small models take that are loaded at once: as many MiniLM with weights of their own, and as many of one file.
 
 Each is served twice, one after the other: born of a nursery, and without one. All models are loaded and asked once; then the
-proportional memory (``held.py``) of tritonserver, stubs, children and nursery is added up. Aims: a third of the memory where
-the weights differ, an eighth where they are one file (hard links: a whole copy is another file).
+proportional memory (``held.py``) of tritonserver, stubs, children and nursery is added up, with all of the weights that are
+files in memory. Aims: a third of the memory where the weights differ, an eighth where they are one file (hard links: a whole
+copy is another file).
 
 Without a nursery, models may be fewer (``--without``) where memory is short: the ratio is that of the memory per model.
 """
@@ -43,7 +44,7 @@ class Alike:
 
     @property
     def memory(self) -> Memory:
-        return sum((self.held.memory.get(kind, Memory()) for kind in _COUNTED), Memory())
+        return sum((self.held.memory.get(kind, Memory()) for kind in _COUNTED), Memory())  # weights are the children's
 
     @property
     def per_model(self) -> float:

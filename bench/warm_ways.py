@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 from asked import NURSERY, WAYS, WITHOUT, Model
+from held import cpu_seconds
 from served import Served, encode
 
 
@@ -18,6 +19,7 @@ class Warm:
     """Of one way to serve, and so many connections: of each burst the requests a second, of each request its milliseconds."""
 
     per_s: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  # of all processes, a request: what others do hardly changes it
     ms: list[float] = field(default_factory=list)
 
 
@@ -49,8 +51,10 @@ async def compare(
             for number in range(-1, bursts):  # the first one warms
                 order = list(WAYS) if number % 2 else list(reversed(WAYS))  # who goes first meets another machine
                 for way in order:
+                    spent = cpu_seconds(served[way])
                     seen = await burst(session, served[way], model, count, seconds if number >= 0 else seconds / 3)
-                    if number >= 0:
+                    if number >= 0 and seen:
+                        ways[way].cpu_ms.append((cpu_seconds(served[way]) - spent) / len(seen) * 1e3)
                         ways[way].ms += seen
                         ways[way].per_s.append(len(seen) / seconds)
             found.append(Compared(model=model, connections=count, ways=ways))
