@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import nursery
+from . import imports, nursery
 from .places import make_private, socket_name
 from .register import Register
 
@@ -119,9 +119,9 @@ class Keeper:
         os.close(self._end[1])
         os.environ.update(_ONE_THREAD)
         with nursery.leaving():
-            nursery.run_file(self._imports)
-            modules = nursery.remembered(self._directory, self._kind)
-            nursery.import_all(modules)
+            imports.run_file(self._imports)
+            modules = imports.remembered(self._directory, self._kind)
+            imports.import_all(modules)
             nursery.Nursery(
                 directory=self._directory,
                 kind=self._kind,

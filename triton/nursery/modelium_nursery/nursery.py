@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.util
 import json
 import os
-import pkgutil
 import select
 import signal
 import socket
@@ -23,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import birth, orders
+from . import birth, imports, orders
 from .places import Reach, socket_name
 from .register import Register
 from .weights import Shelf
@@ -31,10 +29,7 @@ from .weights import Shelf
 _ORDER_WITHIN_S = 5.0  # that somebody who has connected may take to say what for
 _MOST_WAITING = 64
 _QUIET_S = 0.5  # without orders, before a successor is made
-_MOST_MODULES = 5_000
 _READY = b"r"
-_ARCHITECTURES = "transformers.models."
-_SERVING = ("configuration_", "feature_extraction_", "image_processing_", "modeling_", "processing_", "tokenization_")
 
 
 class NotWarm(Exception):
@@ -181,7 +176,7 @@ class Nursery:
 
     def _want(self, modules: Iterable[str]) -> None:
         new = [module for module in modules if module not in self.known]
-        if len(self.wanted) + len(new) <= _MOST_MODULES:
+        if len(self.wanted) + len(new) <= imports.MOST_MODULES:
             self.wanted.update(dict.fromkeys(new))
 
     def _make_successor(self) -> None:
@@ -197,9 +192,9 @@ class Nursery:
             self.shelf.close()
             for descriptor in (*self.notes, *self.woken):
                 os.close(descriptor)
-            found = [name for name in wanted if imported(name)]
+            found = [name for name in wanted if imports.imported(name)]
             check_warm()
-            remember(self.directory, self.kind, found)
+            imports.remember(self.directory, self.kind, found)
             its.send(_READY)
             shelf = Shelf.receive(its)
             its.close()
@@ -256,48 +251,6 @@ def reaped() -> Iterable[int]:
         if not pid:
             return
         yield pid
-
-
-def remembered(directory: Path, kind: str) -> list[str]:
-    """Modules that models of this kind needed in earlier runs."""
-    try:
-        names = json.loads((directory / f"{kind}.modules").read_text())
-    except (OSError, ValueError):
-        return []
-    return orders.importable(names)[:_MOST_MODULES] if isinstance(names, list) else []
-
-
-def remember(directory: Path, kind: str, modules: list[str]) -> None:
-    """Keep them for the next run."""
-    names = dict.fromkeys([*remembered(directory, kind), *modules])
-    fresh = directory / f".{kind}.modules"
-    fresh.write_text(json.dumps(list(names)))
-    fresh.replace(directory / f"{kind}.modules")
-
-
-def run_file(path: str) -> None:
-    """Run a file of Python as a module; whatever it defines stays."""
-    spec = importlib.util.spec_from_file_location("modelium_warm", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
-def import_all(modules: Iterable[str]) -> None:
-    """Those that can be."""
-    for module in modules:
-        imported(module)
-
-
-def imported(module: str) -> bool:
-    """Import a module; an architecture's package of transformers with all that serves. Whether it could be."""
-    try:
-        found = importlib.import_module(module)
-    except BaseException:  # foreign code: its trouble may be of any kind
-        return False
-    if module.startswith(_ARCHITECTURES) and hasattr(found, "__path__"):
-        import_all(f"{module}.{one.name}" for one in pkgutil.iter_modules(found.__path__) if one.name.startswith(_SERVING))
-    return True
 
 
 @contextlib.contextmanager
