@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from held import nursery_listens
 from served import ROOT, Served, minilm, serve
 
 sys.path.insert(0, str(ROOT))
@@ -78,20 +79,15 @@ def both_ways(served_models: list[Model]) -> Iterator[dict[str, Served]]:
             for model in served_models:
                 wait_for(served, model, "UNLOADED")
         born = ways[NURSERY]
-        born.wait("the nursery is warm", lambda: nursery_listens(born, served_models), within_s=300)
+        kinds = {"onnxruntime" if model.source.suffix == ".onnx" else "python" for model in served_models}
+        born.wait("the nursery is warm", lambda: nursery_listens(born, *kinds), within_s=300)
         for model in served_models:  # what it has to import itself, the nursery imports thereafter
             for served in ways.values():
                 ask(served, model)
                 unload(served, model)
         time.sleep(_SETTLED_S)
-        born.wait("the nursery is warm", lambda: nursery_listens(born, served_models), within_s=300)
+        born.wait("the nursery is warm", lambda: nursery_listens(born, *kinds), within_s=300)
         yield ways
-
-
-def nursery_listens(served: Served, served_models: list[Model]) -> bool:
-    kinds = {"onnxruntime" if model.source.suffix == ".onnx" else "python" for model in served_models}
-    directory = served.directory / "state" / "nursery"
-    return all(list(directory.glob(f"{kind}-*.sock")) for kind in kinds)
 
 
 def wait_for(served: Served, model: Model, state: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from at_work import EMBEDDER, LANGUAGE_MODEL, PATIENCE_S, WORK, post, write_model
-from held import Held, held_by, held_table
+from held import Held, held_by, held_table, nursery_listens, register
 from served import ROOT, Served, serve
 
 sys.path.insert(0, str(ROOT))
@@ -115,6 +115,8 @@ def main() -> None:
             raise SystemExit("NVML shows no GPU here (modelium doctor says more): there is nothing to check")
         for name in work:
             served.wait(f"{name} is known", lambda name=name: served.model(name).get("state") == "UNLOADED", within_s=600)  # type: ignore[misc]
+        if not options.without_nursery and EMBEDDER in work:  # what loads before it listens is weighed as it is without one
+            served.wait("the nursery listens", lambda: nursery_listens(served, "python"), within_s=300)
         weighed = [weigh(served, name, ask) for name, ask in work.items()]
         if not options.json:
             show_weighed(weighed)
@@ -142,7 +144,8 @@ def weigh(served: Served, name: str, ask: Callable[[Served, str], None]) -> Weig
     time.sleep(3)  # three readings
     served.wait(f"{name} is weighed", lambda: served.model(name).get("measured_bytes") is not None, within_s=120)
     seen = served.model(name)
-    alone = weigh_alone(served, name) if seen["device"] == "host" else seen["measured_bytes"]
+    born = register(served.directory, "children")  # what such a model shares is the nursery's, and not measured
+    alone = weigh_alone(served, name) if seen["device"] == "host" and not born else seen["measured_bytes"]
     post(served, f"/models/{name}/unload")
     return Weighed(
         name=name,
@@ -282,7 +285,7 @@ def show_cycles(one: Cycles) -> None:
     for what, seconds in (("load", one.load_seconds), ("unload", one.unload_seconds), ("cycle", one.cycle_seconds)):
         low, high, late = min(seconds), max(seconds), sorted(seconds)[int(len(seconds) * 0.99)]
         print(f"  {what} seconds: median {statistics.median(seconds):.2f}, p99 {late:.2f}, {low:.2f} to {high:.2f}")
-    Console(width=max(100, Console().width)).print(held_table(*one.held))
+    Console(width=max(120, Console().width)).print(held_table(*one.held))
 
 
 def signed(size: float) -> str:

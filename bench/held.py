@@ -108,6 +108,12 @@ def register(directory: Path, which: str) -> set[int]:
     return {int(path.name) for path in place.iterdir() if path.name.isdigit()} if place.is_dir() else set()
 
 
+def nursery_listens(served: Served, *kinds: str) -> bool:
+    """Those of these runtimes: ``python``, ``onnxruntime``."""
+    directory = served.directory / "state" / "nursery"
+    return all(list(directory.glob(f"{kind}-*.sock")) for kind in kinds)
+
+
 def generations(served: Served) -> list[psutil.Process]:
     """The nursery's processes that bear children: each is below another of its processes, the first of which keeps it."""
     own = processes_of(served).get(NURSERY, [])

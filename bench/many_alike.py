@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asked import NURSERY, WAYS, WITHOUT
-from held import CHILDREN, STUBS, TRITON, Held, Memory, held_by
+from held import CHILDREN, STUBS, TRITON, Held, Memory, held_by, nursery_listens
 from held import NURSERY as NURSERY_PROCESSES
 from rich.console import Console
 from rich.table import Table
@@ -93,8 +93,7 @@ def load_all(kind: str, way: str, number: int, budget: str) -> Alike:
         for name in names:
             served.wait(f"{name} is known", lambda name=name: served.model(name).get("state") == "UNLOADED", within_s=300)  # type: ignore[misc]
         if WAYS[way]:
-            sockets = served.directory / "state" / "nursery"
-            served.wait("the nursery is warm", lambda: bool(list(sockets.glob("python-*.sock"))), within_s=300)
+            served.wait("the nursery is warm", lambda: nursery_listens(served, "python"), within_s=300)
         began = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(_TOGETHER) as pool:
             list(pool.map(lambda name: ask(served, name), names))
