@@ -59,7 +59,7 @@ def held_by(served: Served) -> Held:
     kinds = processes_of(served)
     prefix = shm_prefix(served.directory)
     return Held(
-        memory={kind: memory(processes) for kind, processes in kinds.items()},
+        memory={kind: memory(processes, weights=kind == CHILDREN) for kind, processes in kinds.items()},
         open_files={kind: sum(map(open_files, processes)) for kind, processes in kinds.items()},
         processes={kind: len(processes) for kind, processes in kinds.items()},
         zombies=sum(map(is_zombie, served.processes())),
@@ -126,15 +126,17 @@ def generations(served: Served) -> list[psutil.Process]:
     return found
 
 
-def memory(processes: Iterable[psutil.Process]) -> Memory:
-    """Of files in memory also what none of them has touched: it is there, and nothing can take it back."""
+def memory(processes: Iterable[psutil.Process], *, weights: bool) -> Memory:
+    """``weights``: of files in memory also what none of them has touched: it is there, and nothing can take it back. The
+    nursery has the same files open, and maps none."""
     whole, in_memory = Memory(), dict[int, int]()
     for process in processes:
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
             size = {part: int(kib) * 1024 for part, kib in _PARTS.findall(text)}
             whole += Memory(anonymous=size["Pss_Anon"], shared=size["Pss_Shmem"], files=size["Pss_File"])
-            in_memory |= files_in_memory(process.pid)
+            if weights:
+                in_memory |= files_in_memory(process.pid)
     return replace(whole, shared=max(whole.shared, sum(in_memory.values())))
 
 
