@@ -1,6 +1,6 @@
-"""A stub's side of a birth: an order enters, a child with its sockets leaves, or None where there is no nursery (yet).
+"""A stub's side of a birth: an order enters, a child with its sockets leaves, or None where there is no nursery.
 
-Nothing waits for a nursery: while there is none, or it is still importing, the model is loaded in the stub, as without one.
+Without one, the model is loaded in the stub. One that is still importing is waited for: it began earlier than the stub would.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from . import lifelines, orders, packets, places
 from .packets import MOST_CANCELLABLE
 
-_BORN_WITHIN_S = 20.0  # a fork takes some hundredths of a second
+_BORN_WITHIN_S = 60.0  # a fork takes some hundredths of a second; but the nursery may have to import vLLM first
 _GONE_WITHIN_S = 10.0
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 

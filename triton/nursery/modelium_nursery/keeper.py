@@ -14,6 +14,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -59,6 +60,7 @@ class Keeper:
         self._register = Register(directory)
         self._end = os.pipe2(os.O_CLOEXEC)  # open as long as this process lives
         self._failures = 0
+        self._listener: socket.socket | None = None
         self._generations: set[int] = set()  # those that this process has forked
         self._strays: dict[int, float] = {}  # what nobody waits for, and since when
 
@@ -81,8 +83,10 @@ class Keeper:
                 self._leave_nothing()
 
     def _run_generation(self, woken: int, family: int | None) -> bool:
-        started = time.monotonic()
-        serving = self._start()
+        started, served = time.monotonic(), False
+        if self._listener is None:
+            self._listener = nursery.listen(self._directory, self._kind)
+        serving = self._start(self._listener)
         poll = select.poll()
         for descriptor in (serving, woken, family):
             if descriptor is not None:
@@ -94,8 +98,14 @@ class Keeper:
             if family in ready:
                 return False
             if serving in ready:
-                break
+                if os.read(serving, 1) != nursery.WARM:
+                    break
+                served = True
         os.close(serving)
+        if not served:  # perhaps it never will: let models load without it
+            self._listener.close()
+            self._listener = None
+            (self._directory / socket_name(self._kind)).unlink(missing_ok=True)
         self._failures = 0 if time.monotonic() - started > _STEADY_S else self._failures + 1
         if self._failures > 1:
             after = _AGAIN_AFTER_S[min(self._failures - 2, len(_AGAIN_AFTER_S) - 1)]
@@ -106,7 +116,7 @@ class Keeper:
                 return False
         return True
 
-    def _start(self) -> int:
+    def _start(self, listener: socket.socket) -> int:
         """Fork a generation; a descriptor that ends when neither it nor a successor serves any more."""
         serving, alive = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -128,6 +138,7 @@ class Keeper:
                 alive=alive,
                 keeper=self._end[0],
                 register=self._register,
+                listener=listener,
                 known=set(modules),
             ).serve()
         raise AssertionError("unreachable")

@@ -30,6 +30,7 @@ _ORDER_WITHIN_S = 5.0  # that somebody who has connected may take to say what fo
 _MOST_WAITING = 64
 _QUIET_S = 0.5  # without orders, before a successor is made
 _READY = b"r"
+WARM = b"w"
 
 
 class NotWarm(Exception):
@@ -38,8 +39,8 @@ class NotWarm(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Nursery:
-    """One generation. ``alive``: a descriptor that stays open as long as a generation serves; ``keeper``: one that ends with
-    the process that starts a new one when this one is killed."""
+    """One generation. ``alive``: a descriptor that stays open as long as a generation serves, and says when it is warm;
+    ``keeper``: one that ends with the process that starts a new one when this one is killed."""
 
     directory: Path
     kind: str
@@ -62,8 +63,7 @@ class Nursery:
         check_warm()
         self._prepare()
         self.register.enter_own()
-        if self.listener is None:
-            self._listen()
+        os.write(self.alive, WARM)
         say(f"the nursery of {self.kind} models is warm: {len(sys.modules)} modules")
         while (self.listener is not None or self.children) and not self._orphaned:
             self._turn()
@@ -77,18 +77,6 @@ class Nursery:
         self.woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.woken[1], warn_on_full_buffer=False)
-
-    def _listen(self) -> None:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        name = socket_name(self.kind)
-        with Reach(self.directory) as here:
-            (self.directory / f".{name}").unlink(missing_ok=True)
-            listener.bind(f"{here}/.{name}")
-        (self.directory / f".{name}").chmod(0o600)
-        listener.listen(_MOST_WAITING)
-        listener.setblocking(False)
-        (self.directory / f".{name}").replace(self.directory / name)
-        self.listener = listener
 
     def _turn(self) -> None:
         poll = select.poll()
@@ -219,6 +207,20 @@ class Nursery:
                 self.listener = None
                 self.shelf.send(successor)
                 os.close(self.alive)
+
+
+def listen(directory: Path, kind: str) -> socket.socket:
+    """Open the socket of the nursery of that kind: who connects before it is warm waits until it is."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    name = socket_name(kind)
+    with Reach(directory) as here:
+        (directory / f".{name}").unlink(missing_ok=True)
+        listener.bind(f"{here}/.{name}")
+    (directory / f".{name}").chmod(0o600)
+    listener.listen(_MOST_WAITING)
+    listener.setblocking(False)
+    (directory / f".{name}").replace(directory / name)
+    return listener
 
 
 def _watched(pids: Iterable[int]) -> dict[int, int]:
