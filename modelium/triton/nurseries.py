@@ -29,7 +29,7 @@ _PROTOCOL = 1  # modelium_nursery.places
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
 _AGAIN_AFTER_S = 5.0
-_TOLD_WITHIN_S = 5.0
+_TOLD_WITHIN_S = 120.0  # one that is still importing hears it when it is warm
 
 
 @dataclass(slots=True)
@@ -93,10 +93,7 @@ class Nurseries:
             wanted.keeping = asyncio.create_task(self._keep(kind, wanted, *self._place), name=f"nursery {kind}")
 
     async def _keep(self, kind: str, wanted: _Wanted, python: Path, environment: Mapping[str, str]) -> None:
-        await asyncio.to_thread(make_private, self.directory)
-        await asyncio.to_thread(_remember, self.directory, kind, sorted(wanted.modules))
         program = wanted.program = GuardedProgram(self.directory / f"{kind}.json", grace_s=_GRACE_S)
-        await asyncio.to_thread(program.end_leftovers)
         command = Command(
             arguments=[
                 *(str(python), "-I", "-X", "utf8", "-c", _BOOT, str(nursery_package().parent)),
@@ -108,10 +105,13 @@ class Nurseries:
         )
         while True:
             try:
+                await asyncio.to_thread(make_private, self.directory)
+                await asyncio.to_thread(_remember, self.directory, kind, sorted(wanted.modules))
+                await asyncio.to_thread(program.end_leftovers)
                 await program.start(command)
                 code = await program.wait()
                 _log.warning("the nursery of %s models ended (%s); models load without it until it is there again", kind, code)
-            except NotStarted as error:
+            except (NotStarted, OSError) as error:
                 _log.warning("the nursery of %s models does not start (%s): models load without it", kind, error)
             await asyncio.sleep(_AGAIN_AFTER_S)
 
@@ -147,7 +147,8 @@ def _tell(directory: Path, kind: str, modules: list[str]) -> None:
             connection.settimeout(_TOLD_WITHIN_S)
             connection.connect(f"/proc/self/fd/{descriptor}/{_socket_name(kind)}")  # a socket's path may have 107 bytes
             connection.send(json.dumps({"warming": {"modules": modules}}).encode())
-            connection.recv(1024)
+            if b"refused" in connection.recv(1024):
+                _remember(directory, kind, modules)
     except OSError:
         _remember(directory, kind, modules)
     finally:

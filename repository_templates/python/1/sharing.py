@@ -20,10 +20,12 @@ def shared_weights(folder: Path) -> Iterator[Path]:
     shares = sys.modules.get(_SHARES)
     found = {} if shares is None else {path.name: shares.path_of(str(path)) for path in folder.glob("*.safetensors")}
     shared = {name: place for name, place in found.items() if place is not None}
-    if not shared:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="modelium-weights-") as directory:
-        for path in folder.iterdir():
-            (Path(directory) / path.name).symlink_to(shared.get(path.name, path.absolute()))
-        yield Path(directory)
+    with contextlib.ExitStack() as stack:
+        readable = folder
+        if shared:
+            with contextlib.suppress(OSError):  # no place for the links: then the files are read, as without a nursery
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelium-weights-")))
+                for path in folder.iterdir():
+                    (directory / path.name).symlink_to(shared.get(path.name, path.absolute()))
+                readable = directory
+        yield readable

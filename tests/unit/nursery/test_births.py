@@ -53,6 +53,7 @@ def test_an_order_arrives_with_its_descriptors(ends: tuple[socket.socket, socket
     assert order == BIRTH
     assert handed is not None
     assert len(set(handed.all)) == 6
+    assert not any(os.get_inheritable(descriptor) for descriptor in handed.all)
     for descriptor in handed.all:
         os.close(descriptor)
 
@@ -65,6 +66,7 @@ def test_an_order_arrives_with_its_descriptors(ends: tuple[socket.socket, socket
         (b"[" * 50_000, 0),
         (b'{"birth": {}}', 6),
         (b'{"birth": {"name": 1}}', 6),
+        (orders.write(BIRTH).replace(b'{"A": "b"}', b"[]"), 6),
         (orders.write(BIRTH), 5),
         (orders.write(BIRTH).replace(b'"instance"', b'"os; x"'), 6),
         (orders.write(BIRTH).replace(b'"b"', b"7"), 6),
@@ -197,6 +199,9 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
 def test_a_socket_is_reached_however_long_its_path(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
+    with pytest.raises(PermissionError), places.Reach(deep):  # somebody else could listen there
+        pass
+    deep.chmod(0o700)
     with places.Reach(deep) as here, socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(f"{here}/s")
         listener.listen()

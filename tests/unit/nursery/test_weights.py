@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import threading
 from pathlib import Path
 
 import pytest
-from modelium_nursery.weights import Shares, Shelf, fill, identity_of, is_used_as_it_is
+from modelium_nursery.weights import Shares, Shelf, files_of, fill, identity_of, is_used_as_it_is
 
 from tests.hostile import safetensors
 
@@ -142,3 +143,35 @@ def test_only_what_is_used_as_it_lies_in_the_file_is_shared(tmp_path: Path, cont
     assert is_used_as_it_is(str(path)) is is_one
     identity = identity_of(path.stat())
     assert identity == identity_of(path.stat())
+
+
+@pytest.mark.parametrize(
+    ("files", "index", "chosen"),
+    [
+        ({"model.safetensors", "model.fp32-00001-of-00002.safetensors", "adapter.safetensors"}, None, {"model.safetensors"}),
+        (
+            {"a.safetensors", "b.safetensors", "c.safetensors"},
+            {"x": "a.safetensors", "y": "b.safetensors"},
+            {"a.safetensors", "b.safetensors"},
+        ),
+        ({"a.safetensors"}, {"x": "../outside.safetensors", "y": 7}, set()),
+        ({"a.safetensors"}, None, set()),
+    ],
+)
+def test_only_what_a_model_is_read_from_is_shared(
+    tmp_path: Path, files: set[str], index: dict[str, object] | None, chosen: set[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    if index is not None:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert {path.name for path in files_of(tmp_path)} == chosen
+
+
+def test_what_was_not_filled_to_its_end_takes_no_memory(weights: Path) -> None:
+    shelf = Shelf()
+    ((identity, descriptor),) = shelf.reserve([str(weights)]).values()
+    weights.write_bytes(weights.read_bytes()[:-4])
+    assert not fill(str(weights), identity, descriptor)
+    assert os.fstat(descriptor).st_size == 0
+    shelf.clear()

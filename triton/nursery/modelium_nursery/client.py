@@ -61,14 +61,15 @@ def bear(kind: str, imports: str, make_order: Callable[[], orders.Birth], say: C
     if directory is None:
         return None
     try:
+        order = make_order()  # first: a model on a slow disk must not keep the nursery waiting
         connection = _connect(directory, kind)
-    except OSError:
+    except (OSError, orders.Refused):
         if not places.managed():
             _start(directory, kind, imports, server, say)
         return None
     with connection:
         try:
-            return _order(connection, make_order())
+            return _order(connection, order)
         except (OSError, ValueError, orders.Refused) as error:
             say(f"the nursery gave no child ({error}): the model is loaded in the stub")
             return None
@@ -89,6 +90,7 @@ def _connect(directory: Path, kind: str) -> socket.socket:
         connection.close()
         raise
     connection.settimeout(_BORN_WITHIN_S)
+    orders.peer_of(connection)  # this user's, or it raises
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * orders.MOST_BYTES)
     return connection
 

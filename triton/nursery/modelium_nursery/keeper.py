@@ -145,10 +145,11 @@ class Keeper:
 
     def _leave_nothing(self) -> None:
         """Remove what nobody else would: the directory, when the last of its nurseries ends."""
-        for pid in (*self._generations, *(pid for pid in _children_of_this() if self._register.knows(pid))):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)  # its stub has ended with the family
-                os.waitpid(pid, 0)
+        while found := _children_of_this():  # the generations, then their children, whose stubs end with the family
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
         self._register.tidy()
         for path in (*self._directory.glob(f"{self._kind}.*"), self._directory / socket_name(self._kind)):
             path.unlink(missing_ok=True)

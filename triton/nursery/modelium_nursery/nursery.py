@@ -107,7 +107,7 @@ class Nursery:
     def _take_order(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
-        except BlockingIOError:  # a successor was quicker
+        except OSError:  # a successor was quicker, who asked has gone, or no descriptor is left
             return
         with connection:
             connection.settimeout(_ORDER_WITHIN_S)
@@ -126,7 +126,7 @@ class Nursery:
                 say(f"an order was refused: {refusal}")
                 with contextlib.suppress(OSError):
                     connection.send(json.dumps({"refused": str(refusal)}).encode())
-            except OSError as error:  # the stub has gone, or the machine has no room for another process
+            except Exception as error:  # the stub has gone, the machine has no room for another process; whatever it is, go on
                 say(f"a child could not be born: {error}")
 
     def _bear(self, order: orders.Birth, handed: orders.Handed, stub: int) -> int:
@@ -186,6 +186,9 @@ class Nursery:
             its.send(_READY)
             shelf = Shelf.receive(its)
             its.close()
+            elders = _watched(shelf.users)
+            for gone in shelf.users - set(elders.values()):
+                shelf.forget(gone)
             Nursery(
                 directory=self.directory,
                 kind=self.kind,
@@ -195,7 +198,7 @@ class Nursery:
                 listener=self.listener,
                 known=self.known,
                 shelf=shelf,
-                elders=_watched(shelf.users),
+                elders=elders,
             ).serve()
 
     def _hand_over(self) -> None:

@@ -77,6 +77,8 @@ def read(connection: socket.socket) -> tuple[Birth | Warming, Handed | None]:
     room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
     packet, rights, flags, _ = connection.recvmsg(MOST_BYTES, room)
     files = [one for _, kind, data in rights if kind == socket.SCM_RIGHTS for one in array.array("i", data)]
+    for file in files:
+        os.set_inheritable(file, False)
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise Refused("the order is too long")
@@ -106,6 +108,8 @@ def _parse(packet: bytes) -> Birth | Warming:
 
 
 def _checked(birth: Birth) -> Birth:
+    if not isinstance(birth.environment, dict) or not isinstance(birth.weights, list):
+        raise Refused("no order")
     texts = [birth.name, birth.directory, birth.module, birth.model_dir, birth.working_directory, *birth.weights]
     texts += [*birth.environment, *birth.environment.values()]
     if not all(isinstance(text, str) and "\0" not in text for text in texts) or not _MODULE.fullmatch(birth.module):
@@ -138,7 +142,7 @@ def check_peer(peer: int) -> None:
 
 def _ancestors(of: int) -> set[int]:
     found: set[int] = set()
-    while (of := _parent(of)) > 1 and of not in found:
+    while (of := _parent(of)) > 0 and of not in found:
         found.add(of)
     return found
 

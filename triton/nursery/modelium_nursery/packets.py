@@ -17,7 +17,7 @@ from typing import Any
 
 INLINE_BYTES = 64 * 1024
 MOST_CANCELLABLE = 1 << 16  # requests under way at a time that can be cancelled; each has a byte
-_HEAD = struct.Struct("<BIQ")  # inline or in a file; bytes of JSON; bytes in all
+_HEAD = struct.Struct("<QQQ")  # inline or in a file; bytes of JSON; bytes in all
 _IN_FILE = 1
 _ALIGNMENT = 64
 _MOST_JSON = 1 << 28
@@ -81,7 +81,7 @@ def receive(of: socket.socket) -> Message:
             for file in files:
                 os.close(file)
     else:
-        body = memoryview(bytearray(packet))[_HEAD.size :]
+        body = memoryview(bytearray(packet[_HEAD.size :]))
     if text_bytes > min(len(body), _MOST_JSON):
         raise Closed("it sent what is no message")
     try:

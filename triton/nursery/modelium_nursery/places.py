@@ -35,7 +35,11 @@ def directory(server: int) -> Path | None:
 def make_private(path: Path) -> None:
     """Make the directory, for this user alone. Raises ``OSError`` where it is another's, or open to others."""
     path.mkdir(mode=0o700, exist_ok=True)
-    seen = path.lstat()
+    check_private(path.lstat(), path)
+
+
+def check_private(seen: os.stat_result, path: Path) -> None:
+    """Raises ``PermissionError`` where it is no directory of this user alone: somebody else could be listening there."""
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
         raise PermissionError(f"{path} is not a directory of this user alone")
 
@@ -46,17 +50,20 @@ def socket_name(kind: str) -> str:
 
 
 class Reach:
-    """A short name for a directory: the path of a socket may have 107 bytes, and a state directory may have more.
-
-    >>> with Reach(Path("/tmp")) as name: print(name.startswith("/proc/self/fd/"))
-    True
+    """A short name for a directory of this user alone: the path of a socket may have 107 bytes, and a state directory may have
+    more. Raises ``PermissionError`` where it is open to others.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __enter__(self) -> str:
-        self._descriptor = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._descriptor = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            check_private(os.fstat(self._descriptor), self._path)
+        except PermissionError:
+            os.close(self._descriptor)
+            raise
         return f"/proc/self/fd/{self._descriptor}"
 
     def __exit__(self, *_: object) -> None:

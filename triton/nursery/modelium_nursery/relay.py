@@ -6,6 +6,7 @@ the model is loaded right here, by the same code.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from . import client, late, packets, tensors
+from . import client, late, packets, tensors, weights
 from .errands import Errands
 from .orders import Birth
 from .packets import MOST_CANCELLABLE, Buffer
@@ -121,24 +122,37 @@ class Exchange:
         _check(packets.receive(self._child.requests)[0], answer)
 
     def answer(self, requests: Sequence[Any]) -> list[Any]:
-        """One response for each request, when all are there."""
+        """One response for each request, when all are there. What cannot be read is that request's error alone."""
         buffers: list[Buffer] = []
         cancelled = self._child.cancelled
-        given = []
+        answers: list[Any] = [None] * len(requests)
+        given: list[dict[str, Any]] = []
         for number, request in enumerate(requests):
             place = number if number < MOST_CANCELLABLE else -1
-            if place >= 0:
-                cancelled[place] = request.is_cancelled()
-            given.append(_request(request, number, place, buffers))
-        packets.send(self._child.requests, {"execute": given}, buffers)
+            try:
+                if place >= 0:
+                    cancelled[place] = request.is_cancelled()
+                given.append(_request(request, number, place, buffers))
+            except Exception as error:
+                answers[number] = _refusal(error)
+        if not given:
+            return answers
+        self._number += 1
+        packets.send(self._child.requests, {"execute": given, "batch": self._number}, buffers)
         while not self._poll.poll(_LOOK_MS):
-            for place, request in enumerate(requests[:MOST_CANCELLABLE]):
-                if not cancelled[place] and request.is_cancelled():
-                    cancelled[place] = 1
+            for one in given:
+                place = one["place"]
+                with contextlib.suppress(Exception):  # whether a client has gone must not cost the others their answers
+                    if place >= 0 and not cancelled[place] and requests[one["number"]].is_cancelled():
+                        cancelled[place] = 1
         message, received = packets.receive(self._child.requests)
+        if message.get("batch") != self._number:
+            self._give_up("its child answered what nobody asked")
         _check(message, "executed")
         left = iter(received)
-        return [None if one is None else _response(one, left) for one in message["executed"]]
+        for one, answer in zip(given, message["executed"], strict=True):
+            answers[one["number"]] = None if answer is None else _response(answer, left)
+        return answers
 
     # -- where each request is answered through its own sender -------------------------------------------------------
 
@@ -150,6 +164,16 @@ class Exchange:
 
     def take_over(self, requests: Sequence[Any]) -> None:
         """Hand the requests to the child; return when it has them."""
+        first = self._number
+        try:
+            self._hand_over(requests)
+        except BaseException:
+            with self._lock:  # Triton answers them with the error
+                for number in [number for number in self._open if number >= first]:
+                    self._close(number)
+            raise
+
+    def _hand_over(self, requests: Sequence[Any]) -> None:
         buffers: list[Buffer] = []
         given = []
         for request in requests:
@@ -163,7 +187,7 @@ class Exchange:
             if place >= 0:
                 self._child.cancelled[place] = 0
             given.append(_request(request, number, place, buffers))
-        packets.send(self._child.requests, {"execute": given}, buffers)
+        packets.send(self._child.requests, {"execute": given, "batch": 0}, buffers)
         self._has_returned.acquire()
         _check(self._returned.pop(0)[0], "executed")
 
@@ -177,11 +201,21 @@ class Exchange:
             _check(packets.receive(self._child.requests)[0], "finalized")
 
     def _listen(self) -> None:
+        try:
+            self._receive_all()
+        except packets.Closed:
+            return  # it has ended, and this process with it; or it is let go
+        except Exception as error:
+            self._give_up(f"its child could not be understood ({error})")
+
+    def _give_up(self, why: str) -> None:
+        """End the child, and so this process: answers could not be told apart any more."""
+        pb_utils.Logger.log_error(f"the model ends: {why}")
+        self._child.end()
+
+    def _receive_all(self) -> None:
         while True:
-            try:
-                message, buffers = packets.receive(self._child.requests)
-            except packets.Closed:
-                return
+            message, buffers = packets.receive(self._child.requests)
             if "answer" in message:
                 self._pass_on(message, buffers)
             elif "finalized" in message:
@@ -192,7 +226,10 @@ class Exchange:
 
     def _pass_on(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
         number, flags = message["answer"], message["flags"]
-        asked = self._open[number]
+        asked = self._open.get(number)
+        if asked is None:
+            pb_utils.Logger.log_warn("an answer came after the last one to its request")
+            return
         response = message["response"]
         with asked.lock:
             try:
@@ -204,9 +241,12 @@ class Exchange:
                 pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
             if flags & pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL:
                 with self._lock:
-                    del self._open[number]
-                    if asked.place >= 0:
-                        self._places.append(asked.place)
+                    self._close(number)
+
+    def _close(self, number: int) -> None:
+        asked = self._open.pop(number, None)
+        if asked is not None and asked.place >= 0:
+            self._places.append(asked.place)
 
     def _look_who_has_gone(self) -> None:
         while True:
@@ -255,6 +295,11 @@ def _response(given: dict[str, Any], buffers: Any) -> Any:
     return pb_utils.InferenceResponse(output_tensors=made)
 
 
+def _refusal(error: Exception) -> Any:
+    words = f"{type(error).__name__}: {error}"
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(words, pb_utils.TritonError.INTERNAL))
+
+
 def _check(message: dict[str, Any], expected: str) -> None:
     """Raises what the child raised: its type's name and its words are what Triton passes on."""
     if "failed" in message:
@@ -272,8 +317,7 @@ def _shareable(config: dict[str, Any]) -> list[str]:
     """The files of weights that a child may share with others: none where the model brings code of its own."""
     if _parameter(config, "weights") != "safetensors" or _parameter(config, "custom_code") == "true":
         return []
-    folder = _parameter(config, "model_path")
     try:
-        return sorted(str(path) for path in Path(folder).glob("*.safetensors")) if folder else []
-    except (OSError, UnicodeError):
+        return [str(path) for path in weights.files_of(Path(_parameter(config, "model_path")))]
+    except (OSError, ValueError):  # a name that this interpreter cannot write, or an index that is none
         return []

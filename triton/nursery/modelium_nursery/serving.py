@@ -47,8 +47,8 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
                 if instance.initialize(arguments):
                     _note(known, notes)
                 os.close(notes)
-            case {"execute": given}:
-                instance.execute(given, buffers)
+            case {"execute": given, "batch": number}:
+                instance.execute(given, buffers, number)
             case {"finalize": _}:
                 instance.finalize()
                 os._exit(0)
@@ -97,8 +97,8 @@ class Instance:
         self._send({"initialized": True})
         return True
 
-    def execute(self, given: list[dict[str, Any]], buffers: list[memoryview]) -> None:
-        """Answer a batch, or take it over where each request is answered through its sender."""
+    def execute(self, given: list[dict[str, Any]], buffers: list[memoryview], number: int) -> None:
+        """Answer a batch, or take it over where each request is answered through its sender. ``number``: the batch's."""
         left = iter(buffers)
         outgoing: list[Buffer] = []
         try:
@@ -107,9 +107,9 @@ class Instance:
             written = None if answers is None else [None if one is None else one.write(outgoing) for one in answers]
         except Exception as error:
             traceback.print_exc()
-            self._send(_failure(error))
+            self._send({**_failure(error), "batch": number})
             return
-        self._send({"executed": written}, outgoing)
+        self._send({"executed": written, "batch": number}, outgoing)
 
     def finalize(self) -> None:
         """End the model."""

@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _PIECE = 1 << 26
@@ -124,24 +125,43 @@ def fill(path: str, identity: Identity, descriptor: int) -> bool:
             return True
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if identity_of(os.fstat(source)) != identity:
-                return False
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            left = identity[2]
-            while left:
-                copied = os.sendfile(descriptor, source, None, min(left, _PIECE))
-                if not copied:
-                    return False
-                left -= copied
-            if identity_of(os.fstat(source)) != identity:
-                return False
+            whole = identity_of(os.fstat(source)) == identity and _copied(source, descriptor, identity[2])
+            whole = whole and identity_of(os.fstat(source)) == identity
         finally:
             os.close(source)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        return True
+        if whole:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        return whole
     finally:
+        if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE:
+            os.ftruncate(descriptor, 0)  # a part of it would only take memory
         fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def _copied(source: int, target: int, size: int) -> bool:
+    os.ftruncate(target, 0)
+    os.lseek(target, 0, os.SEEK_SET)
+    while size:
+        copied = os.sendfile(target, source, None, min(size, _PIECE))
+        if not copied:
+            return False
+        size -= copied
+    return True
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that its weights are read from, as transformers chooses them; none where that is unclear.
+
+    Raises ``OSError`` and ``ValueError`` for an index that cannot be read.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file() or index.stat().st_size > _LONGEST_HEADER:
+        return []
+    placed = json.loads(index.read_bytes())["weight_map"]
+    names = {name for name in placed.values() if isinstance(name, str) and Path(name).name == name}
+    return [path for name in sorted(names) if (path := folder / name).is_file()]
 
 
 class Shares:
