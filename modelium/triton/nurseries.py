@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.directories import make_private
 from modelium.guarded.program import NotStarted
@@ -24,7 +25,6 @@ from modelium.values import Runtime
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
-KINDS = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME, Runtime.VLLM})  # of the runtimes, those whose entries ask for one
 _PROTOCOL = 1  # modelium_nursery.places
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
@@ -61,7 +61,7 @@ class Nurseries:
 
     def expect(self, kind: Runtime, modules: Iterable[str]) -> None:
         """A model has come that needs these modules. The nursery of its kind warms in the background: nobody waits for it."""
-        if kind not in KINDS:
+        if not SUPPORTS[kind].is_born:
             return
         wanted = self._wanted.setdefault(kind.value, _Wanted())
         if new := set(modules) - wanted.modules:

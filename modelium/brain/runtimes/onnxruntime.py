@@ -19,4 +19,11 @@ def _weight_bytes(profile: ModelProfile, device: DeviceKind) -> int:
     return int(profile.weight_bytes * 1.3)
 
 
-SUPPORT = Support(find_obstacle=find_obstacle, process_bytes=60 * MIB, born_bytes=40 * MIB, weight_bytes=_weight_bytes)
+SUPPORT = Support(
+    find_obstacle=find_obstacle,
+    process_bytes=60 * MIB,
+    born_bytes=40 * MIB,
+    weight_bytes=_weight_bytes,
+    is_born=True,
+    ends_at_once=True,
+)

@@ -74,4 +74,11 @@ def _find_obstacle_here(profile: ModelProfile, capabilities: Capabilities, by_ha
     return find_obstacle(profile, by_hand=by_hand) or no_backend(Runtime.PYTHON, capabilities)
 
 
-SUPPORT = Support(find_obstacle=_find_obstacle_here, process_bytes=240 * MIB, born_bytes=60 * MIB, weight_bytes=in_float32)
+SUPPORT = Support(
+    find_obstacle=_find_obstacle_here,
+    process_bytes=240 * MIB,
+    born_bytes=60 * MIB,
+    weight_bytes=in_float32,
+    is_born=True,
+    ends_at_once=True,
+)

@@ -14,12 +14,16 @@ class Support:
     better than our tables. ``process_bytes``: of a process on the host with a model of no size to speak of, measured (2-core
     x86-64, torch 2.13, transformers 5.23, onnxruntime 1.32, PSS). ``born_bytes``: of a nursery's child and its stub, what these
     add; None where no nursery forks them. ``weight_bytes``: what the weights become in memory.
+    ``is_born``: its entries ask for a nursery. ``ends_at_once``: all that it does at its end is to give memory back, which it
+    also does if nobody tells it to; the others have something to take down (an application on Ray, an engine's processes).
     ``is_engine``: its memory is planned as an engine's. ``replicates``: copies are its own affair, not Triton's instances."""
 
     find_obstacle: Callable[[ModelProfile, Capabilities, bool], str]
     process_bytes: int
     weight_bytes: Callable[[ModelProfile, DeviceKind], int]
     born_bytes: int | None = None
+    is_born: bool = False
+    ends_at_once: bool = False
     is_engine: bool = False
     replicates: bool = False
 

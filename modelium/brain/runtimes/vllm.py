@@ -133,5 +133,6 @@ SUPPORT = Support(
     find_obstacle=find_obstacle,
     process_bytes=3000 * MIB,
     weight_bytes=lambda profile, device: profile.weight_bytes,
+    is_born=True,
     is_engine=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain import usage as use
+from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.controller.life.attempts import begun
 from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
@@ -165,9 +166,11 @@ ignore((Absent, AdapterFolder, Loading, Draining, Unloading), Read)
 
 def _as_it_was_loaded(record: Record, serving: Serving, born: bool | None) -> tuple[Record, Serving]:
     """A nursery was expected and did not listen yet, or the other way round: what it takes is then learned of that manner."""
-    if born is None or born == serving.placement.born or serving.placement.device_kind is not DeviceKind.HOST:
+    place = serving.placement
+    tells = place.device_kind is DeviceKind.HOST and SUPPORTS[place.runtime].born_bytes is not None
+    if born is None or born == place.born or not tells:
         return record, serving
-    placement = replace(serving.placement, born=born)
+    placement = replace(place, born=born)
     memory = replace(record.memory, measured=record.memory.learned.get(placement.manner))
     return replace(record, memory=memory), replace(serving, placement=placement)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.brain.turns import TURN_RULE
 from modelium.controller.life.context import Context
 from modelium.controller.life.effects import (
@@ -31,11 +32,9 @@ from modelium.controller.life.table import Step, ignore, on
 from modelium.controller.life.tries import count
 from modelium.devices import processes_of
 from modelium.errors import NotServable
-from modelium.values import Decision, Demand, Runtime, State
+from modelium.values import Decision, Demand, State
 
 _LOOK_AGAIN_S = 1.0
-# The others have something to take down: an application on Ray, an engine with processes and series of its own.
-_END_AT_ONCE = frozenset({Runtime.PYTHON, Runtime.ONNXRUNTIME})
 
 
 def remembered(record: Record, decision: Decision) -> Step:
@@ -162,7 +161,7 @@ def settle(record: Record, phase: Draining, event: PassEnds, context: Context) -
         return record, (StopWatching(), Bury(number=number))
     serving = phase.serving
     processes = (*serving.processes, *processes_of(serving.replicas), *serving.departing)
-    at_once = serving.placement.runtime in _END_AT_ONCE
+    at_once = SUPPORTS[serving.placement.runtime].ends_at_once
     return record, (StopWatching(), Unload(number=number, processes=processes, remove=record.folder.gone, at_once=at_once))
 
 
