@@ -25,7 +25,9 @@ from .errands import Errands
 from .orders import Birth
 from .packets import MOST_CANCELLABLE, Buffer
 
-_LOOK_MS = 50  # how often a request under way is asked whether its client has gone
+# How often Triton is asked whether the client of a request under way has gone. Each question goes through shared memory and
+# back, so a batch that is computed in less time costs none; a stream may be ended between two tokens.
+_LOOK_MS, _LOOK_AT_STREAMS_MS = 250, 50
 _FINALIZE_WITHIN_S = 10.0
 
 
@@ -251,7 +253,7 @@ class Exchange:
     def _look_who_has_gone(self) -> None:
         while True:
             self._some_open.wait()
-            time.sleep(_LOOK_MS / 1000)
+            time.sleep(_LOOK_AT_STREAMS_MS / 1000)
             with self._lock:
                 waiting = list(self._open.items())
                 if not waiting:
