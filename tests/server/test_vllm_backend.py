@@ -22,6 +22,7 @@ import pytest_asyncio
 from tokenizers import Tokenizer
 
 from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone, ProcessLost
+from modelium.guarded.processes import awaited_children
 from modelium.values import JsonValue, Runtime
 from tests.models.language import ADAPTER, GPT2, LLAMA, PICTURES, Written, continuations
 from tests.server.conftest import started, warm
@@ -244,15 +245,11 @@ async def test_a_start_that_triton_gave_up_fails_soon_and_says_why(engines: Engi
     await until(lambda: len(engines.processes("silent")), lambda count: count > 1, "it starts its processes")
     stub = engines.processes("silent")[0]
     stub.suspend()
-    await until(lambda: waits_for_a_child(stub.ppid()), bool, "Triton waits for its end")
+    await until(lambda: stub.pid in awaited_children(stub.ppid()), bool, "Triton waits for its end")
     stub.resume()
     with pytest.raises(ProcessLost):
         await loading
     assert gone([stub])
-
-
-def waits_for_a_child(pid: int) -> bool:
-    return any((task / "wchan").read_text() == "do_wait" for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 async def test_why_an_engine_does_not_start_is_the_load_error(engines: Engines) -> None:
