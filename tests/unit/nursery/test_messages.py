@@ -100,6 +100,19 @@ def test_what_is_no_message_is_refused(ends: tuple[socket.socket, socket.socket]
         packets.receive(other)
 
 
+def test_arrays_that_cannot_all_be_had_leave_nothing_among_those_of_others() -> None:
+    """A request that cannot be read is refused alone; the buffers of its neighbours keep their order."""
+
+    def named() -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        yield "A", np.zeros(3)
+        raise ValueError("no numbers")
+
+    buffers: list[packets.Buffer] = [b"a neighbour's"]
+    with pytest.raises(ValueError, match="no numbers"):
+        tensors.pack(named(), buffers)
+    assert buffers == [b"a neighbour's"]
+
+
 OTHERWISE = (np.arange(12).reshape(3, 4).T, np.arange(9)[::2], np.array(["ä", "b"]), np.array([b"x", "ä"], object))
 
 

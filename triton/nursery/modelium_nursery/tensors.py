@@ -17,17 +17,19 @@ Described = list[Any]  # name, type of an element ("" for strings), shape, and f
 
 
 def pack(named: Iterable[tuple[str, np.ndarray]], buffers: list[Buffer]) -> list[Described]:
-    """Describe the arrays, and add their bytes to ``buffers``."""
+    """Describe the arrays, and add their bytes to ``buffers``: of all of them, or of none if one cannot be had."""
     described: list[Described] = []
+    packed: list[Buffer] = []
     for name, given in named:
         if given.dtype == np.object_ or given.dtype.kind in "SU":
             texts = [_encoded(one) for one in given.ravel()]
             described.append([name, "", list(given.shape), [len(text) for text in texts]])
-            buffers.append(texts[0] if len(texts) == 1 else b"".join(texts))
+            packed.append(texts[0] if len(texts) == 1 else b"".join(texts))
         else:
             whole = np.ascontiguousarray(given)  # which makes one dimension of none
             described.append([name, given.dtype.str, list(given.shape)])
-            buffers.append(whole.reshape(-1).view(np.uint8).data if whole.size else b"")
+            packed.append(whole.reshape(-1).view(np.uint8).data if whole.size else b"")
+    buffers += packed
     return described
 
 
