@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from modelium.analyzers import analyze
-from modelium.config import TritonSettings
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
@@ -23,7 +22,7 @@ from modelium.values import Candidate, DeviceKind, Footprint, ModelOverride, Mod
 from tests.models import RUNTIME, ensure_models
 from tests.models.language import ensure_language_models
 from tests.server.loading import load
-from tests.server.systems import System, system
+from tests.server.systems import System, settings_in, system
 
 LOAD_S = 900.0
 ASK_S = 120.0
@@ -149,17 +148,7 @@ def modelium(shared: System) -> Iterator[System]:
 @contextlib.asynccontextmanager
 async def started(directory: Path, models: Path, *, nursery: bool = True) -> AsyncIterator[Triton]:
     """A server below ``directory`` for the models of ``models``, which are born of a nursery or live in their stubs."""
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=directory / "repository",
-            state_directory=directory / "state",
-            runtime_directory=RUNTIME,
-            nursery=nursery,
-        )
-    )
+    server = EmbeddedServer(settings_in(directory, nursery=nursery))
     repository = ModelRepository(directory / "repository")
     await server.start()
     if nursery:

@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelium.app import Running, running
-from modelium.config import Settings
+from modelium.config import Settings, TritonSettings
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
@@ -134,6 +134,19 @@ class System:
     async def metrics(self) -> str:
         async with self.http.get(f"{self.running.metrics_url}/metrics") as response:
             return await response.text()
+
+
+def settings_in(directory: Path, **changes: object) -> TritonSettings:
+    """An embedded server with everything below ``directory`` and three free ports."""
+    values: dict[str, object] = {
+        "http_url": "127.0.0.1:0",
+        "grpc_url": "127.0.0.1:0",
+        "metrics_url": "127.0.0.1:0",
+        "model_repository": directory / "repository",
+        "state_directory": directory / "state",
+        "runtime_directory": RUNTIME,
+    }
+    return TritonSettings.model_validate(values | changes)
 
 
 def settings_of(directory: Path, **changes: Any) -> Settings:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from modelium.config import TritonSettings
 from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, ModelGone, TritonError, TritonUnavailable
 from modelium.guarded.processes import descendants
 from modelium.triton.client import TritonClient
@@ -20,6 +19,7 @@ from modelium.triton.embedded import EmbeddedServer
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_model
 from tests.server.loading import load
+from tests.server.systems import settings_in
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -38,16 +38,7 @@ def repository(directory: Path) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(directory: Path, repository: Path) -> AsyncIterator[EmbeddedServer]:
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=repository,
-            state_directory=directory / "state",
-            runtime_directory=ROOT / ".runtime",
-        )
-    )
+    server = EmbeddedServer(settings_in(directory, model_repository=repository))
     await server.start()
     yield server
     await server.stop()

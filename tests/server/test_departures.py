@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from modelium.config import TritonSettings
 from modelium.controller.departures import Departures
 from modelium.devices import Devices, Process
 from modelium.triton.client import TritonClient
@@ -22,7 +21,7 @@ from modelium.triton.heartbeats import Heartbeats
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo
 from tests.server.loading import load
-from tests.server.systems import RUNTIME
+from tests.server.systems import settings_in
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -67,16 +66,7 @@ class Echo:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def echoing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Echo]:
     directory = tmp_path_factory.mktemp("departures")
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=directory / "repository",
-            state_directory=directory / "state",
-            runtime_directory=RUNTIME,
-        )
-    )
+    server = EmbeddedServer(settings_in(directory))
     await server.start()
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     yield Echo(server, client, write_echo(directory / "repository"))

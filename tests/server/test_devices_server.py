@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from modelium.config import TritonSettings
 from modelium.devices import Devices, Process
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from tests.server.entries import write_model
 from tests.server.loading import load
+from tests.server.systems import settings_in
 
 pytestmark = pytest.mark.server
 
@@ -49,16 +49,7 @@ async def server(tmp_path: Path, repository: Path) -> AsyncIterator[EmbeddedServ
         write_model(repository, name, HEAVY)
         config = repository / name / "config.pbtxt"
         config.write_text(config.read_text().replace("count: 1", f"count: {count}"))
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=repository,
-            state_directory=tmp_path / "state",
-            runtime_directory=ROOT / ".runtime",
-        )
-    )
+    server = EmbeddedServer(settings_in(tmp_path, model_repository=repository))
     await server.start()
     yield server
     await server.stop()

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelium.config import TritonSettings
 from modelium.errors import LoadFailed, ModelGone, RuntimeMissing, TritonError, TritonUnavailable
 from modelium.guarded.processes import ProcessRow, descendants, read_process, same
 from modelium.guarded.supervisor import Supervisor
@@ -25,24 +24,12 @@ from modelium.triton.embedded import EmbeddedServer
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo, write_family
 from tests.server.loading import load
+from tests.server.systems import settings_in
 
 pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parent.parent.parent
 SHM = Path("/dev/shm")
-
-
-def settings_in(directory: Path, **changes: object) -> TritonSettings:
-    """An embedded server with everything below ``directory`` and three free ports."""
-    values: dict[str, object] = {
-        "http_url": "127.0.0.1:0",
-        "grpc_url": "127.0.0.1:0",
-        "metrics_url": "127.0.0.1:0",
-        "model_repository": directory / "repository",
-        "state_directory": directory / "state",
-        "runtime_directory": ROOT / ".runtime",
-    }
-    return TritonSettings.model_validate(values | changes)
 
 
 @dataclass

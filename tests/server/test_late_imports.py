@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelium.config import TritonSettings
 from modelium.triton.client import TritonClient
 from modelium.triton.embedded import EmbeddedServer
 from tests.late_imports import PACKAGE, USED, come_late
 from tests.server.entries import write_echo
 from tests.server.loading import load
-from tests.server.systems import RUNTIME
+from tests.server.systems import RUNTIME, settings_in
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 
@@ -37,16 +36,7 @@ class TritonPythonModel(TritonPythonModel):
             file.write(" ".join(type(sys.modules[name]).__name__ for name in ("asyncio", "numpy")))
 """
     code.write_text(first + code.read_text() + last)
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=repository,
-            state_directory=tmp_path / "state",
-            runtime_directory=RUNTIME,
-        )
-    )
+    server = EmbeddedServer(settings_in(tmp_path, model_repository=repository))
     await server.start()
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)
     try:

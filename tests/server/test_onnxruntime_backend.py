@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from modelium.analyzers import analyze
-from modelium.config import TritonSettings
 from modelium.errors import InferenceFailed, LoadFailed
 from modelium.repository import ModelRepository
 from modelium.triton.client import TritonClient
@@ -24,6 +23,7 @@ from modelium.values import Candidate, DeviceKind, Footprint, ModelProfile, Plac
 from tests.server.conftest import warm
 from tests.server.loading import load
 from tests.server.onnx_graphs import Array, ask_onnxruntime, make_graphs
+from tests.server.systems import settings_in
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -74,16 +74,7 @@ def on_host(runtime: Runtime = Runtime.ONNXRUNTIME) -> Placement:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     directory = tmp_path_factory.mktemp("onnx")
     make_graphs(directory / "incoming")
-    server = EmbeddedServer(
-        TritonSettings(
-            http_url="127.0.0.1:0",
-            grpc_url="127.0.0.1:0",
-            metrics_url="127.0.0.1:0",
-            model_repository=directory / "repository",
-            state_directory=directory / "state",
-            runtime_directory=RUNTIME,
-        )
-    )
+    server = EmbeddedServer(settings_in(directory))
     await server.start()
     await warm(server, Runtime.ONNXRUNTIME)
     client = TritonClient(http_url=server.http_url, grpc_url=server.grpc_url, log_path=server.log_path, headers=server.headers)

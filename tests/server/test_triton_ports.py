@@ -24,7 +24,8 @@ from modelium.triton.launch import GRPC_HEADER, HEADER
 from tests.patience import PATIENCE_S
 from tests.server.entries import write_echo
 from tests.server.loading import load
-from tests.server.test_embedded import guardian_of, memory_of, settings_in, until
+from tests.server.systems import settings_in
+from tests.server.test_embedded import guardian_of, memory_of, until
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
