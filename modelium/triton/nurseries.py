@@ -25,7 +25,7 @@ from modelium.values import Runtime
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
-_PROTOCOL = 1  # modelium_nursery.places
+_PROTOCOL = 1  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
 _AGAIN_AFTER_S = 5.0
@@ -60,7 +60,7 @@ class Nurseries:
             self._keep_one(kind)
 
     def expect(self, kind: Runtime, modules: Iterable[str]) -> None:
-        """A model has come that needs these modules. The nursery of its kind warms in the background: nobody waits for it."""
+        """A model has come that needs these modules. The nursery of its kind warms in the background; a load waits for it."""
         if not SUPPORTS[kind].is_born:
             return
         wanted = self._wanted.setdefault(kind.value, _Wanted())

@@ -1,0 +1,26 @@
+"""What Modelium and the nursery say of each other: they run in two environments, so neither can import it from the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelium_nursery import client, imports, orders, places
+
+from modelium.triton import launch, nurseries
+
+
+def test_both_start_a_nursery_by_the_same_words() -> None:
+    assert nurseries._BOOT == client._BOOT
+
+
+def test_both_look_for_the_same_socket() -> None:
+    assert nurseries._socket_name("python") == places.socket_name("python")
+    assert places.VARIABLE in launch._OURS
+
+
+def test_what_one_remembers_the_other_imports(tmp_path: Path) -> None:
+    nurseries._remember(tmp_path, "python", ["torch.nn"])
+    imports.remember(tmp_path, "python", ["transformers.models.bert"])
+    nurseries._remember(tmp_path, "python", ["torch.nn", "torch.fft"])
+    assert imports.remembered(tmp_path, "python") == ["torch.nn", "transformers.models.bert", "torch.fft"]
+    assert orders.importable(["torch.fft"]) == ["torch.fft"]
