@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1] / "triton" / "nursery" / "modelium_nursery"
 _PROGRAM = """
 import json, sys
-sys.path.insert(0, PACKAGE)
+sys.path[:0] = [PACKAGE, UTILS]
 import late
 late.come_late()
 found = {}
 def note(when):
-    found[when] = [name for name in ("asyncio", "numpy") if type(sys.modules[name]).__name__ == "_Late"]
+    found[when] = [type(sys.modules[name]).__name__.strip("_") for name in ("asyncio", "numpy")]
 note("at first")
+late.come_soon().join()
+utils = sys.modules.get("triton_python_backend_utils")
 
 import asyncio
 import numpy as np
@@ -46,14 +49,27 @@ import numpy.random
 found["same"] = np is numpy is sys.modules["numpy"] and np.ndarray is type(row) and np.random is numpy.random
 found["all"] = sorted(name for name in np.__all__ if not hasattr(np, name))
 note("numpy used")
+import triton_python_backend_utils as utils_now
+found["table"] = utils in (None, utils_now) and utils_now.TABLE == {"TYPE_INT8": np.int8, "TYPE_STRING": np.object_, "N": 1}
 print(json.dumps(found))
+"""
+_UTILS = """
+import numpy as np
+
+TABLE = {"TYPE_INT8": np.int8, "TYPE_STRING": np.object_, "N": 1}
+
+
+def is_bool(dtype):
+    return dtype == np.bool_
 """
 
 
 def come_late(python: str | Path) -> dict[str, Any]:
     """Use both modules a little, then wholly; say which were whole when."""
-    program = _PROGRAM.replace("PACKAGE", repr(str(PACKAGE)))
-    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    with tempfile.TemporaryDirectory() as utils:
+        Path(utils, "triton_python_backend_utils.py").write_text(_UTILS)
+        program = _PROGRAM.replace("PACKAGE", repr(str(PACKAGE))).replace("UTILS", repr(utils))
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -65,5 +81,6 @@ USED = {
     "run": 3,
     "norm": 5.0,
     "same": True,
+    "table": True,
     "all": [],
 }

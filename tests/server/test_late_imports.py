@@ -20,15 +20,15 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 async def test_the_runtimes_numpy_comes_late() -> None:
     found = come_late(RUNTIME / "bin" / "python")
     assert {name: found[name] for name in USED} == USED
-    assert found["at first"] == found["at work"] == ["asyncio", "numpy"]
-    assert found["asyncio used"] == ["numpy"] and found["numpy used"] == []
+    assert found["at first"] == ["Late", "Coreless"] and found["at work"] == ["Late", "Late"]
+    assert found["asyncio used"] == ["module", "Late"] and found["numpy used"] == ["module", "module"]
 
 
 async def test_a_stub_answers_without_ever_having_all_of_them(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     name = write_echo(repository)
     code, seen = repository / name / "1" / "model.py", tmp_path / "seen"
-    first = f"import sys; sys.path.insert(0, {str(PACKAGE)!r}); import late; late.come_late()\n"
+    first = f"import sys; sys.path.insert(0, {str(PACKAGE)!r}); import late; late.come_late(); late.come_soon().join()\n"
     last = f"""
 class TritonPythonModel(TritonPythonModel):
     def finalize(self):

@@ -52,9 +52,9 @@ def test_an_order_arrives_with_its_descriptors(ends: tuple[socket.socket, socket
     order, handed = orders.read(ends[1])
     assert order == BIRTH
     assert handed is not None
-    assert len(set(handed.all)) == 6
-    assert not any(os.get_inheritable(descriptor) for descriptor in handed.all)
-    for descriptor in handed.all:
+    assert len(set(handed)) == 6
+    assert not any(os.get_inheritable(descriptor) for descriptor in handed)
+    for descriptor in handed:
         os.close(descriptor)
 
 

@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from modelium_nursery.weights import Shares, Shelf, files_of, fill, identity_of, is_used_as_it_is
+from modelium_nursery.folders import files_of
+from modelium_nursery.weights import Shares, Shelf, fill, identity_of, is_used_as_it_is
 
 from tests.hostile import safetensors
 

@@ -34,7 +34,7 @@ def begin(
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         _take_over_output(handed)
-        _close_others({*handed.all[:4], notes, *(descriptor for _, descriptor in reserved.values())})
+        _close_others({*handed[:4], notes, *(descriptor for _, descriptor in reserved.values())})
         life = socket.socket(fileno=handed.life)
         lifelines.hold(life)
         _resemble(stub, order)

@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from . import lifelines, orders, packets, places
 from .packets import MOST_CANCELLABLE
@@ -25,29 +25,28 @@ _GONE_WITHIN_S = 10.0
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 
 
-@dataclass(slots=True, kw_only=True)
-class Child:
+class Child(NamedTuple):
     """A process that was born for this one. ``cancelled`` has a byte for each request under way."""
 
     pid: int
     requests: socket.socket
     services: socket.socket
     cancelled: mmap.mmap
-    _life: socket.socket
-    _handle: int
+    life: socket.socket
+    handle: int
 
     def let_go(self) -> None:
         """This process outlives it from now on."""
-        lifelines.let_go(self._life)
+        lifelines.let_go(self.life)
 
     def end(self) -> None:
         """Kill it, and return when its memory is free, or when it could not be seen to end in ten seconds."""
         try:
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
         except ProcessLookupError:
             return
         poll = select.poll()
-        poll.register(self._handle, select.POLLIN)
+        poll.register(self.handle, select.POLLIN)
         poll.poll(_GONE_WITHIN_S * 1000)
 
 
@@ -115,7 +114,7 @@ def _order(connection: socket.socket, order: orders.Birth) -> Child:
         for end in (its_requests, its_services, its_life):
             end.close()
     lifelines.hold(life)  # from here on, this process ends with the child
-    return Child(pid=answer["pid"], requests=requests, services=services, cancelled=cancelled, _life=life, _handle=handle)
+    return Child(pid=answer["pid"], requests=requests, services=services, cancelled=cancelled, life=life, handle=handle)
 
 
 def _start(directory: Path, kind: str, imports: str, server: int, say: Callable[[str], None]) -> None:

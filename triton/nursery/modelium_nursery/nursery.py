@@ -139,7 +139,7 @@ class Nursery:
             failure = error
         if child == 0:
             birth.begin(order, handed, stub=stub, reserved=reserved, notes=self.notes[1])
-        for descriptor in handed.all:
+        for descriptor in handed:
             os.close(descriptor)
         if failure is not None:
             self.shelf.clear()

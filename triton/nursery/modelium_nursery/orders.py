@@ -12,8 +12,9 @@ import os
 import re
 import socket
 import struct
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 MOST_BYTES = 160 * 1024  # an environment may have 128 KiB
 _DESCRIPTORS = 6
@@ -29,8 +30,7 @@ class Refused(Exception):
     """An order that is none, or comes from the wrong process."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class Birth(NamedTuple):
     """A child for one instance. ``weights``: the files whose bytes it may share with other children."""
 
     name: str
@@ -39,18 +39,16 @@ class Birth:
     model_dir: str
     working_directory: str
     environment: dict[str, str]
-    weights: list[str] = field(default_factory=list)
+    weights: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warming:
+class Warming(NamedTuple):
     """Modules that models will need soon."""
 
     modules: list[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handed:
+class Handed(NamedTuple):
     """The descriptors that come with a ``Birth``, as the child uses them."""
 
     requests: int
@@ -60,16 +58,11 @@ class Handed:
     output: int
     errors: int
 
-    @property
-    def all(self) -> tuple[int, ...]:
-        """Every one."""
-        return self.requests, self.services, self.life, self.cancelled, self.output, self.errors
-
 
 def write(order: Birth | Warming) -> bytes:
     """An order as one packet."""
     kind = "birth" if isinstance(order, Birth) else "warming"
-    return json.dumps({kind: asdict(order)}).encode("utf-8", "surrogateescape")
+    return json.dumps({kind: order._asdict()}).encode("utf-8", "surrogateescape")
 
 
 def read(connection: socket.socket) -> tuple[Birth | Warming, Handed | None]:
@@ -86,7 +79,7 @@ def read(connection: socket.socket) -> tuple[Birth | Warming, Handed | None]:
         if isinstance(order, Birth):
             if len(files) != _DESCRIPTORS:
                 raise Refused(f"a birth comes with {_DESCRIPTORS} descriptors, not {len(files)}")
-            handed = Handed(**dict(zip(Handed.__slots__, files, strict=True)))
+            handed = Handed(*files)
             files = []
             return order, handed
         return order, None
@@ -108,7 +101,7 @@ def _parse(packet: bytes) -> Birth | Warming:
 
 
 def _checked(birth: Birth) -> Birth:
-    if not isinstance(birth.environment, dict) or not isinstance(birth.weights, list):
+    if not isinstance(birth.environment, dict) or not isinstance(birth.weights, list | tuple):
         raise Refused("no order")
     texts = [birth.name, birth.directory, birth.module, birth.model_dir, birth.working_directory, *birth.weights]
     texts += [*birth.environment, *birth.environment.values()]

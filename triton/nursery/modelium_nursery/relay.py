@@ -14,13 +14,12 @@ import select
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import triton_python_backend_utils as pb_utils
 
-from . import client, late, packets, tensors, weights
+from . import client, folders, late, packets, tensors
 from .errands import Errands
 from .orders import Birth
 from .packets import MOST_CANCELLABLE, Buffer
@@ -56,8 +55,10 @@ class Relay:
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._exchange = Exchange(self._child)
         threading.Thread(target=Errands(self._child.services).serve, name="services", daemon=True).start()
+        tensors_come = late.come_soon()
         try:
             self._exchange.ask({"initialize": args}, "initialized")
+            tensors_come.join()
         except BaseException:
             self._child.let_go()
             self._child.end()
@@ -184,7 +185,7 @@ class Exchange:
                 number, self._number = self._number, self._number + 1
                 place = self._places.pop() if self._places else len(self._open)
                 place = place if place < MOST_CANCELLABLE else -1
-                self._open[number] = _Asked(sender=sender, place=place)
+                self._open[number] = _Asked(sender, place, threading.Lock())
                 self._some_open.set()
             if place >= 0:
                 self._child.cancelled[place] = 0
@@ -269,13 +270,12 @@ class Exchange:
                     asked.lock.release()
 
 
-@dataclass(slots=True, kw_only=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request under way. ``place``: its byte among those that can be cancelled, or -1."""
 
     sender: Any
     place: int
-    lock: threading.Lock = field(default_factory=threading.Lock)  # around the sender
+    lock: threading.Lock  # around the sender
 
 
 def _request(request: Any, number: int, place: int, buffers: list[Buffer]) -> dict[str, Any]:
@@ -320,6 +320,6 @@ def _shareable(config: dict[str, Any]) -> list[str]:
     if _parameter(config, "weights") != "safetensors" or _parameter(config, "custom_code") == "true":
         return []
     try:
-        return [str(path) for path in weights.files_of(Path(_parameter(config, "model_path")))]
+        return [str(path) for path in folders.files_of(Path(_parameter(config, "model_path")))]
     except (OSError, ValueError):  # a name that this interpreter cannot write, or an index that is none
         return []

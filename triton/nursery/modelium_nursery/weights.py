@@ -16,7 +16,8 @@ import socket
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from .folders import LONGEST_HEADER
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _PIECE = 1 << 26
@@ -24,7 +25,6 @@ _AT_ONCE = 100  # descriptors in one message; the kernel takes 253
 _MOST_PACKET = 1 << 17
 _NO_MORE = b"[]"
 _USED_AS_THEY_ARE = frozenset({"F32", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"})
-_LONGEST_HEADER = 100 * 2**20  # safetensors' own limit
 
 Identity = tuple[int, int, int, int, int]
 
@@ -149,21 +149,6 @@ def _copied(source: int, target: int, size: int) -> bool:
     return True
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The files of a folder that its weights are read from, as transformers chooses them; none where that is unclear.
-
-    Raises ``OSError`` and ``ValueError`` for an index that cannot be read.
-    """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file() or index.stat().st_size > _LONGEST_HEADER:
-        return []
-    placed = json.loads(index.read_bytes())["weight_map"]
-    names = {name for name in placed.values() if isinstance(name, str) and Path(name).name == name}
-    return [path for name in sorted(names) if (path := folder / name).is_file()]
-
-
 class Shares:
     """A child's: the files whose bytes it takes from memory. They are filled by a thread from the start, beside the imports.
 
@@ -197,7 +182,7 @@ def is_used_as_it_is(path: str) -> bool:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             length = int.from_bytes(file.read(8), "little")
-            if length > _LONGEST_HEADER:
+            if length > LONGEST_HEADER:
                 return False
             header = json.loads(file.read(length))
         kinds = {one["dtype"] for name, one in header.items() if name != "__metadata__"}
