@@ -8,7 +8,7 @@ that one's error and nobody else's.
 from __future__ import annotations
 
 # isort: off
-from . import start  # noqa: F401  (first: the locale, the environment, quick imports)
+from . import start  # (first: the locale, the environment, quick imports)
 # isort: on
 
 import json
@@ -29,6 +29,7 @@ class TritonPythonModel:
     """What Triton calls. One process holds one instance, so nothing here is shared or locked."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        start.settle()
         config = json.loads(args["model_config"])
         given = {name: value["string_value"] for name, value in config["parameters"].items()}
         settings = read_settings(given, _device(args["model_instance_kind"], args["model_instance_device_id"]))

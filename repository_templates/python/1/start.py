@@ -16,22 +16,26 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# Every model is a process with threads of its own on the same cores, and OpenMP's threads spin while they wait. One sentence
-# through MiniLM, two models busy on two cores: 24 ms when they sleep instead, 90 to 320 ms when they spin (alone: 15 and 11).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Triton's stub starts in the C locale, where open() reads ascii: importing torch dies with UnicodeDecodeError.
-locale.setlocale(locale.LC_ALL, "C.UTF-8")
-os.environ.update(
-    HF_HUB_OFFLINE="1",
-    TRANSFORMERS_OFFLINE="1",
-    HF_HUB_DISABLE_TELEMETRY="1",
-    ORT_DISABLE_TELEMETRY="1",  # of onnxruntime, which runs the weights of some folders
-    HF_HUB_DISABLE_PROGRESS_BARS="1",
-    TOKENIZERS_PARALLELISM="false",  # requests already come in batches; a second thread pool fights torch's
-)
-
 _COMPILER = "torch._dynamo"
 _MASK_HELPER = "torch._dynamo._trace_wrapped_higher_order_op"
+
+
+def settle() -> None:
+    """Set what libraries look at in the environment: once more in a nursery's child, which has its stub's by then."""
+    # Every model is a process with threads of its own on the same cores, and OpenMP's threads spin while they wait. One
+    # sentence through MiniLM, two models busy on two cores: 24 ms when they sleep instead, 90 to 320 ms when they spin (alone:
+    # 15 and 11).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Triton's stub starts in the C locale, where open() reads ascii: importing torch dies with UnicodeDecodeError.
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    os.environ.update(
+        HF_HUB_OFFLINE="1",
+        TRANSFORMERS_OFFLINE="1",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        ORT_DISABLE_TELEMETRY="1",  # of onnxruntime, which runs the weights of some folders
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        TOKENIZERS_PARALLELISM="false",  # requests already come in batches; a second thread pool fights torch's
+    )
 
 
 class _LazyCompiler(ModuleType):
@@ -120,6 +124,7 @@ def _import_quickly() -> None:
         torch.distributed.is_available = is_available
 
 
+settle()
 gc.disable()  # each look for cycles passes over all that was imported so far, and finds nothing (1 s)
 try:
     _import_quickly()

@@ -11,6 +11,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from modelium_nursery import entries
+
 _MODULES = (
     "numpy",
     "safetensors.torch",
@@ -32,3 +34,4 @@ for _module in _MODULES:
         continue
 with contextlib.suppress(Exception):  # another version of transformers: its table of renamed tensors is made when it is asked
     importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
+entries.import_all(Path(__file__).parent)

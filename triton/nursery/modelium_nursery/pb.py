@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import packets, tensors
+from .entries import UTILS
 from .packets import Buffer
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
@@ -157,8 +159,8 @@ class Services:
 
 
 def make_module(services: Services, model_dir: str) -> ModuleType:
-    """The module, as ``sys.modules`` is to have it."""
-    module = ModuleType("triton_python_backend_utils", __doc__)
+    """The module, as ``sys.modules`` is to have it: that which code has that was imported before, or a new one."""
+    module = sys.modules.setdefault(UTILS, ModuleType(UTILS, __doc__))
     vars(module).update(
         TritonModelException=TritonModelException,
         TritonError=TritonError,

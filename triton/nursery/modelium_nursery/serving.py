@@ -7,7 +7,6 @@ The model's code is the same as in a stub without a nursery: a module with a ``T
 from __future__ import annotations
 
 import contextlib
-import importlib
 import mmap
 import os
 import socket
@@ -18,12 +17,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import packets, pb
+from . import entries, packets, pb
 from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
 from .weights import Shares
 
-PACKAGE = "modelium_entry"
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
 
 
@@ -32,11 +30,11 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     requests = socket.socket(fileno=handed.requests)
     services = pb.Services(socket.socket(fileno=handed.services))
     cancelled = mmap.mmap(handed.cancelled, MOST_CANCELLABLE, prot=mmap.PROT_READ)
-    sys.modules["triton_python_backend_utils"] = pb.make_module(services, order.model_dir)
+    pb.make_module(services, order.model_dir)
     sys.modules[SHARES] = module = ModuleType(SHARES)
     module.path_of = shares.path_of  # type: ignore[attr-defined]
     known = set(sys.modules)
-    instance = Instance(requests, cancelled, lambda: _load(order))
+    instance = Instance(requests, cancelled, lambda: entries.load(order.directory, order.module).TritonPythonModel)
     while True:
         try:
             message, buffers = packets.receive(requests)
@@ -52,15 +50,6 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
             case {"finalize": _}:
                 instance.finalize()
                 os._exit(0)
-
-
-def _load(order: Birth) -> Any:
-    """The model's class. Its directory is a package, and on the path, as in a stub."""
-    package = ModuleType(PACKAGE)
-    package.__path__ = [order.directory]
-    sys.modules[PACKAGE] = package
-    sys.path.insert(0, order.directory)
-    return importlib.import_module(f"{PACKAGE}.{order.module}").TritonPythonModel
 
 
 def _note(known: set[str], notes: int) -> None:
