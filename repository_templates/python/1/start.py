@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from . import shortcuts
+
 _COMPILER = "torch._dynamo"
 _MASK_HELPER = "torch._dynamo._trace_wrapped_higher_order_op"
 
@@ -102,6 +104,7 @@ def _import_quickly() -> None:
 
     if _COMPILER in sys.modules:
         return
+    shortcuts.fill_no_metas()
     mask_helper = ModuleType(_MASK_HELPER)
     mask_helper.TransformGetItemToIndex = _LazyMaskContext  # type: ignore[attr-defined]
     mask_helper.modelium_stand_in = True  # type: ignore[attr-defined]
@@ -116,6 +119,7 @@ def _import_quickly() -> None:
             importlib.import_module("transformers.masking_utils")
             importlib.import_module("transformers.modeling_utils")
             importlib.import_module("transformers.generation.candidate_generator")
+        shortcuts.compile_no_names()
     except Exception:
         _real_compiler()
         for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
 
 from modelium_nursery import entries
@@ -17,16 +15,17 @@ _MODULES = (
     "numpy",
     "safetensors.torch",
     "tokenizers",
+    "torch._refs",  # with sympy: torch works out what some operators do on its device without values, where models are made
+    "torch.fx.experimental.symbolic_shapes",
     "transformers.models.auto.configuration_auto",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.tokenization_utils_tokenizers",
 )
 
-_spec = importlib.util.spec_from_file_location("modelium_start", Path(__file__).with_name("start.py"))
-assert _spec is not None and _spec.loader is not None
-sys.modules[_spec.name] = _start = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_start)
+_HERE = Path(__file__).parent
+entries.begin(_HERE)
+importlib.import_module(f"{entries.PACKAGE}.start")  # first: the environment, quick imports
 for _module in _MODULES:
     try:
         importlib.import_module(_module)
@@ -34,4 +33,4 @@ for _module in _MODULES:
         continue
 with contextlib.suppress(Exception):  # another version of transformers: its table of renamed tensors is made when it is asked
     importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
-entries.import_all(Path(__file__).parent)
+entries.import_all(_HERE)

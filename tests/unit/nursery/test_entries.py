@@ -38,6 +38,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from modelium_nursery import entries, pb
 
+entries.begin(sys.argv[2])
 entries.import_all(Path(sys.argv[2]))
 before = sys.modules["modelium_entry.instance"]
 pb.make_module(None, "")

@@ -20,10 +20,15 @@ _MOST_BYTES = 1 << 20
 _imported: dict[str, bytes] = {}  # files and what they said when they were imported
 
 
-def import_all(directory: Path) -> None:
-    """Import the entry's code that is in ``directory``. What cannot be imported without a model is left to children."""
-    _begin(str(directory))
+def begin(directory: str | Path) -> None:
+    """Let the entry's code in ``directory`` be imported as a package, as in a stub."""
+    sys.modules[PACKAGE] = package = ModuleType(PACKAGE)
+    package.__path__ = [str(directory)]
     sys.modules.setdefault(UTILS, ModuleType(UTILS))
+
+
+def import_all(directory: Path) -> None:
+    """Import all code there, after ``begin``. What cannot be imported without a model is left to children."""
     for path in sorted(directory.glob("*.py")):
         if path.stem in _NOT_A_MODELS:
             continue
@@ -35,19 +40,14 @@ def import_all(directory: Path) -> None:
 
 
 def load(directory: str, module: str) -> ModuleType:
-    """A module of the entry in ``directory``, which is a package and on the path, as in a stub."""
+    """A module of the entry in ``directory``, which is a package, and on the path, as in a stub."""
     if not _imported or not all(_says(directory, name, said) for name, said in _imported.items()):
         for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
             del sys.modules[name]
-        _begin(directory)
+        begin(directory)
     sys.modules[PACKAGE].__path__ = [directory]
     sys.path.insert(0, directory)
     return importlib.import_module(f"{PACKAGE}.{module}")
-
-
-def _begin(directory: str) -> None:
-    sys.modules[PACKAGE] = package = ModuleType(PACKAGE)
-    package.__path__ = [directory]
 
 
 def _says(directory: str, name: str, said: bytes) -> bool:
