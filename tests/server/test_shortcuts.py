@@ -55,7 +55,7 @@ print(json.dumps(found))
 
 
 def test_a_model_is_made_loaded_and_saved_as_without_shortcuts(tmp_path: Path) -> None:
-    command = [RUNTIME / "bin" / "python", "-c", _PROGRAM, templates_directory() / "python" / "1", tmp_path]
+    command = [str(RUNTIME / "bin" / "python"), "-c", _PROGRAM, str(templates_directory() / "python" / "1"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
