@@ -37,8 +37,12 @@ class TritonPythonModel:
         self._inputs: list[str] = [one["name"] for one in config["input"] if one["name"] != "PARAMETERS"]
         self._batches = int(config.get("max_batch_size", 0)) > 0
         self._task: TaskModel = load_task(settings)
-        rehearsed = [one["name"] for one in config["input"] if not one.get("optional") or one["name"] == "IMAGE"]
-        trouble = rehearse_task(self._task, settings.task, rehearsed)
+        self._kind = settings.task
+        self._rehearsed = [one["name"] for one in config["input"] if not one.get("optional") or one["name"] == "IMAGE"]
+
+    def rehearse(self) -> None:
+        """One inference whose answer nobody wants. To be called at any time before the first request, or never."""
+        trouble = rehearse_task(self._task, self._kind, self._rehearsed)
         if trouble is not None:
             pb_utils.Logger.log_warn(f"the rehearsal before the first request went wrong: {trouble}")
 

@@ -51,6 +51,8 @@ class Relay:
         if self._child is None:
             self._local: Any = self._import().TritonPythonModel()
             self._local.initialize(args)
+            if hasattr(self._local, "rehearse"):
+                self._local.rehearse()
             return
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._exchange = Exchange(self._child)

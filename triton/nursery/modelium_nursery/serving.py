@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 import socket
 import sys
 import threading
@@ -22,6 +23,7 @@ from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
 from .weights import Shares
 
+_NOBODY_WAITS_S = 0.5
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
 
 
@@ -33,30 +35,54 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     pb.make_module(services, order.model_dir)
     sys.modules[SHARES] = module = ModuleType(SHARES)
     module.path_of = shares.path_of  # type: ignore[attr-defined]
-    known = set(sys.modules)
+    imported = _Imported(notes)
     instance = Instance(requests, cancelled, lambda: entries.load(order.directory, order.module).TritonPythonModel)
+    is_new = False  # it is loaded, and was never asked
     while True:
+        if is_new and not _comes_something(requests):
+            instance.rehearse()
+            is_new = imported.tell(last=True)
         try:
             message, buffers = packets.receive(requests)
         except packets.Closed:
             os._exit(0)
         match message:
             case {"initialize": arguments}:
-                if instance.initialize(arguments):
-                    _note(known, notes)
-                os.close(notes)
+                is_new = instance.initialize(arguments)
+                imported.tell()
             case {"execute": given, "batch": number}:
                 instance.execute(given, buffers, number)
+                if is_new:
+                    is_new = imported.tell(last=True)
             case {"finalize": _}:
                 instance.finalize()
                 os._exit(0)
 
 
-def _note(known: set[str], notes: int) -> None:
-    """Tell the nursery which modules of libraries it was born without, for the next one of its kind."""
-    for name in importable([name for name, module in sys.modules.items() if name not in known and _is_file(module)]):
-        with contextlib.suppress(OSError):  # the nursery does not listen any more, or has not read yet
-            os.write(notes, f"{name}\n".encode())
+def _comes_something(requests: socket.socket) -> bool:
+    """Whoever waited for the model to be loaded asks it now, and must not wait for a rehearsal too."""
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    return bool(poll.poll(_NOBODY_WAITS_S * 1000))
+
+
+class _Imported:
+    """Which modules of libraries the nursery was without, told to it for the next child of its kind."""
+
+    def __init__(self, notes: int) -> None:
+        self._notes = notes
+        self._known = set(sys.modules)
+
+    def tell(self, *, last: bool = False) -> bool:
+        """Those that came since the last time. Whether more may be told."""
+        new = {name: module for name, module in sys.modules.items() if name not in self._known}
+        self._known.update(new)
+        for name in importable([name for name, module in new.items() if _is_file(module)]):
+            with contextlib.suppress(OSError):  # the nursery does not listen any more, or has not read yet
+                os.write(self._notes, f"{name}\n".encode())
+        if last:
+            os.close(self._notes)
+        return not last
 
 
 def _is_file(module: Any) -> bool:
@@ -85,6 +111,12 @@ class Instance:
             return False
         self._send({"initialized": True})
         return True
+
+    def rehearse(self) -> None:
+        """Let the model do once what its first request would have to wait for."""
+        if hasattr(self._model, "rehearse"):
+            with contextlib.suppress(Exception):
+                self._model.rehearse()
 
     def execute(self, given: list[dict[str, Any]], buffers: list[memoryview], number: int) -> None:
         """Answer a batch, or take it over where each request is answered through its sender. ``number``: the batch's."""

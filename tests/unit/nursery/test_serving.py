@@ -1,0 +1,90 @@
+"""What a child does between its load and its first request, in processes of its own: this side is the stub's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_NURSERY = Path(__file__).parents[3] / "triton" / "nursery"
+_INSTANCE = """
+import os
+
+
+def note(letter):
+    os.write(int(os.environ["NOTING"]), letter.encode())
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        import timm.loaded
+        note("i")
+
+    def rehearse(self):
+        note("r")
+        import timm.used
+        raise ValueError("made-up input proves nothing")
+
+    def execute(self, requests):
+        note("e")
+        import timm.used
+        return []
+"""
+_PROGRAM = """
+import json, os, socket, sys
+
+nursery, entry, steps = sys.argv[1:]
+sys.path[:0] = [nursery, entry]
+from modelium_nursery import orders, packets, serving
+from modelium_nursery.packets import MOST_CANCELLABLE
+from modelium_nursery.weights import Shares
+
+(done, noting), (told, telling) = os.pipe(), os.pipe()
+(ours, its), (_, services) = packets.pair(), packets.pair()
+cancelled = os.memfd_create("cancelled")
+os.ftruncate(cancelled, MOST_CANCELLABLE)
+if os.fork() == 0:
+    ours.close()
+    os.environ["NOTING"] = str(noting)
+    order = orders.Birth(name="m", directory=entry, module="instance", model_dir="/", working_directory="/", environment={})
+    handed = orders.Handed(its.detach(), services.detach(), -1, cancelled, 1, 2)
+    serving.serve(order, handed, Shares({}), telling)
+its.close()
+os.close(noting)
+os.close(telling)
+for step in json.loads(steps):
+    if isinstance(step, dict):
+        packets.send(ours, step)
+    elif os.read(done, 1) != step.encode():
+        raise SystemExit(f"no {step}")
+packets.send(ours, {"finalize": True})
+while "finalized" not in packets.receive(ours)[0]:
+    pass
+with open(done) as letters, open(told) as modules:
+    print(json.dumps([letters.read(), modules.read().split()]))
+"""
+_INITIALIZE: dict[str, object] = {"initialize": {}}
+_EXECUTE: dict[str, object] = {"execute": [], "batch": 1}
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ([_INITIALIZE, _EXECUTE, _EXECUTE], "iee"),  # who waited for the load does not wait for a rehearsal too
+        ([_INITIALIZE, "i", "r", _EXECUTE, "e"], ""),  # nobody waits
+    ],
+)
+def test_a_model_is_rehearsed_when_nobody_waits_and_tells_what_it_imported(
+    tmp_path: Path, steps: list[object], left: str
+) -> None:
+    (tmp_path / "instance.py").write_text(_INSTANCE)
+    (tmp_path / "timm").mkdir()
+    for name in ("__init__", "loaded", "used"):
+        (tmp_path / "timm" / f"{name}.py").touch()
+    command = [sys.executable, "-c", _PROGRAM, str(_NURSERY), str(tmp_path), json.dumps(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [left, ["timm", "timm.loaded", "timm.used"]]
