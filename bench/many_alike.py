@@ -1,9 +1,10 @@
-"""What many small models take that are loaded at once: as many MiniLM with weights of their own, and as many of one file.
+"""What many small models take that are loaded at once: MiniLM as often with weights of its own, as links to one file, and as
+whole copies of it.
 
 Each is served twice, one after the other: born of a nursery, and without one. All models are loaded and asked once; then the
 proportional memory (``held.py``) of tritonserver, stubs, children and nursery is added up, with all of the weights that are
-files in memory. Aims: a third of the memory where the weights differ, an eighth where they are one file (hard links: a whole
-copy is another file).
+files in memory. Aims: a third of the memory where the weights differ, an eighth where they are alike. The second table says
+whose it is, a model.
 
 Without a nursery, models may be fewer (``--without``) where memory is short: the ratio is that of the memory per model.
 """
@@ -27,9 +28,10 @@ from rich.console import Console
 from rich.table import Table
 from served import Served, minilm, serve
 
-from modelium.sizes import human_bytes
+from modelium.sizes import MIB, human_bytes
 
 _COUNTED = (TRITON, STUBS, CHILDREN, NURSERY_PROCESSES)
+_PARTS = ("weights in memory", "child's own", "of files", "stub's own", "of files and shared", "nursery", "Triton")
 _TOGETHER = 4  # asked for the first time
 _FIRST = "minilm-0"
 
@@ -50,6 +52,22 @@ class Alike:
     def per_model(self) -> float:
         return self.memory.total / self.models
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """As ``_PARTS`` names them."""
+        stubs, children, nursery, triton = (
+            self.held.memory.get(kind, Memory()) for kind in (STUBS, CHILDREN, NURSERY_PROCESSES, TRITON)
+        )
+        return (
+            children.shared,
+            children.anonymous,
+            children.files,
+            stubs.anonymous,
+            stubs.shared + stubs.files,
+            nursery.total,
+            triton.total,
+        )
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -59,22 +77,23 @@ def main() -> None:
     parser.add_argument("--only", choices=list(_KINDS), help="of these weights (all)")
     options = parser.parse_args()
     numbers = {NURSERY: options.models, WITHOUT: options.without or options.models}
-    table = Table(title="MiniLM-like models loaded at once: proportional memory of Triton, stubs, children and nursery")
-    columns = ("models", "memory", "anonymous", "in memory", "of files", "nursery", "Triton", "a model", "times", "seconds")
-    table.add_column("weights")
-    table.add_column("way")
-    for column in columns:
-        table.add_column(column, justify="right")
+    whole = Table(title="MiniLM-like models loaded at once: proportional memory of Triton, stubs, children and nursery")
+    each = Table(title="A model's part")
+    for table, columns in ((whole, ("models", "memory", "a model", "times", "seconds")), (each, _PARTS)):
+        table.add_column("weights")
+        table.add_column("way")
+        for column in columns:
+            table.add_column(column, justify="right")
     for kind in [options.only] if options.only else list(_KINDS):
         seen = {way: load_all(kind, way, numbers[way], options.budget) for way in WAYS}
         for way, one in seen.items():
-            memory, by_kind = one.memory, one.held.memory
-            parts = (memory.total, memory.anonymous, memory.shared, memory.files)
-            single = (by_kind.get(which, Memory()).total for which in (NURSERY_PROCESSES, TRITON))
             times = f"{seen[WITHOUT].per_model / one.per_model:.2f}"
-            sizes = (human_bytes(size) for size in (*parts, *single, int(one.per_model)))
-            table.add_row(kind, way, str(one.models), *sizes, times, f"{one.seconds:.0f}")
-    Console(width=max(150, Console().width)).print(table)
+            sizes = (human_bytes(one.memory.total), human_bytes(int(one.per_model)))
+            whole.add_row(kind, way, str(one.models), *sizes, times, f"{one.seconds:.0f}")
+            each.add_row(kind, way, *(f"{part / one.models / MIB:.1f} MiB" for part in one.parts))
+    console = Console(width=max(150, Console().width))
+    console.print(whole)
+    console.print(each)
 
 
 def load_all(kind: str, way: str, number: int, budget: str) -> Alike:
@@ -129,6 +148,11 @@ def one_file(incoming: Path, names: Sequence[str]) -> None:
         shutil.copytree(incoming / _FIRST, incoming / name, copy_function=os.link)
 
 
+def copies(incoming: Path, names: Sequence[str]) -> None:
+    for name in names:
+        shutil.copytree(minilm(), incoming / name)
+
+
 def change(weights: Path, number: int) -> None:
     """The last number of the last tensor, and with it the file."""
     whole = bytearray(weights.read_bytes())
@@ -138,7 +162,7 @@ def change(weights: Path, number: int) -> None:
     fresh.replace(weights)
 
 
-_KINDS: dict[str, Callable[[Path, Sequence[str]], None]] = {"different": different, "one file": one_file}
+_KINDS: dict[str, Callable[[Path, Sequence[str]], None]] = {"different": different, "one file": one_file, "copies": copies}
 
 
 if __name__ == "__main__":

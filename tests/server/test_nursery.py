@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -69,6 +70,21 @@ def maps(pid: int) -> str:
         return ""
 
 
+def weights_in_memory(pid: int) -> set[str]:
+    """The files in memory that it maps."""
+    return set(re.findall(r" (\d+) +/memfd:modelium-weights", maps(pid)))
+
+
+def weights_opened(pid: int) -> set[str]:
+    """The files in memory that it has open."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "memfd:modelium-weights" in str(path.readlink()):
+                found.add(str(path.stat().st_ino))
+    return found
+
+
 def state_of(triton: Triton) -> Path:
     return triton.server.nurseries.directory.parent
 
@@ -112,19 +128,33 @@ async def test_a_nursery_has_one_thread_no_gpu_and_no_model(born: Triton) -> Non
 
 
 async def test_copies_of_one_file_share_its_weights(born: Triton, tmp_path: Path) -> None:
+    names = ("copy-one", "copy-two", "copy-three")
     shutil.copytree(minilm(), tmp_path / "copy-one")
     shutil.copytree(tmp_path / "copy-one", tmp_path / "copy-two", copy_function=os.link)
-    copies = []
-    for name in ("copy-one", "copy-two"):
-        await born.load(name, tmp_path / name)
-        copies.append(await child_of(born, name))
-    inodes = [set(re.findall(r" (\d+) +/memfd:modelium-weights", maps(child))) for child, _ in copies]
-    assert inodes[0] == inodes[1]
-    assert len(inodes[0]) == 1
-    one, two = [await born.ask(name, TEXT) for name in ("copy-one", "copy-two")]
-    assert np.array_equal(one["EMBEDDING"], two["EMBEDDING"])
-    for name in ("copy-one", "copy-two"):
+    shutil.copytree(tmp_path / "copy-one", tmp_path / "copy-three")
+    await asyncio.gather(*(born.load(name, tmp_path / name) for name in names))
+    inodes = {inode for name in names for inode in weights_in_memory((await child_of(born, name))[0])}
+    assert len(inodes) == 1
+    answers = [await born.ask(name, TEXT) for name in names]
+    assert all(np.array_equal(answers[0]["EMBEDDING"], other["EMBEDDING"]) for other in answers[1:])
+    for name in names:
         await born.unload(name)
+
+
+async def test_a_copy_with_one_other_number_has_weights_of_its_own(born: Triton, tmp_path: Path) -> None:
+    names = ("first", "second")
+    for number, name in enumerate(names):
+        shutil.copytree(minilm(), tmp_path / name)
+        (weights,) = (tmp_path / name).glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-4] + np.float32(number / 2).tobytes())
+        await born.load(name, tmp_path / name)
+    one, other = [weights_in_memory((await child_of(born, name))[0]) for name in names]
+    assert len(one) == len(other) == 1
+    assert one != other
+    await born.unload("first")  # with which the other one was compared
+    pids = [*generations(state_of(born)), (await child_of(born, "second"))[0]]
+    await until(lambda: not any(one & weights_opened(pid) for pid in pids))
+    await born.unload("second")
 
 
 async def test_a_file_that_is_written_over_does_not_change_the_model_that_serves(born: Triton, tmp_path: Path) -> None:

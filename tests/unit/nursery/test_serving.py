@@ -40,7 +40,7 @@ nursery, entry, steps = sys.argv[1:]
 sys.path[:0] = [nursery, entry]
 from modelium_nursery import orders, packets, serving
 from modelium_nursery.packets import MOST_CANCELLABLE
-from modelium_nursery.weights import Shares
+from modelium_nursery.shares import Shares
 
 (done, noting), (told, telling) = os.pipe(), os.pipe()
 (ours, its), (_, services) = packets.pair(), packets.pair()
@@ -51,7 +51,7 @@ if os.fork() == 0:
     os.environ["NOTING"] = str(noting)
     order = orders.Birth(name="m", directory=entry, module="instance", model_dir="/", working_directory="/", environment={})
     handed = orders.Handed(its.detach(), services.detach(), -1, cancelled, 1, 2)
-    serving.serve(order, handed, Shares({}), telling)
+    serving.serve(order, handed, Shares({}, os.open(os.devnull, os.O_WRONLY)), telling)
 its.close()
 os.close(noting)
 os.close(telling)

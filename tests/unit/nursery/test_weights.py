@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
-import threading
 from pathlib import Path
 
 import pytest
 from modelium_nursery.folders import files_of
-from modelium_nursery.weights import Shares, Shelf, fill, identity_of, is_used_as_it_is
+from modelium_nursery.shelf import Shelf
+from modelium_nursery.weights import fill, identity_of, is_same, is_used_as_it_is
 
 from tests.hostile import safetensors
 
@@ -23,106 +22,51 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def test_the_bytes_are_the_files_own(weights: Path) -> None:
-    shelf = Shelf()
-    shares = Shares(shelf.reserve([str(weights)]))
-    place = shares.path_of(str(weights))
-    assert place is not None
-    assert Path(place).read_bytes() == weights.read_bytes()
-    shelf.clear()
-
-
-def test_one_file_has_one_place_for_all_its_users(weights: Path) -> None:
-    before, shelf = open_files(), Shelf()
-    first, second = shelf.reserve([str(weights)]), shelf.reserve([str(weights)])
-    assert first == second
-    identities = [identity for identity, _ in first.values()]
-    shelf.use(identities, 1)
-    shelf.use(identities, 2)
-    assert shelf.users == {1, 2}
-    shelf.forget(1)
-    assert open_files() == before + 1
-    shelf.forget(2)
-    assert open_files() == before
-
-
-def test_a_shelf_goes_on_in_another_process(tmp_path: Path) -> None:
-    before, shelf = open_files(), Shelf()
-    for number in range(230):
-        path = tmp_path / f"{number}.safetensors"
-        path.write_bytes(safetensors(b'{"a":{"dtype":"F32"}}', bytes([number])))
-        ((identity, descriptor),) = shelf.reserve([str(path)]).values()
-        fill(str(path), identity, descriptor)
-        shelf.use([identity], number)
-    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with one, other:
-        sender = threading.Thread(target=shelf.send, args=(one,))
-        sender.start()
-        received = Shelf.receive(other)
-        sender.join()
-        shelf.close()
-        one.close()
-        with pytest.raises(EOFError):
-            Shelf.receive(other)
-    assert received.users == frozenset(range(230))
-    ((_, descriptor),) = received.reserve([str(tmp_path / "7.safetensors")]).values()
-    assert Path(f"/proc/self/fd/{descriptor}").read_bytes()[-1] == 7
-    for number in range(230):
-        received.forget(number)
-    assert open_files() == before
-
-
 def test_a_changed_file_is_another_one(weights: Path) -> None:
     shelf = Shelf()
-    ((identity, descriptor),) = shelf.reserve([str(weights)]).values()
+    (place,) = shelf.reserve([str(weights)]).values()
     weights.write_bytes(weights.read_bytes() + b"more")
-    assert not fill(str(weights), identity, descriptor)
-    assert Shares({str(weights): (identity, descriptor)}).path_of(str(weights)) is None
-    assert shelf.reserve([str(weights)])[str(weights)] != (identity, descriptor)
+    assert not fill(str(weights), place.identity, place.own)
+    assert shelf.reserve([str(weights)])[str(weights)] != place
     shelf.clear()
 
 
 def test_nobody_can_change_what_is_shared(weights: Path) -> None:
     shelf = Shelf()
-    ((identity, descriptor),) = shelf.reserve([str(weights)]).values()
-    assert fill(str(weights), identity, descriptor)
-    shared = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+    (place,) = shelf.reserve([str(weights)]).values()
+    assert fill(str(weights), place.identity, place.own)
+    shared = Path(f"/proc/self/fd/{place.own}").read_bytes()
     for change in (
-        lambda: os.write(descriptor, b"x"),
-        lambda: os.ftruncate(descriptor, 1),
-        lambda: os.ftruncate(descriptor, 999),
+        lambda: os.write(place.own, b"x"),
+        lambda: os.ftruncate(place.own, 1),
+        lambda: os.ftruncate(place.own, 999),
     ):
         with pytest.raises(PermissionError):
             change()
     with pytest.raises(PermissionError):
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, 0)
+        fcntl.fcntl(place.own, fcntl.F_ADD_SEALS, 0)
     weights.write_bytes(b"something else")
-    assert Path(f"/proc/self/fd/{descriptor}").read_bytes() == shared
+    assert Path(f"/proc/self/fd/{place.own}").read_bytes() == shared
     shelf.clear()
 
 
 def test_who_ends_while_it_fills_leaves_it_to_the_next(weights: Path) -> None:
     shelf = Shelf()
-    ((identity, descriptor),) = shelf.reserve([str(weights)]).values()
+    (place,) = shelf.reserve([str(weights)]).values()
     child = os.fork()
     if not child:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, b"half")
+        fcntl.lockf(place.own, fcntl.LOCK_EX)
+        os.write(place.own, b"half")
         os._exit(0)
     os.waitpid(child, 0)
-    assert fill(str(weights), identity, descriptor)
-    assert Path(f"/proc/self/fd/{descriptor}").read_bytes() == weights.read_bytes()
+    assert fill(str(weights), place.identity, place.own)
+    assert Path(f"/proc/self/fd/{place.own}").read_bytes() == weights.read_bytes()
     shelf.clear()
 
 
 def test_what_cannot_be_read_is_not_shared(tmp_path: Path) -> None:
     shelf = Shelf()
     assert shelf.reserve([str(tmp_path / "none.safetensors")]) == {}
-    assert Shares({}).path_of("anything") is None
 
 
 @pytest.mark.parametrize(
@@ -171,8 +115,45 @@ def test_only_what_a_model_is_read_from_is_shared(
 
 def test_what_was_not_filled_to_its_end_takes_no_memory(weights: Path) -> None:
     shelf = Shelf()
-    ((identity, descriptor),) = shelf.reserve([str(weights)]).values()
+    (place,) = shelf.reserve([str(weights)]).values()
     weights.write_bytes(weights.read_bytes()[:-4])
-    assert not fill(str(weights), identity, descriptor)
-    assert os.fstat(descriptor).st_size == 0
+    assert not fill(str(weights), place.identity, place.own)
+    assert os.fstat(place.own).st_size == 0
+    shelf.clear()
+
+
+@pytest.mark.parametrize("size", [1, 4096, 100_000, 3 * 2**20 + 5])
+@pytest.mark.parametrize("where", [None, 0, 0.37, 1.0])
+def test_a_copy_is_the_same_and_a_changed_byte_makes_another_file(tmp_path: Path, size: int, where: float | None) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    content = bytearray(os.urandom(size))
+    first.write_bytes(content)
+    if where is not None:
+        content[int(where * (size - 1))] ^= 1
+    second.write_bytes(content)
+    shelf = Shelf()
+    (place,) = shelf.reserve([str(first)]).values()
+    identity = identity_of(second.stat())
+    assert not is_same(str(second), identity, place.own)  # nothing is there yet
+    assert fill(str(first), place.identity, place.own)
+    assert is_same(str(second), identity, place.own) is (where is None)
+    shelf.clear()
+
+
+def test_only_what_nobody_can_change_any_more_is_the_same(weights: Path) -> None:
+    descriptor = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+    os.write(descriptor, weights.read_bytes())
+    assert not is_same(str(weights), identity_of(weights.stat()), descriptor)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)  # but not against being cut
+    assert not is_same(str(weights), identity_of(weights.stat()), descriptor)
+    os.close(descriptor)
+
+
+def test_a_file_that_has_changed_is_the_same_as_nothing(weights: Path) -> None:
+    shelf = Shelf()
+    (place,) = shelf.reserve([str(weights)]).values()
+    assert fill(str(weights), place.identity, place.own)
+    weights.write_bytes(weights.read_bytes())
+    os.utime(weights, (1, 1))
+    assert not is_same(str(weights), place.identity, place.own)
     shelf.clear()

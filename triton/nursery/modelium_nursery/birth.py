@@ -19,29 +19,31 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import lifelines, orders
-from .weights import Identity, Shares
+from .shares import Shares
+from .shelf import Place
 
 _PR_SET_NAME = 15
 _NAME_BYTES = 15
 
 
 def begin(
-    order: orders.Birth, handed: orders.Handed, *, stub: int, reserved: dict[str, tuple[Identity, int]], notes: int
+    order: orders.Birth, handed: orders.Handed, *, stub: int, places: dict[str, Place], notes: int, tell: int
 ) -> NoReturn:
-    """Serve one instance, and end."""
+    """Serve one instance, and end. ``notes``, ``tell``: where the nursery is told which modules the child had to import, and
+    which files in memory it uses."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         _take_over_output(handed)
-        _close_others({*handed[:4], notes, *(descriptor for _, descriptor in reserved.values())})
+        _close_others({*handed[:4], notes, tell, *(descriptor for place in places.values() for descriptor in place.all)})
         life = socket.socket(fileno=handed.life)
         lifelines.hold(life)
         _resemble(stub, order)
         _begin_chance_anew()
         from . import serving  # numpy, which the keeper does without
 
-        serving.serve(order, handed, Shares(reserved), notes)
+        serving.serve(order, handed, Shares(places, tell), notes)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

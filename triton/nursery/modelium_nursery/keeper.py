@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import imports, nursery
+from . import forks, imports, nursery
 from .places import make_private, socket_name
 from .register import Register
 
@@ -128,7 +128,7 @@ class Keeper:
         os.close(serving)
         os.close(self._end[1])
         os.environ.update(_ONE_THREAD)
-        with nursery.leaving():
+        with forks.leaving():
             imports.run_file(self._imports)
             modules = imports.remembered(self._directory, self._kind)
             imports.import_all(modules)
@@ -160,7 +160,7 @@ class Keeper:
     def _reap(self, woken: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(woken, 4096)
-        for pid in nursery.reaped():
+        for pid in forks.reaped():
             self._generations.discard(pid)
             self._register.strike(pid)
             self._register.strike_own(pid)

@@ -16,25 +16,43 @@ import select
 import signal
 import socket
 import sys
-import traceback
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import birth, imports, orders
+from .forks import check_warm, leaving, reaped, say, watched
 from .places import Reach, socket_name
 from .register import Register
-from .weights import Shelf
+from .shelf import Shelf, read_chosen
 
 _ORDER_WITHIN_S = 5.0  # that somebody who has connected may take to say what for
 _MOST_WAITING = 64
 _QUIET_S = 0.5  # without orders, before a successor is made
+_DECIDED_WITHIN_S = 10.0  # a child that fills files which the next one may turn out to share
+_MOST_CHOSEN = 1 << 16  # bytes of what a child says that it uses
 _READY = b"r"
 WARM = b"w"
 
 
-class NotWarm(Exception):
-    """This process must not fork children: it has a thread or a CUDA context."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ordered:
+    """A birth that somebody waits for."""
+
+    connection: socket.socket
+    order: orders.Birth
+    handed: orders.Handed
+    stub: int
+
+
+@dataclass(slots=True)
+class _Undecided:
+    """A child that has not said yet which files in memory it uses. ``until``: when it is no longer waited for."""
+
+    child: int
+    until: float
+    said: bytes = b""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +69,8 @@ class Nursery:
     shelf: Shelf = field(default_factory=Shelf)
     elders: dict[int, int] = field(default_factory=dict)  # what tells the end of an earlier generation's child → that child
     children: set[int] = field(default_factory=set)
+    ordered: list[_Ordered] = field(default_factory=list)
+    undecided: dict[int, _Undecided] = field(default_factory=dict)  # by the descriptor at which it says so
     wanted: dict[str, None] = field(default_factory=dict)  # modules for the successor
     known: set[str] = field(default_factory=set)  # those that were imported, or could not be
     successor: socket.socket | None = None  # which says when it is ready, and then takes over the shelf
@@ -81,11 +101,11 @@ class Nursery:
     def _turn(self) -> None:
         poll = select.poll()
         listening = None if self.listener is None else self.listener.fileno()
-        successor = None if self.successor is None else self.successor.fileno()
-        for descriptor in (self.woken[0], self.notes[0], self.keeper, successor, listening, *self.elders):
+        successor = self.successor.fileno() if self.successor is not None and self._is_settled else None
+        for descriptor in (self.woken[0], self.notes[0], self.keeper, successor, listening, *self.elders, *self.undecided):
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(_QUIET_S * 1000 if self.wanted else None)}
+        ready = {descriptor for descriptor, _ in poll.poll(_QUIET_S * 1000 if self.wanted or self.undecided else None)}
         if self.woken[0] in ready:
             os.read(self.woken[0], 4096)
         self._orphaned = self.keeper in ready
@@ -93,14 +113,21 @@ class Nursery:
         for descriptor in self.elders.keys() & ready:
             os.close(descriptor)
             self.shelf.forget(self.elders.pop(descriptor))
+        self._hear(ready)
         if self.notes[0] in ready:
             self._read_notes()
         if self.successor is not None and successor in ready:
             self._hand_over()
         if self.listener is not None and listening in ready:
             self._take_order(self.listener)
-        if not ready and self.wanted and self.successor is None:
+        self._bear_ordered()
+        if not ready and self.wanted and self.successor is None and self._is_settled:
             self._make_successor()
+
+    @property
+    def _is_settled(self) -> bool:
+        """Does nobody wait for a birth, and is it known of each child which files in memory it uses?"""
+        return not self.ordered and not self.undecided
 
     # -- children ----------------------------------------------------------------------------------------------------
 
@@ -109,45 +136,63 @@ class Nursery:
             connection, _ = listener.accept()
         except OSError:  # a successor was quicker, who asked has gone, or no descriptor is left
             return
-        with connection:
-            connection.settimeout(_ORDER_WITHIN_S)
-            try:
-                peer = orders.peer_of(connection)
-                orders.check_peer(peer)
-                order, handed = orders.read(connection)
-                if isinstance(order, orders.Warming):
-                    self._want(order.modules)
-                    connection.send(b"{}")
-                    return
-                assert handed is not None
-                child = self._bear(order, handed, peer)
-                connection.send(json.dumps({"pid": child}).encode())
-            except orders.Refused as refusal:
-                say(f"an order was refused: {refusal}")
-                with contextlib.suppress(OSError):
-                    connection.send(json.dumps({"refused": str(refusal)}).encode())
-            except Exception as error:  # the stub has gone, the machine has no room for another process; whatever it is, go on
-                say(f"a child could not be born: {error}")
+        connection.settimeout(_ORDER_WITHIN_S)
+        with _refusing(connection):
+            peer = orders.peer_of(connection)
+            orders.check_peer(peer)
+            order, handed = orders.read(connection)
+            if isinstance(order, orders.Warming):
+                self._want(order.modules)
+                connection.send(b"{}")
+                connection.close()
+                return
+            assert handed is not None
+            self.ordered.append(_Ordered(connection=connection, order=order, handed=handed, stub=peer))
+
+    def _bear_ordered(self) -> None:
+        """Those of whom it is known which full files in memory they may share."""
+        for one in list(self.ordered):
+            undecided = {other.child for other in self.undecided.values()}
+            if self.shelf.may_become_alike(one.order.weights, undecided):
+                continue
+            self.ordered.remove(one)
+            with _refusing(one.connection):
+                child = self._bear(one.order, one.handed, one.stub)
+                one.connection.send(json.dumps({"pid": child}).encode())
+            one.connection.close()
 
     def _bear(self, order: orders.Birth, handed: orders.Handed, stub: int) -> int:
-        reserved = self.shelf.reserve(order.weights)
-        failure: OSError | None = None
-        child = -1
+        said = tell = -1
         try:
+            places = self.shelf.reserve(order.weights)
+            said, tell = os.pipe2(os.O_CLOEXEC)
             child = os.fork()
-        except OSError as error:
-            failure = error
-        if child == 0:
-            birth.begin(order, handed, stub=stub, reserved=reserved, notes=self.notes[1])
-        for descriptor in handed:
-            os.close(descriptor)
-        if failure is not None:
+            if child == 0:
+                birth.begin(order, handed, stub=stub, places=places, notes=self.notes[1], tell=tell)
+        except OSError:
             self.shelf.clear()
-            raise failure
+            _close(said)
+            raise
+        finally:
+            _close(tell, *handed)
         self.children.add(child)
-        self.shelf.use((identity for identity, _ in reserved.values()), child)
+        self.undecided[said] = _Undecided(child, time.monotonic() + _DECIDED_WITHIN_S)
+        self.shelf.use(places.values(), child)
         self.register.enter(child, stub)
         return child
+
+    def _hear(self, ready: Collection[int]) -> None:
+        """What children say that they use; one that ends without a word uses nothing, one that takes too long all it has."""
+        now = time.monotonic()
+        for descriptor, one in list(self.undecided.items()):
+            said = os.read(descriptor, _MOST_CHOSEN) if descriptor in ready else None
+            one.said += said or b""
+            if said != b"" and now < one.until and len(one.said) < _MOST_CHOSEN:
+                continue
+            os.close(descriptor)
+            del self.undecided[descriptor]
+            if said == b"":
+                self.shelf.settle(one.child, read_chosen(one.said))
 
     def _reap(self) -> None:
         for pid in reaped():
@@ -178,15 +223,14 @@ class Nursery:
         ours.close()
         with leaving():
             self.shelf.close()
-            for descriptor in (*self.notes, *self.woken):
-                os.close(descriptor)
+            _close(*self.notes, *self.woken)
             found = [name for name in wanted if imports.imported(name)]
             check_warm()
             imports.remember(self.directory, self.kind, found)
             its.send(_READY)
             shelf = Shelf.receive(its)
             its.close()
-            elders = _watched(shelf.users)
+            elders = watched(shelf.users)
             for gone in shelf.users - set(elders.values()):
                 shelf.forget(gone)
             Nursery(
@@ -212,6 +256,27 @@ class Nursery:
                 os.close(self.alive)
 
 
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _refusing(connection: socket.socket) -> Iterator[None]:
+    """Whatever goes wrong is said to who has asked, who then gets nothing more."""
+    try:
+        yield
+    except orders.Refused as refusal:
+        say(f"an order was refused: {refusal}")
+        with contextlib.suppress(OSError):
+            connection.send(json.dumps({"refused": str(refusal)}).encode())
+        connection.close()
+    except Exception as error:  # the stub has gone, the machine has no room for another process; whatever it is, go on
+        say(f"a child could not be born: {error}")
+        connection.close()
+
+
 def listen(directory: Path, kind: str) -> socket.socket:
     """Open the socket of the nursery of that kind: who connects before it is warm waits until it is."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -224,56 +289,3 @@ def listen(directory: Path, kind: str) -> socket.socket:
     listener.setblocking(False)
     (directory / f".{name}").replace(directory / name)
     return listener
-
-
-def _watched(pids: Iterable[int]) -> dict[int, int]:
-    """A descriptor that tells the end of each."""
-    found = {}
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            found[os.pidfd_open(pid)] = pid
-    return found
-
-
-def check_warm() -> None:
-    """Raises ``NotWarm`` where a fork of this process would be a trap."""
-    threads = os.listdir("/proc/self/task")  # noqa: PTH208
-    if len(threads) > 1:
-        raise NotWarm(f"an import has started {len(threads) - 1} threads")
-    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{descriptor}").startswith("/dev/nvidia"):  # noqa: PTH115
-                raise NotWarm("an import has opened a GPU")
-
-
-def reaped() -> Iterable[int]:
-    """The children of this process that have ended."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        yield pid
-
-
-@contextlib.contextmanager
-def leaving() -> Iterator[None]:
-    """What a forked process does; it ends with it, whatever happens, and never returns to what its parent was at."""
-    code = 1
-    try:
-        yield
-        code = 0
-    except NotWarm as error:
-        say(f"the nursery gives up: {error}")
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def say(what: str) -> None:
-    """A line in the server's log."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"modelium: {what}\n".encode())

@@ -7,6 +7,7 @@ The model's code is the same as in a stub without a nursery: a module with a ``T
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import select
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 from . import entries, packets, pb
 from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
-from .weights import Shares
+from .shares import Shares
 
 _NOBODY_WAITS_S = 0.5
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
@@ -67,17 +68,20 @@ def _comes_something(requests: socket.socket) -> bool:
 
 
 class _Imported:
-    """Which modules of libraries the nursery was without, told to it for the next child of its kind."""
+    """Which modules of libraries the nursery was without, told to it for the next child of its kind.
+
+    What is new comes last in ``sys.modules``. To look at the others would copy the page of memory of each.
+    """
 
     def __init__(self, notes: int) -> None:
         self._notes = notes
-        self._known = set(sys.modules)
+        self._last = next(reversed(sys.modules))
 
     def tell(self, *, last: bool = False) -> bool:
         """Those that came since the last time. Whether more may be told."""
-        new = {name: module for name, module in sys.modules.items() if name not in self._known}
-        self._known.update(new)
-        for name in importable([name for name, module in new.items() if _is_file(module)]):
+        new = list(itertools.takewhile(lambda name: name != self._last, reversed(sys.modules)))[::-1]
+        self._last = new[-1] if new else self._last
+        for name in importable([name for name in new if _is_file(sys.modules[name])]):
             with contextlib.suppress(OSError):  # the nursery does not listen any more, or has not read yet
                 os.write(self._notes, f"{name}\n".encode())
         if last:

@@ -1,112 +1,25 @@
-"""Files of weights in memory, once for all children that use the same file.
+"""Files of weights in memory, once for all children that use the same file, or one of the same bytes.
 
-A nursery knows files by device, inode, size and time of change, and gives each an empty file in memory (``Shelf``); it never
-opens a model's file. The first child that needs the weights copies them there and seals it (``fill``); from then on nobody can
-change it: neither a child, nor whoever writes over or cuts the file on disk. It goes with the last child that uses it.
+The first child that needs the weights copies them there and seals the file (``fill``); from then on nobody can change it:
+neither a child, nor whoever writes over or cuts the file on disk. Whoever has another file compares it with what is there, byte
+by byte, and uses that only if it is the same (``is_same``): no child has to believe what another one says of a file.
 """
 
 from __future__ import annotations
 
-import array
-import contextlib
 import fcntl
 import json
 import os
-import socket
-import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from .folders import LONGEST_HEADER
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _PIECE = 1 << 26
-_AT_ONCE = 100  # descriptors in one message; the kernel takes 253
-_MOST_PACKET = 1 << 17
-_NO_MORE = b"[]"
+_COMPARED = 1 << 20  # bytes at a time
+_SAMPLES, _SAMPLE = 16, 4096  # places that are compared first, and bytes of each
 _USED_AS_THEY_ARE = frozenset({"F32", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"})
 
 Identity = tuple[int, int, int, int, int]
-
-
-@dataclass(slots=True)
-class _Shared:
-    descriptor: int
-    users: set[int] = field(default_factory=set)
-
-
-class Shelf:
-    """A nursery's: file of weights → file in memory, and which children use it."""
-
-    def __init__(self) -> None:
-        self._shared: dict[Identity, _Shared] = {}
-
-    def reserve(self, paths: Iterable[str]) -> dict[str, tuple[Identity, int]]:
-        """A descriptor for each file that is there; a child of this process inherits them."""
-        found = {}
-        for path in paths:
-            try:
-                identity = identity_of(os.stat(path))  # noqa: PTH116 - the nursery imports as little as it can
-            except OSError:
-                continue
-            if identity not in self._shared:
-                file = os.memfd_create("modelium-weights", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-                self._shared[identity] = _Shared(file)
-            found[path] = identity, self._shared[identity].descriptor
-        return found
-
-    def send(self, to: socket.socket) -> None:
-        """To another process, which goes on from here."""
-        entries = list(self._shared.items())
-        for at in range(0, len(entries), _AT_ONCE):
-            part = entries[at : at + _AT_ONCE]
-            text = json.dumps([[identity, sorted(shared.users)] for identity, shared in part]).encode()
-            files = array.array("i", [shared.descriptor for _, shared in part])
-            to.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-        to.send(_NO_MORE)
-
-    @classmethod
-    def receive(cls, of: socket.socket) -> Shelf:
-        """What another process has sent. Raises ``EOFError`` when that has ended."""
-        shelf, room = cls(), socket.CMSG_SPACE(_AT_ONCE * array.array("i").itemsize)
-        while (packet := of.recvmsg(_MOST_PACKET, room))[0] != _NO_MORE:
-            text, rights, *_ = packet
-            if not text:
-                raise EOFError
-            files = [one for _, kind, data in rights if kind == socket.SCM_RIGHTS for one in array.array("i", data)]
-            for (identity, users), descriptor in zip(json.loads(text), files, strict=True):
-                os.set_inheritable(descriptor, False)
-                shelf._shared[tuple(identity)] = _Shared(descriptor, set(users))
-        return shelf
-
-    def use(self, identities: Iterable[Identity], child: int) -> None:
-        """The child was born with them."""
-        for identity in identities:
-            self._shared[identity].users.add(child)
-
-    def forget(self, child: int) -> None:
-        """It has ended. What nobody uses any more goes."""
-        for shared in self._shared.values():
-            shared.users.discard(child)
-        self.clear()
-
-    def close(self) -> None:
-        """Let go of everything: of a copy of this process."""
-        for shared in self._shared.values():
-            os.close(shared.descriptor)
-        self._shared.clear()
-
-    @property
-    def users(self) -> frozenset[int]:
-        """The children that use something here."""
-        return frozenset().union(*(shared.users for shared in self._shared.values()))
-
-    def clear(self) -> None:
-        """Let go of what has no user."""
-        for identity, shared in list(self._shared.items()):
-            if not shared.users:
-                os.close(shared.descriptor)
-                del self._shared[identity]
 
 
 def identity_of(seen: os.stat_result) -> Identity:
@@ -121,7 +34,7 @@ def fill(path: str, identity: Identity, descriptor: int) -> bool:
     """
     fcntl.lockf(descriptor, fcntl.LOCK_EX)  # a lock of the process: whoever dies while it fills gives it up
     try:
-        if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE:
+        if is_full(descriptor):
             return True
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -133,9 +46,35 @@ def fill(path: str, identity: Identity, descriptor: int) -> bool:
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         return whole
     finally:
-        if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE:
+        if not is_full(descriptor):
             os.ftruncate(descriptor, 0)  # a part of it would only take memory
         fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def is_full(descriptor: int) -> bool:
+    """Was it filled to its end, so that nobody can change it any more?"""
+    return fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+
+
+def is_same(path: str, identity: Identity, descriptor: int) -> bool:
+    """Does a full file in memory hold the bytes of ``path``? Raises ``OSError`` when that cannot be read."""
+    size = identity[2]
+    if not is_full(descriptor) or os.fstat(descriptor).st_size != size:
+        return False
+    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        last = max(0, size - _SAMPLE)
+        samples = {last * number // (_SAMPLES - 1) for number in range(_SAMPLES)}
+        if any(os.pread(source, _SAMPLE, at) != os.pread(descriptor, _SAMPLE, at) for at in samples):
+            return False
+        ours, its = bytearray(_COMPARED), bytearray(_COMPARED)
+        for at in range(0, size, _COMPARED):
+            whole = min(_COMPARED, size - at)
+            if os.preadv(source, [ours], at) != whole or os.preadv(descriptor, [its], at) != whole or ours != its:
+                return False
+        return identity_of(os.fstat(source)) == identity
+    finally:
+        os.close(source)
 
 
 def _copied(source: int, target: int, size: int) -> bool:
@@ -147,33 +86,6 @@ def _copied(source: int, target: int, size: int) -> bool:
             return False
         size -= copied
     return True
-
-
-class Shares:
-    """A child's: the files whose bytes it takes from memory. They are filled by a thread from the start, beside the imports.
-
-    Only files that are used as they are: others are converted when they are loaded, and a second copy would be a waste.
-    """
-
-    def __init__(self, reserved: dict[str, tuple[Identity, int]]) -> None:
-        self._reserved = {path: at for path, at in reserved.items() if is_used_as_it_is(path)}
-        self._filled: set[str] = set()
-        self._filler = threading.Thread(target=self._fill_all, name="weights", daemon=True)
-        if self._reserved:
-            self._filler.start()
-
-    def path_of(self, path: str) -> str | None:
-        """Where the bytes of a file of weights are to be mapped from; None: from the file itself."""
-        if path not in self._reserved:
-            return None
-        self._filler.join()
-        return f"/proc/self/fd/{self._reserved[path][1]}" if path in self._filled else None
-
-    def _fill_all(self) -> None:
-        for path, (identity, descriptor) in self._reserved.items():
-            with contextlib.suppress(OSError):
-                if fill(path, identity, descriptor):
-                    self._filled.add(path)
 
 
 def is_used_as_it_is(path: str) -> bool:
