@@ -103,7 +103,7 @@ generate: setup ## record what the installed vLLM serves and takes; write the da
 	@$(BIN)/python scripts/write_dashboards.py
 	@$(BIN)/python scripts/write_prometheus_rules.py
 
-bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, 20 kills of all at once, and CYCLES=10 loads and unloads
+bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, each fault by itself, 20 kills of all at once, and CYCLES=10 loads and unloads
 	@$(BIN)/python bench/blink.py
 	@$(BIN)/python bench/many_alike.py
 	@$(BIN)/python bench/loop.py
@@ -118,6 +118,7 @@ bench: setup ## how soon unloaded models answer, what many that are alike take, 
 	@$(BIN)/python bench/fuzz.py
 	@$(BIN)/python bench/hostile_bodies.py
 	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
+	@$(BIN)/python bench/faults.py
 	@$(BIN)/python bench/kill_nine.py
 	@$(BIN)/python bench/cycles.py --cycles $(CYCLES)
 

@@ -31,8 +31,8 @@ from served import Served, minilm, serve
 _MODELS = 6
 _WIDTH = 384
 _DEADLINE_S = 180
-_GENERATION, _KEEPER = "nursery", "its keeper"
-_VICTIMS = (TRITON, STUBS, _GENERATION, CHILDREN, _KEEPER)
+GENERATION, KEEPER = "nursery", "its keeper"
+_VICTIMS = (TRITON, STUBS, GENERATION, CHILDREN, KEEPER)
 _LOOK_S = 1.0
 
 
@@ -44,6 +44,14 @@ class Tally:
     lost: Counter[str] = field(default_factory=Counter)
     waits_s: list[float] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, more: Tally) -> None:
+        """What was seen elsewhere."""
+        self.sent += more.sent
+        self.answered += more.answered
+        self.refused += more.refused
+        self.lost += more.lost
+        self.waits_s += more.waits_s
 
 
 def main() -> None:
@@ -151,9 +159,9 @@ async def kill(served: Served, tally: Tally, end: float, kill_s: float) -> None:
 
 def victims(served: Served, which: str) -> list[psutil.Process]:
     """Of the nursery either those that bear children, or those that keep them."""
-    if which == _GENERATION:
+    if which == GENERATION:
         return generations(served)
-    found = processes_of(served).get(NURSERY if which == _KEEPER else which, [])
+    found = processes_of(served).get(NURSERY if which == KEEPER else which, [])
     return [process for process in found if process not in generations(served)]
 
 
