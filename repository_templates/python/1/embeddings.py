@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from .batching import Encoding, Text, group, run_in_buckets
+from .batching import Encoding, group, run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, attempt, parse_parameters
-from .loading import load_model, load_processor, move, read_tensors
+from .loading import load_text_model, move, read_tensors
 from .prompts import PromptParameters, Prompts
 
 _ACTIVATIONS = {
@@ -54,8 +54,7 @@ class Embeddings:
 
     def __init__(self, settings: Settings) -> None:
         folder = Path(settings.model_path)
-        self._model = load_model(settings, "AutoModel")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModel")
         self._pooling = settings.pooling or "mean"
         if self._pooling not in _POOLINGS:
             raise RuntimeError(f"pooling {self._pooling!r} is none of {', '.join(_POOLINGS)}")

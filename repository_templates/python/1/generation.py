@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from .batching import Encoding, Text, buckets, group
+from .batching import Encoding, buckets, group
 from .contract import Answer, BadInput, Row, Settings, TooLong, as_bytes, attempt, ints, parse_parameters
 from .finite import FiniteScores
 from .languages import Languages
-from .loading import load_model, load_processor, move
+from .loading import load_text_model, move
 from .sampling import MOST_TOKENS, GenerateParameters, TransformParameters, check, check_places, cut, sampling, width
 
 _TRANSLATION = "translation"
@@ -59,8 +59,7 @@ class _Generator:
     """What decoders and encoder-decoders share: batches of equal parameters through ``generate``, and reading its result."""
 
     def __init__(self, settings: Settings, auto_class: str) -> None:
-        self.model = load_model(settings, auto_class)
-        self.text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self.model)
+        self.model, self.text = load_text_model(settings, auto_class)
         self.tokenizer = self.text.tokenizer
         eos = self.model.generation_config.eos_token_id
         self._ends = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])

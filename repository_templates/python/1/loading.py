@@ -16,6 +16,7 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
 
+from .batching import Text
 from .contract import Settings
 from .onnx_weights import OnnxModel
 from .sharing import shared_weights
@@ -60,6 +61,13 @@ def load_model(settings: Settings, auto_class: str) -> Any:
         raise RuntimeError(f"the weights in {folder} lack tensors that {type(model).__name__} needs: {shown}")
     model.modelium_missing = frozenset(info["missing_keys"])
     return _own(model.eval().requires_grad_(False).to(settings.device), folder)
+
+
+def load_text_model(settings: Settings, auto_class: str) -> tuple[Any, Text]:
+    """A model and how it is given texts. The weights are brought to memory meanwhile, so what does not need them goes first."""
+    tokenizer = load_processor(settings, "AutoTokenizer")
+    model = load_model(settings, auto_class)
+    return model, Text.of(tokenizer, settings, model)
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

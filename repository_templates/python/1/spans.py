@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from .alignment import Style, align
-from .batching import Text, run_in_buckets
+from .batching import run_in_buckets
 from .contract import Answer, BadInput, Row, Settings, as_bytes, attempt, floats, ints, parse_parameters, short_text, within
 from .finite import finite
-from .loading import load_model, load_processor, move
+from .loading import load_text_model, move
 from .scores import softmax
 
 
@@ -33,8 +33,7 @@ class TokenClassification:
     def __init__(self, settings: Settings) -> None:
         from transformers.pipelines.token_classification import TokenClassificationPipeline
 
-        self._model = load_model(settings, "AutoModelForTokenClassification")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModelForTokenClassification")
         self._pipeline = TokenClassificationPipeline(
             model=self._model, tokenizer=self._text.tokenizer, device=self._model.device
         )
@@ -170,8 +169,7 @@ class QuestionAnswering:
     """The parts of a context that answer a question. A long context is read in overlapping windows."""
 
     def __init__(self, settings: Settings) -> None:
-        self._model = load_model(settings, "AutoModelForQuestionAnswering")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModelForQuestionAnswering")
         if not self._text.tokenizer.is_fast:
             kind = type(self._text.tokenizer).__name__
             raise RuntimeError(f"question-answering needs a tokenizer that says where its tokens stand; {kind} does not")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .batching import Encoding, Text, run_in_buckets
+from .batching import Encoding, run_in_buckets
 from .contract import (
     Answer,
     BadInput,
@@ -25,7 +25,7 @@ from .contract import (
     short_text,
     within,
 )
-from .loading import load_model, load_processor, move
+from .loading import load_text_model, move
 from .scores import ClassifyParameters, check, rank, softmax
 from .templates import fill
 
@@ -37,8 +37,7 @@ class TextClassification:
     """One text, or a pair, → its labels."""
 
     def __init__(self, settings: Settings) -> None:
-        self._model = load_model(settings, "AutoModelForSequenceClassification")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModelForSequenceClassification")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer | BadInput]:
         answers, good = attempt(rows, self._read)
@@ -72,8 +71,7 @@ class ZeroShotClassification:
     """Labels that the request brings, each asked of a model of natural language inference."""
 
     def __init__(self, settings: Settings) -> None:
-        self._model = load_model(settings, "AutoModelForSequenceClassification")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModelForSequenceClassification")
         ids = self._model.config.label2id
         self._entailment = next((i for label, i in ids.items() if label.lower().startswith("entail")), -1)
 
@@ -122,8 +120,7 @@ class FillMask:
     """What could stand at each mask of a text."""
 
     def __init__(self, settings: Settings) -> None:
-        self._model = load_model(settings, "AutoModelForMaskedLM")
-        self._text = Text.of(load_processor(settings, "AutoTokenizer"), settings, self._model)
+        self._model, self._text = load_text_model(settings, "AutoModelForMaskedLM")
         self._tokenizer = self._text.tokenizer
         self._vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         # A pass makes a number for each token and each word of the vocabulary.
