@@ -19,7 +19,7 @@ from transformers import AutoConfig, PreTrainedModel
 from .batching import Text
 from .contract import Settings
 from .onnx_weights import OnnxModel
-from .sharing import shared_weights
+from .sharing import weights_from_memory
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -41,9 +41,9 @@ def load_model(settings: Settings, auto_class: str) -> Any:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.custom_code)
     if settings.onnx_file:
         return OnnxModel(folder / settings.onnx_file, config, settings.device)
-    with shared_weights(folder) as readable:
+    with weights_from_memory():
         model, info = _class_for(config, auto_class).from_pretrained(
-            readable,
+            folder,
             config=config,
             local_files_only=True,
             trust_remote_code=settings.custom_code,

@@ -1,31 +1,35 @@
-"""A model's folder whose weights are in memory already, where a nursery has them (``modelium_nursery.weights``).
+"""Weights that are in memory already, where a nursery has them (``modelium_nursery.weights``).
 
-What enters: a folder. What leaves: a folder with the same files to read from; weights that are shared are links to memory.
+What enters: nothing. What leaves: transformers, which meanwhile opens files in memory in the place of those of safetensors.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 _SHARES = "modelium_shares"
 
 
 @contextlib.contextmanager
-def shared_weights(folder: Path) -> Iterator[Path]:
-    """The folder itself, or one of links as long as it is needed: what has been mapped stays mapped."""
+def weights_from_memory() -> Iterator[None]:
+    """What is opened meanwhile stays mapped. Another version of transformers reads the files, as without a nursery."""
     shares = sys.modules.get(_SHARES)
-    found = {} if shares is None else {path.name: shares.path_of(str(path)) for path in folder.glob("*.safetensors")}
-    shared = {name: place for name, place in found.items() if place is not None}
-    with contextlib.ExitStack() as stack:
-        readable = folder
-        if shared:
-            with contextlib.suppress(OSError):  # no place for the links: then the files are read, as without a nursery
-                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelium-weights-")))
-                for path in folder.iterdir():
-                    (directory / path.name).symlink_to(shared.get(path.name, path.absolute()))
-                readable = directory
-        yield readable
+    module: Any = importlib.import_module("transformers.modeling_utils")
+    opens = getattr(module, "safe_open", None)
+    if shares is None or opens is None:
+        yield
+        return
+
+    def safe_open(file: Any, *options: Any, **more: Any) -> Any:
+        return opens(shares.path_of(os.fspath(file)) or file, *options, **more)
+
+    module.safe_open = safe_open
+    try:
+        yield
+    finally:
+        module.safe_open = opens
