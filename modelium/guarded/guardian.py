@@ -31,6 +31,7 @@ from modelium.guarded.processes import (
     kill_all,
     mapped_shared_memory,
     read_process,
+    read_register,
     send,
     sweep_shared_memory,
 )
@@ -46,6 +47,7 @@ _ORPHAN_GRACE_S = 5.0
 _GUARD = "modelium-guard"
 _GUARD_GRACE_S = 35.0
 _ORPHAN_CHECK_S = 1.0
+_AGAIN_AFTER_S = 1.0  # since its last start, if a program is killed again and again
 _KILL_WITHIN_S = 5.0
 # A model that prints on every request must not fill the disk of a server that runs for months.
 _LOG_BYTES = 64 * 2**20
@@ -64,6 +66,7 @@ class Orders:
     grace_s: float
     owner: int
     hidden: dict[str, str]  # arguments as ``ps`` shows them, and as the program gets them
+    register: str  # a directory with a file for each process that goes on when the program is killed, or nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class Guardian:
         self._server = 0
         self._status: int | None = None  # waitpid's word, once the server has ended
         self._told = False
+        self._started = 0.0
         self._orphans: dict[ProcessRow, float] = {}  # and since when
         self._mapped: set[Path] = set()  # shared memory seen in the tree before it was told to end
 
@@ -121,7 +125,7 @@ class Guardian:
             owner = _open_process(self._orders.owner)
             if owner is not None:
                 selector.register(owner, selectors.EVENT_READ)
-            while self._status is None and not self._told:
+            while not self._told and (self._status is None or self._starts_again(libc)):
                 for key, _ in selector.select(_ORPHAN_CHECK_S):
                     if key.fd == wake_read:
                         _drain(wake_read)
@@ -141,11 +145,23 @@ class Guardian:
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
         _say({"event": "ended", "code": code, "told": told, "swept": len(swept)})
 
+    def _starts_again(self, libc: ctypes.CDLL) -> bool:
+        """Somebody has killed a program whose processes can do without it: they go on, and it is started again."""
+        assert self._status is not None
+        if not self._orders.register or not os.WIFSIGNALED(self._status):
+            return False
+        time.sleep(max(0.0, self._started + _AGAIN_AFTER_S - time.monotonic()))
+        self._status = None
+        self._start(libc, hide=False)
+        _say({"event": "started again", "pid": self._server})
+        return True
+
     def _note_signal(self, _signum: int, _frame: object) -> None:
         self._told = True
 
     def _start(self, libc: ctypes.CDLL, *, hide: bool) -> None:
         orders, guardian = self._orders, os.getpid()
+        self._started = time.monotonic()
         log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         refused_read, refused_write = os.pipe()  # closed by an exec, written to where nobody may be traced
@@ -218,7 +234,12 @@ class Guardian:
     def _end_orphans(self) -> None:
         """Children of ours other than the server have lost their parent; after a while they and theirs are ended."""
         now = time.monotonic()
-        orphans = {process for process in _children() if process.pid != self._server and not process.zombie}
+        going_on = read_register(self._orders.register)
+        orphans = {
+            process
+            for process in _children()
+            if process.pid != self._server and not process.zombie and going_on.get(process.pid) != process.started
+        }
         self._orphans = {process: self._orphans.get(process, now) for process in orphans}
         for process, since in self._orphans.items():
             grace_s = _GUARD_GRACE_S if process.name == _GUARD else _ORPHAN_GRACE_S

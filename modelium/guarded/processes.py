@@ -69,6 +69,15 @@ def descendants(pid: int) -> list[ProcessRow]:
     return found
 
 
+def read_register(directory: str) -> dict[int, int]:
+    """Processes that have a file there, by id, with when they were ``started``; what they are there for follows."""
+    found = {}
+    for name in os.listdir(directory) if directory and Path(directory).is_dir() else ():  # noqa: PTH208
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found[int(name)] = int((Path(directory) / name).read_text().split()[0])
+    return found
+
+
 def same(process: ProcessRow) -> bool:
     """Is this very process still there and not a zombie?"""
     now = read_process(process.pid)

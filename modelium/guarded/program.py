@@ -33,7 +33,8 @@ class NotStarted(Exception):
 class Command:
     """What to run. ``shm_prefix``: files of that name in /dev/shm are this run's and go with it ("": it has none).
 
-    ``hidden``: for an argument as everybody may see it, what the program gets in its place.
+    ``hidden``: for an argument as everybody may see it, what the program gets in its place. ``register``: a directory with a
+    file for each process that can do without the program; they go on when that is killed, and it is started again.
     """
 
     arguments: list[str]
@@ -42,6 +43,7 @@ class Command:
     log: Path
     shm_prefix: str = ""
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
+    register: Path | None = None
 
 
 class GuardedProgram:
@@ -81,6 +83,7 @@ class GuardedProgram:
             grace_s=self._grace_s,
             owner=os.getpid(),
             hidden=dict(command.hidden),
+            register="" if command.register is None else str(command.register),
         )
         try:
             guardian = await asyncio.create_subprocess_exec(
@@ -152,6 +155,9 @@ class GuardedProgram:
                             self._record.stem,
                         )
                     on_started(pid)
+                case {"event": "started again", "pid": int(pid)}:
+                    _log.warning("%s was killed: it starts again", self._record.stem)
+                    self.pid = pid
                 case {"event": "ended", "code": int() | None as code}:
                     finished = True
         await guardian.wait()
