@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,12 @@ from modelium.values import Runtime
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
+_CHILDREN = "children"  # as in modelium_nursery.register
 _PROTOCOL = 1  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
 _AGAIN_AFTER_S = 5.0
+_WRITING = threading.Lock()  # around the files of expected modules: several threads add to one
 _TOLD_WITHIN_S = 120.0  # one that is still importing hears it when it is warm
 
 
@@ -102,6 +105,7 @@ class Nurseries:
             environment=environment,
             directory=self.directory,
             log=self.directory / f"{kind}.log",
+            register=self.directory / _CHILDREN,
         )
         while True:
             try:
@@ -128,15 +132,16 @@ def _socket_name(kind: str) -> str:
 
 
 def _remember(directory: Path, kind: str, modules: list[str]) -> None:
-    """What a nursery imports at its start, besides what every model needs."""
-    path = directory / f"{kind}.modules"
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = []
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(json.dumps(list(dict.fromkeys([*known, *modules]))))
-    fresh.replace(path)
+    """What a nursery imports at its start, besides what every model needs and what it knows itself (KIND.modules)."""
+    path = directory / f"{kind}.expected"
+    with _WRITING:
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError):
+            known = []
+        fresh = path.with_name(f".{path.name}")
+        fresh.write_text(json.dumps(list(dict.fromkeys([*known, *modules]))))
+        fresh.replace(path)
 
 
 def _tell(directory: Path, kind: str, modules: list[str]) -> None:

@@ -240,6 +240,25 @@ async def test_models_go_on_when_the_nursery_is_killed_and_another_one_comes(bor
         await born.unload("minilm")
 
 
+async def test_models_go_on_when_the_keeper_is_killed_and_another_nursery_comes(born: Triton) -> None:
+    await born.load("minilm")
+    pair = await child_of(born, "minilm")
+    before = generations(state_of(born)) - set(pair)
+    keepers = {parent_of(pid) for pid in before} - before
+    for pid in keepers:
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not any(map(lives, keepers | before)))
+    assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+    await until(lambda: bool(generations(state_of(born)) - before - set(pair)))
+    assert all(map(lives, pair))
+    await born.unload("minilm")
+    await until(lambda: not (state_of(born) / "nursery" / "children" / str(pair[0])).exists())
+    for _ in range(2):  # the first may come before the new one listens
+        await born.load("minilm")
+        assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+        await born.unload("minilm")
+
+
 async def test_a_folder_that_cannot_be_loaded_says_why_and_leaves_no_child(born: Triton, tmp_path: Path) -> None:
     folder = tmp_path / "torn"
     shutil.copytree(minilm(), folder)

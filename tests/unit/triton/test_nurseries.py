@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from modelium_nursery import client, imports, orders, places
@@ -22,5 +23,12 @@ def test_what_one_remembers_the_other_imports(tmp_path: Path) -> None:
     nurseries._remember(tmp_path, "python", ["torch.nn"])
     imports.remember(tmp_path, "python", ["transformers.models.bert"])
     nurseries._remember(tmp_path, "python", ["torch.nn", "torch.fft"])
-    assert imports.remembered(tmp_path, "python") == ["torch.nn", "transformers.models.bert", "torch.fft"]
+    assert imports.remembered(tmp_path, "python") == ["torch.nn", "torch.fft", "transformers.models.bert"]
     assert orders.importable(["torch.fft"]) == ["torch.fft"]
+
+
+def test_many_may_remember_at_the_same_time(tmp_path: Path) -> None:
+    names = [f"torch.m{number}" for number in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: nurseries._remember(tmp_path, "python", [name]), names))
+    assert sorted(imports.remembered(tmp_path, "python")) == sorted(names)

@@ -32,16 +32,16 @@ def check_warm() -> None:
                 raise NotWarm("an import has opened a GPU")
 
 
-def reaped() -> Iterable[int]:
-    """The children of this process that have ended."""
+def reaped() -> Iterable[tuple[int, int]]:
+    """The children of this process that have ended, and how."""
     while True:
         try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
             return
-        yield pid
+        yield pid, status
 
 
 @contextlib.contextmanager

@@ -21,18 +21,16 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import birth, imports, orders
+from . import birth, imports, orders, trials
 from .forks import check_warm, leaving, reaped, say, watched
-from .places import Reach, socket_name
 from .register import Register
 from .shelf import Shelf, read_chosen
+from .trials import Trial
 
 _ORDER_WITHIN_S = 5.0  # that somebody who has connected may take to say what for
-_MOST_WAITING = 64
 _QUIET_S = 0.5  # without orders, before a successor is made
 _DECIDED_WITHIN_S = 10.0  # a child that fills files which the next one may turn out to share
 _MOST_CHOSEN = 1 << 16  # bytes of what a child says that it uses
-_READY = b"r"
 WARM = b"w"
 
 
@@ -73,7 +71,7 @@ class Nursery:
     undecided: dict[int, _Undecided] = field(default_factory=dict)  # by the descriptor at which it says so
     wanted: dict[str, None] = field(default_factory=dict)  # modules for the successor
     known: set[str] = field(default_factory=set)  # those that were imported, or could not be
-    successor: socket.socket | None = None  # which says when it is ready, and then takes over the shelf
+    trial: Trial | None = None  # a successor, which says when it is ready, and then takes over the shelf
     notes: tuple[int, int] = (-1, -1)
     woken: tuple[int, int] = (-1, -1)
     _orphaned: bool = False
@@ -101,11 +99,14 @@ class Nursery:
     def _turn(self) -> None:
         poll = select.poll()
         listening = None if self.listener is None else self.listener.fileno()
-        successor = self.successor.fileno() if self.successor is not None and self._is_settled else None
+        successor = None if self.trial is None or self.trial.over else self.trial.socket.fileno()
         for descriptor in (self.woken[0], self.notes[0], self.keeper, successor, listening, *self.elders, *self.undecided):
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(_QUIET_S * 1000 if self.wanted or self.undecided else None)}
+        left_s = None if self.trial is None else self.trial.left_s()
+        if self.undecided or (self.wanted and self.trial is None):
+            left_s = _QUIET_S if left_s is None else min(left_s, _QUIET_S)
+        ready = {descriptor for descriptor, _ in poll.poll(None if left_s is None else left_s * 1000)}
         if self.woken[0] in ready:
             os.read(self.woken[0], 4096)
         self._orphaned = self.keeper in ready
@@ -116,12 +117,14 @@ class Nursery:
         self._hear(ready)
         if self.notes[0] in ready:
             self._read_notes()
-        if self.successor is not None and successor in ready:
-            self._hand_over()
+        if self.trial is not None:
+            self.trial.end_if_late()
+            if self.trial.ready and self._is_settled:
+                self._hand_over(self.trial)
         if self.listener is not None and listening in ready:
             self._take_order(self.listener)
         self._bear_ordered()
-        if not ready and self.wanted and self.successor is None and self._is_settled:
+        if not ready and self.wanted and self.trial is None and self._is_settled:
             self._make_successor()
 
     @property
@@ -195,7 +198,9 @@ class Nursery:
                 self.shelf.settle(one.child, read_chosen(one.said))
 
     def _reap(self) -> None:
-        for pid in reaped():
+        for pid, status in reaped():
+            if self.trial is not None and pid == self.trial.pid and not self.trial.ready:
+                self._try_without_the_culprit(self.trial, status)
             self.children.discard(pid)
             self.shelf.forget(pid)
             self.register.strike(pid)
@@ -215,19 +220,20 @@ class Nursery:
     def _make_successor(self) -> None:
         wanted, self.wanted = list(self.wanted), {}
         self.known.update(wanted)  # what cannot be imported is not tried for ever
+        if self.listener is None:  # there is one already
+            imports.remember(self.directory, self.kind, wanted)
+            return
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if os.fork():
+        if pid := os.fork():
             its.close()
-            self.successor = ours
+            self.trial = Trial(pid=pid, socket=ours, wanted=wanted)
             return
         ours.close()
         with leaving():
             self.shelf.close()
             _close(*self.notes, *self.woken)
-            found = [name for name in wanted if imports.imported(name)]
-            check_warm()
-            imports.remember(self.directory, self.kind, found)
-            its.send(_READY)
+            imports.remember(self.directory, self.kind, trials.import_all(wanted, its))
+            its.send(trials.READY)
             shelf = Shelf.receive(its)
             its.close()
             elders = watched(shelf.users)
@@ -245,15 +251,21 @@ class Nursery:
                 elders=elders,
             ).serve()
 
-    def _hand_over(self) -> None:
-        assert self.successor is not None
-        with self.successor as successor:
-            self.successor = None
-            if successor.recv(1) == _READY and self.listener is not None:
+    def _hand_over(self, trial: Trial) -> None:
+        with trial.socket as successor:
+            self.trial = None
+            if self.listener is not None:
                 self.listener.close()
                 self.listener = None
                 self.shelf.send(successor)
                 os.close(self.alive)
+
+    def _try_without_the_culprit(self, trial: Trial, status: int) -> None:
+        self.trial = None
+        culprit = trials.refuse_culprit(trial, status, self.directory, self.kind)
+        trial.socket.close()
+        if culprit is not None:
+            self.wanted = dict.fromkeys(module for module in (*trial.wanted, *self.wanted) if module != culprit)
 
 
 def _close(*descriptors: int) -> None:
@@ -275,17 +287,3 @@ def _refusing(connection: socket.socket) -> Iterator[None]:
     except Exception as error:  # the stub has gone, the machine has no room for another process; whatever it is, go on
         say(f"a child could not be born: {error}")
         connection.close()
-
-
-def listen(directory: Path, kind: str) -> socket.socket:
-    """Open the socket of the nursery of that kind: who connects before it is warm waits until it is."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    name = socket_name(kind)
-    with Reach(directory) as here:
-        (directory / f".{name}").unlink(missing_ok=True)
-        listener.bind(f"{here}/.{name}")
-    (directory / f".{name}").chmod(0o600)
-    listener.listen(_MOST_WAITING)
-    listener.setblocking(False)
-    (directory / f".{name}").replace(directory / name)
-    return listener

@@ -7,6 +7,7 @@ A ``Birth`` names the directory of an entry or backend and a module in it: code 
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import re
@@ -128,23 +129,28 @@ def check_peer(peer: int) -> None:
     """Only stubs of a Triton may ask, and whoever started the nursery. Raises ``Refused``."""
     if peer in _ancestors(os.getpid()):
         return
-    if _name(peer).startswith("triton_python_b") and _name(_parent(peer)).startswith("tritonserver"):
-        return
+    with contextlib.suppress(ProcessLookupError):
+        if _name(peer).startswith("triton_python_b") and _name(_parent(peer)).startswith("tritonserver"):
+            return
     raise Refused(f"process {peer} ({_name(peer)}) is no stub of Triton's")
 
 
 def _ancestors(of: int) -> set[int]:
-    found: set[int] = set()
-    while (of := _parent(of)) > 0 and of not in found:
-        found.add(of)
-    return found
+    while True:
+        found: set[int] = set()
+        at = of
+        with contextlib.suppress(ProcessLookupError):  # one has just ended: who was below it has another parent now
+            while (at := _parent(at)) > 0 and at not in found:
+                found.add(at)
+            return found
 
 
 def _parent(of: int) -> int:
+    """Raises ``ProcessLookupError`` when it is gone."""
     try:
         stat = Path(f"/proc/{of}/stat").read_text(errors="replace")
     except OSError:
-        return 0
+        raise ProcessLookupError(of) from None
     return int(stat[stat.rindex(")") + 2 :].split()[1])
 
 

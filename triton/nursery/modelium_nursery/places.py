@@ -7,11 +7,13 @@ none. Without it, there is one directory for each server and user, and the first
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
 VARIABLE = "MODELIUM_NURSERY"
 OFF = "off"
+_MOST_WAITING = 64
 PROTOCOL = 1  # part of the socket's name: a stub never speaks to a nursery that understands it otherwise
 
 
@@ -68,3 +70,17 @@ class Reach:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+
+def listen(directory: Path, kind: str) -> socket.socket:
+    """Open the socket of the nursery of that kind: who connects before it is warm waits until it is."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    name = socket_name(kind)
+    with Reach(directory) as here:
+        (directory / f".{name}").unlink(missing_ok=True)
+        listener.bind(f"{here}/.{name}")
+    (directory / f".{name}").chmod(0o600)
+    listener.listen(_MOST_WAITING)
+    listener.setblocking(False)
+    (directory / f".{name}").replace(directory / name)
+    return listener

@@ -55,6 +55,10 @@ class Register:
             return False
         return any(_first_number(directory / str(pid)) == created for directory in (self._children, self._own))
 
+    def living(self) -> set[int]:
+        """The children, right after ``tidy``."""
+        return {int(path.name) for path in self._children.iterdir() if path.name.isdigit()}
+
     def enter_own(self) -> None:
         """This process belongs to the nursery."""
         self._write(self._own / str(os.getpid()), f"{created_at(os.getpid())}\n")
