@@ -35,7 +35,7 @@ _ENVIRONMENT_NAMES = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Needs:
+class Needs:
     """The files under ``triton/`` that say what a runtime holds."""
 
     requirements: tuple[Path, ...]
@@ -84,12 +84,7 @@ def install(
         done = {}
     stamp.unlink(missing_ok=True)
     under_way.touch()
-    pip: list[str | Path] = [uv, "pip", "install", "--python", target, "--constraints", needs.constraints]
-    chosen: list[str | Path] = [part for file in needs.requirements for part in ("--requirements", file)]
-    chosen += [part for file in needs.overrides for part in ("--overrides", file)]
-    _run([*pip, *chosen, *torch_source(os.environ.get("PIP_FIND_LINKS", ""), cuda=cuda)])
-    # Alone and without its dependencies: it would bring an old tritonclient and companions that only PyTriton uses.
-    _run([*pip, "--no-deps", "--requirements", needs.server])
+    fill(uv, target, needs, cuda=cuda)
     report = inspect(directory)
     if report.problems:
         raise RuntimeMissing("\n".join(map(str, report.problems)))
@@ -98,6 +93,20 @@ def install(
     stamp.write_text(json.dumps(done | wanted, indent=1) + "\n", encoding="utf-8")
     under_way.unlink()
     return report
+
+
+def fill(uv: Path, target: Path, needs: Needs, *, cuda: bool) -> None:
+    """Install into the environment of the interpreter ``target`` what it needs, and compile it.
+
+    What is not compiled is compiled when it is imported, by the first model that does so: 30 s for vLLM.
+    """
+    pip: list[str | Path] = [uv, "pip", "install", "--compile-bytecode", "--python", target]
+    pip += ["--constraints", needs.constraints]
+    chosen: list[str | Path] = [part for file in needs.requirements for part in ("--requirements", file)]
+    chosen += [part for file in needs.overrides for part in ("--overrides", file)]
+    _run([*pip, *chosen, *torch_source(os.environ.get("PIP_FIND_LINKS", ""), cuda=cuda)])
+    # Alone and without its dependencies: it would bring an old tritonclient and companions that only PyTriton uses.
+    _run([*pip, "--no-deps", "--requirements", needs.server])
 
 
 def has_nvidia_gpu() -> bool:
@@ -121,7 +130,7 @@ def torch_source(find_links: str, *, cuda: bool) -> list[str]:
     return [*links, f"--torch-backend={'auto' if cuda else 'cpu'}"]
 
 
-def _read_needs(extras: Sequence[str], *, build: str) -> _Needs:
+def _read_needs(extras: Sequence[str], *, build: str) -> Needs:
     triton = triton_directory()
     requirements = triton / "requirements"
     chosen = [requirements / "base.txt"]
@@ -132,7 +141,7 @@ def _read_needs(extras: Sequence[str], *, build: str) -> _Needs:
             known = sorted(stems - {"base", "server", "overrides"})
             raise RuntimeMissing(f"the model runtime has no extra {name!r}; there are: {', '.join(known)}")
         chosen += files
-    return _Needs(
+    return Needs(
         requirements=tuple(chosen),
         server=requirements / "server.txt",
         overrides=tuple(requirements / name for name in ("overrides.txt", *(["overrides-cpu.txt"] if build == "cpu" else []))),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from modelium.errors import RuntimeMissing
 from modelium.resources import templates_directory, triton_directory
 from modelium.runtime_env import find_python, inspect, install
 from modelium.runtime_env.inspection import numbers_of, platform_problems
-from modelium.runtime_env.installation import torch_source
+from modelium.runtime_env.installation import Needs, fill, torch_source
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -91,6 +95,28 @@ def test_torch_comes_from_the_users_wheels_only_if_they_have_it(tmp_path: Path) 
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").write_text("")
     assert torch_source(str(tmp_path), cuda=False) == ["--find-links", str(tmp_path)]
     assert "--torch-backend=auto" in torch_source(str(tmp_path), cuda=True)
+
+
+def write_wheel(directory: Path, name: str) -> Path:
+    """Of a package with one module."""
+    path, about = directory / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", "answer = 42\n")
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    return path
+
+
+def test_all_that_is_installed_is_compiled_before_a_model_imports_it(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "rt"], check=True)
+    files = {name: tmp_path / f"{name}.txt" for name in ("base", "server", "constraints")}
+    for name, file in files.items():
+        file.write_text("" if name == "constraints" else f"{write_wheel(tmp_path, name)}\n")
+    needs = Needs(requirements=(files["base"],), server=files["server"], overrides=(), constraints=files["constraints"])
+    fill(Path(find_uv_bin()), tmp_path / "rt/bin/python", needs, cuda=False)
+    compiled = {path.parts[-3] for path in tmp_path.glob("rt/lib/*/site-packages/*/__pycache__/__init__.*.pyc")}
+    assert {"base", "server"} <= compiled
 
 
 def requirement_names(file: Path) -> set[str]:
