@@ -115,8 +115,9 @@ def main() -> None:
             raise SystemExit("NVML shows no GPU here (modelium doctor says more): there is nothing to check")
         for name in work:
             served.wait(f"{name} is known", lambda name=name: served.model(name).get("state") == "UNLOADED", within_s=600)  # type: ignore[misc]
-        if not options.without_nursery and EMBEDDER in work:  # what loads before it listens is weighed as it is without one
-            served.wait("the nursery listens", lambda: nursery_listens(served, "python"), within_s=300)
+        if not options.without_nursery:  # what loads before they listen is weighed as it is without
+            kinds = {str(served.model(name)["runtime"]) for name in work}
+            served.wait("the nurseries listen", lambda: nursery_listens(served, *kinds), within_s=300)
         weighed = [weigh(served, name, ask) for name, ask in work.items()]
         if not options.json:
             show_weighed(weighed)

@@ -41,7 +41,7 @@ def too_big(board: Board, view: ModelView, profile: ModelProfile, choice: Runtim
         return f"too big for any node of the Ray cluster: {there or 'it has no nodes'}"
     if choice.engine and profile.language is not None:
         own = [room.device for room in rooms.values() if not room.device.cluster]
-        refused = why_too_big(profile, own, override, board.policies)
+        refused = why_too_big(profile, own, override, board.policies, born=choice.born)
         if refused is not None:
             remedy = _or_ray(board.offering.capabilities, profile)
             return refused.reason if refused.by_hand else f"too big for this machine: {refused.reason}{remedy}"

@@ -234,7 +234,7 @@ def _too_big(
         there = _budgets(device for device in fleet.devices if device.cluster)
         reason = f"too big for any node of the Ray cluster: {there or 'it has none'}"
     elif choice.engine and profile.language is not None:
-        found = why_too_big(profile, fleet.devices, override, settings.policies())
+        found = why_too_big(profile, fleet.devices, override, settings.policies(), born=choice.born)
         if found is not None:
             reason, lines = found.reason, found.lines
     if not reason:

@@ -70,6 +70,10 @@ class Devices:
         """
         return self._map.read(server_pid)
 
+    def born(self, processes: Iterable[Process]) -> list[Process]:
+        """Those that were born in the nursery, as of the last look at the processes."""
+        return [process for process in processes if process.pid in self._map.born]
+
     def replicas(self, owner: str) -> dict[str, tuple[Replica, ...]]:
         """Model name → its Ray replicas on this machine with all below them. ``owner``: whose entries deployed
         them."""
@@ -77,7 +81,7 @@ class Devices:
 
     def scales(self) -> Scales:
         """For the host, with the nursery as of the last look at the processes. They read each process once."""
-        return Scales(born=self._map.born, nursery=self._map.nursery)
+        return Scales(born=self._map.kin, nursery=self._map.nursery)
 
     def nursery(self, scales: Scales) -> NurseryStatus | None:
         """The nursery as of the last look at the processes; None where there is none."""

@@ -22,7 +22,7 @@ class ProcessMap:
     """Remembers who belonged to whom: when a stub dies, its offspring moves to another parent and lives on.
 
     As of the last look: ``own`` are the server and what is below it that is no model's, ``born`` those of the models' processes
-    that were forked by the nursery, and ``nursery`` is that itself.
+    that were forked by the nursery, ``kin`` these and what they have started, and ``nursery`` is that itself.
     """
 
     def __init__(self, nursery: Nursery) -> None:
@@ -30,6 +30,7 @@ class ProcessMap:
         self._known: dict[Process, str] = {}
         self.own: tuple[int, ...] = ()
         self.born: frozenset[int] = frozenset()
+        self.kin: frozenset[int] = frozenset()
         self.nursery: tuple[int, ...] = ()
 
     def read(self, server_pid: int) -> dict[str, tuple[Process, ...]]:
@@ -52,7 +53,7 @@ class ProcessMap:
         found: dict[Process, str] = {}
         own = [server_pid]
 
-        def walk(queue: list[tuple[int, str | None]]) -> None:
+        def walk(queue: list[tuple[int, str | None]]) -> list[int]:
             for pid, inherited in queue:
                 row = rows[pid]
                 model = inherited
@@ -63,17 +64,20 @@ class ProcessMap:
                 else:
                     own.append(pid)
                 queue += [(child, model) for child in children.get(pid, ()) if child not in apart]
+            return [pid for pid, _ in queue]
 
         walk([(child, None) for child in children.get(server_pid, ()) if child not in apart])
+        kin: list[int] = []
         for child, stub in sorted(stubs.items()):
             model = found.get(stub) or self._known.get(child) or self._known.get(stub)
             if model is not None:  # else it is another Triton's
-                walk([(child.pid, model)])
+                kin += walk([(child.pid, model)])
         for process, model in self._known.items():
             if process not in found and lives(process):
                 found[process] = model
         self._known, self.own = found, tuple(own)
         self.born = frozenset(child.pid for child in stubs if child in found)
+        self.kin = frozenset(kin)
         models: dict[str, list[Process]] = {}
         for process, model in found.items():
             models.setdefault(model, []).append(process)

@@ -29,7 +29,8 @@ class _Rollup:
 
 
 class Scales:
-    """What processes hold, at one moment. ``born``: those that were forked by ``nursery``."""
+    """What processes hold, at one moment. ``born``: those that were forked by ``nursery``, and what these have started (an
+    engine is a fork of one)."""
 
     def __init__(self, *, born: Collection[int] = (), nursery: Collection[int] = ()) -> None:
         self.born = frozenset(born)

@@ -27,9 +27,9 @@ from modelium.values.replacing import replaced
 
 
 def place_engine(
-    profile: ModelProfile, devices: Sequence[Device], override: ModelOverride, policies: Policies
+    profile: ModelProfile, devices: Sequence[Device], override: ModelOverride, policies: Policies, *, born: bool = False
 ) -> list[Placement]:
-    """Where it could be when nothing else is loaded, the longest contexts first.
+    """Where it could be when nothing else is loaded, the longest contexts first. ``born``: a nursery forks its processes.
 
     1. Each single device that holds the whole context. If there is any, no other: what a model can do must not depend on which
        of its devices is free.
@@ -38,7 +38,7 @@ def place_engine(
 
     What takes more than the budget is no placement, whoever said so: nothing could ever make room for it.
     """
-    alone = list(_alone(profile, devices, override, policies))
+    alone = list(_alone(profile, devices, override, policies, born=born))
     whole = [placement for placement, engine in alone if not engine.is_shortened]
     if whole:  # 1
         return whole
@@ -53,22 +53,22 @@ def place_engine(
             continue
         engine = fit_engine(profile, group, override=override, policies=policies, fewest=2)
         if engine is not None and engine.max_model_len > longest:
-            placement = _placement(group[0], engine, override)
+            placement = _placement(group[0], engine, override, born=born)
             if placement.footprint.bytes <= min(device.budget_bytes for device in group):
                 result.append(placement)
     return result or [placement for placement, _ in alone]
 
 
 def _alone(
-    profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies
+    profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies, *, born: bool
 ) -> Iterator[tuple[Placement, EnginePlan]]:
     plans: dict[tuple[str, int, int], EnginePlan | None] = {}  # equal devices, equal plans
     for device in devices:
         key = (device.kind, device.total_bytes, device.budget_bytes)
         if key not in plans:
-            plans[key] = fit_engine(profile, [device], override=override, policies=policies)
+            plans[key] = fit_engine(profile, [device], override=override, policies=policies, born=born)
         if (engine := plans[key]) is not None:
-            placement = move_to((device,), _placement(device, engine, override))
+            placement = move_to((device,), _placement(device, engine, override, born=born))
             if placement.footprint.bytes <= device.budget_bytes:
                 yield placement, engine
 
@@ -109,10 +109,11 @@ def shrink(
         frugal=free is None,
         ranks=_ranks(placement),
         contexts=contexts,
+        born=placement.born,
     )
     if engine is None:
         return None
-    smaller = _placement(devices[0], engine, override)
+    smaller = _placement(devices[0], engine, override, born=placement.born)
     return smaller if free is None or smaller.footprint.bytes <= min(free.values()) else None
 
 
@@ -138,11 +139,14 @@ def smallest(
     return result
 
 
-def why_too_big(profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies) -> TooBig | None:
+def why_too_big(
+    profile: ModelProfile, devices: Iterable[Device], override: ModelOverride, policies: Policies, *, born: bool = False
+) -> TooBig | None:
     """Why no device, and not all equal ones together, can hold it: of those the one that lacks the fewest bytes."""
     chosen = [device for device in devices if override.allows(device.id)]
     accelerators = [device for device in chosen if device.kind is not DeviceKind.HOST]
-    plans = [plan_engine(profile, group, override=override, policies=policies) for group in _equal(accelerators or chosen)]
+    groups = _equal(accelerators or chosen)
+    plans = [plan_engine(profile, group, override=override, policies=policies, born=born) for group in groups]
     return min((each for each in plans if isinstance(each, TooBig)), key=lambda each: each.short_bytes, default=None)
 
 
@@ -159,8 +163,8 @@ def _equal(devices: Iterable[Device]) -> list[list[Device]]:
     return list(groups.values())
 
 
-def _placement(device: Device, engine: EnginePlan, override: ModelOverride) -> Placement:
-    """It batches by itself, and there is one of it."""
+def _placement(device: Device, engine: EnginePlan, override: ModelOverride, *, born: bool) -> Placement:
+    """It batches by itself, and there is one of it. No other memory than the host's is shared with a nursery."""
     return Placement(
         runtime=Runtime.VLLM,
         device_id=device.id,
@@ -171,6 +175,7 @@ def _placement(device: Device, engine: EnginePlan, override: ModelOverride) -> P
         instance_count=1,
         engine=engine,
         exclusive=override.exclusive,
+        born=born and device.kind is DeviceKind.HOST,
     )
 
 

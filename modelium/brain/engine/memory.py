@@ -21,6 +21,11 @@ _NCCL_BYTES = 400 * MIB  # communicators and the custom all-reduce's buffers, wi
 # computes as well, hold 520 + 415 MiB (PSS, without its 64 MiB of cache). With a stock backend its worker is a third one of
 # that size.
 _HOST_PROCESSES_BYTES = 1000 * MIB
+# Born of a nursery, which has imported all of it, they add less: the stub 15 MiB, the child 50, its guard 6, EngineCore 65
+# (private pages), and what the last two share with each other alone.
+_BORN_PROCESSES_BYTES = 145 * MIB
+IMPORTED_BYTES = _HOST_PROCESSES_BYTES - _BORN_PROCESSES_BYTES
+"""What an engine on the host takes less where it is born of a nursery."""
 _HOST_RANK_BYTES = 600 * MIB  # each worker beyond the first
 _GRAPH_FLOOR_BYTES = 64 * MIB
 _GRAPH_LAYER_BYTES = 160 * 1024  # a captured graph of one layer: 0.6 GiB for 67 sizes, twice, of 32 layers
@@ -197,12 +202,14 @@ def tables(
     return Part(bytes=size, reason=f"tables for {max_model_len:,} tokens of {sequences} requests {human_bytes(size)}")
 
 
-def overhead(device: DeviceKind, *, tensor_parallel: int = 1, tables: Part | None = None) -> Part:
+def overhead(device: DeviceKind, *, tensor_parallel: int = 1, tables: Part | None = None, born: bool = False) -> Part:
     """What is there before the model, on the host the processes, on a GPU workspaces (its context is not in vLLM's share); and
-    each rank's ``tables``."""
+    each rank's ``tables``. ``born``: a nursery forks the processes, so what they import is not theirs."""
     if device is DeviceKind.HOST:
-        size, ranks = _HOST_PROCESSES_BYTES + (tensor_parallel - 1) * _HOST_RANK_BYTES, tensor_parallel
+        size, ranks = _BORN_PROCESSES_BYTES if born else _HOST_PROCESSES_BYTES, tensor_parallel
+        size += (tensor_parallel - 1) * _HOST_RANK_BYTES
         reason = "the processes: Triton's stub and vLLM's EngineCore"
+        reason += ", without what they share with the nursery" if born else ""
     elif tensor_parallel > 1:
         size, ranks, reason = _CUDA_WORKSPACES_BYTES + _NCCL_BYTES, 1, "workspaces and NCCL's buffers"
     else:

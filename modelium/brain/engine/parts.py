@@ -16,12 +16,14 @@ from modelium.values import AttentionKind, Device, DeviceKind, LanguageModel, Mo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Of one model's engine. ``frugal``: its cache is for one request of full length only."""
+    """Of one model's engine. ``frugal``: its cache is for one request of full length only. ``born``: a nursery forks its
+    processes."""
 
     profile: ModelProfile
     language: LanguageModel
     policies: Policies
     frugal: bool
+    born: bool = False
 
     def least(self, settings: EngineSettings, devices: Sequence[Device], ranks: int) -> Sums:
         """With the smallest cache."""
@@ -63,7 +65,7 @@ class Parts:
                 tensor_parallel=1 if host else ranks,
             ),
             graphs=memory.graphs(language, sequences=sequences.value, eager=settings.eager.value),
-            overhead=memory.overhead(device.kind, tensor_parallel=ranks, tables=tables),
+            overhead=memory.overhead(device.kind, tensor_parallel=ranks, tables=tables, born=self.born),
         )
 
     def cache_sizes_of(self, settings: EngineSettings, ranks: int) -> CacheSizes:

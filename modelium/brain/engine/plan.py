@@ -40,12 +40,13 @@ def plan_engine(
     frugal: bool = False,
     ranks: int | None = None,
     contexts: Contexts | None = None,
+    born: bool = False,
 ) -> EnginePlan | TooBig:
     """Plan an engine for the first of ``devices``, or for as many of them as it takes.
 
     ``available``: bytes that may be taken, by device (the budgets when None). ``frugal``: with cache for one request of full
     length only. ``ranks``: for exactly so many devices. ``contexts``: how much the context may be shortened, if not as the
-    policies say.
+    policies say. ``born``: a nursery forks its processes, which on the host take less then.
 
     1. The smallest number of equal devices that divides the heads, and on which the whole context fits or one of at least
        65,536 tokens (``is_long_enough``). If there is none, the number with which the longest context fits.
@@ -60,7 +61,7 @@ def plan_engine(
     7. What the user says in ``engine_args`` wins, and what depends on it is computed with it.
     8. Unless it cannot be: then that is said (``find_contradiction``).
     """
-    made = _planner(profile, override, policies, available, frugal, contexts)
+    made = _planner(profile, override, policies, available, frugal, contexts, born)
     fitted = made.over(devices, ranks)
     if isinstance(fitted, EnginePlan | TooBig):
         return fitted
@@ -83,10 +84,11 @@ def fit_engine(
     ranks: int | None = None,
     fewest: int = 1,
     contexts: Contexts | None = None,
+    born: bool = False,
 ) -> EnginePlan | None:
     """:func:`plan_engine` for who does not ask why not: finding the words takes longer than finding out. ``fewest``: for so
     many devices at least."""
-    fitted = _planner(profile, override, policies, available, frugal, contexts).over(devices, ranks, fewest)
+    fitted = _planner(profile, override, policies, available, frugal, contexts, born).over(devices, ranks, fewest)
     return fitted if isinstance(fitted, EnginePlan) else None
 
 
@@ -97,6 +99,7 @@ def _planner(
     available: Mapping[str, int] | None,
     frugal: bool,
     contexts: Contexts | None,
+    born: bool,
 ) -> _Planner:
     language, policies = profile.language, policies or Policies()
     assert language is not None, "only what generates text has an engine"
@@ -107,7 +110,7 @@ def _planner(
         policies=policies,
         available=available,
         contexts=contexts,
-        parts=Parts(profile=profile, language=language, policies=policies, frugal=frugal),
+        parts=Parts(profile=profile, language=language, policies=policies, frugal=frugal, born=born),
     )
 
 

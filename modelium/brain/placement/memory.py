@@ -70,7 +70,7 @@ def estimate(
     """
     support = SUPPORTS[runtime]
     if support.is_engine and profile.language is not None:  # behind Ray the same, and its plan says what is really taken
-        return _smallest_engine(profile, profile.language, device)
+        return _smallest_engine(profile, profile.language, device, born=born)
     weights = support.weight_bytes(profile, device)  # 1
     element = _BYTES_PER_ELEMENT.get(profile.dtype, 4) if device is DeviceKind.CUDA else 4
     activations = max_batch_size * _input_elements(profile) * _LIVE_TENSORS_PER_LAYER_INPUT * element  # 2
@@ -115,11 +115,11 @@ def estimate_footprint(
     return estimate(profile, runtime, device=device, max_batch_size=max_batch_size, instances=instances, born=born).total
 
 
-def _smallest_engine(profile: ModelProfile, language: LanguageModel, device: DeviceKind) -> Estimate:
+def _smallest_engine(profile: ModelProfile, language: LanguageModel, device: DeviceKind, *, born: bool) -> Estimate:
     length, dtype = language.context_length or profile.max_length or 8192, language.dtype
     element = engine_memory.DTYPE_BYTES.get(dtype, 2)
     pool = pool_of(language, KvSettings(dtype_bytes=element, block_size=default_block_size(language, device)))
-    process = engine_memory.overhead(device).bytes
+    process = engine_memory.overhead(device, born=born).bytes
     return Estimate(
         weights=engine_memory.weights(profile, language, dtype=dtype).bytes,
         activations=engine_memory.activations(language, tokens=512, sequences=4, max_model_len=length, dtype=dtype).bytes,

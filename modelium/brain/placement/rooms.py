@@ -115,7 +115,7 @@ def places_here(
     if engine and profile.language is not None:  # 4
         by_id = {room.device.id: room for room in candidates}
         devices = [room.device for room in candidates]
-        placements = place_engine(profile, devices, override, policies or Policies())
+        placements = place_engine(profile, devices, override, policies or Policies(), born=born)
         return [(by_id[placement.device_id], placement) for placement in placements]
     result = []
     for room in candidates:

@@ -55,7 +55,7 @@ def choose_runtime(profile: ModelProfile, capabilities: Capabilities, override: 
     6. Nothing fits: refused.
     """
     choice = _choose_by_rule(profile, capabilities, override)
-    born = capabilities.nursery and choice.runtime is not None and SUPPORTS[choice.runtime].born_bytes is not None
+    born = capabilities.nursery and choice.runtime is not None and SUPPORTS[choice.runtime].is_born
     return replace(choice, born=True) if born else choice
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelium.brain.runtimes.support import Support, no_backend
+from modelium.brain.runtimes.support import Ending, Support, no_backend
 from modelium.sizes import MIB
 from modelium.values import Capabilities, DeviceKind, ModelProfile, Runtime
 
@@ -25,5 +25,5 @@ SUPPORT = Support(
     born_bytes=40 * MIB,
     weight_bytes=_weight_bytes,
     is_born=True,
-    ends_at_once=True,
+    ending=Ending.KILLED,
 )

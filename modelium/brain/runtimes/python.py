@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelium.brain.runtimes.support import Support, in_float32, no_backend
+from modelium.brain.runtimes.support import Ending, Support, in_float32, no_backend
 from modelium.sizes import MIB
 from modelium.values import Capabilities, ModelProfile, Runtime, Task, WeightFormat
 
@@ -80,5 +80,5 @@ SUPPORT = Support(
     born_bytes=60 * MIB,
     weight_bytes=in_float32,
     is_born=True,
-    ends_at_once=True,
+    ending=Ending.KILLED,
 )

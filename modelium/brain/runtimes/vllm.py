@@ -7,7 +7,7 @@ table of the version that Modelium installs.
 from __future__ import annotations
 
 from modelium.brain.runtimes import vllm_architectures as recorded
-from modelium.brain.runtimes.support import Support, no_backend
+from modelium.brain.runtimes.support import Ending, Support, no_backend
 from modelium.brain.runtimes.vllm_torchvision import WITH_TORCHVISION
 from modelium.sizes import MIB
 from modelium.values import AttentionKind, Capabilities, LanguageModel, ModelProfile, Runtime, WeightFormat
@@ -134,5 +134,6 @@ SUPPORT = Support(
     process_bytes=3000 * MIB,
     weight_bytes=lambda profile, device: profile.weight_bytes,
     is_born=True,
+    ending=Ending.TOLD,
     is_engine=True,
 )

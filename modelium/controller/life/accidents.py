@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelium.brain import usage as use
+from modelium.brain.engine.memory import IMPORTED_BYTES
 from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.controller.life.attempts import begun
 from modelium.controller.life.context import Context
@@ -165,12 +166,19 @@ ignore((Absent, AdapterFolder, Loading, Draining, Unloading), Read)
 
 
 def _as_it_was_loaded(record: Record, serving: Serving, born: bool | None) -> tuple[Record, Serving]:
-    """A nursery was expected and did not listen yet, or the other way round: what it takes is then learned of that manner."""
+    """A nursery was expected and did not listen yet, or the other way round: what it takes is then learned of that manner.
+
+    What an engine is promised follows from its plan, in which its imports are counted or not.
+    """
     place = serving.placement
-    tells = place.device_kind is DeviceKind.HOST and SUPPORTS[place.runtime].born_bytes is not None
+    tells = place.device_kind is DeviceKind.HOST and SUPPORTS[place.runtime].is_born
     if born is None or born == place.born or not tells:
         return record, serving
-    placement = replace(place, born=born)
+    footprint = place.footprint
+    if place.engine is not None and record.memory.stated is None:
+        own = -IMPORTED_BYTES if born else IMPORTED_BYTES
+        footprint = replace(footprint, estimated_bytes=footprint.estimated_bytes + own)
+    placement = replace(place, born=born, footprint=footprint)
     memory = replace(record.memory, measured=record.memory.learned.get(placement.manner))
     return replace(record, memory=memory), replace(serving, placement=placement)
 

@@ -6,7 +6,6 @@ All processes are real: stubs by name and command line, a nursery that forks, ch
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -25,28 +24,33 @@ from tests.patience import PATIENCE_S
 MIB = 2**20
 HOST = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=2**40, used_bytes=0, budget_bytes=2**40)
 # Has "imported" 64 MiB, and forks a child for each line: so much of its own, and weights by name, shared by who names the same.
+# Where the line says so, the child is an engine's, and forks another one that holds as much.
 NURSERY = f"""
 import mmap, os, signal, sys
 imported = bytearray(os.urandom(1 << 20) * 64)
 weights = {{}}
 print(os.getpid(), flush=True)
 for line in sys.stdin:
-    own, name, size = line.split()
+    own, name, size, forks = line.split()
     if name not in weights:
         weights[name] = os.memfd_create(name)
         os.write(weights[name], b"w" * (int(size) * {MIB}))
     ready, told = os.pipe()
     child = os.fork()
     if not child:
+        if forks == "forks":
+            os.fork()
         private = bytearray(os.urandom(1 << 20) * int(own))
         mapped = mmap.mmap(weights[name], 0, prot=mmap.PROT_READ)
         sum(mapped[place] for place in range(0, len(mapped), 4096))
         os.write(told, b"1")
+        os.close(told)
         os.close(0)
         while True:
             signal.pause()
     os.close(told)
-    os.read(ready, 1)
+    while os.read(ready, 1):
+        pass
     os.close(ready)
     print(child, flush=True)
 """
@@ -66,7 +70,7 @@ class Born:
         self.directory = directory
         (directory / "children").mkdir(parents=True)
         self._program = subprocess.Popen(
-            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         self.pid = self._answer()
         own = process_of(self.pid)
@@ -77,10 +81,12 @@ class Born:
         assert self._program.stdout is not None
         return int(self._program.stdout.readline())
 
-    def child(self, stub: Process, *, own_mib: int = 1, weights: str = "none", weights_mib: int = 1) -> Process:
+    def child(
+        self, stub: Process, *, own_mib: int = 1, weights: str = "none", weights_mib: int = 1, forks: bool = False
+    ) -> Process:
         """One more, of which the nursery tells."""
         assert self._program.stdin is not None
-        self._program.stdin.write(f"{own_mib} {weights} {weights_mib}\n")
+        self._program.stdin.write(f"{own_mib} {weights} {weights_mib} {'forks' if forks else 'alone'}\n")
         self._program.stdin.flush()
         child = process_of(self._answer())
         self.tell(child, stub)
@@ -90,11 +96,8 @@ class Born:
         line = f"{child.created_at} {stub.pid} {stub.created_at}\n"
         (self.directory / "children" / str(child.pid)).write_text(line)
 
-    def close(self, pids: list[int]) -> None:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._program.kill()
+    def close(self) -> None:
+        os.killpg(self.pid, signal.SIGKILL)
         self._program.communicate()
 
 
@@ -102,7 +105,7 @@ class Born:
 def born(tmp_path: Path) -> Iterator[Born]:
     made = Born(tmp_path / "nursery")
     yield made
-    made.close([int(file.name) for file in (made.directory / "children").iterdir()])
+    made.close()
 
 
 @pytest.fixture
@@ -217,6 +220,25 @@ def test_a_child_is_weighed_without_what_it_shares_with_the_nursery(devices: Dev
     child = born.child(llama, own_mib=32, weights="llama", weights_mib=48)
     devices.processes(os.getpid())
     assert 80 * MIB <= devices.held_bytes([child.pid], HOST) < 80 * MIB + 16 * MIB
+
+
+def test_what_a_child_forks_is_weighed_without_what_it_shares_with_the_nursery(
+    devices: Devices, born: Born, start_stub: Start
+) -> None:
+    """As an engine's core, which is a fork of its child."""
+    _, llama = start_stub("llama")
+    engine = born.child(llama, own_mib=32, forks=True)
+    found = devices.processes(os.getpid())["llama"]
+    processes = [process.pid for process in found if process != llama]
+    assert len(processes) == 2 and engine.pid in processes
+    assert devices.born(found) == [engine]
+    scales = devices.scales()
+    assert 64 * MIB <= devices.held_bytes(processes, HOST, scales) < 64 * MIB + 16 * MIB
+    nursery = devices.nursery(scales)
+    assert nursery is not None and nursery.children == 1
+    assert (
+        abs(nursery.held_bytes + devices.held_bytes(processes, HOST, scales) - Scales().weigh([born.pid, *processes])) < 4 * MIB
+    )
 
 
 def test_weights_count_once_for_all_who_have_them(devices: Devices, born: Born, start_stub: Start) -> None:
