@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelium.controller.endings import end_processes
+from modelium.brain.runtimes.support import Ending
+from modelium.controller.endings import end_processes, has_taken_down, tell_to_end
 from modelium.devices import Devices, Process
 from modelium.errors import TritonError
 from modelium.triton.client import TritonClient
@@ -30,22 +31,23 @@ class Departures:
     devices: Devices
     within_s: float
 
-    async def verify(self, key: str, processes: Sequence[Process], heartbeats: Heartbeats) -> bool:
+    async def verify(
+        self, key: str, processes: Sequence[Process], heartbeats: Heartbeats, ending: Ending = Ending.KILLED
+    ) -> bool:
         """Wait until the model's processes are gone, and until Triton says so or has let go of them: only then is its memory
         anybody else's. True: they had to be killed.
 
-        1. With ``heartbeats`` they are ended as soon as Triton has let go of them. Triton calls the model UNLOADING for a
-           second more; a load beside that works.
+        1. With ``heartbeats`` they end as soon as Triton has let go of them (``_Farewell``). Triton calls the model UNLOADING
+           for a second more; a load beside that works.
         2. Without, or where that moment was missed, they end by themselves when Triton tells them to.
         3. Past the deadline they are killed. Triton may then go on calling the model UNLOADING for ever (server #7626): its
            memory is back all the same, and a new load beside it works.
         """
         deadline = time.monotonic() + self.within_s
         pause = _LOOK_S[0]
+        farewell = _Farewell(self.devices, heartbeats, ending)
         while living := [process for process in processes if self.devices.alive(process)]:
-            if heartbeats.let_go():  # 1
-                await end_processes(self.devices, living)
-                heartbeats.end()
+            if heartbeats.let_go() and await farewell.say(living):  # 1
                 return False
             if time.monotonic() > deadline:
                 break
@@ -63,3 +65,36 @@ class Departures:
         if not processes:
             raise TritonError(f"Triton has not unloaded it within triton.unload_timeout_seconds = {self.within_s:g} s")
         return True
+
+
+@dataclass(slots=True)
+class _Farewell:
+    """Of processes that Triton has let go of.
+
+    1. Where nothing is lost, they are killed.
+    2. Else a nursery's child is told to take down what it has (an engine's processes, its files, its metrics), and all are
+       killed when that is done. Not in the last part of Triton's second: it then asks the stub for a farewell, and would wait
+       for that of a dead one for ever.
+    3. Else, and where a child takes longer, they end when Triton tells them to.
+    """
+
+    devices: Devices
+    heartbeats: Heartbeats
+    ending: Ending
+    _told: bool = False
+
+    async def say(self, living: Sequence[Process]) -> bool:
+        """True: all have ended."""
+        if self.ending is Ending.TOLD and not self._is_taken_down(self.devices.born(living)):
+            return False
+        await end_processes(self.devices, living)
+        self.heartbeats.end()
+        return True
+
+    def _is_taken_down(self, children: Sequence[Process]) -> bool:
+        if not self.heartbeats.may_still_end():
+            return False
+        if not self._told:
+            self._told = True
+            tell_to_end(self.devices, children)
+        return bool(children) and all(map(has_taken_down, children))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelium.analysis import Analysts
 from modelium.brain.runtimes.choice import library_modules, likely_runtime
+from modelium.brain.runtimes.support import Ending
 from modelium.controller.background import Background
 from modelium.controller.departures import Departures
 from modelium.controller.endings import end_processes
@@ -289,9 +290,10 @@ class Work:
         started, killed = time.monotonic(), False
         window = await self._residues.unload(key)
         processes = order.processes
-        if order.at_once:
+        watched = order.ending is not Ending.BY_THEMSELVES
+        if watched:
             processes = tuple(dict.fromkeys((*processes, *await self._processes_of(key))))
-        heartbeats = Heartbeats.of([each.pid for each in processes] if order.at_once else (), self._server_pid())
+        heartbeats = Heartbeats.of([each.pid for each in processes] if watched else (), self._server_pid())
         try:
             heartbeats.renew()
             while True:
@@ -300,7 +302,7 @@ class Work:
                     # Triton answers only when a load of the same model that is under way has ended.
                     await asyncio.gather(watching, self._client.unload(key, timeout_s=self._load_timeout_s))
                     back_by = time.monotonic() + self._departures.within_s
-                    killed = await self._departures.verify(key, processes, heartbeats)
+                    killed = await self._departures.verify(key, processes, heartbeats, order.ending)
                     break
                 except TritonUnavailable:
                     await asyncio.sleep(_ASK_AGAIN_S)

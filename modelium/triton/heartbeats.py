@@ -35,6 +35,8 @@ _SET, _CLEARED = b"\1", b"\0"
 # A request between two queues of Triton's own is seen nowhere. It stays there for microseconds.
 _QUIET_S = 0.01
 _LOOK_EVERY_S = 0.001
+# Of Triton's second, after a heartbeat was first seen cleared: the stub would have set it again within 300 ms.
+_SURELY_S = 0.6
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,6 +124,12 @@ class Heartbeats:
             for stub in self._stubs:
                 stub.look()
             return any(stub.is_let_go() for stub in self._stubs)
+
+    def may_still_end(self) -> bool:
+        """Is Triton's second so far from over that stubs which end now end before it asks them for a farewell? To be asked when
+        it has let go of them."""
+        quiet = [stub.quiet_since for stub in self._stubs if stub.quiet_since is not None]
+        return bool(quiet) and time.monotonic() - min(quiet) < _SURELY_S
 
     def watch(self, within_s: float) -> bool:
         """``let_go()``, asked each millisecond; for a thread beside a busy loop, from before the unload is asked for."""

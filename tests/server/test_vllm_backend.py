@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -17,14 +18,21 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import psutil
 import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
+from modelium.brain.runtimes.support import Ending
+from modelium.controller.departures import Departures
+from modelium.controller.endings import TAKEN_DOWN
+from modelium.devices import Devices
 from modelium.errors import ContextExceeded, InferenceFailed, LoadFailed, ModelGone, ProcessLost
 from modelium.guarded.processes import awaited_children
+from modelium.triton.heartbeats import Heartbeats
 from modelium.values import JsonValue, Runtime
 from tests.models.language import ADAPTER, GPT2, LLAMA, PICTURES, Written, continuations
+from tests.patience import PATIENCE_S
 from tests.server.conftest import started, warm
 from tests.server.language_plans import Said, expected
 from tests.server.vllm_engines import RETURNS, RUNNING, WRITTEN, Engines, cmdline, engine_process, gone, until
@@ -207,6 +215,69 @@ async def test_an_engine_in_a_child_of_the_nursery_has_nothing_to_import(engines
     stub, child = engines.processes(LLAMA)[:2]
     assert not [file for file in stub.memory_maps() if "/torch/" in file.path]
     assert [file for file in child.memory_maps() if "/torch/" in file.path]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def passing(engines: Engines) -> str:
+    """An engine in a child of the nursery that has answered, so that its metrics have a thread."""
+    name = f"passing-{len(engines.passing)}"
+    engines.passing.append(name)
+    arguments = {"model": str(engines.triton.models / LLAMA), "enforce_eager": True, "kv_cache_memory_bytes": 64 * 2**20}
+    await engines.load_entry(name, arguments)
+    await engines.ask("x", name=name)
+    return name
+
+
+async def test_a_child_that_is_told_to_end_takes_its_engine_down_and_says_so(engines: Engines, passing: str) -> None:
+    processes = engines.processes(passing)
+    files = files_of(processes)
+    assert files
+    assert await engines.series(passing)
+    child = processes[1]
+    engine = engine_process(processes, "VLLM::EngineCore")
+    child.terminate()
+    await until(lambda: gone([child]) or child.name() == TAKEN_DOWN, bool, "it has taken its engine down")
+    assert gone([engine])
+    assert not await engines.series(passing)
+    await until(lambda: gone(processes), bool, "nobody asked for its farewell: it ends, and its stub with it")
+    assert not [file for file in files if are_left(file)]
+
+
+async def test_an_engine_ends_when_triton_has_let_go_of_it_and_leaves_nothing(engines: Engines, passing: str) -> None:
+    files = files_of(engines.processes(passing))
+    server = engines.triton.server
+    assert server.pid is not None
+    devices = Devices(host_memory=None, gpu_memory_fraction=0.9, nursery=server.nurseries.directory)
+    departures = Departures(client=engines.client, devices=devices, within_s=PATIENCE_S)
+    processes = devices.processes(server.pid)[passing]
+    assert len(devices.born(processes)) == 1
+    with Heartbeats.of([each.pid for each in processes], server.pid) as heartbeats:
+        heartbeats.renew()
+        await engines.client.unload(passing)
+        assert not await departures.verify(passing, processes, heartbeats, Ending.TOLD)
+    assert not any(map(devices.alive, processes))
+    assert not await engines.series(passing)
+    assert not [file for file in files if are_left(file)]
+    # Triton goes on: it does not wait for the farewell of a stub that is gone.
+    await until(engines.client.index, lambda index: index[passing].state == "UNAVAILABLE", "Triton has unloaded it")
+
+
+def are_left(file: Path) -> bool:
+    """It, or the directory that was made for it."""
+    return file.exists() or (file.parent.name.startswith("vllm-") and file.parent.exists())
+
+
+def files_of(processes: list[psutil.Process]) -> set[Path]:
+    """Their sockets and shared memory that have names, but for what is Triton's."""
+    named = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]]
+    sockets = {f"socket:[{words[6]}]": words[7] for words in named if len(words) > 7 and words[7].startswith("/")}
+    found = set()
+    for process in processes:
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.add(sockets.get(str(descriptor.readlink()), ""))
+        found |= {mapped.path for mapped in process.memory_maps() if mapped.path.startswith("/dev/shm/")}
+    return {Path(name) for name in found if name and "/modelium_" not in name and "/nursery/" not in name}
 
 
 # -- the end of one engine, then of the other ----------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Engines:
     http: aiohttp.ClientSession
     planned: dict[str, Planned] = field(default_factory=dict)
     logged: dict[str, str] = field(default_factory=dict)
+    passing: list[str] = field(default_factory=list)
 
     @property
     def client(self) -> TritonClient:

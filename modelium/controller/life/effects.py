@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from modelium.brain.runtimes.support import Ending
 from modelium.devices import Process
 from modelium.errors import ModeliumError
 from modelium.values import Candidate, Decision, ModelProfile, Placement
@@ -40,15 +41,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unload:
-    """Unload, verify, and remove the entry if ``remove``. ``processes`` have to be gone before its memory is free.
-
-    ``at_once``: all that these do at their end is to give memory back, which they also do if nobody tells them to.
-    """
+    """Unload, verify, and remove the entry if ``remove``. ``processes`` have to be gone before its memory is free; ``ending``
+    says how they may end."""
 
     number: int
     processes: tuple[Process, ...]
     remove: bool
-    at_once: bool = False
+    ending: Ending = Ending.BY_THEMSELVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,8 +161,8 @@ def settle(record: Record, phase: Draining, event: PassEnds, context: Context) -
         return record, (StopWatching(), Bury(number=number))
     serving = phase.serving
     processes = (*serving.processes, *processes_of(serving.replicas), *serving.departing)
-    at_once = SUPPORTS[serving.placement.runtime].ends_at_once
-    return record, (StopWatching(), Unload(number=number, processes=processes, remove=record.folder.gone, at_once=at_once))
+    ending = SUPPORTS[serving.placement.runtime].ending
+    return record, (StopWatching(), Unload(number=number, processes=processes, remove=record.folder.gone, ending=ending))
 
 
 @on(PassEnds, Absent, AdapterFolder)

@@ -269,12 +269,14 @@ def test_a_picture_is_read_as_people_see_it(backend: Any) -> None:
 
 
 def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
-    """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find and its shared memory."""
+    """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find, its shared memory and its
+    sockets."""
     told = tmp_path / "told"
     grandchild = (
         "import json, os, pathlib, signal; from multiprocessing import shared_memory;"
         "memory = shared_memory.SharedMemory(create=True, size=4096);"
-        f"pathlib.Path({str(told)!r} + '.new').write_text(json.dumps([os.getpid(), memory.name]));"
+        "socket = pathlib.Path(os.environ['VLLM_RPC_BASE_PATH'], 'socket'); socket.touch();"
+        f"pathlib.Path({str(told)!r} + '.new').write_text(json.dumps([os.getpid(), memory.name, str(socket)]));"
         f"os.replace({str(told)!r} + '.new', {str(told)!r}); signal.pause()"
     )
     stub = (
@@ -283,12 +285,14 @@ def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", stub], cwd=BACKEND) as process:
         wait_until(told.exists, "the grandchild runs")
-        pid, memory = json.loads(told.read_text())
+        pid, memory, socket = json.loads(told.read_text())
+        assert Path(socket).exists()
         left = psutil.Process(pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     wait_until(lambda: not left.is_running() or left.status() == psutil.STATUS_ZOMBIE, "the grandchild has ended")
     wait_until(lambda: not Path("/dev/shm", memory).exists(), "its shared memory is gone")
+    wait_until(lambda: not Path(socket).parent.exists(), "its sockets are gone")
 
 
 def wait_until(holds: Any, what: str) -> None:

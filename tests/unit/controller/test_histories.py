@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from modelium.brain.engine.devices import place_engine
+from modelium.brain.engine.memory import IMPORTED_BYTES
+from modelium.brain.runtimes.support import Ending
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
 from modelium.controller.life.effects import Reject
@@ -30,11 +33,14 @@ from modelium.values import (
     DeviceKind,
     EnginePlan,
     Incomplete,
+    ModelOverride,
+    Policies,
     Runtime,
     State,
     Unsupported,
     Verb,
 )
+from tests.unit.brain.languages import TINY
 from tests.unit.brain.worlds import GIB, gpu, host, placed
 from tests.unit.controller.histories import (
     ARRIVED,
@@ -582,12 +588,17 @@ def test_an_unload_that_had_to_kill_is_counted_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "at_once"),
-    [(Runtime.PYTHON, True), (Runtime.ONNXRUNTIME, True), (Runtime.VLLM, False), (Runtime.RAY, False)],
+    ("runtime", "ending"),
+    [
+        (Runtime.PYTHON, Ending.KILLED),
+        (Runtime.ONNXRUNTIME, Ending.KILLED),
+        (Runtime.VLLM, Ending.TOLD),
+        (Runtime.RAY, Ending.BY_THEMSELVES),
+    ],
 )
-def test_only_what_has_nothing_to_take_down_is_ended_without_a_word(runtime: Runtime, at_once: bool) -> None:
+def test_only_what_has_nothing_to_take_down_is_ended_without_a_word(runtime: Runtime, ending: Ending) -> None:
     life = told(*ARRIVED, load(place=placed(GIB, host(), runtime)), loaded(1), evict()).tell(PASS)
-    assert [effect.at_once for effect in life.effects if isinstance(effect, do.Unload)] == [at_once]
+    assert [effect.ending for effect in life.effects if isinstance(effect, do.Unload)] == [ending]
 
 
 def test_a_drain_wakes_the_loop_when_it_begins_and_when_the_last_lease_is_back() -> None:
@@ -646,6 +657,17 @@ def test_what_a_model_takes_is_learned_of_the_manner_in_which_it_was_really_load
     assert dict(life.record.memory.learned) == {HERE.manner: 2 * GIB, born.manner: GIB}
     assert life.record.memory.measured == GIB
     assert told(*SERVES, read(STUB, held=GIB)).record.memory.learned == {HERE.manner: GIB}
+
+
+def test_an_engine_is_promised_its_imports_where_the_nursery_did_not_listen_yet() -> None:
+    [born] = place_engine(TINY, [host()], ModelOverride(), Policies(), born=True)
+    planned = born.footprint.bytes
+    life = told(*ARRIVED, load(place=born), loaded(1))
+    assert life.record.memory.held == planned
+    life.tell(read(STUB, held=GIB // 2, born=False))
+    assert life.record.memory.held == planned + IMPORTED_BYTES
+    life.tell(evict(), PASS, unloaded(2), load(place=born), loaded(3), read(STUB, held=GIB // 8, born=True))
+    assert life.record.memory.held == planned
 
 
 def test_who_waits_for_what_is_found_in_quarantine_is_told_and_a_user_who_loads_it_may_know_better() -> None:

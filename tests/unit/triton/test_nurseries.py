@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modelium_nursery import client, imports, orders, places
+from modelium_nursery import client, imports, orders, places, serving
 
+from modelium.controller import endings
 from modelium.triton import launch, nurseries
 
 
@@ -17,6 +18,11 @@ def test_both_start_a_nursery_by_the_same_words() -> None:
 def test_both_look_for_the_same_socket() -> None:
     assert nurseries._socket_name("python") == places.socket_name("python")
     assert places.VARIABLE in launch._OURS
+
+
+def test_a_child_says_that_it_has_taken_down_its_model_by_the_name_that_is_looked_for() -> None:
+    assert endings.TAKEN_DOWN == serving.TAKEN_DOWN
+    assert len(serving.TAKEN_DOWN) <= 15, "the kernel keeps no more"
 
 
 def test_what_one_remembers_the_other_imports(tmp_path: Path) -> None:

@@ -78,7 +78,12 @@ def _resemble(stub: int, order: orders.Birth) -> None:
             resource.setrlimit(getattr(resource, name), resource.prlimit(stub, getattr(resource, name)))
     with contextlib.suppress(OSError):  # where memory ends, a model goes, and not what others are born from
         Path("/proc/self/oom_score_adj").write_text(Path(f"/proc/{stub}/oom_score_adj").read_text())
-    shown = f"m:{order.name}".encode("ascii", "replace")[:_NAME_BYTES]
+    be_called(f"m:{order.name}")
+
+
+def be_called(name: str) -> None:
+    """The name that ``ps`` shows of this process, as much of it as the kernel keeps."""
+    shown = name.encode("ascii", "replace")[:_NAME_BYTES]
     ctypes.CDLL(None).prctl(_PR_SET_NAME, ctypes.c_char_p(shown), 0, 0, 0)
 
 

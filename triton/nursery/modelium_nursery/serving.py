@@ -11,6 +11,7 @@ import itertools
 import mmap
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -19,11 +20,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import entries, packets, pb
+from . import birth, entries, packets, pb
 from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
 from .shares import Shares
 
+TAKEN_DOWN = "taken down"  # the name of a process whose model has ended (modelium/controller/endings.py)
+_FORGOTTEN_S = 3.0
 _NOBODY_WAITS_S = 0.5
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
 
@@ -50,6 +53,7 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
         match message:
             case {"initialize": arguments}:
                 is_new = instance.initialize(arguments)
+                signal.signal(signal.SIGTERM, lambda *_: _take_down(instance, services, order.name))
                 imported.tell()
             case {"execute": given, "batch": number}:
                 instance.execute(given, buffers, number)
@@ -58,6 +62,20 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
             case {"finalize": _}:
                 instance.finalize()
                 os._exit(0)
+
+
+def _take_down(instance: Instance, services: pb.Services, name: str) -> None:
+    """Who knows that nobody asks this model any more has told this process to end. It does what there is to do, and says by its
+    name that this is done. It does not end: its stub would end with it, and Triton may just be about to ask that for a farewell
+    and would wait for ever. Who told it knows when it may be killed; else Triton's farewell ends it, or if that does not come
+    either, an alarm."""
+    if instance.ends:  # by Triton's farewell
+        return
+    instance.finalize()
+    with contextlib.suppress(pb.TritonModelException):  # what was told before, as that metrics go, is done before this is
+        services.ask("is_model_ready", name, "")
+    signal.setitimer(signal.ITIMER_REAL, _FORGOTTEN_S)
+    birth.be_called(TAKEN_DOWN)
 
 
 def _comes_something(requests: socket.socket) -> bool:
@@ -101,6 +119,7 @@ class Instance:
         self._cancelled = cancelled
         self._load = load
         self._model: Any = None
+        self.ends = False
         self._sending = threading.Lock()
 
     def initialize(self, arguments: dict[str, str]) -> bool:
@@ -137,7 +156,10 @@ class Instance:
         self._send({"executed": written, "batch": number}, outgoing)
 
     def finalize(self) -> None:
-        """End the model."""
+        """End the model, once."""
+        if self.ends:
+            return
+        self.ends = True
         try:
             if hasattr(self._model, "finalize"):
                 self._model.finalize()

@@ -66,6 +66,7 @@ class Engine:
             closing.start()
             closing.join(timeout=within_s)
         processes.end_group(self._group)
+        processes.remove_sockets()
 
     async def _start(self, arguments: Mapping[str, Any], record: Callable[[Any, Any], None] | None) -> None:
         from . import warm

@@ -1,4 +1,4 @@
-"""The engine's processes: what enters is a process group, what leaves is nothing of it, neither processes nor shared memory.
+"""The engine's processes: what enters is a process group, what leaves is nothing of it: no processes, shared memory or sockets.
 
 The stub leads a process group of its own (``lead_group``); every process that vLLM starts is in it. Run as a program, this file
 is the group's guard: it waits until the stub is gone, however it went, and ends what is left. Otherwise a killed stub's
@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 _SHM = "/dev/shm/"
+_SOCKETS, _OURS = "VLLM_RPC_BASE_PATH", "MODELIUM_VLLM_SOCKETS"  # where vLLM makes its sockets; the same, where it is ours
+_LONGEST_PLACE = 107 - 37  # a socket's path may have 107 bytes, and each has a name of 36
 
 
 def lead_group() -> int:
@@ -29,9 +31,28 @@ def lead_group() -> int:
 
 
 def start_guard(group: int) -> subprocess.Popen[bytes]:
-    """The guard runs outside the group and ends the group as soon as this process has ended."""
+    """The guard runs outside the group and ends the group as soon as this process has ended.
+
+    From then on the engine's sockets have a directory of their own. vLLM leaves some in /tmp, however it ends.
+    """
+    if _SOCKETS not in os.environ:
+        import tempfile  # which the guard does without
+
+        place = tempfile.mkdtemp(prefix="vllm-")
+        os.environ[_OURS] = place
+        if len(os.fsencode(place)) <= _LONGEST_PLACE:
+            os.environ[_SOCKETS] = place
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(group)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=True, process_group=0)
+
+
+def remove_sockets() -> None:
+    """The engine's directory of sockets, which nobody uses any more."""
+    if place := os.environ.get(_OURS):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(place):  # noqa: PTH208
+                os.unlink(os.path.join(place, name))  # noqa: PTH108, PTH118
+            os.rmdir(place)  # noqa: PTH106
 
 
 def members(group: int) -> dict[int, str]:
@@ -112,6 +133,7 @@ def guard(stub: int, group: int) -> None:
         if os.getppid() == stub:  # else it has ended, and its id may be in use again
             select.select([descriptor], [], [])
     end_group(group)
+    remove_sockets()
 
 
 if __name__ == "__main__":
