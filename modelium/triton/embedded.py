@@ -24,7 +24,15 @@ from modelium.guarded.program import NotStarted
 from modelium.resources import nursery_package, triton_directory
 from modelium.runtime_env import RuntimeReport, inspect, read_vllm
 from modelium.triton.backends import compose_backends, usable_backends
-from modelium.triton.launch import GRPC_HEADER, KILL_AFTER_S, Launch, command_line, hidden_arguments, server_environment
+from modelium.triton.launch import (
+    CACHE,
+    GRPC_HEADER,
+    KILL_AFTER_S,
+    Launch,
+    command_line,
+    hidden_arguments,
+    server_environment,
+)
 from modelium.triton.nurseries import Nurseries
 from modelium.values import VllmFacts
 
@@ -154,6 +162,7 @@ class EmbeddedServer:
         repository = self._settings.model_repository.absolute()
         try:
             make_private(self._state)
+            make_private(self._state / CACHE)  # vLLM runs what it finds there
             repository.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self._program.end_leftovers()

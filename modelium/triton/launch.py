@@ -25,6 +25,10 @@ HEADER = "modelium"
 GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"  # Triton's own prefix; over HTTP the name stands alone
 # Of the environment: without these nothing starts, or is found again.
 _OURS = frozenset({"PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "MODELIUM_RAY_FILE", "MODELIUM_NURSERY", RUN_MARK})
+CACHE = "cache"  # in the state directory
+# Each names what is in it by hashes of all that it depends on (vLLM 0.32: variables, the engine's arguments and the model's
+# config, the sources that were traced, torch, compiler, GPU and CUDA). So models and versions share the directories.
+_CACHES = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 _RESTRICTIONS = ("--http-restricted-api", "--grpc-restricted-protocol")
 
 
@@ -117,6 +121,8 @@ def server_environment(
         "MODELIUM_RAY_FILE": str(state / "ray.json"),
         # Where the stubs of models find the process that their model is born from (triton/nursery/).
         "MODELIUM_NURSERY": str(state / "nursery") if nursery else "off",
+        # What engines compile on a GPU takes minutes, and is kept between their loads. By default torch keeps it in /tmp.
+        **{name: environment.get(name, str(state / CACHE / part)) for name, part in _CACHES.items()},
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

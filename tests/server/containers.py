@@ -133,7 +133,11 @@ class Deployed:
         embedded = server_environment(self.report, self.directory)
         variables = {name: embedded[name] for name in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")}
         variables["PATH"] = f"{self.report.tritonserver.parent}:{variables['PATH']}"
-        variables |= read_environment(image) | {"HOME": str(self.directory), "XDG_CACHE_HOME": str(self.directory)}
+        given = read_environment(image)
+        variables |= {
+            name: f"{self.directory}{value}" if value.startswith("/cache/") else value for name, value in given.items()
+        }
+        variables |= {"HOME": str(self.directory), "XDG_CACHE_HOME": str(self.directory)}
         variables |= {name: self.here(value) for name, value in self.recipe.triton.items()}
         variables |= {
             "MODEL_REPOSITORY": self.here("/models/repository"),

@@ -29,6 +29,7 @@ from modelium.gateway.http.keys import OPEN_ROUTES
 from modelium.metrics import Recorder
 from modelium.triton.client import TritonClient
 from tests.deployment import OVERLAYS, ROOT, Object, compose, container, environment_of, find, kustomize, pod_of
+from tests.dockerfiles import read_dockerfile, read_environment
 from tests.patience import PATIENCE_S
 
 VERSIONS = ("1.30", "1.37")  # the oldest that is promised, and the newest whose schemas there are
@@ -187,7 +188,7 @@ def test_every_volume_is_there_and_used(objects: tuple[Object, ...]) -> None:
     claims = [claim["metadata"]["name"] for claim in find(objects, "StatefulSet")["spec"]["volumeClaimTemplates"]]
     declared = {volume["name"] for volume in pod_of(objects)["volumes"]} | set(claims)
     used = [mount["name"] for one in pod_of(objects)["containers"] for mount in one["volumeMounts"]]
-    assert declared == set(used) and claims == ["models"]
+    assert declared == set(used) and claims == ["models", "cache"]
     volumes = {volume["name"]: volume for volume in pod_of(objects)["volumes"]}
     assert volumes["config"]["configMap"]["name"] == find(objects, "ConfigMap")["metadata"]["name"]
     example = yaml.safe_load((ROOT / "infra" / "k8s" / "secret.example.yaml").read_text(encoding="utf-8"))
@@ -279,6 +280,19 @@ def test_gpus_are_asked_for_where_they_are_wanted() -> None:
         assert ("MODELIUM__TRITON__BACKENDS" in environment_of(container(kustomize(variant), "modelium"))) is (variant == "cpu")
     assert "tolerations" not in pod_of(kustomize("cpu"))
     assert not environment_of(container(kustomize("cpu"), "modelium")).keys() & {"NVIDIA_VISIBLE_DEVICES"}
+
+
+def test_what_engines_compile_outlives_the_pod() -> None:
+    caches = {"VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+    places = {value for name, value in read_environment(read_dockerfile(ROOT / "triton/Dockerfile")).items() if name in caches}
+    assert len(places) == 3
+    for variant in OVERLAYS:
+        claimed = {
+            claim["metadata"]["name"] for claim in find(kustomize(variant), "StatefulSet")["spec"]["volumeClaimTemplates"]
+        }
+        mounts = {mount["mountPath"]: mount for mount in container(kustomize(variant), "triton")["volumeMounts"]}
+        assert all(Path(place).parent == Path("/cache") for place in places)
+        assert mounts["/cache"]["name"] in claimed and not mounts["/cache"].get("readOnly")
 
 
 def test_triton_has_shared_memory_of_its_own() -> None:

@@ -183,6 +183,17 @@ def test_environment_is_what_is_needed_and_what_the_user_chose(
     assert server_environment(report, tmp_path, {"HF_TOKEN": None})["HF_TOKEN"] == "x"
 
 
+def test_what_engines_compile_is_kept_in_the_state_directory_unless_the_user_says_where(
+    tmp_path: Path, report: RuntimeReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/fast/triton")
+    monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
+    environment = server_environment(report, tmp_path, {"TORCHINDUCTOR_CACHE_DIR": "/fast/inductor"})
+    assert environment["VLLM_CACHE_ROOT"] == str(tmp_path / "cache" / "vllm")
+    assert environment["TRITON_CACHE_DIR"] == "/fast/triton"
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == "/fast/inductor"
+
+
 def test_environment_has_the_runtime_first(tmp_path: Path, report: RuntimeReport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
