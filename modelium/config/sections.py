@@ -170,6 +170,7 @@ class PolicySettings(_Section):
     evict_after_idle_seconds: Seconds = 300
     correct_estimates: bool = True
     preload: bool = False
+    read_ahead: bool = False
     move_idle: bool = True
     unload_without_pressure: bool = False
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP

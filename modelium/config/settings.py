@@ -88,6 +88,7 @@ class Settings(BaseSettings):
             eviction=policies.eviction or self.modelium_brain.eviction,
             correct_estimates=policies.correct_estimates,
             preload=policies.preload,
+            read_ahead=policies.read_ahead,
             move_idle=policies.move_idle,
             unload_without_pressure=policies.unload_without_pressure,
             evict_for_requests=policies.evict_for_requests,

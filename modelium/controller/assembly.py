@@ -13,6 +13,7 @@ from modelium.controller.events import Event
 from modelium.controller.loop import Loop
 from modelium.controller.models import Models
 from modelium.controller.passes import Passes
+from modelium.controller.read_aheads import ReadAheads
 from modelium.controller.readings import Readings
 from modelium.controller.residues import Residues
 from modelium.controller.routing import Routing
@@ -77,7 +78,14 @@ def assemble(
         decided=decisions.note,
     )
     routing = Routing(models, world, state, ledger=ledger, recorder=recorder)
-    passes = Passes(models, world, state, recorder, settle_adapters=routing.settle_adapters)
+    passes = Passes(
+        models,
+        world,
+        state,
+        recorder,
+        settle_adapters=routing.settle_adapters,
+        read_aheads=ReadAheads(models, background, recorder, world.policies) if world.policies.read_ahead else None,
+    )
 
     def remember(*, all_of_it: bool = False) -> None:
         for record in models.records():

@@ -17,16 +17,20 @@ from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.ports import Sight
 from modelium.controller.preloads import Moves, Preloads
+from modelium.controller.read_aheads import ReadAheads
 from modelium.controller.reloads import decide_reload
 from modelium.controller.state import ControllerState
 from modelium.metrics import Recorder
-from modelium.values import Decision, Plan, Verb
+from modelium.values import Decision, DeviceKind, Plan, Verb, device_id
 
 log = logging.getLogger(__name__)
 
+_HOST = device_id(DeviceKind.HOST)
+
 
 class Passes:
-    """``again_at``: from when somebody who waits for room may have some, None where nobody does."""
+    """``again_at``: from when somebody who waits for room may have some, None where nobody does. ``read_aheads``: None where no
+    weights are read ahead."""
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Passes:
         recorder: Recorder,
         *,
         settle_adapters: Callable[[], None],
+        read_aheads: ReadAheads | None = None,
     ) -> None:
         self._models = models
         self._settle_adapters = settle_adapters
@@ -45,6 +50,7 @@ class Passes:
         self._again_at: float | None = None
         self._preloads = Preloads(models)
         self._moves = Moves(models)
+        self._read_aheads = read_aheads
         self._board = Board(
             fleet=world.fleet(), policies=world.policies, overrides=world.overrides, capabilities=world.capabilities()
         )
@@ -76,7 +82,10 @@ class Passes:
             if self._world.policies.preload:
                 self._preloads.look(now)
             self._moves.end(now)
-            self._apply(planner.plan_on(self.board(now), now))
+            board = self.board(now)
+            self._apply(planner.plan_on(board, now))
+            if self._read_aheads is not None and (host := board.devices.rooms.get(_HOST)) is not None:
+                self._read_aheads.look(now, host.device, promised=host.promised)
         if self._models.agenda.leaving:
             self._settle(now)
 

@@ -25,8 +25,8 @@ class Preloads:
 
     def __init__(self, models: Models) -> None:
         self._models = models
+        self._in_turn = InTurn(models)
         self._look_at = 0.0
-        self._next = 0
         self._expected: str | None = None
 
     def look(self, now: float) -> None:
@@ -39,19 +39,28 @@ class Preloads:
             if not isinstance(last.record.phase, Absent):
                 return  # it loads
             self._models.try_to_apply(last, happens.Expected(soon=False))
-        found = next((model for model in self._some(last) if _is_due(model.record, now)), None)
+        some = (model for model in self._in_turn.some() if model is not last)
+        found = next((model for model in some if is_due(model.record, now)), None)
         self._expected = None if found is None else found.record.key
         if found is not None:
             self._models.try_to_apply(found, happens.Expected(soon=True))
 
-    def _some(self, last: Model | None) -> list[Model]:
-        """The next few of all, in turn; not the last one."""
+
+class InTurn:
+    """All models, a few at each look."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._next = 0
+
+    def some(self) -> list[Model]:
+        """The next few."""
         each = list(self._models)
         if self._next >= len(each):
             self._next = 0
         some = list(islice(each, self._next, self._next + _AT_ONCE))
         self._next += _AT_ONCE
-        return [model for model in some if model is not last]
+        return some
 
 
 class Moves:
@@ -77,14 +86,20 @@ class Moves:
                 self._models.try_to_apply(model, happens.Expected(soon=False))
 
 
-def _is_due(record: Record, now: float) -> bool:
+def is_due(record: Record, now: float) -> bool:
     """Not loaded, wanted by nobody, not sent away, expected, and not loaded since its last use: in vain once is enough."""
     window, past = record.use.window, record.past
     if record.state is not State.UNLOADED or record.demand or record.folder.gone or record.folder.profile is None:
         return False
     if window.asked_at is None or record.wish.sent_away:
         return False
-    since = max(window.asked_at, window.ended_at)
+    since = silent_since(record)
     if past.loaded_at > since:
         return False
     return is_expected(window.arrivals, silent_s=now - since, load_s=past.load_seconds, now=now)
+
+
+def silent_since(record: Record) -> float:
+    """The end of its last use; 0 before the first."""
+    window = record.use.window
+    return max(window.asked_at or 0.0, window.ended_at)

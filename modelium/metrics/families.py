@@ -183,6 +183,14 @@ PRELOADS = Family(
 PRELOAD_WASTED = Family(
     name="modelium_preload_wasted_seconds_total", kind="counter", help="What the loads took that were wasted."
 )
+READ_AHEADS = Family(
+    name="modelium_read_aheads_total",
+    kind="counter",
+    labels=("outcome",),
+    help="Models whose weights were read into the page cache before the next request, which was expected: begun, then used by "
+    "a load within a quarter of an hour, or wasted.",
+)
+READ_AHEAD_BYTES = Family(name="modelium_read_ahead_bytes_total", kind="counter", help="Size of the weights that were read so.")
 SWAPS = Family(
     name="modelium_swaps_total",
     kind="counter",
@@ -266,7 +274,7 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, MODEL_ESTIMATE_ERROR,
     LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_KILLS, UNLOAD_SECONDS,
-    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, SWAPS, DEVICE_BYTES, DEVICE_LEAKED,
+    EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, READ_AHEADS, READ_AHEAD_BYTES, SWAPS, DEVICE_BYTES, DEVICE_LEAKED,
     NURSERY_BYTES, DECISIONS,
     WATCHER_LAG, SCAN_SECONDS, SCANNED,
     WATCH_DIRECTORY_UP, LOOP_AGE, LOOP_PAUSE, TRITON_UP, TRITON_RESTARTS, RAY_UP, RAY_RESTARTS, BUILD,

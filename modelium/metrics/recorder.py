@@ -22,6 +22,8 @@ from modelium.metrics.families import (
     PRELOADS,
     PROMPT_TOKENS,
     RAY_RESTARTS,
+    READ_AHEAD_BYTES,
+    READ_AHEADS,
     REQUEST_SECONDS,
     REQUESTS,
     RETRIES,
@@ -128,6 +130,11 @@ class Recorder:
         """A load before anybody asked began, was used, or was wasted, and so were the seconds that it took."""
         self._count(PRELOADS, outcome)
         self._count(PRELOAD_WASTED, by=wasted_s)
+
+    def read_ahead(self, outcome: str, size: int) -> None:
+        """Weights of so many bytes are read before anybody asked; or what was read was used, or wasted."""
+        self._count(READ_AHEADS, outcome)
+        self._count(READ_AHEAD_BYTES, by=size)
 
     def placed(self, device: str) -> None:
         """A model goes to that device, whose swaps are counted from now on: from 0, as a rate does not see a first event."""

@@ -116,6 +116,7 @@ class Policies:
     pressure_fraction: float = 0.9  # a device is under pressure when more than this part of its budget is taken
     eviction: Eviction = Eviction.LEARNED
     preload: bool = False  # what is expected to be asked soon is loaded where there is room
+    read_ahead: bool = False  # the weights of what is expected are read into the page cache, where memory is free
     move_idle: bool = True  # what goes for somebody, and is expected soon, is loaded again where there is room
     unload_without_pressure: bool = False  # rule 5 to the letter: what was idle for over twice the threshold goes
     evict_for_requests: EvictForRequests = EvictForRequests.SWAP

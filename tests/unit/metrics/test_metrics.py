@@ -95,6 +95,7 @@ def busy_recorder(models: Iterable[str]) -> Recorder:
         recorder.unload(model, "evict.5", 0.5)
     recorder.eviction("evict.5", 700.0)
     recorder.preload("wasted", 3.0)
+    recorder.read_ahead("begun", 2**20)
     recorder.swap("host")
     recorder.decision("load", "plan.3")
     recorder.watcher_lag(0.1)
