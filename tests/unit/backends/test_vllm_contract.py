@@ -269,8 +269,8 @@ def test_a_picture_is_read_as_people_see_it(backend: Any) -> None:
 
 
 def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
-    """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find, its shared memory and its
-    sockets."""
+    """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find, its shared memory and
+    its sockets."""
     told = tmp_path / "told"
     grandchild = (
         "import json, os, pathlib, signal; from multiprocessing import shared_memory;"
