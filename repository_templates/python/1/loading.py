@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
@@ -107,7 +108,18 @@ def load_processor(settings: Settings, auto_class: str) -> Any:
     """``AutoTokenizer``, ``AutoImageProcessor``, ``AutoFeatureExtractor`` or ``AutoProcessor`` of the folder."""
     options = {"use_fast": True} if auto_class == "AutoTokenizer" else {}
     kind = getattr(transformers, auto_class)
-    return kind.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code, **options)
+    loaded = kind.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code, **options)
+    if not settings.custom_code:
+        _forget_words(getattr(loaded, "tokenizer", loaded))
+    return loaded
+
+
+def _forget_words(tokenizer: Any) -> None:
+    """A fast tokenizer has its words itself. transformers' classes keep what they made it of (MiniLM: 3 MiB), and read that
+    again only to save it."""
+    if isinstance(getattr(tokenizer, "_tokenizer", None), tokenizers.Tokenizer):
+        for name in ("_vocab", "_merges", "_vocab_scores"):
+            vars(tokenizer).pop(name, None)
 
 
 def read_object(folder: str, name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import birth, imports, orders, trials
+from . import birth, heaps, imports, orders, trials
 from .forks import check_warm, leaving, reaped, say, watched
 from .register import Register
 from .shelf import Shelf, read_chosen
@@ -91,6 +91,7 @@ class Nursery:
         gc.collect()
         gc.freeze()  # no look for cycles writes on pages that children share
         gc.enable()
+        heaps.fill_gaps()
         self.notes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)

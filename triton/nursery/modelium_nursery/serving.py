@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import birth, entries, packets, pb
+from . import birth, entries, heaps, packets, pb
 from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
 from .shares import Shares
@@ -42,17 +42,21 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     imported = _Imported(notes)
     instance = Instance(requests, cancelled, lambda: entries.load(order.directory, order.module).TritonPythonModel)
     is_new = False  # it is loaded, and was never asked
+    is_untidy = False  # what its load has left behind is still there
     while True:
-        if is_new and not _comes_something(requests):
-            instance.rehearse()
-            is_new = imported.tell(last=True)
+        if is_untidy and not _comes_something(requests):
+            if is_new:
+                instance.rehearse()
+                is_new = imported.tell(last=True)
+            heaps.give_back()
+            is_untidy = False
         try:
             message, buffers = packets.receive(requests)
         except packets.Closed:
             os._exit(0)
         match message:
             case {"initialize": arguments}:
-                is_new = instance.initialize(arguments)
+                is_new = is_untidy = instance.initialize(arguments)
                 signal.signal(signal.SIGTERM, lambda *_: _take_down(instance, services, order.name))
                 imported.tell()
             case {"execute": given, "batch": number}:

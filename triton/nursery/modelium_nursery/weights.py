@@ -15,7 +15,7 @@ from .folders import LONGEST_HEADER
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _PIECE = 1 << 26
-_COMPARED = 1 << 20  # bytes at a time
+_COMPARED = 1 << 16  # bytes at a time; larger blocks would stay with the process
 _SAMPLES, _SAMPLE = 16, 4096  # places that are compared first, and bytes of each
 _USED_AS_THEY_ARE = frozenset({"F32", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"})
 
