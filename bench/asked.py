@@ -20,22 +20,27 @@ from served import ROOT, Served, minilm, serve
 
 sys.path.insert(0, str(ROOT))
 from tests.models import ensure_models, reference
+from tests.models.language import LLAMA, ensure_language_models
 
 NURSERY, WITHOUT = "nursery", "without"
 WAYS = {NURSERY: True, WITHOUT: False}  # → ``triton.nursery``
-EMBEDDER, IMAGES = "minilm", "vit"
+EMBEDDER, IMAGES, LANGUAGE_MODEL = "minilm", "vit", "llama"
 TINY = {"classifier": "text classifier", IMAGES: "ViT", "whisper": "Whisper", "onnx-dynamic": "ONNX file"}
 _SETTLED_S = 5.0  # a nursery makes a successor half a second after children have told what they had to import themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """``source``: a folder or a file; ``body``: of a request, as ``Served.ask`` takes it."""
+    """``source``: a folder or a file; ``body``: of a request, as ``Served.ask`` takes it; ``runtime``: which serves it."""
 
     name: str
     title: str
     source: Path
     body: object
+
+    @property
+    def runtime(self) -> str:
+        return "vllm" if self.name == LANGUAGE_MODEL else "onnxruntime" if self.source.suffix == ".onnx" else "python"
 
     def drop(self, incoming: Path) -> None:
         if self.source.is_dir():
@@ -45,7 +50,7 @@ class Model:
 
 
 def models() -> list[Model]:
-    """The real MiniLM, and tiny models of real architectures."""
+    """The real MiniLM, and tiny models of real architectures; the last one is vLLM's."""
     directory = ensure_models(names=list(TINY))
     found = [Model(name=EMBEDDER, title="MiniLM", source=minilm(), body={"inputs": "is anybody there?"})]
     for name, title in TINY.items():
@@ -56,6 +61,8 @@ def models() -> list[Model]:
         if isinstance(first, dict):
             body = (directory / "files" / first["file"]).read_bytes()
         found.append(Model(name=name, title=title, source=source if source.is_dir() else Path(f"{source}.onnx"), body=body))
+    tale = {"inputs": "Once upon a time", "parameters": {"max_new_tokens": 8}}
+    found.append(Model(name=LANGUAGE_MODEL, title="Llama on vLLM", source=ensure_language_models() / LLAMA, body=tale))
     return found
 
 
@@ -79,7 +86,7 @@ def both_ways(served_models: list[Model]) -> Iterator[dict[str, Served]]:
             for model in served_models:
                 wait_for(served, model, "UNLOADED")
         born = ways[NURSERY]
-        kinds = {"onnxruntime" if model.source.suffix == ".onnx" else "python" for model in served_models}
+        kinds = {model.runtime for model in served_models}
         born.wait("the nursery is warm", lambda: nursery_listens(born, *kinds), within_s=300)
         for model in served_models:  # what it has to import itself, the nursery imports thereafter
             for served in ways.values():

@@ -123,3 +123,4 @@ WORK: dict[str, Callable[[Served, str], None]] = {
     GPT2: write,
     _LARGER: write,
 }
+RUNTIMES = {EMBEDDER: "python", _GRAPH: "onnxruntime", LLAMA: "vllm", GPT2: "vllm", _LARGER: "vllm"}

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from asked import EMBEDDER, IMAGES, NURSERY, TINY, WAYS, WITHOUT, Model, ask, both_ways, models, picture, unload
+from asked import EMBEDDER, IMAGES, LANGUAGE_MODEL, NURSERY, TINY, WAYS, WITHOUT, Model, ask, both_ways, models, picture, unload
 from plain import Plain, plain
 from rich.console import Console
 from rich.table import Table
@@ -42,9 +42,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="of each model, each way")
     parser.add_argument("--bursts", type=int, default=5, help="of requests to a loaded model, each way")
     parser.add_argument("--seconds", type=float, default=3, help="that a burst lasts")
-    parser.add_argument("--only", action="append", choices=[EMBEDDER, *TINY], help="of these models; again for more (all)")
+    every = [EMBEDDER, *TINY, LANGUAGE_MODEL]
+    parser.add_argument("--only", action="append", choices=every, help="of these models; again for more (all)")
     options = parser.parse_args()
-    chosen = [model for model in models() if model.name in (options.only or [EMBEDDER, *TINY])]
+    chosen = [model for model in models() if model.name in (options.only or every)]
     console = Console(width=max(130, Console().width))
     with both_ways(chosen) as ways:
         if options.runs:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from at_work import EMBEDDER, LANGUAGE_MODEL, PATIENCE_S, WORK, post, write_model
+from at_work import EMBEDDER, LANGUAGE_MODEL, PATIENCE_S, RUNTIMES, WORK, post, write_model
 from held import Held, held_by, held_table, nursery_listens, register
 from served import ROOT, Served, serve
 
@@ -116,7 +116,7 @@ def main() -> None:
         for name in work:
             served.wait(f"{name} is known", lambda name=name: served.model(name).get("state") == "UNLOADED", within_s=600)  # type: ignore[misc]
         if not options.without_nursery:  # what loads before they listen is weighed as it is without
-            kinds = {str(served.model(name)["runtime"]) for name in work}
+            kinds = {RUNTIMES[name] for name in work}
             served.wait("the nurseries listen", lambda: nursery_listens(served, *kinds), within_s=300)
         weighed = [weigh(served, name, ask) for name, ask in work.items()]
         if not options.json:

@@ -109,9 +109,9 @@ def register(directory: Path, which: str) -> set[int]:
 
 
 def nursery_listens(served: Served, *kinds: str) -> bool:
-    """Those of these runtimes: ``python``, ``onnxruntime``."""
-    directory = served.directory / "state" / "nursery"
-    return all(list(directory.glob(f"{kind}-*.sock")) for kind in kinds)
+    """Those of these runtimes, and all that they import at their start is imported: before that, who asks one waits."""
+    logs = (served.directory / "state" / "nursery" / f"{kind}.log" for kind in kinds)
+    return all(log.is_file() and "is warm" in log.read_text(errors="replace") for log in logs)
 
 
 def generations(served: Served) -> list[psutil.Process]:
