@@ -21,9 +21,9 @@ _NCCL_BYTES = 400 * MIB  # communicators and the custom all-reduce's buffers, wi
 # computes as well, hold 520 + 415 MiB (PSS, without its 64 MiB of cache). With a stock backend its worker is a third one of
 # that size.
 _HOST_PROCESSES_BYTES = 1000 * MIB
-# Born of a nursery, which has imported all of it, they add less: the stub 15 MiB, the child 50, its guard 6, EngineCore 65
-# (private pages), and what the last two share with each other alone.
-_BORN_PROCESSES_BYTES = 145 * MIB
+# Born of a nursery, which has imported all of it, they add less: the stub 12 MiB, the child 33, its guard 6, EngineCore 56
+# (private pages), and what the last two share with each other alone, 8.
+_BORN_PROCESSES_BYTES = 115 * MIB
 IMPORTED_BYTES = _HOST_PROCESSES_BYTES - _BORN_PROCESSES_BYTES
 """What an engine on the host takes less where it is born of a nursery."""
 _HOST_RANK_BYTES = 600 * MIB  # each worker beyond the first
