@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import triton_python_backend_utils as pb_utils
 
-from . import client, folders, late, packets, tensors
+from . import client, folders, late, packets, tensors, thresholds
 from .errands import Errands
 from .orders import Birth
 from .packets import MOST_CANCELLABLE, Buffer
@@ -56,6 +56,7 @@ class Relay:
             return
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         self._exchange = Exchange(self._child)
+        thresholds.keep_what_is_freed()
         threading.Thread(target=Errands(self._child.services).serve, name="services", daemon=True).start()
         tensors_come = late.come_soon()
         try:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import birth, entries, heaps, packets, pb
+from . import birth, entries, heaps, packets, pb, thresholds
 from .orders import Birth, Handed, importable
 from .packets import MOST_CANCELLABLE, Buffer
 from .shares import Shares
@@ -33,6 +33,7 @@ SHARES = "modelium_shares"  # the module by which a model finds weights in memor
 
 def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     """Serve one instance until the stub lets it go."""
+    thresholds.keep_what_is_freed()
     requests = socket.socket(fileno=handed.requests)
     services = pb.Services(socket.socket(fileno=handed.services))
     cancelled = mmap.mmap(handed.cancelled, MOST_CANCELLABLE, prot=mmap.PROT_READ)
