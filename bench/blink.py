@@ -40,6 +40,7 @@ class Woken:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="of each model, each way")
+    parser.add_argument("--without", type=int, help="of each model where there is no nursery, and of stock Triton (as many)")
     parser.add_argument("--bursts", type=int, default=5, help="of requests to a loaded model, each way")
     parser.add_argument("--seconds", type=float, default=3, help="that a burst lasts")
     every = [EMBEDDER, *TINY, LANGUAGE_MODEL]
@@ -51,7 +52,7 @@ def main() -> None:
         if options.runs:
             with plain() as stock:
                 stock.turn()  # the files are in the page cache then
-                console.print(woken_table(*wake(ways, chosen, stock, options.runs)))
+                console.print(woken_table(*wake(ways, chosen, stock, options.runs, options.without)))
         compared: list[Compared] = []
         if options.bursts:
             asked = {EMBEDDER: lambda model: model, IMAGES: lambda model: replace(model, body=picture())}
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def wake(
-    ways: dict[str, Served], chosen: Sequence[Model], stock: Plain, runs: int
+    ways: dict[str, Served], chosen: Sequence[Model], stock: Plain, runs: int, without: int | None
 ) -> tuple[dict[str, Woken], list[tuple[float, float]]]:
     """By title of the model; and the plain entry's loads and answers, in the same rounds."""
     woken = {model.title: Woken() for model in chosen}
@@ -77,12 +78,14 @@ def wake(
         for model in chosen:
             seen = woken[model.title]
             for way in list(WAYS) if number % 2 else list(reversed(WAYS)):
+                if way == WITHOUT and without is not None and number >= without:
+                    continue
                 served = ways[way]
                 time.sleep(_QUIET_S)
                 seen.answers[way].append(ask(served, model))
                 seen.warm[way].append(ask(served, model))
                 seen.unloads[way].append(unload(served, model))
-            if model.name == EMBEDDER:
+            if model.name == EMBEDDER and (without is None or number < without):
                 time.sleep(_QUIET_S)
                 plains.append(stock.turn())
         print(f"  {number + 1} of {runs} rounds", file=sys.stderr, flush=True)
