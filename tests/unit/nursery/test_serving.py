@@ -88,3 +88,63 @@ def test_a_model_is_rehearsed_when_nobody_waits_and_tells_what_it_imported(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [left, ["timm", "timm.loaded", "timm.used"]]
+
+
+_LARGE_INSTANCE = """
+import ctypes
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        pass
+
+    def execute(self, requests):
+        blocks = [libc.malloc(60_000) for _ in range(1_000)]
+        for block in blocks:
+            ctypes.memset(ctypes.c_void_p(block), 1, 60_000)
+        libc.malloc(60_000)  # on top of them, so that they stay with the process when they are free
+        for block in blocks:
+            libc.free(block)
+        return []
+"""
+_WATCHING_PROGRAM = (
+    _PROGRAM[: _PROGRAM.index("its.close()")].replace("if os.fork() == 0:", "child = os.fork()\nif child == 0:")
+    + """
+its.close()
+
+
+def held():
+    with open(f"/proc/{child}/smaps_rollup") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+
+def ask(message, answer):
+    packets.send(ours, message)
+    while answer not in packets.receive(ours)[0]:
+        pass
+
+
+ask({"initialize": {}}, "initialized")
+watch = select.poll()
+watch.register(ours, select.POLLIN)  # nothing comes: it only waits
+for _ in range(2):
+    ask({"execute": [], "batch": 1}, "executed")
+    most = held()
+    while held() > most - 40_000:
+        watch.poll(50)
+print("given back")
+ask({"finalize": True}, "finalized")
+"""
+)
+
+
+def test_a_model_that_rests_keeps_no_memory_of_its_requests(tmp_path: Path) -> None:
+    (tmp_path / "instance.py").write_text(_LARGE_INSTANCE)
+    program = _WATCHING_PROGRAM.replace("import json, os, socket, sys", "import json, os, select, socket, sys")
+    command = [sys.executable, "-c", program, str(_NURSERY), str(tmp_path), "[]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "given back\n"), done.stderr

@@ -42,9 +42,8 @@ def fill_gaps() -> int:
 
 
 def give_back() -> None:
-    """What a load has left behind: garbage, and free pages. What is left stays, and is not looked at again for garbage."""
+    """What a load or requests have left behind: garbage, and free pages."""
     gc.collect()
-    gc.freeze()
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

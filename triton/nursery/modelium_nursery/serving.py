@@ -28,6 +28,7 @@ from .shares import Shares
 TAKEN_DOWN = "taken down"  # the name of a process whose model has ended (modelium/controller/endings.py)
 _FORGOTTEN_S = 3.0
 _NOBODY_WAITS_S = 0.5
+_AT_REST_S = 5.0  # without requests; the next one has to ask the system for memory again
 SHARES = "modelium_shares"  # the module by which a model finds weights in memory, where there are any
 
 
@@ -43,25 +44,27 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     imported = _Imported(notes)
     instance = Instance(requests, cancelled, lambda: entries.load(order.directory, order.module).TritonPythonModel)
     is_new = False  # it is loaded, and was never asked
-    is_untidy = False  # what its load has left behind is still there
+    rests_after_s: float | None = None  # what its load or its requests have left behind is still there
     while True:
-        if is_untidy and not _comes_something(requests):
+        if rests_after_s is not None and not _comes_something(requests, rests_after_s):
             if is_new:
                 instance.rehearse()
                 is_new = imported.tell(last=True)
             heaps.give_back()
-            is_untidy = False
+            rests_after_s = None
         try:
             message, buffers = packets.receive(requests)
         except packets.Closed:
             os._exit(0)
         match message:
             case {"initialize": arguments}:
-                is_new = is_untidy = instance.initialize(arguments)
+                is_new = instance.initialize(arguments)
+                rests_after_s = _NOBODY_WAITS_S
                 signal.signal(signal.SIGTERM, lambda *_: _take_down(instance, services, order.name))
                 imported.tell()
             case {"execute": given, "batch": number}:
                 instance.execute(given, buffers, number)
+                rests_after_s = rests_after_s or _AT_REST_S
                 if is_new:
                     is_new = imported.tell(last=True)
             case {"finalize": _}:
@@ -83,11 +86,11 @@ def _take_down(instance: Instance, services: pb.Services, name: str) -> None:
     birth.be_called(TAKEN_DOWN)
 
 
-def _comes_something(requests: socket.socket) -> bool:
+def _comes_something(requests: socket.socket, within_s: float) -> bool:
     """Whoever waited for the model to be loaded asks it now, and must not wait for a rehearsal too."""
     poll = select.poll()
     poll.register(requests, select.POLLIN)
-    return bool(poll.poll(_NOBODY_WAITS_S * 1000))
+    return bool(poll.poll(within_s * 1000))
 
 
 class _Imported:
