@@ -22,7 +22,7 @@ def _weight_bytes(profile: ModelProfile, device: DeviceKind) -> int:
 SUPPORT = Support(
     find_obstacle=find_obstacle,
     process_bytes=60 * MIB,
-    born_bytes=40 * MIB,
+    born_bytes=24 * MIB,
     weight_bytes=_weight_bytes,
     is_born=True,
     ending=Ending.KILLED,

@@ -77,7 +77,7 @@ def _find_obstacle_here(profile: ModelProfile, capabilities: Capabilities, by_ha
 SUPPORT = Support(
     find_obstacle=_find_obstacle_here,
     process_bytes=240 * MIB,
-    born_bytes=60 * MIB,
+    born_bytes=44 * MIB,
     weight_bytes=in_float32,
     is_born=True,
     ending=Ending.KILLED,
