@@ -56,6 +56,35 @@ def test_of_any_size(size: int) -> None:
     part[:1] = b"!"  # the receiver's own
 
 
+def test_what_both_keep_carries_one_message_after_the_other() -> None:
+    """Also larger ones, and those that are too large for it; what was received before stays as it was."""
+    one, other = packets.pair()
+    outgoing, incoming = packets.Tray(), packets.Tray()
+    files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    kept = []
+    with one, other:
+        for size in (100_000, 70_000, 10, 3_000_001, 3_000_000, 5_000_001, 100_000):
+            given = os.urandom(size)
+            packets.send(one, {"size": size}, [b"first", given], outgoing)
+            message, (first, part) = packets.receive(other, incoming)
+            assert message == {"size": size}
+            assert bytes(first) == b"first"
+            part[:1] = given[:1]  # the receiver's own
+            kept.append((given, part))
+        assert all(bytes(part) == given for given, part in kept)
+        del first, part, kept
+        assert len(os.listdir("/proc/self/fd")) <= files + 2  # noqa: PTH208 — mappings keep one each
+
+
+@pytest.mark.parametrize("tray", [None, packets.Tray()])
+def test_a_message_in_a_tray_that_nobody_has_is_refused(
+    ends: tuple[socket.socket, socket.socket], tray: packets.Tray | None
+) -> None:
+    ends[0].send(packets._HEAD.pack(2, 100_000, 200_000))
+    with pytest.raises(packets.Closed):
+        packets.receive(ends[1], tray)
+
+
 def test_many_messages_keep_their_order_and_their_bounds(ends: tuple[socket.socket, socket.socket]) -> None:
     one, other = ends
 

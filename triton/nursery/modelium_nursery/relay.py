@@ -111,6 +111,7 @@ class Exchange:
 
     def __init__(self, child: client.Child) -> None:
         self._child = child
+        self._outgoing, self._incoming = packets.Tray(), packets.Tray()
         self._poll = select.poll()
         self._poll.register(child.requests, select.POLLIN)
         self._open: dict[int, _Asked] = {}
@@ -125,7 +126,7 @@ class Exchange:
     def ask(self, message: dict[str, Any], answer: str) -> None:
         """Send, and wait for that answer. Raises what the child raised."""
         packets.send(self._child.requests, message)
-        _check(packets.receive(self._child.requests)[0], answer)
+        _check(packets.receive(self._child.requests, self._incoming)[0], answer)
 
     def answer(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, when all are there. What cannot be read is that request's error alone."""
@@ -144,14 +145,14 @@ class Exchange:
         if not given:
             return answers
         self._number += 1
-        packets.send(self._child.requests, {"execute": given, "batch": self._number}, buffers)
+        packets.send(self._child.requests, {"execute": given, "batch": self._number}, buffers, self._outgoing)
         while not self._poll.poll(_LOOK_MS):
             for one in given:
                 place = one["place"]
                 with contextlib.suppress(Exception):  # whether a client has gone must not cost the others their answers
                     if place >= 0 and not cancelled[place] and requests[one["number"]].is_cancelled():
                         cancelled[place] = 1
-        message, received = packets.receive(self._child.requests)
+        message, received = packets.receive(self._child.requests, self._incoming)
         if message.get("batch") != self._number:
             self._give_up("its child answered what nobody asked")
         _check(message, "executed")
@@ -204,7 +205,7 @@ class Exchange:
             self._listener.join(within_s)
             return
         if self._poll.poll(within_s * 1000):
-            _check(packets.receive(self._child.requests)[0], "finalized")
+            _check(packets.receive(self._child.requests, self._incoming)[0], "finalized")
 
     def _listen(self) -> None:
         try:
@@ -221,7 +222,7 @@ class Exchange:
 
     def _receive_all(self) -> None:
         while True:
-            message, buffers = packets.receive(self._child.requests)
+            message, buffers = packets.receive(self._child.requests, self._incoming)
             if "answer" in message:
                 self._pass_on(message, buffers)
             elif "finalized" in message:

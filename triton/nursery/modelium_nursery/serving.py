@@ -43,6 +43,7 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
     module.path_of = shares.path_of  # type: ignore[attr-defined]
     imported = _Imported(notes)
     instance = Instance(requests, cancelled, lambda: entries.load(order.directory, order.module).TritonPythonModel)
+    incoming = packets.Tray()
     is_new = False  # it is loaded, and was never asked
     rests_after_s: float | None = None  # what its load or its requests have left behind is still there
     while True:
@@ -53,7 +54,7 @@ def serve(order: Birth, handed: Handed, shares: Shares, notes: int) -> NoReturn:
             heaps.give_back()
             rests_after_s = None
         try:
-            message, buffers = packets.receive(requests)
+            message, buffers = packets.receive(requests, incoming)
         except packets.Closed:
             os._exit(0)
         match message:
@@ -129,6 +130,7 @@ class Instance:
         self._model: Any = None
         self.ends = False
         self._sending = threading.Lock()
+        self._outgoing = packets.Tray()
 
     def initialize(self, arguments: dict[str, str]) -> bool:
         """Load the model; whether it could be."""
@@ -161,7 +163,7 @@ class Instance:
             traceback.print_exc()
             self._send({**_failure(error), "batch": number})
             return
-        self._send({"executed": written, "batch": number}, outgoing)
+        self._send({"executed": written, "batch": number}, outgoing, self._outgoing)  # the stub has read the one before
 
     def finalize(self) -> None:
         """End the model, once."""
@@ -188,9 +190,9 @@ class Instance:
 
         return pb.InferenceRequest(given, buffers, lambda: place >= 0 and cancelled[place] != 0, answer)
 
-    def _send(self, message: dict[str, Any], buffers: list[Buffer] | None = None) -> None:
+    def _send(self, message: dict[str, Any], buffers: list[Buffer] | None = None, tray: packets.Tray | None = None) -> None:
         with self._sending:
-            packets.send(self._requests, message, buffers or ())
+            packets.send(self._requests, message, buffers or (), tray)
 
 
 def _failure(error: Exception) -> dict[str, Any]:
