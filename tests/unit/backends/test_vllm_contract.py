@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import importlib
 import io
 import json
@@ -293,6 +294,30 @@ def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
     wait_until(lambda: not left.is_running() or left.status() == psutil.STATUS_ZOMBIE, "the grandchild has ended")
     wait_until(lambda: not Path("/dev/shm", memory).exists(), "its shared memory is gone")
     wait_until(lambda: not Path(socket).parent.exists(), "its sockets are gone")
+
+
+def test_sockets_of_an_engine_that_was_killed_with_its_guard_go_when_the_next_one_starts(tmp_path: Path) -> None:
+    """Those of one that lives stay."""
+    start = "from vllm_backend import processes; guard = processes.start_guard(processes.lead_group());"
+    stub = f"import os, signal; {start} print(os.environ['MODELIUM_VLLM_SOCKETS'], guard.pid, flush=True); signal.pause()"
+    with contextlib.ExitStack() as stack:
+        places, stubs = [], []
+        for _ in range(3):
+            variables = {**os.environ, "TMPDIR": str(tmp_path)}
+            command = [sys.executable, "-c", stub]
+            process = subprocess.Popen(command, cwd=BACKEND, env=variables, stdout=subprocess.PIPE, text=True)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            place, guard = process.stdout.readline().split()
+            places.append(Path(place))
+            stubs.append(process)
+            if len(stubs) == 1:
+                os.kill(int(guard), signal.SIGKILL)
+                process.kill()
+                process.wait()
+                (Path(place) / "socket").touch()
+        assert [place.exists() for place in places] == [False, True, True]
 
 
 def wait_until(holds: Any, what: str) -> None:

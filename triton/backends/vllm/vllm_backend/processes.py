@@ -10,6 +10,7 @@ Standard library only: the guard must start in milliseconds and hold little.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 
 _SHM = "/dev/shm/"
 _SOCKETS, _OURS = "VLLM_RPC_BASE_PATH", "MODELIUM_VLLM_SOCKETS"  # where vLLM makes its sockets; the same, where it is ours
+_PLACES, _LOCK = "vllm-", "lock"
 _LONGEST_PLACE = 107 - 37  # a socket's path may have 107 bytes, and each has a name of 36
 
 
@@ -38,7 +40,10 @@ def start_guard(group: int) -> subprocess.Popen[bytes]:
     if _SOCKETS not in os.environ:
         import tempfile  # which the guard does without
 
-        place = tempfile.mkdtemp(prefix="vllm-")
+        _sweep(Path(tempfile.gettempdir()))
+        place = tempfile.mkdtemp(prefix=_PLACES)
+        fcntl.flock(os.open(f"{place}/.{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
+        Path(place, f".{_LOCK}").rename(Path(place, _LOCK))  # nobody ever finds it open
         os.environ[_OURS] = place
         if len(os.fsencode(place)) <= _LONGEST_PLACE:
             os.environ[_SOCKETS] = place
@@ -49,10 +54,26 @@ def start_guard(group: int) -> subprocess.Popen[bytes]:
 def remove_sockets() -> None:
     """The engine's directory of sockets, which nobody uses any more."""
     if place := os.environ.get(_OURS):
+        _remove(Path(place))
+
+
+def _sweep(directory: Path) -> None:
+    """Remove those whose engine was killed together with its guard. Of a living one, somebody holds the lock."""
+    for place in directory.glob(f"{_PLACES}*"):
         with contextlib.suppress(OSError):
-            for name in os.listdir(place):  # noqa: PTH208
-                os.unlink(os.path.join(place, name))  # noqa: PTH108, PTH118
-            os.rmdir(place)  # noqa: PTH106
+            lock = os.open(place / _LOCK, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(place)
+            finally:
+                os.close(lock)
+
+
+def _remove(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        for file in place.iterdir():
+            file.unlink()
+        place.rmdir()
 
 
 def members(group: int) -> dict[int, str]:
