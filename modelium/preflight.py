@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from modelium.config import Settings
 from modelium.errors import ConfigError
 
 _KEY = "orchestration.model_discovery.watch_directories"
+_PLAIN = re.compile(r"[\w./+,:@%=~^-]*", re.ASCII)
 
 
 def prepare_directories(settings: Settings) -> None:
@@ -20,6 +22,9 @@ def prepare_directories(settings: Settings) -> None:
         "triton.model_repository": settings.triton.model_repository,
         "triton.state_directory": settings.triton.state_directory,
     }
+    if settings.triton.mode == "embedded":
+        for key, directory in own.items():
+            _check_plain(key, directory.absolute())
     for watched in settings.orchestration.model_discovery.watch_directories:
         here = Path(os.path.realpath(watched))
         for key, directory in own.items():
@@ -44,6 +49,16 @@ def prepare_directories(settings: Settings) -> None:
             raise ConfigError(
                 f"{_KEY}: {watched} cannot {what} ({error.strerror}): give this user the right to, or choose another"
             ) from error
+
+
+def _check_plain(key: str, directory: Path) -> None:
+    """Triton's python backend gives paths to a shell without quotes, and its stub takes them for ASCII."""
+    odd = str(directory)[len(_PLAIN.match(str(directory))[0]) :][:1]  # type: ignore[index]
+    if odd:
+        raise ConfigError(
+            f"{key}: {directory} has {odd!r} in it, which Triton's python backend cannot read: choose a path of ASCII letters, "
+            "digits and any of ._-+ (or connect to a Triton elsewhere with `triton.mode: external`)"
+        )
 
 
 def listeners(settings: Settings) -> dict[str, str]:

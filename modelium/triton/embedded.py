@@ -140,7 +140,8 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """End the server, its models' processes and its shared memory; within about 10 s even if all of them hang."""
-        await asyncio.gather(self._program.stop(), self.nurseries.stop())
+        await self._program.stop()  # first: it unloads its models, whose stubs would be gone with the nursery's children
+        await self.nurseries.stop()
         self._unlock()
 
     def log_tail(self, lines: int = _TAIL_LINES) -> tuple[str, ...]:

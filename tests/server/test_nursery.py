@@ -301,3 +301,13 @@ async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path
 async def _reloaded(modelium: System, name: str) -> None:
     await modelium.post(f"/models/{name}/unload")
     assert (await modelium.add(name, 1.0))[0] == 200
+
+
+async def test_triton_unloads_born_models_before_their_nursery_ends(tmp_path: Path, test_models: Path) -> None:
+    async with started(tmp_path, test_models) as triton:
+        await warm(triton.server, Runtime.PYTHON, "transformers.models.bert")
+        for name in ("minilm", "classifier"):
+            await triton.load(name)
+        assert len(children(state_of(triton))) == 2
+        log = triton.server.log_path
+    assert "Found 0 live models" in log.read_text()

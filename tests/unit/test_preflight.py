@@ -58,6 +58,37 @@ def test_a_watch_directory_that_cannot_be_one_is_refused(tmp_path: Path, place: 
         prepare_directories(settings_in(tmp_path, tmp_path / place))
 
 
+@pytest.mark.parametrize(
+    ("state", "repository", "words"),
+    [
+        ("with space/state", "repository", "triton.state_directory: .* has ' ' in it"),
+        ("state", "re(pository", "triton.model_repository: .* has '\\(' in it"),
+        ("über/state", "repository", "triton.state_directory: .* has 'ü' in it"),
+        ("state", "$HOME", "triton.model_repository: .* has '\\$' in it"),
+    ],
+)
+def test_a_path_that_tritons_python_backend_cannot_read_is_refused(
+    tmp_path: Path, state: str, repository: str, words: str
+) -> None:
+    settings = settings_in(tmp_path, tmp_path / "in coming")
+    placed = {"state_directory": tmp_path / state, "model_repository": tmp_path / repository}
+    odd = settings.model_copy(update={"triton": settings.triton.model_copy(update=placed)})
+    with pytest.raises(ConfigError, match=words):
+        prepare_directories(odd)
+    elsewhere = odd.model_copy(update={"triton": odd.triton.model_copy(update={"mode": "external"})})
+    prepare_directories(elsewhere)
+
+
+def test_grpc_is_told_of_subprocesses_before_it_is_imported() -> None:
+    program = (
+        "import os, sys\nclass Finder:\n    @staticmethod\n    def find_spec(name, *_):\n"
+        "        if name == 'grpc':\n            print(os.environ.get('GRPC_ENABLE_FORK_SUPPORT'))\n"
+        "sys.meta_path.insert(0, Finder)\nimport modelium.app"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["0"]
+
+
 def test_a_watch_directory_is_made(tmp_path: Path) -> None:
     prepare_directories(settings_in(tmp_path, tmp_path / "a" / "incoming"))
     assert (tmp_path / "a" / "incoming").is_dir()

@@ -280,5 +280,10 @@ def lose_server(record: Record, phase: Phase, event: ServerLost, context: Contex
 
 
 def was_loading(record: Record, now: float) -> bool:
-    """Whether it loads, or did when Triton went away: often the load's own call breaks first."""
+    """Whether it loads, or did when Triton went away: often the load's own call breaks first.
+
+    Not if its process has just died: that may have been the first sign of Triton's end, and its load the answer to that.
+    """
+    if any(at > now - _SAME_OUTAGE_S for at in record.tries.crashes):
+        return False
     return isinstance(record.phase, Loading) or record.tries.lost_at > now - _SAME_OUTAGE_S

@@ -12,6 +12,7 @@ from modelium.brain.engine.memory import IMPORTED_BYTES
 from modelium.brain.runtimes.support import Ending
 from modelium.controller.life import effects as do
 from modelium.controller.life import events as happens
+from modelium.controller.life.accidents import was_loading
 from modelium.controller.life.effects import Reject
 from modelium.controller.life.phases import AdapterFolder, Cause, Draining, Standing
 from modelium.devices import Process
@@ -455,6 +456,14 @@ def test_a_triton_that_dies_takes_all_and_brings_back_what_nobody_unloaded() -> 
 def test_of_several_that_loaded_when_triton_died_each_is_tried_alone() -> None:
     retries = [told(*ARRIVED, load(), happens.ServerLost(detail="x", place=place)).record.tries.retry_at for place in range(3)]
     assert retries == [NOW, NOW + 5, NOW + 10]
+
+
+def test_whose_process_died_with_triton_is_not_suspected_of_its_end() -> None:
+    life = told(*SEEN_AT_WORK).at(100).tell(happens.ProcessDied(number=1, pid=77))
+    assert (life.state, was_loading(life.record, NOW + 101)) == (State.LOADING, False)
+    lost = life.tell(happens.ServerLost(detail="killed"))
+    assert (lost.state, lost.want, lost.record.tries.retry_at) == (State.UNLOADED, Demand.RESTORE, 0.0)
+    assert was_loading(told(*ARRIVED, load()).record, NOW)
 
 
 def test_what_ray_served_is_buried_and_tried_again_when_ray_is_back() -> None:
