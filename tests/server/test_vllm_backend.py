@@ -245,6 +245,7 @@ async def test_a_child_that_is_told_to_end_takes_its_engine_down_and_says_so(eng
 
 async def test_an_engine_ends_when_triton_has_let_go_of_it_and_leaves_nothing(engines: Engines, passing: str) -> None:
     files = files_of(engines.processes(passing))
+    assert [file for file in files if file.name.startswith("vllm_dist_")]
     server = engines.triton.server
     assert server.pid is not None
     devices = Devices(host_memory=None, gpu_memory_fraction=0.9, nursery=server.nurseries.directory)
@@ -268,7 +269,8 @@ def are_left(file: Path) -> bool:
 
 
 def files_of(processes: list[psutil.Process]) -> set[Path]:
-    """Their sockets and shared memory that have names, but for what is Triton's."""
+    """Their sockets and shared memory that have names, but for what is Triton's, and the files by which vLLM's processes find
+    each other."""
     named = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]]
     sockets = {f"socket:[{words[6]}]": words[7] for words in named if len(words) > 7 and words[7].startswith("/")}
     found = set()
@@ -277,7 +279,8 @@ def files_of(processes: list[psutil.Process]) -> set[Path]:
             with contextlib.suppress(FileNotFoundError):
                 found.add(sockets.get(str(descriptor.readlink()), ""))
         found |= {mapped.path for mapped in process.memory_maps() if mapped.path.startswith("/dev/shm/")}
-    return {Path(name) for name in found if name and "/modelium_" not in name and "/nursery/" not in name}
+    files = {Path(name) for name in found if name and "/modelium_" not in name and "/nursery/" not in name}
+    return files | {met for file in files if file.parent.name.startswith("vllm-") for met in file.parent.glob("vllm_dist_*")}
 
 
 # -- the end of one engine, then of the other ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import re
+import types
 import typing
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
@@ -29,10 +30,12 @@ from vllm.pooling_params import PoolingParams
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.usage.usage_lib import UsageContext
+from vllm.utils import network_utils
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from . import processes
 from .errors import BadRequest, EngineDead, TooLong
 from .parameters import suggest
 
@@ -72,6 +75,7 @@ def start_engine(arguments: AsyncEngineArgs, record: Record | None, *, fork: boo
         def log_engine_initialized(self) -> None:
             pass
 
+    _meet_in_own_directory()
     if current_platform.is_cpu():
         arguments.worker_extension_cls = arguments.worker_extension_cls or _IN_WORKER
         _look_at_classes_here()
@@ -106,6 +110,14 @@ def override_kernels() -> None:
     if "register_triton_kernel_overrides" in vars(platform):
         current_platform.register_triton_kernel_overrides()
         platform.register_triton_kernel_overrides = classmethod(lambda cls: None)
+
+
+def _meet_in_own_directory() -> None:
+    """The ranks of an engine, also a single one, find each other by a file, which vLLM makes in /tmp and leaves there. Nothing
+    else in that module asks where temporary files go.
+    """
+    if (place := processes.own_directory()) and hasattr(network_utils, "tempfile"):
+        network_utils.tempfile = types.SimpleNamespace(gettempdir=lambda: place)
 
 
 def _look_at_classes_here() -> None:

@@ -35,25 +35,30 @@ def lead_group() -> int:
 def start_guard(group: int) -> subprocess.Popen[bytes]:
     """The guard runs outside the group and ends the group as soon as this process has ended.
 
-    From then on the engine's sockets have a directory of their own. vLLM leaves some in /tmp, however it ends.
+    From then on the engine's sockets, and the files by which its ranks find each other, have a directory of their own. vLLM
+    leaves some in /tmp, however it ends.
     """
-    if _SOCKETS not in os.environ:
-        import tempfile  # which the guard does without
+    import tempfile  # which the guard does without
 
-        _sweep(Path(tempfile.gettempdir()))
-        place = tempfile.mkdtemp(prefix=_PLACES)
-        fcntl.flock(os.open(f"{place}/.{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
-        Path(place, f".{_LOCK}").rename(Path(place, _LOCK))  # nobody ever finds it open
-        os.environ[_OURS] = place
-        if len(os.fsencode(place)) <= _LONGEST_PLACE:
-            os.environ[_SOCKETS] = place
+    _sweep(Path(tempfile.gettempdir()))
+    place = tempfile.mkdtemp(prefix=_PLACES)
+    fcntl.flock(os.open(f"{place}/.{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
+    Path(place, f".{_LOCK}").rename(Path(place, _LOCK))  # nobody ever finds it open
+    os.environ[_OURS] = place
+    if _SOCKETS not in os.environ and len(os.fsencode(place)) <= _LONGEST_PLACE:
+        os.environ[_SOCKETS] = place
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(group)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=True, process_group=0)
 
 
+def own_directory() -> str:
+    """Where the engine's sockets and files are; "" before ``start_guard``."""
+    return os.environ.get(_OURS, "")
+
+
 def remove_sockets() -> None:
     """The engine's directory of sockets, which nobody uses any more."""
-    if place := os.environ.get(_OURS):
+    if place := own_directory():
         _remove(Path(place))
 
 
