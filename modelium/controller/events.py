@@ -35,7 +35,8 @@ class Measured:
     """A reading of Triton and of the processes. ``held``: bytes by model. ``processes`` is None where none can be seen.
 
     ``replicas``: those of Ray's, apart from the processes in Triton: when one of them ends, Ray replaces it. ``residues``: by
-    device, what Triton itself holds, or nobody (``brain.leaks``). ``born``: the models with processes that a nursery forked.
+    device, what Triton itself holds, or nobody (``brain.leaks``). ``born``: the models with processes that a nursery forked;
+    ``orphaned``: those of them whose nursery has ended.
     """
 
     generation: int  # of the server: readings of an earlier one say nothing
@@ -48,6 +49,7 @@ class Measured:
     residues: Mapping[str, int] = field(default_factory=dict)
     nursery: NurseryStatus | None = None
     born: frozenset[str] = frozenset()
+    orphaned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ class Readings:
                 residues=found.residues if found is not None else {},
                 nursery=found.nursery if found is not None else None,
                 born=found.born if found is not None else frozenset(),
+                orphaned=found.orphaned if found is not None else frozenset(),
             )
         )
 
@@ -140,6 +141,7 @@ class Readings:
             if name in places and not places[name].cluster
         }
         nursery = self._devices.nursery(scales)
+        orphans = self._devices.orphans()  # last: a nursery may have ended meanwhile
         return _Weighed(
             processes=processes,
             replicas=replicas,
@@ -147,6 +149,7 @@ class Readings:
             residues=self._devices.residues(pid),
             nursery=nursery,
             born=frozenset(name for name, found in processes.items() if any(each.pid in scales.born for each in found)),
+            orphaned=frozenset(name for name, found in processes.items() if any(each.pid in orphans for each in found)),
         )
 
 
@@ -158,3 +161,4 @@ class _Weighed:
     residues: Mapping[str, int]
     nursery: NurseryStatus | None
     born: frozenset[str]
+    orphaned: frozenset[str]

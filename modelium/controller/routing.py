@@ -263,6 +263,7 @@ def _reading_of(key: str, event: Measured) -> happens.Read:
         replicas=event.replicas.get(key, ()),
         held=event.held.get(key, 0),
         born=key in event.born if event.processes is not None else None,
+        orphaned=key in event.orphaned,
         in_triton=entry.state if entry is not None else None,
         triton_says=entry.reason if entry is not None else "",
     )

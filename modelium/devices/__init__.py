@@ -74,6 +74,11 @@ class Devices:
         """Those that were born in the nursery, as of the last look at the processes."""
         return [process for process in processes if process.pid in self._map.born]
 
+    def orphans(self) -> frozenset[int]:
+        """The processes of models whose nursery has ended by now, so that they have for themselves what they shared with it.
+        Asked after they were weighed, it names all whose weight may say so."""
+        return self._map.orphans()
+
     def replicas(self, owner: str) -> dict[str, tuple[Replica, ...]]:
         """Model name → its Ray replicas on this machine with all below them. ``owner``: whose entries deployed
         them."""

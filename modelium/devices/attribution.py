@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from modelium.devices.nursery import Nursery
-from modelium.devices.processes import Process, read_command_line, read_rows
+from modelium.devices.processes import Process, has_memory, read_command_line, read_row, read_rows
 
 _STUB = "triton_python_b"  # the kernel keeps 15 characters of triton_python_backend_stub
 _INSTANCE_SUFFIX = re.compile(r"(_\d+){1,2}")
@@ -82,6 +82,21 @@ class ProcessMap:
         for process, model in found.items():
             models.setdefault(model, []).append(process)
         return {model: tuple(processes) for model, processes in models.items()}
+
+    def orphans(self) -> frozenset[int]:
+        """Those of ``born`` whose generation of the nursery has ended by now: what they shared with it is theirs alone.
+
+        A generation serves until the last of its children has ended, and is their parent. It is another process's child of the
+        nursery, which the keeper is not; that takes in who has lost its parent.
+        """
+        own = frozenset(self.nursery)
+
+        def lives(generation: int) -> bool:
+            row = read_row(generation) if generation in own else None
+            return row is not None and row.parent in own and has_memory(generation)
+
+        rows = {pid: read_row(pid) for pid in self.born}
+        return frozenset(pid for pid, row in rows.items() if row is not None and not lives(row.parent))
 
 
 def model_of_command(arguments: Sequence[str]) -> str | None:

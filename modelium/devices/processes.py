@@ -99,6 +99,14 @@ def read_rows() -> dict[int, Row]:
     return rows
 
 
+def has_memory(pid: int) -> bool:
+    """Whether it has any. One that ends gives it back first, and then its children away."""
+    try:
+        return Path(f"/proc/{pid}/statm").read_bytes().split()[0] != b"0"
+    except (OSError, IndexError):
+        return False
+
+
 def read_command_line(pid: int) -> list[str]:
     """Its words, none for a process that is gone."""
     try:

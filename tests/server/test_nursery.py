@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from modelium.devices import Devices
 from modelium.errors import ModeliumError
 from modelium.values import Runtime
 from tests.models import minilm
@@ -227,8 +228,15 @@ async def test_models_go_on_when_the_nursery_is_killed_and_another_one_comes(bor
     await born.load("minilm")
     pair = await child_of(born, "minilm")
     killed = generations(state_of(born)) - set(pair)
+    server = born.server
+    assert server.pid is not None
+    devices = Devices(host_memory=None, gpu_memory_fraction=0.9, nursery=server.nurseries.directory)
+    devices.processes(server.pid)
+    assert not devices.orphans()
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
+    await until(lambda: not any(map(lives, killed)))
+    assert devices.orphans() == {pair[0]}
     assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
     assert all(map(lives, pair))
     await until(lambda: bool(generations(state_of(born)) - killed))
@@ -237,6 +245,8 @@ async def test_models_go_on_when_the_nursery_is_killed_and_another_one_comes(bor
     for _ in range(2):  # the first may come before the new one listens
         await born.load("minilm")
         assert (await born.ask("minilm", TEXT))["EMBEDDING"].shape == (384,)
+        devices.processes(server.pid)
+        assert not devices.orphans()
         await born.unload("minilm")
 
 

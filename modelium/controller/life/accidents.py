@@ -153,7 +153,7 @@ def read(record: Record, phase: Loaded, event: Read, context: Context) -> Step:
         record, serving = _as_it_was_loaded(record, serving, event.born)
         record = replace(record, phase=replace(phase, serving=serving))
         if event.held and not departing:
-            record, weighed = _weigh(record, serving, event.held)
+            record, weighed = _weigh(record, serving, event.held, orphaned=event.orphaned)
             effects = (*effects, *weighed)
     if event.in_triton in _NOT_IN_TRITON:
         if event.in_triton == "":  # Triton is another one than before: nobody unloaded this, it was lost
@@ -183,11 +183,12 @@ def _as_it_was_loaded(record: Record, serving: Serving, born: bool | None) -> tu
     return replace(record, memory=memory), replace(serving, placement=placement)
 
 
-def _weigh(record: Record, serving: Serving, held: int) -> Step:
+def _weigh(record: Record, serving: Serving, held: int, *, orphaned: bool) -> Step:
     """Keep the largest measurement of this revision: a model grows with its first large batch.
 
     A vllm engine was given what was planned for it, cache pages that it has not touched yet included. What the user states is
-    kept free, used or not.
+    kept free, used or not. What an orphan shared with its nursery is its own until it is loaded anew, and says nothing of the
+    model.
     """
     memory, place = record.memory, serving.placement
     measured, manner = max(held, memory.measured or 0), place.manner
@@ -195,6 +196,8 @@ def _weigh(record: Record, serving: Serving, held: int) -> Step:
     if memory.stated is None and not place.exclusive:
         planned = place.footprint.estimated_bytes if place.engine or place.replicas else 0
         promised = max(measured, planned)
+    if orphaned and place.device_kind is DeviceKind.HOST:
+        return replace(record, memory=replace(memory, weighed=held, held=promised)), ()
     learned = {**memory.learned, manner: measured}
     memory = replace(memory, weighed=held, measured=measured, learned=learned, held=promised)
     note = RememberMeasurement(fingerprint=serving.profile.fingerprint, manner=manner, measured_bytes=measured)

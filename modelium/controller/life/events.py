@@ -274,8 +274,8 @@ class Checked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
     """A reading of it. ``started_at``: what was loaded later was perhaps not seen. ``processes``: None where none can be seen;
-    ``held``: bytes. ``born``: of a nursery; None where that cannot be seen. ``in_triton``: the state that Triton's index has
-    for it, "" for none, None where it has no such entry.
+    ``held``: bytes. ``born``: of a nursery; None where that cannot be seen. ``orphaned``: of one that has ended. ``in_triton``:
+    the state that Triton's index has for it, "" for none, None where it has no such entry.
     """
 
     started_at: float
@@ -284,6 +284,7 @@ class Read:
     replicas: tuple[Replica, ...] = ()
     held: int = 0
     born: bool | None = None
+    orphaned: bool = False
     in_triton: str | None = "READY"
     triton_says: str = ""
 

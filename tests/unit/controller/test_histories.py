@@ -657,6 +657,37 @@ def test_the_largest_measurement_is_kept() -> None:
     assert (life.record.memory.measured, life.record.memory.weighed, life.held) == (3 * GIB, GIB, 3 * GIB)
 
 
+def test_nothing_is_learned_of_a_model_whose_nursery_died() -> None:
+    """The pages that it shared are its own now: they are promised to it until it is loaded anew, and are no growth."""
+    born = replace(HERE, born=True)
+    life = told(*ARRIVED, load(place=born), loaded(1), read(STUB, held=GIB, born=True))
+    known = life.record.memory
+    life.tell(read(STUB, held=7 * GIB, born=True, orphaned=True))
+    memory = life.record.memory
+    assert (memory.weighed, memory.held) == (7 * GIB, 7 * GIB)
+    assert (memory.measured, memory.learned) == (known.measured, known.learned)
+    assert do.RememberMeasurement not in kinds(life.effects)
+    life.tell(read(STUB, held=5 * GIB, born=True, orphaned=True))
+    assert life.held == 5 * GIB
+    life.tell(evict(), PASS, unloaded(2), load(place=replace(born, footprint=replace(born.footprint, measured_bytes=GIB))))
+    assert life.held == GIB
+    life.tell(loaded(3), read(STUB, held=GIB // 2, born=True))
+    assert (life.held, life.record.memory.measured) == (GIB, GIB)
+
+
+def test_an_orphan_that_was_never_weighed_before_is_promised_what_it_holds_and_its_estimate_stays() -> None:
+    born = replace(HERE, born=True)
+    life = told(*ARRIVED, load(place=born), loaded(1), read(STUB, held=7 * GIB, born=True, orphaned=True))
+    memory = life.record.memory
+    assert (memory.held, memory.measured, dict(memory.learned)) == (7 * GIB, None, {})
+
+
+def test_an_orphan_on_a_gpu_is_weighed_as_ever() -> None:
+    """A nursery shares nothing there."""
+    life = told(*ARRIVED, load(place=placed(GIB, gpu(0))), loaded(1), read(STUB, held=3 * GIB, born=True, orphaned=True))
+    assert life.record.memory.measured == 3 * GIB
+
+
 def test_what_a_model_takes_is_learned_of_the_manner_in_which_it_was_really_loaded() -> None:
     """The nursery from which it was to be born did not listen yet when it was loaded first."""
     born = replace(HERE, born=True)

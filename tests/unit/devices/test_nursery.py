@@ -24,9 +24,15 @@ from tests.patience import PATIENCE_S
 MIB = 2**20
 HOST = Device(id="host", kind=DeviceKind.HOST, index=-1, name="", total_bytes=2**40, used_bytes=0, budget_bytes=2**40)
 # Has "imported" 64 MiB, and forks a child for each line: so much of its own, and weights by name, shared by who names the same.
-# Where the line says so, the child is an engine's, and forks another one that holds as much.
+# Where the line says so, the child is an engine's, and forks another one that holds as much. The nursery is the keeper's
+# fork; who loses a parent gets the keeper for one.
 NURSERY = f"""
-import mmap, os, signal, sys
+import ctypes, mmap, os, signal, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+if os.fork():
+    os.close(0)
+    while True:
+        os.wait()
 imported = bytearray(os.urandom(1 << 20) * 64)
 weights = {{}}
 print(os.getpid(), flush=True)
@@ -72,10 +78,10 @@ class Born:
         self._program = subprocess.Popen(
             [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
+        self.keeper = self._program.pid
         self.pid = self._answer()
-        own = process_of(self.pid)
         (directory / "nurseries").mkdir()
-        (directory / "nurseries" / str(own.pid)).write_text(f"{own.created_at}\n")
+        self.tell_of_own(self.pid)
 
     def _answer(self) -> int:
         assert self._program.stdout is not None
@@ -96,8 +102,11 @@ class Born:
         line = f"{child.created_at} {stub.pid} {stub.created_at}\n"
         (self.directory / "children" / str(child.pid)).write_text(line)
 
+    def tell_of_own(self, pid: int) -> None:
+        (self.directory / "nurseries" / str(pid)).write_text(f"{process_of(pid).created_at}\n")
+
     def close(self) -> None:
-        os.killpg(self.pid, signal.SIGKILL)
+        os.killpg(self.keeper, signal.SIGKILL)
         self._program.communicate()
 
 
@@ -239,6 +248,28 @@ def test_what_a_child_forks_is_weighed_without_what_it_shares_with_the_nursery(
     assert (
         abs(nursery.held_bytes + devices.held_bytes(processes, HOST, scales) - Scales().weigh([born.pid, *processes])) < 4 * MIB
     )
+
+
+@pytest.mark.parametrize("forks", [False, True], ids=["a model", "an engine"])
+async def test_a_child_is_an_orphan_once_its_nursery_has_been_killed(
+    devices: Devices, born: Born, start_stub: Start, forks: bool
+) -> None:
+    """What they shared is the child's alone then: it holds more, and has not grown. Its parent now, the keeper, lives on."""
+    born.tell_of_own(born.keeper)
+    _, llama = start_stub("llama")
+    child = born.child(llama, forks=forks)
+    found = devices.processes(os.getpid())
+    held = devices.held_bytes([child.pid], HOST)
+    assert len(found["llama"]) == (3 if forks else 2) and devices.orphans() == frozenset()
+    ended = asyncio.Event()
+    devices.watch_exit(process_of(born.pid), ended.set)
+    os.kill(born.pid, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        await ended.wait()
+    assert devices.orphans() == {child.pid}  # also before the next look: it may have ended during the last one
+    assert devices.processes(os.getpid()) == found
+    assert devices.orphans() == {child.pid} and devices.born(found["llama"]) == [child]
+    assert forks or devices.held_bytes([child.pid], HOST) > held + 32 * MIB  # an engine's processes share it still
 
 
 def test_weights_count_once_for_all_who_have_them(devices: Devices, born: Born, start_stub: Start) -> None:
