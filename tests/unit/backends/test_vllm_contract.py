@@ -296,6 +296,20 @@ def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
     wait_until(lambda: not Path(socket).parent.exists(), "its sockets are gone")
 
 
+def test_an_engine_whose_sockets_a_user_directs_has_a_directory_for_its_other_files(tmp_path: Path) -> None:
+    stub = (
+        "import os; from vllm_backend import processes; processes.start_guard(processes.lead_group());"
+        "print(os.environ['VLLM_RPC_BASE_PATH'], processes.own_directory(), os.path.isdir(processes.own_directory()))"
+    )
+    variables = {**os.environ, "TMPDIR": str(tmp_path), "VLLM_RPC_BASE_PATH": "/chosen"}
+    told = subprocess.run(
+        [sys.executable, "-c", stub], cwd=BACKEND, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    )
+    chosen, place, was_made = told.stdout.split()
+    assert (chosen, Path(place).parent, was_made) == ("/chosen", tmp_path, "True")
+    wait_until(lambda: not Path(place).exists(), "it went with the engine")
+
+
 def test_sockets_of_an_engine_that_was_killed_with_its_guard_go_when_the_next_one_starts(tmp_path: Path) -> None:
     """Those of one that lives stay."""
     start = "from vllm_backend import processes; guard = processes.start_guard(processes.lead_group());"
