@@ -13,6 +13,7 @@ from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.ray import ray_line, replica_rows
 from modelium.cli.terminal import Name, columns, duration, facts, state
 from modelium.sizes import human_bytes, human_progress
+from modelium.values import State
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
 
@@ -33,13 +34,21 @@ def models(found: views.Listing) -> RenderableType:
             _memory(model),
             f"{model.qps:.2f}" if model.idle_s is not None else "",
             duration(model.idle_s),
-            Text(_remark(model)),
+            Text(_remark(model, found.nursery)),
         )
     if found.nursery is not None:
-        born = f"{found.nursery.children} of the models' processes share this"
-        table.add_row(Text("(nursery)"), "", "", "", "host", human_bytes(found.nursery.held_bytes), "", "", Text(born))
+        held = human_bytes(found.nursery.held_bytes) if found.nursery.held_bytes else ""
+        table.add_row(Text("(nursery)"), "", "", "", "host", held, "", "", Text(_nursery(found.nursery)))
     empty = "no models: drop a Hugging Face folder into the watched directory" if found.scanned else "still looking for models"
     return Group(table if found.models or found.nursery else Text(empty), *_servers(found), *_leaks(found), *_folders(found))
+
+
+def _nursery(found: views.Nursery) -> str:
+    """What it is, and what it does now."""
+    what = "libraries imported once for all models"
+    if found.importing:
+        return f"{what}: importing them for {' and '.join(found.importing)}; loads wait for it"
+    return f"{what}: ready, shared with {found.children} of the models' processes"
 
 
 def _servers(found: views.Listing) -> list[RenderableType]:
@@ -153,10 +162,12 @@ def _failures(found: views.Status) -> str:
     return f"{found.failures}" + (f", {after}" if after else "")
 
 
-def _remark(found: views.Status) -> str:
+def _remark(found: views.Status, nursery: views.Nursery | None = None) -> str:
     if found.is_hindered:
         return found.reason
     remarks = ["pinned"] if found.pinned else []
+    if nursery is not None and found.runtime in nursery.importing and found.state == State.LOADING:
+        remarks.append("waits until the nursery has imported its libraries")
     if found.context:
         remarks.append(found.context)
     if found.adapters:
@@ -181,7 +192,7 @@ def _runtime(found: views.Status) -> str:
 def _memory(found: views.Status) -> str:
     if found.memory_bytes is None:
         return ""
-    return ("~" if found.measured_bytes is None else "") + human_bytes(found.memory_bytes)
+    return ("~" if found.held_bytes is None else "") + human_bytes(found.memory_bytes)
 
 
 def _error(found: views.Status) -> str:

@@ -41,6 +41,7 @@ from modelium.values import (
     Decision,
     ModelProfile,
     ModelStatus,
+    NurseryStatus,
     Plan,
     RayFacts,
     Runtime,
@@ -77,8 +78,10 @@ class Controller:
         trail: Trail | None = None,
         decisions: DecisionLog | None = None,
         expects: Callable[[Runtime, Iterable[str]], None] = lambda runtime, modules: None,
+        importing: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.trail = trail
+        self._importing = importing
         server = Server(
             client=client,
             repository=repository,
@@ -232,7 +235,11 @@ class Controller:
             async for model in in_pieces(tuple(self._models))
             if self._models.get(model.record.key) is model  # else it went meanwhile
         ]
+        importing = await asyncio.to_thread(self._importing)
         now, known = time.monotonic(), self._state
+        nursery = known.nursery
+        if importing:
+            nursery = replace(nursery or NurseryStatus(processes=0, children=0, held_bytes=0), importing=importing)
         return Snapshot(
             now=now,
             models=tuple(models),
@@ -244,7 +251,7 @@ class Controller:
             unclaimed=known.unclaimed,
             turn_age_s=now - self._loop.turned_at,
             longest_pause_s=self._loop.pauses.longest_s(),
-            nursery=known.nursery,
+            nursery=nursery,
         )
 
     def server(self) -> ServerStatus:

@@ -18,8 +18,10 @@ from modelium.guarded.processes import ProcessRow, all_processes, boot_id, kill_
 _log = logging.getLogger(__name__)
 
 
-def end_leftovers(record_path: Path, *, guardian_may_take_s: float) -> int:
+def end_leftovers(record_path: Path, *, guardian_may_take_s: float, whose: str = "an earlier run") -> int:
     """End the processes and unlink the shared memory of the run in ``record_path``; the number of processes is returned.
+
+    ``whose``: who has left them, for the log.
 
     A guardian that still works (its Modelium has just been killed) is given its time first.
     """
@@ -33,7 +35,8 @@ def end_leftovers(record_path: Path, *, guardian_may_take_s: float) -> int:
             send(guardian, signal.SIGKILL)
         found = _survivors(record)
         if found:
-            _log.warning("ending %d processes that an earlier run left: %s", len(found), [process.pid for process in found])
+            count = f"{len(found)} process{'' if len(found) == 1 else 'es'}"
+            _log.warning("ending %s that %s left: %s", count, whose, [process.pid for process in found])
             for process in found:
                 send(process, signal.SIGTERM)
             _wait_for_all(record, within_s=3.0)

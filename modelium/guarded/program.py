@@ -68,7 +68,10 @@ class GuardedProgram:
 
     def end_leftovers(self) -> None:
         """End what an earlier run left. Blocking."""
-        end_leftovers(self._record, guardian_may_take_s=self._grace_s + _CLEAN_UP_S)
+        self._end_leftovers("an earlier run")
+
+    def _end_leftovers(self, whose: str) -> None:
+        end_leftovers(self._record, guardian_may_take_s=self._grace_s + _CLEAN_UP_S, whose=whose)
 
     async def start(self, command: Command) -> None:
         """Return when the program runs (what it does then is its own affair). Raises ``NotStarted``."""
@@ -163,5 +166,5 @@ class GuardedProgram:
         await guardian.wait()
         self.pid = None
         if not finished:
-            await asyncio.to_thread(self.end_leftovers)
+            await asyncio.to_thread(self._end_leftovers, f"the guardian of {self._record.stem}, which was killed,")
         return code

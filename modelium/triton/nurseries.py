@@ -19,6 +19,7 @@ from pathlib import Path
 from modelium.brain.runtimes.choice import SUPPORTS
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.directories import make_private
+from modelium.guarded.processes import read_process
 from modelium.guarded.program import NotStarted
 from modelium.resources import nursery_package, templates_directory, triton_directory
 from modelium.values import Runtime
@@ -26,7 +27,7 @@ from modelium.values import Runtime
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
-_CHILDREN = "children"  # as in modelium_nursery.register
+_CHILDREN, _OWN = "children", "nurseries"  # as in modelium_nursery.register
 _PROTOCOL = 2  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
@@ -80,6 +81,16 @@ class Nurseries:
         """Can a model of that kind be born now?"""
         return kind.value in self._wanted and (self.directory / _socket_name(kind.value)).exists()
 
+    def importing(self) -> tuple[str, ...]:
+        """The kinds whose nursery has a socket, and no process that serves it yet: births wait there. Blocking."""
+        keepers = {kind: wanted.program.pid for kind, wanted in self._wanted.items() if wanted.program is not None}
+        serving = {process.parent for pid in _registered(self.directory) if (process := read_process(pid)) is not None}
+        return tuple(
+            kind
+            for kind, keeper in keepers.items()
+            if keeper is not None and keeper not in serving and (self.directory / _socket_name(kind)).exists()
+        )
+
     async def stop(self) -> None:
         """End all of them; ``begin`` starts them again."""
         self._place = None
@@ -114,10 +125,18 @@ class Nurseries:
                 await asyncio.to_thread(program.end_leftovers)
                 await program.start(command)
                 code = await program.wait()
-                _log.warning("the nursery of %s models ended (%s); models load without it until it is there again", kind, code)
+                how = _how(code)
+                _log.warning("the nursery of %s models %s; models load without it until it is there again", kind, how)
             except (NotStarted, OSError) as error:
                 _log.warning("the nursery of %s models does not start (%s): models load without it", kind, error)
             await asyncio.sleep(_AGAIN_AFTER_S)
+
+
+def _how(code: int | None) -> str:
+    """How a program ended, by its exit code."""
+    if code is None:
+        return "was ended, since its guardian was killed"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _imports_of(kind: str) -> Path:
@@ -129,6 +148,14 @@ def _imports_of(kind: str) -> Path:
 
 def _socket_name(kind: str) -> str:
     return f"{kind}-{_PROTOCOL}.sock"
+
+
+def _registered(directory: Path) -> list[int]:
+    """The keepers, and the processes below them that serve: each enters itself when it is warm."""
+    try:
+        return [int(path.name) for path in (directory / _OWN).iterdir() if path.name.isdecimal()]
+    except OSError:
+        return []
 
 
 def _remember(directory: Path, kind: str, modules: list[str]) -> None:

@@ -67,11 +67,13 @@ class ServerStatus:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NurseryStatus:
     """The processes that models' processes are forked from. ``children``: those of models that live. ``held_bytes``: what the
-    nursery has of the host's memory, alone or together with them: no model's footprint contains it."""
+    nursery has of the host's memory, alone or together with them: no model's footprint contains it. These three are of the
+    last reading, 0 before the first one. ``importing``: the runtimes whose nursery imports what it needs now: loads wait."""
 
     processes: int
     children: int
     held_bytes: int
+    importing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +90,4 @@ class Snapshot:
     unclaimed: tuple[Unclaimed, ...] = ()
     turn_age_s: float = 0.0  # since the controller's loop began a turn
     longest_pause_s: float = 0.0  # of the event loop, in the last minute
-    nursery: NurseryStatus | None = None  # at the last reading; None where there is none
+    nursery: NurseryStatus | None = None  # None where there is none

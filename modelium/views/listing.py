@@ -91,11 +91,13 @@ class Unclaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nursery:
-    """The processes that models are forked from. ``held_bytes`` is in no model's memory."""
+    """The processes that models are forked from. ``held_bytes`` is in no model's memory. ``importing``: runtimes whose loads
+    wait for theirs."""
 
     processes: int = _nursery.needed()
     children: int = _nursery(0)
     held_bytes: int = _nursery.needed()
+    importing: tuple[str, ...] = _nursery(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

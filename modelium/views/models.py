@@ -213,7 +213,8 @@ def _described(status: values.ModelStatus) -> Described | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """One line of ``GET /models``. ``estimate_error``: 0.1 when a tenth too much was estimated. ``base``: of a LoRA adapter
-    that is attached. ``context``: that it is shorter than the model's, and why."""
+    that is attached. ``context``: that it is shorter than the model's, and why. ``measured_bytes``: the most that was
+    measured; ``promised_bytes``: what is kept for it now; ``held_bytes``: what it holds now, where that is known."""
 
     name: str = _status.needed()
     label: str = _status("", lambda status: printable(status.label))
@@ -230,6 +231,8 @@ class Summary:
     measured_bytes: int | None = _status(
         None, lambda status: status.footprint.measured_bytes if status.footprint is not None else None
     )
+    promised_bytes: int = _status(0)
+    held_bytes: int | None = _status(None)
     estimate_error: float | None = _status(
         None, lambda status: status.footprint.error if status.footprint is not None else None
     )
@@ -288,5 +291,7 @@ class Status(Summary):
 
     @property
     def memory_bytes(self) -> int | None:
-        """Measured where it was, else estimated."""
+        """What it holds now; where that is not known, what it is expected to take."""
+        if self.held_bytes is not None:
+            return self.held_bytes
         return self.estimated_bytes if self.measured_bytes is None else self.measured_bytes

@@ -84,7 +84,8 @@ def count(record: Record, state: State, reason: str, context: Context, *, its_ow
         state, wish = State.FAILED, replace(wish, want=Demand.NONE)
         if (profile := record.folder.profile) is not None:
             effects.append(RememberQuarantine(fingerprint=profile.fingerprint, reason=reason, seal=record.folder.seal))
-    effects.append(Say(f"failed {tries.failures} times: {reason}", Level.WARNING))
+    often = "once" if tries.failures == 1 else f"{tries.failures} times"
+    effects.append(Say(f"failed {often}: {reason}", Level.WARNING))
     if state is State.FAILED:
         when = "in quarantine until its folder changes" if retry_at is None else f"next try in {retry_at - context.now:.1f} s"
         effects.append(Reject(NotServable(f"{record.key!r} failed to load ({when}): {reason}")))

@@ -77,7 +77,7 @@ def status_of(record: Record, now: float, window_s: float) -> ModelStatus:
         placement=record.placement,
         footprint=footprint if memory.estimated else None,
         promised_bytes=memory.held,
-        held_bytes=memory.weighed,
+        held_bytes=memory.weighed if serving is not None else None,
         replicas=len(serving.replicas) if serving is not None else 0,
         missing=record.folder.missing,
         qps=seen.qps if serving is not None else 0.0,

@@ -91,16 +91,18 @@ async function refresh() {
     }));
     if (reply.nursery) {
       const line = document.createElement("p"), nursery = reply.nursery;
-      line.textContent = `nursery: ${size(nursery.held_bytes)}, which ${nursery.children} of the models' processes share`;
+      line.textContent = `nursery (libraries imported once for all models): ${size(nursery.held_bytes || null)} ` +
+        (nursery.importing.length ? `importing them for ${nursery.importing.join(" and ")}; loads wait for it`
+                                  : `ready, shared with ${nursery.children} of the models' processes`);
       document.getElementById("devices").append(line);
     }
     document.getElementById("models").replaceChildren(...reply.models.map(model => {
       const row = document.createElement("tr");
-      const memory = size(model.measured_bytes ?? model.estimated_bytes);
+      const memory = size(model.held_bytes ?? model.measured_bytes ?? model.estimated_bytes);
       const runtime = (model.runtime ?? "") + (model.replicas > 1 ? " × " + model.replicas : "");
       row.append(cell(model.label + (model.pinned ? " (pinned)" : ""), "name"), cell(model.state, "state " + model.state),
         cell(model.profile?.task), cell(runtime), cell((model.devices ?? []).join(", ") || model.device),
-        cell((model.measured_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
+        cell((model.held_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
         cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"),
         cell([model.reason, model.context].filter(Boolean).join("; "), "reason"));
       return row;

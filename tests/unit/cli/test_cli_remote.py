@@ -70,6 +70,7 @@ LOADED = ModelStatus(
         max_batch_size=32,
     ),
     footprint=Footprint(estimated_bytes=600 * 2**20, measured_bytes=440 * 2**20),
+    held_bytes=410 * 2**20,
     qps=0.3,
     idle_s=4000.0,
     requests=18,
@@ -247,7 +248,7 @@ def test_the_list_has_every_model_with_state_memory_and_use() -> None:
     rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
     assert all(
         word in rows["minilm"]
-        for word in ("LOADED", "feature-extraction", "python", "host", "440 MiB", "0.30", "1 h 6 min", "pinned")
+        for word in ("LOADED", "feature-extraction", "python", "host", " 410 MiB", "0.30", "1 h 6 min", "pinned")
     )
     assert "1.2 of 4.9 GiB" in rows["llama"]
     assert "[red]boom[/red]" in rows["broken"], "a reason is text, never markup"
@@ -271,9 +272,25 @@ def test_the_list_has_a_row_for_the_nursery_where_there_is_one() -> None:
     nursery = NurseryStatus(processes=2, children=5, held_bytes=300 * 2**20)
     found = Snapshot(now=0, models=(), fleet=Fleet(devices=(HOST,)), server=ServerStatus(up=True), nursery=nursery)
     text = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
-    assert "(nursery)" in text and "300 MiB" in text and "5 of the models' processes" in text
+    assert "(nursery)" in text and "300 MiB" in text and "ready, shared with 5 of the models' processes" in text
     without = text_of(show.models(replies.models(reply_of(snapshot_view(SNAPSHOT)))))
     assert "nursery" not in without
+
+
+def test_the_list_says_which_loads_wait_for_a_nursery() -> None:
+    nursery = NurseryStatus(processes=0, children=0, held_bytes=0, importing=("python",))
+    loading = replace(LOADED, name="coming", label="coming", state=State.LOADING, held_bytes=None)
+    found = replace(SNAPSHOT, models=(LOADED, loading), nursery=nursery)
+    table = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
+    rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
+    assert "importing them for python" in rows["(nursery)"] and "0 B" not in rows["(nursery)"]
+    assert "waits until the nursery has imported" in rows["coming"] and "waits" not in rows["minilm"]
+
+
+def test_what_is_not_loaded_is_listed_with_what_it_is_expected_to_take() -> None:
+    unloaded = replace(LOADED, state=State.UNLOADED, held_bytes=None)
+    text = text_of(show.models(replies.models(reply_of(snapshot_view(replace(SNAPSHOT, models=(unloaded,)))))))
+    assert "~440 MiB" in text
 
 
 def test_the_status_tells_what_is_known() -> None:
@@ -355,7 +372,7 @@ def test_the_plan_tells_why_a_model_waits_before_what_its_first_request_does() -
 
 
 @pytest.mark.parametrize(
-    ("verb", "words"), [("load", "loaded: LOADED in 3.2 s on host, 440 MiB"), ("pin", "pinned"), ("unload", "unloaded")]
+    ("verb", "words"), [("load", "loaded: LOADED in 3.2 s on host, 410 MiB"), ("pin", "pinned"), ("unload", "unloaded")]
 )
 def test_a_wish_is_confirmed_in_one_line(verb: str, words: str) -> None:
     text = text_of(show.outcome(verb, replies.model(reply_of(written(Status, LOADED, 50.0)))))

@@ -94,13 +94,16 @@ def tell(models: Models, *events: happens.LifeEvent) -> Model:
     return model
 
 
-async def test_a_load_that_cannot_begin_has_failed(world: tuple[Exhausted, list[Event], Models]) -> None:
+async def test_a_load_that_cannot_begin_has_failed(
+    world: tuple[Exhausted, list[Event], Models], caplog: pytest.LogCaptureFixture
+) -> None:
     ports, posted, models = world
     ports.breaks = {"load"}
     model = tell(models, *ARRIVED, load())
     (ended,) = [event.event for event in posted if isinstance(event, About)]
     assert isinstance(ended, happens.NotLoaded) and "Too many open files" in str(ended.error)
     assert tell(models, ended).record.state is State.FAILED and model.record.memory.held == 0
+    assert "failed once: " in caplog.text
 
 
 async def test_what_cannot_be_stopped_keeps_the_next_load_from_nothing(world: tuple[Exhausted, list[Event], Models]) -> None:

@@ -108,6 +108,8 @@ def status_of(
         profile=profile,
         placement=placement,
         footprint=footprint,
+        promised_bytes=950,
+        held_bytes=800,
         idle_s=1.0,
         decisions=(decision,),
     )

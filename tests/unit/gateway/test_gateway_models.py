@@ -46,6 +46,7 @@ async def test_the_list_shows_models_devices_and_triton(gateway: Served) -> None
     assert [model["name"] for model in body["models"]] == ["a", "b"]
     first = body["models"][0]
     assert (first["state"], first["runtime"], first["device"], first["measured_bytes"]) == ("LOADED", "python", "host", 900)
+    assert (first["promised_bytes"], first["held_bytes"]) == (950, 800)
     assert first["profile"]["task"] == "fill-mask"
     assert (body["devices"][0]["budget_bytes"], body["devices"][0]["leaked_bytes"]) == (75, 0)
     assert body["triton"] == {"up": True, "version": "2.51.0", "restarts": 0, "detail": ""}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from modelium.guarded import Command, GuardedProgram
 from modelium.guarded.processes import ProcessRow, read_process, same
@@ -74,3 +77,16 @@ async def test_without_a_register_everything_ends_with_the_program(tmp_path: Pat
     async with asyncio.timeout(PATIENCE_S):
         assert await program.wait() == -signal.SIGKILL
     assert not any(map(same, started))
+
+
+async def test_of_a_guardian_that_was_killed_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = tmp_path / "record.json"
+    program = GuardedProgram(record, grace_s=0)
+    await program.start(command(tmp_path, None))
+    started = await said(tmp_path)
+    os.kill(json.loads(record.read_text())["guardian"], signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await program.wait() is None
+    assert not any(map(same, started))
+    assert "that the guardian of record, which was killed, left" in caplog.text
+    assert "earlier run" not in caplog.text

@@ -81,13 +81,16 @@ def test_later_process_with_the_same_id_is_not_signalled(tree: list[ProcessRow])
     assert same(root) and not same(other)
 
 
-def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(tree: list[ProcessRow], tmp_path: Path) -> None:
+def test_leftovers_of_a_recorded_run_are_ended_by_their_mark(
+    tree: list[ProcessRow], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     prefix = f"modelium_test_{uuid.uuid4().hex}_"
     (SHM / f"{prefix}1").write_text("")
     record = tmp_path / "server.json"
     values = {"boot": boot_id(), "owner": 1, "guardian": 2**22 + 1, "guardian_started": 0, "shm_prefix": prefix}
     record.write_text(json.dumps({**values, "run_mark": tmp_path.name}))
     assert end_leftovers(record, guardian_may_take_s=5) == 2
+    assert "ending 2 processes that an earlier run left" in caplog.text
     assert not any(same(process) for process in tree)
     assert not (SHM / f"{prefix}1").exists()
     assert not record.exists()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modelium_nursery import client, imports, orders, places, serving
+from modelium_nursery import client, imports, orders, places, register, serving
 
 from modelium.controller import endings
+from modelium.guarded import GuardedProgram
 from modelium.triton import launch, nurseries
+from modelium.values import Runtime
 
 
 def test_both_start_a_nursery_by_the_same_words() -> None:
@@ -38,3 +42,33 @@ def test_many_may_remember_at_the_same_time(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda name: nurseries._remember(tmp_path, "python", [name]), names))
     assert sorted(imports.remembered(tmp_path, "python")) == sorted(names)
+
+
+def test_both_keep_the_register_in_the_same_place() -> None:
+    assert (nurseries._CHILDREN, nurseries._OWN) == (register.CHILDREN, register.OWN)
+
+
+def test_how_a_nursery_ended_is_said_in_words() -> None:
+    assert nurseries._how(None) == "was ended, since its guardian was killed"
+    assert nurseries._how(-9) == "was killed by signal 9"
+    assert nurseries._how(1) == "ended with exit code 1"
+
+
+def test_a_nursery_is_importing_until_a_process_below_its_keeper_serves(tmp_path: Path) -> None:
+    found = nurseries.Nurseries(tmp_path)
+    found.expect(Runtime.PYTHON, ["torch"])
+    assert found.importing() == (), "nobody keeps one"
+    keeper = found._wanted["python"].program = GuardedProgram(tmp_path / "record.json", grace_s=0)
+    keeper.pid = os.getpid()
+    found.directory.mkdir()
+    register.Register(found.directory).enter_own()
+    assert found.importing() == (), "it does not listen yet: models load without it"
+    (found.directory / nurseries._socket_name("python")).touch()
+    assert found.importing() == ("python",)
+    with subprocess.Popen(["sleep", "1000000"]) as generation:
+        try:
+            (found.directory / register.OWN / str(generation.pid)).touch()
+            assert found.importing() == ()
+        finally:
+            generation.kill()
+    assert found.importing() == ("python",), "it was killed, and its keeper starts another one"
