@@ -308,6 +308,32 @@ async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path
     assert not [pid for pid in processes() if str(state / "nursery") in command_line(pid)]
 
 
+async def test_a_model_that_outlives_its_nursery_is_promised_more_only_until_it_is_loaded_anew(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "adder.onnx")
+        await modelium.becomes("adder", "LOADED")
+        state = tmp_path / "state"
+        await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
+        await _reloaded(modelium, "adder")
+        await until(lambda: len(children(state)) == 1)
+        (child,) = children(state)
+        status = modelium.running.controller.status
+
+        def holds_more_than_was_learned() -> bool:
+            seen = status("adder")
+            learned = seen.footprint.measured_bytes if seen.footprint is not None else None
+            return bool(learned and seen.held_bytes and seen.held_bytes > learned + 8 * 2**20)
+
+        await until(lambda: bool(status("adder").held_bytes))
+        os.kill(parent_of(child), signal.SIGKILL)
+        await until(holds_more_than_was_learned)
+        orphan = status("adder")
+        assert orphan.promised_bytes == orphan.held_bytes
+        await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
+        await _reloaded(modelium, "adder")
+        assert status("adder").promised_bytes < orphan.promised_bytes
+
+
 async def _reloaded(modelium: System, name: str) -> None:
     await modelium.post(f"/models/{name}/unload")
     assert (await modelium.add(name, 1.0))[0] == 200
