@@ -189,6 +189,18 @@ async def test_a_child_that_hangs_ends_with_its_stub(born: Triton) -> None:
     await born.unload("minilm")
 
 
+async def test_a_child_that_hangs_though_it_is_asked_is_ended(born: Triton, tmp_path: Path) -> None:
+    profile = profile_of("stuck", shutil.copytree(minilm(), tmp_path / "stuck"))
+    config = born.repository.write(profile, on_host(profile)) / "config.pbtxt"
+    config.write_text(config.read_text() + 'parameters { key: "hang_seconds" value: { string_value: "2" } }\n')
+    await load(born.client, "stuck")
+    child, stub = await child_of(born, "stuck")
+    os.kill(child, signal.SIGSTOP)
+    with pytest.raises(ModeliumError):
+        await born.ask("stuck", TEXT)
+    await until(lambda: not lives(child) and not lives(stub))
+
+
 STRAY = """
 
 class TritonPythonModel(TritonPythonModel):
