@@ -34,11 +34,7 @@ def load_model(settings: Settings, auto_class: str) -> Any:
 
     A ``PreTrainedModel``, or for an ONNX graph what stands for one.
     """
-    folder = Path(settings.model_path)
-    if not folder.is_dir():
-        raise RuntimeError(
-            f"the model's folder {folder} is not there; if Triton sees it elsewhere, set triton.path_mapping in modelium.yaml"
-        )
+    folder = _folder_of(settings)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=settings.custom_code)
     if settings.onnx_file:
         return OnnxModel(folder / settings.onnx_file, config, settings.device)
@@ -64,8 +60,19 @@ def load_model(settings: Settings, auto_class: str) -> Any:
     return _own(model.eval().requires_grad_(False).to(settings.device), folder)
 
 
+def _folder_of(settings: Settings) -> Path:
+    """Raises ``RuntimeError`` when it is not there: transformers would take its path for the name of a repository."""
+    folder = Path(settings.model_path)
+    if not folder.is_dir():
+        raise RuntimeError(
+            f"the model's folder {folder} is not there; if Triton sees it elsewhere, set triton.path_mapping in modelium.yaml"
+        )
+    return folder
+
+
 def load_text_model(settings: Settings, auto_class: str) -> tuple[Any, Text]:
     """A model and how it is given texts. The weights are brought to memory meanwhile, so what does not need them goes first."""
+    _folder_of(settings)
     tokenizer = load_processor(settings, "AutoTokenizer")
     model = load_model(settings, auto_class)
     return model, Text.of(tokenizer, settings, model)
