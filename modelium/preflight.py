@@ -10,7 +10,7 @@ from modelium.config import Settings
 from modelium.errors import ConfigError
 
 _KEY = "orchestration.model_discovery.watch_directories"
-_PLAIN = re.compile(r"[\w./+,:@%=~^-]*", re.ASCII)
+_ODD = re.compile(r"[^\w./+,:@%=~^-]", re.ASCII)
 
 
 def prepare_directories(settings: Settings) -> None:
@@ -53,11 +53,10 @@ def prepare_directories(settings: Settings) -> None:
 
 def _check_plain(key: str, directory: Path) -> None:
     """Triton's python backend gives paths to a shell without quotes, and its stub takes them for ASCII."""
-    odd = str(directory)[len(_PLAIN.match(str(directory))[0]) :][:1]  # type: ignore[index]
-    if odd:
+    if odd := _ODD.search(str(directory)):
         raise ConfigError(
-            f"{key}: {directory} has {odd!r} in it, which Triton's python backend cannot read: choose a path of ASCII letters, "
-            "digits and any of ._-+ (or connect to a Triton elsewhere with `triton.mode: external`)"
+            f"{key}: {directory} has {odd[0]!r} in it, which Triton's python backend cannot read: choose a path of ASCII "
+            "letters, digits and any of ._-+ (or connect to a Triton elsewhere with `triton.mode: external`)"
         )
 
 

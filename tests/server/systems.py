@@ -136,9 +136,9 @@ class System:
             return await response.text()
 
 
-def settings_in(directory: Path, **changes: object) -> TritonSettings:
+def _triton_in(directory: Path) -> dict[str, object]:
     """An embedded server with everything below ``directory`` and three free ports."""
-    values: dict[str, object] = {
+    return {
         "http_url": "127.0.0.1:0",
         "grpc_url": "127.0.0.1:0",
         "metrics_url": "127.0.0.1:0",
@@ -146,7 +146,11 @@ def settings_in(directory: Path, **changes: object) -> TritonSettings:
         "state_directory": directory / "state",
         "runtime_directory": RUNTIME,
     }
-    return TritonSettings.model_validate(values | changes)
+
+
+def settings_in(directory: Path, **changes: object) -> TritonSettings:
+    """Those of such a server alone."""
+    return TritonSettings.model_validate(_triton_in(directory) | changes)
 
 
 def settings_of(directory: Path, **changes: Any) -> Settings:
@@ -154,14 +158,7 @@ def settings_of(directory: Path, **changes: Any) -> Settings:
     sections: dict[str, Any] = {
         "gateway": {"port": 0},
         "metrics": {"port": 0},
-        "triton": {
-            "http_url": "127.0.0.1:0",
-            "grpc_url": "127.0.0.1:0",
-            "metrics_url": "127.0.0.1:0",
-            "model_repository": directory / "repository",
-            "state_directory": directory / "state",
-            "runtime_directory": RUNTIME,
-        },
+        "triton": _triton_in(directory),
         "devices": {"host_memory": "4GiB"},
         "orchestration": {
             "model_discovery": {"watch_directories": [directory / "incoming"], "scan_interval_seconds": 5},

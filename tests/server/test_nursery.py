@@ -301,11 +301,8 @@ async def test_without_a_nursery_the_model_lives_in_its_stub(tmp_path: Path, tes
 
 async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path: Path) -> None:
     async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "adder.onnx")
-        await modelium.becomes("adder", "LOADED")
+        await _born_adder(modelium)
         state = tmp_path / "state"
-        await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
-        await _reloaded(modelium, "adder")
         before = children(state)
         assert before
         pid = modelium.running.server.pid
@@ -322,11 +319,8 @@ async def test_a_killed_triton_leaves_no_child_and_the_models_come_back(tmp_path
 
 async def test_a_model_that_outlives_its_nursery_is_promised_more_only_until_it_is_loaded_anew(tmp_path: Path) -> None:
     async with system(tmp_path) as modelium:
-        write_adder(modelium.incoming / "adder.onnx")
-        await modelium.becomes("adder", "LOADED")
+        await _born_adder(modelium)
         state = tmp_path / "state"
-        await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
-        await _reloaded(modelium, "adder")
         await until(lambda: len(children(state)) == 1)
         (child,) = children(state)
         status = modelium.running.controller.status
@@ -344,6 +338,14 @@ async def test_a_model_that_outlives_its_nursery_is_promised_more_only_until_it_
         await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
         await _reloaded(modelium, "adder")
         assert status("adder").promised_bytes < orphan.promised_bytes
+
+
+async def _born_adder(modelium: System) -> None:
+    """The ONNX adder, loaded by a nursery that listened."""
+    write_adder(modelium.incoming / "adder.onnx")
+    await modelium.becomes("adder", "LOADED")
+    await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
+    await _reloaded(modelium, "adder")
 
 
 async def _reloaded(modelium: System, name: str) -> None:

@@ -72,7 +72,6 @@ def _folder_of(settings: Settings) -> Path:
 
 def load_text_model(settings: Settings, auto_class: str) -> tuple[Any, Text]:
     """A model and how it is given texts. The weights are brought to memory meanwhile, so what does not need them goes first."""
-    _folder_of(settings)
     tokenizer = load_processor(settings, "AutoTokenizer")
     model = load_model(settings, auto_class)
     return model, Text.of(tokenizer, settings, model)
@@ -113,6 +112,7 @@ def _mapped_ranges(folder: Path) -> list[tuple[int, int]]:
 
 def load_processor(settings: Settings, auto_class: str) -> Any:
     """``AutoTokenizer``, ``AutoImageProcessor``, ``AutoFeatureExtractor`` or ``AutoProcessor`` of the folder."""
+    _folder_of(settings)
     options = {"use_fast": True} if auto_class == "AutoTokenizer" else {}
     kind = getattr(transformers, auto_class)
     loaded = kind.from_pretrained(settings.model_path, local_files_only=True, trust_remote_code=settings.custom_code, **options)

@@ -120,12 +120,12 @@ def receive(of: socket.socket, tray: Tray | None = None) -> Message:
         raise Closed(str(error)) from error
     if not packet:
         raise Closed("the other side has ended")
-    in_file, text_bytes, total = _HEAD.unpack_from(packet)
+    where, text_bytes, total = _HEAD.unpack_from(packet)
     files = [one for level, kind, data in rights if kind == socket.SCM_RIGHTS for one in array.array("i", data)]
     try:
-        if in_file == _IN_FILE:
+        if where == _IN_FILE:
             body = memoryview(mmap.mmap(files[0], total, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))
-        elif in_file == _IN_TRAY and tray is not None:
+        elif where == _IN_TRAY and tray is not None:
             body = memoryview(tray.take(files, total))
         else:
             body = memoryview(bytearray(packet[_HEAD.size :]))

@@ -88,7 +88,7 @@ def _take_down(instance: Instance, services: pb.Services, name: str) -> None:
 
 
 def _comes_something(requests: socket.socket, within_s: float) -> bool:
-    """Whoever waited for the model to be loaded asks it now, and must not wait for a rehearsal too."""
+    """Does anybody ask the model so soon? Who waited for its load does, and must not wait for a rehearsal too."""
     poll = select.poll()
     poll.register(requests, select.POLLIN)
     return bool(poll.poll(within_s * 1000))
