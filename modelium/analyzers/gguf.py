@@ -148,6 +148,7 @@ def _profile(
         weight_format=WeightFormat.GGUF,
         parameters=parameters,
         weight_bytes=weight_bytes,
+        weight_files=tuple(file.name for file in files),
         dtype=max(elements, key=lambda word: (elements[word], word), default="F32"),
         quantization="gguf",
         max_length=language.context_length if language else None,

@@ -66,6 +66,7 @@ def _profile(candidate: Candidate, override: ModelOverride, facts: OnnxFacts, fi
         weight_format=WeightFormat.ONNX,
         parameters=parameters,
         weight_bytes=facts.weight_bytes,
+        weight_files=facts.files(facts.graph.file or candidate.path.name),
         dtype=dtype,
         onnx=facts.graph,
         task_source=source,

@@ -57,7 +57,11 @@ def find_onnx_weights(folder: Folder, override: ModelOverride) -> GraphWeights |
         return None
     parameters, dtype = summarize(facts.elements)
     weights = Weights(
-        format=WeightFormat.ONNX, files=(name,), parameters=parameters, weight_bytes=facts.weight_bytes, dtype=dtype
+        format=WeightFormat.ONNX,
+        files=facts.files(name),
+        parameters=parameters,
+        weight_bytes=facts.weight_bytes,
+        dtype=dtype,
     )
     return GraphWeights(file=name, weights=weights, tasks=tasks)
 

@@ -83,6 +83,7 @@ def _profile(
         weight_format=WeightFormat.PICKLE if pickled else WeightFormat.SAFETENSORS,
         parameters=parameters,
         weight_bytes=tally.data_bytes,
+        weight_files=(weights.name,),
         dtype=dtype,
         max_length=_MODEL2VEC_TOKENS if library == _MODEL2VEC else None,
         embedding_width=None if pickled else _width(weights) or integer(config, "hidden_dim"),

@@ -100,6 +100,7 @@ def profile_folder(
         weight_bytes=weights.weight_bytes,
         loaded_parameters=weights.loaded_parameters,
         loaded_bytes=weights.loaded_bytes,
+        weight_files=weights.files,
         dtype=weights.dtype,
         quantization=config.quantization or (language.quantization or None if language is not None else None),
         max_length=longest_input(config, tokenizer, sentence) if is_text else None,

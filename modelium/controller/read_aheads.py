@@ -11,7 +11,7 @@ from modelium.brain.preload import spare_bytes
 from modelium.controller.background import Background
 from modelium.controller.life.record import Record
 from modelium.controller.models import Models
-from modelium.controller.page_cache import read_ahead, weight_files
+from modelium.controller.page_cache import find_files, read_ahead
 from modelium.controller.preloads import InTurn, is_due, silent_since
 from modelium.metrics import Recorder
 from modelium.values import Device, Policies
@@ -62,7 +62,7 @@ class ReadAheads:
     async def _read_one(self, record: Record, now: float, room: int) -> None:
         profile = record.folder.profile
         assert profile is not None, "only what was looked at is due"
-        files = await asyncio.to_thread(weight_files, profile, record.folder.candidate.root)
+        files = await asyncio.to_thread(find_files, profile, record.folder.candidate.root)
         size = sum(files.values())
         fits = 0 < size <= room
         self._read[record.key] = _Read(at=now, silent_since=silent_since(record), size=size if fits else 0)

@@ -85,8 +85,9 @@ class ModelProfile:
     ``parameters`` (as the authors count them) and ``weight_bytes`` (as stored) are exact: from the tensors' headers, never from
     file sizes. Of them ``loaded_parameters`` and ``loaded_bytes`` are loaded, less where a tied head is stored all the same, or
     layers that predict further tokens, or the part of a model that speaks; 0: all of them. ``labels`` are in id
-    order. ``max_length`` is in tokens (text), None where the model has no such limit. ``fingerprint`` identifies the
-    revision: it changes when any file that matters changes.
+    order. ``max_length`` is in tokens (text), None where the model has no such limit. ``weight_files`` are those that a load
+    reads, relative to the folder that ``path`` is, or is in. ``fingerprint`` identifies the revision: it changes when any file
+    that matters changes.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ModelProfile:
     weight_bytes: int = 0
     loaded_parameters: int = 0
     loaded_bytes: int = 0
+    weight_files: tuple[str, ...] = ()
     dtype: str = "float32"
     quantization: str | None = None
     max_length: int | None = None

@@ -80,6 +80,7 @@ class FullProfile(Profile):
     task_source: str = _profile("")
     model_type: str = _profile("")
     weight_format: str = _profile("")
+    weight_files: tuple[str, ...] = _profile(())
     quantization: str | None = _profile(None)
     max_length: int | None = _profile(None)
     labels: tuple[str, ...] = _profile(())

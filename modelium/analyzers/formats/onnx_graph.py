@@ -41,6 +41,11 @@ class OnnxFacts:
     elements: dict[str, int]
     weight_bytes: int
 
+    def files(self, graph: str) -> tuple[str, ...]:
+        """The graph's file, and those that hold its tensors, which lie in the same directory."""
+        directory, slash, _ = graph.rpartition("/")
+        return (graph, *(f"{directory}{slash}{side}" for side in self.graph.external_data))
+
 
 @dataclass(slots=True)
 class _Shape:

@@ -31,6 +31,7 @@ def profile_pipeline(candidate: Candidate, override: ModelOverride, folder: Fold
         raise Rejected(f"{kind} does text-to-image, not {override.task}", f"remove models: {{{candidate.name}: {{task: …}}}}")
     unfinished: list[NotYet] = []
     elements: dict[str, int] = {}
+    names: list[str] = []
     total, pickled = 0, False
     for component in sorted(name for name, value in index.items() if _is_component(value)):
         files = [file for name, file in folder.files.items() if name.startswith(f"{component}/")]
@@ -39,6 +40,7 @@ def profile_pipeline(candidate: Candidate, override: ModelOverride, folder: Fold
             hint = f"copy {component}/ too: {INDEX} names it"
             unfinished.append(NotYet(f"{component}/: not there yet", part, hint_when_stale=hint))
         for file in _weights(files):
+            names.append(file.name)
             pickled |= not file.name.endswith(".safetensors")
             try:
                 tally = _read(file)
@@ -60,6 +62,7 @@ def profile_pipeline(candidate: Candidate, override: ModelOverride, folder: Fold
         weight_format=WeightFormat.PICKLE if pickled else WeightFormat.SAFETENSORS,
         parameters=parameters,
         weight_bytes=total,
+        weight_files=tuple(names),
         dtype=dtype,
         task_source=f"files: {INDEX}",
         fingerprint=fingerprint_folder(folder, ""),

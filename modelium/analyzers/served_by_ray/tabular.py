@@ -76,6 +76,7 @@ def _profile(
         architecture=facts.estimator,
         weight_format=form,
         weight_bytes=file.size,
+        weight_files=(file.name,),
         tabular=TabularModel(file=file.name, features=facts.features or len(columns) or None, columns=columns),
         needs_custom_code=pickled,
         task_source=source,

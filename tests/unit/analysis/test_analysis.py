@@ -9,6 +9,7 @@ import pickle
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ from modelium.values import Candidate, Incomplete, MissingPart, ModelOverride, M
 from modelium.watcher.survey import Surveyor
 from tests import hostile
 from tests.unit.analyzers.folders import safetensors
+from tests.unit.brain.worlds import profile
 
 ALLOWED = ModelOverride(allow_custom_code=True)
 TOO_MUCH = "app=[" + "[]," * 340_000 + "]\n"  # a megabyte of Python, which takes more than half a gigabyte to parse
@@ -293,3 +295,11 @@ def test_an_answer_is_built_from_its_types_alone(tmp_path: Path) -> None:
     large = json.loads(encode(whole))
     large["value"]["missing"][0]["present_bytes"] = 2**70
     assert isinstance(decode(json.dumps(large).encode()), Unsupported)
+
+
+def test_the_names_of_weight_files_are_bounded_in_length_and_number() -> None:
+    whole = replace(profile("m"), weight_files=("model.safetensors",))
+    assert decode(encode(whole)) == whole
+    for names in (("x" * 1_025,), ("x",) * 65_537, ("x" * 1_000,) * 1_100):
+        told = decode(encode(replace(whole, weight_files=names)))
+        assert isinstance(told, Unsupported) and "weight files" in told.why, told

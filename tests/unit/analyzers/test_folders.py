@@ -104,6 +104,15 @@ def test_shards_are_summed(tmp_path: Path) -> None:
     assert (found.parameters, found.weight_bytes) == (64, 256)
 
 
+def test_the_files_that_a_load_reads_come_with_the_profile(tmp_path: Path) -> None:
+    shards = tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    assert profile(_sharded(tmp_path / "m")).weight_files == shards
+    files: dict[str, str | bytes] = {"pytorch_model.bin": torch_zip(), "model-of-somebody-else.safetensors": b""}
+    assert profile(drop(tmp_path / "n", files=files)).weight_files == ("model.safetensors",)
+    (tmp_path / "n" / "model.safetensors").unlink()
+    assert profile(tmp_path / "n").weight_files == ("pytorch_model.bin",)
+
+
 def test_a_missing_and_a_short_shard_are_named_with_their_sizes(tmp_path: Path) -> None:
     folder = _sharded(tmp_path / "m")
     (folder / "model-00002-of-00002.safetensors").unlink()

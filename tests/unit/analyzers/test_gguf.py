@@ -41,7 +41,7 @@ def test_a_single_file_says_what_it_is(tmp_path: Path) -> None:
     assert (found.weight_format, found.quantization, found.dtype) == (WeightFormat.GGUF, "gguf", "F32")
     assert found.parameters == 256 * 4 + 64 * 64 + 64 * 4
     assert found.weight_bytes == 576 + 64 * 64 * 4 + 272
-    assert found.path == tmp_path / "tiny.gguf"
+    assert found.path == tmp_path / "tiny.gguf" and found.weight_files == ("tiny.gguf",)
     language = found.language
     assert language is not None
     assert (language.layers, language.hidden_size, language.heads, language.kv_heads, language.head_size) == (2, 64, 4, 2, 16)
@@ -90,6 +90,7 @@ def test_parts_of_one_model_are_read_together_and_waited_for(tmp_path: Path) -> 
     assert "big-00002-of-00002.gguf: not there yet" in incomplete(folder).why
     found = profile(lay(folder, {"big-00002-of-00002.gguf": second}))
     assert found.weight_bytes == 576 + 272 and found.path.name == "big-00001-of-00002.gguf"
+    assert found.weight_files == ("big-00001-of-00002.gguf", "big-00002-of-00002.gguf")
     lay(tmp_path, {"alone.gguf": first})
     assert "one of 2 parts" in unsupported(tmp_path / "alone.gguf").why
     lay(tmp_path, {"big-00001-of-00002.gguf": first})

@@ -160,6 +160,7 @@ def test_external_data_has_to_be_there_to_its_last_byte(tmp_path: Path) -> None:
     first = profile(path)
     assert first.onnx is not None and first.onnx.external_data == ("m.onnx.data",)
     assert (first.parameters, first.weight_bytes) == (8, 48)
+    assert first.weight_files == ("m.onnx", "m.onnx.data")
     (tmp_path / "m.onnx.data").write_bytes(b"\0" * 97)
     assert profile(path).fingerprint != first.fingerprint
 
@@ -177,6 +178,7 @@ def test_a_folder_with_only_a_graph_is_served_from_the_graph(tmp_path: Path) -> 
     )
     found = profile(folder)
     assert found.onnx is not None and (found.onnx.file, found.task, found.path) == ("onnx/model.onnx", Task.TENSORS, folder)
+    assert found.weight_files == ("onnx/model.onnx", "onnx/model.onnx_data")
     assert profile(lay(tmp_path / "bare", {"any.onnx": _simple()})).onnx is not None
 
 

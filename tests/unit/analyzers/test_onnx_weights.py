@@ -46,7 +46,7 @@ def test_an_exported_embedder_is_an_embedder(tmp_path: Path) -> None:
     assert (found.weight_format, found.onnx_file, found.onnx) == (WeightFormat.ONNX, "onnx/model.onnx", None)
     assert found.pooling is not None and found.pooling.mode is PoolingMode.MEAN
     assert (found.parameters, found.weight_bytes, found.embedding_width, found.max_length) == (32, 128, 32, 512)
-    assert "weights: onnx/model.onnx" in found.task_source
+    assert "weights: onnx/model.onnx" in found.task_source and found.weight_files == ("onnx/model.onnx",)
     assert find_obstacle(found) == "" and [tensor.name for tensor in signature(found).outputs] == ["EMBEDDING"]
     assert choose_runtime(found, Capabilities(), ModelOverride()).runtime is Runtime.PYTHON
 

@@ -161,7 +161,7 @@ def test_tables_are_recognised_by_their_headers(tmp_path: Path, file: str, libra
     assert (found.library, found.task, found.architecture) == (library, task, estimator)
     assert found.tabular is not None and found.tabular.file == file
     assert found.tabular.features == (2 if library == "lightgbm" else 4)
-    assert found.weight_bytes == len(FILES[file]) and not found.needs_custom_code
+    assert (found.weight_bytes, found.weight_files) == (len(FILES[file]), (file,)) and not found.needs_custom_code
     assert found.tabular.columns == (("age", "height") if library == "lightgbm" else ())
 
 
@@ -224,6 +224,7 @@ def test_a_pipeline_counts_the_weights_of_all_its_components(tmp_path: Path) -> 
     found = settled(folder)
     assert (found.task, found.library, found.parameters) == (Task.TEXT_TO_IMAGE, "diffusers", 64)
     assert (found.weight_bytes, found.dtype) == (128, "float16")
+    assert found.weight_files == ("unet/diffusion_pytorch_model.safetensors", "vae/model.safetensors")
     lay(folder, {"unet/diffusion_pytorch_model.safetensors": weights[:-8]})
     assert isinstance(look(folder), Incomplete)
 

@@ -36,6 +36,7 @@ def test_a_static_embedding_is_an_embedder(tmp_path: Path, kind: str, where: str
         "StaticEmbedding",
     )
     assert (found.parameters, found.embedding_width, found.max_length) == (32, 8, None)
+    assert found.weight_files == (f"{prefix}model.safetensors",)
     assert found.pooling is not None and found.pooling.normalize and found.pooling.mode is PoolingMode.MEAN
     assert find_obstacle(found) == "" and signature(found).outputs[0].dims == (8,)
 

@@ -13,12 +13,12 @@ import pytest
 from modelium.brain.arrivals import learned
 from modelium.brain.preload import spare_bytes
 from modelium.controller.background import Background
-from modelium.controller.page_cache import read_ahead, weight_files
+from modelium.controller.page_cache import find_files, read_ahead
 from modelium.controller.read_aheads import ReadAheads
 from modelium.metrics import Recorder
 from modelium.metrics.families import READ_AHEAD_BYTES, READ_AHEADS
 from modelium.simulation.simulator import Conditions, Simulator
-from modelium.values import Arrivals, OnnxGraph, Policies, WeightFormat
+from modelium.values import Arrivals, Policies
 from tests.patience import PATIENCE_S
 from tests.unit.brain.worlds import GIB, MIB, host, profile
 from tests.unit.simulation.small import fleet_of, models_of
@@ -33,53 +33,57 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(path: Path, size: int = 1000) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(os.urandom(size))
     return path
 
 
-def names(folder: Path, **changes: object) -> list[str]:
-    model = replace(profile("m"), path=folder, **changes)  # type: ignore[arg-type]
-    return [path.name for path in weight_files(model, folder.parent)]
+def names(folder: Path, *named: str) -> list[str]:
+    model = replace(profile("m"), path=folder, weight_files=named)
+    return [path.name for path in find_files(model, folder.parent)]
 
 
-def test_of_a_folder_the_files_are_read_that_a_load_reads(folder: Path) -> None:
-    for name in (*SHARDS, "model-of-somebody-else.safetensors", "pytorch_model.bin"):
+def test_of_a_folder_those_files_are_read_that_its_analysis_named(folder: Path) -> None:
+    for name in (*SHARDS, "model-of-somebody-else.safetensors", "onnx/model.onnx"):
         write(folder / name)
     assert names(folder) == []
-    index = {"weight_map": {"a": SHARDS[1], "b": SHARDS[0], "c": SHARDS[0], "d": "not-there.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert names(folder) == list(SHARDS)
-    assert names(folder, weight_format=WeightFormat.PICKLE) == ["pytorch_model.bin"]
-    write(folder / "model.safetensors")
-    assert names(folder) == ["model.safetensors"]
+    assert names(folder, *reversed(SHARDS), "not-there.safetensors") == [*reversed(SHARDS)]
+    assert names(folder, "onnx/model.onnx", "onnx") == ["model.onnx"]
 
 
-def test_of_a_file_that_is_a_model_it_is_that_file(folder: Path) -> None:
-    model = replace(profile("m"), path=write(folder / "m.gguf", 77), weight_format=WeightFormat.GGUF)
-    assert weight_files(model, folder.parent) == {folder / "m.gguf": 77}
-    (folder / "onnx").mkdir()
-    write(folder / "onnx" / "model.onnx")
-    graph = OnnxGraph(inputs=(), outputs=(), dynamic_batch=True, opset=17)
-    assert names(folder, weight_format=WeightFormat.ONNX, onnx=graph, onnx_file="onnx/model.onnx") == ["model.onnx"]
-
-
-@pytest.mark.parametrize("index", ["", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3, "b": "../../secret"}}'])
-def test_what_is_no_index_names_no_files(folder: Path, index: str) -> None:
-    write(folder.parent.parent / "secret")
-    (folder / "model.safetensors.index.json").write_text(index)
+def test_an_index_is_read_by_the_analysis_alone(folder: Path) -> None:
+    """It may be anything by now: its names come with the profile."""
+    write(folder / SHARDS[0])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": SHARDS[0]}}))
     assert names(folder) == []
+    assert names(folder, SHARDS[0]) == [SHARDS[0]]
+
+
+def test_of_a_file_that_is_a_model_it_is_that_file_and_those_beside_it(folder: Path) -> None:
+    write(folder / "m-2.gguf", 78)
+    model = replace(profile("m"), path=write(folder / "m-1.gguf", 77), weight_files=("m-1.gguf", "m-2.gguf"))
+    assert find_files(model, folder.parent) == {folder / "m-1.gguf": 77, folder / "m-2.gguf": 78}
+
+
+def test_a_worker_that_was_taken_over_names_no_files_elsewhere(folder: Path) -> None:
+    """What is said to be an analysis is bounded, but its names may be any."""
+    for place in (folder.parent.parent, folder.parent / "another"):
+        write(place / "secret")
+    odd = ("../../secret", "../another/secret", str(folder.parent / "another" / "secret"), "a\0b", "", ".", "x" * 5000, "/")
+    assert names(folder, *odd) == []
 
 
 def test_links_are_followed_inside_the_watched_directory_and_nothing_but_files_is_read(folder: Path) -> None:
-    blob = write(folder.parent / "blob")
-    (folder / "model.safetensors").symlink_to(blob)
-    assert names(folder) == ["blob"]
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors").symlink_to(write(folder.parent.parent / "elsewhere"))
-    assert names(folder) == []
-    (folder / "model.safetensors").unlink()
-    os.mkfifo(folder / "model.safetensors")
-    assert names(folder) == []
+    weights = folder / "model.safetensors"
+    weights.symlink_to(write(folder.parent / "blob"))
+    assert names(folder, weights.name) == ["blob"]
+    for target in (write(folder.parent.parent / "elsewhere"), weights, folder / "nothing"):  # the second leads to itself
+        weights.unlink()
+        weights.symlink_to(target)
+        assert names(folder, weights.name) == []
+    weights.unlink()
+    os.mkfifo(weights)
+    assert names(folder, weights.name) == []
 
 
 async def test_what_is_read_ahead_is_in_the_page_cache(folder: Path) -> None:
@@ -120,7 +124,7 @@ class Expecting:
         self.model, self.recorder = model, Recorder()
         self.read_aheads = ReadAheads(self._simulator.models, Background(), self.recorder, Policies())
         candidate = replace(model.record.folder.candidate, path=folder, root=folder.parent)
-        found = replace(profile("m0"), path=folder)
+        found = replace(profile("m0"), path=folder, weight_files=("model.safetensors",))
         model.record = replace(
             model.record, folder=replace(model.record.folder, candidate=candidate, profile=found, plain=found)
         )
