@@ -143,6 +143,12 @@ class OtherSite(RequestError):
     type = "other_site"
 
 
+class Refused(RequestError):
+    """It is not for clients to do; the message says why, and what to do instead."""
+
+    type = "refused"
+
+
 class UnsupportedMediaType(RequestError):
     """The body is not of a kind that is read here."""
 

@@ -46,6 +46,8 @@ class GatewaySettings(_Section):
     idle_timeout_seconds: Seconds = 300
     max_waiting: Annotated[int, Field(ge=1)] = 512
     trace_bytes: Bytes = 32 * 2**20  # 0: no trace
+    kserve_ready: Literal["can_load", "loaded"] = "can_load"
+    shared_memory: bool = False
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> GatewaySettings:

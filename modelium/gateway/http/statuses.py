@@ -24,6 +24,7 @@ STATUSES: Mapping[type[errors.ModeliumError], int] = {
     errors.RequestError: 400,
     errors.Unauthorized: 401,
     errors.OtherSite: 403,
+    errors.Refused: 403,
     errors.UnknownModel: 404,
     errors.Conflict: 409,
     errors.BodyTooLarge: 413,
