@@ -23,19 +23,9 @@ from tritonclient.grpc import service_pb2_grpc
 
 from modelium.errors import ModelGone, TritonError, TritonUnavailable
 from modelium.triton.faults import call_error, infer_error, load_error, stream_error
+from modelium.triton.passing import CHANNEL_OPTIONS, Passing
 from modelium.triton.tensors import Array, infer_request, read_outputs
 
-_CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # A restarted server is used at once: gRPC's own back-off grows to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    # Clients of one target share connections by default; then one client's closing or back-off would be another's.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-]
 _CONTROL_TIMEOUT_S = 30.0
 
 
@@ -65,7 +55,8 @@ class TritonClient:
     """One connection to one Triton. Make it inside the event loop that uses it; ``close()`` ends it.
 
     ``log_path`` is the log of an embedded server: where the cause of "failed to poll from model repository" is found.
-    ``headers`` go along with every call: what a server asks for whose APIs are restricted.
+    ``headers`` go along with every call: what a server asks for whose APIs are restricted. ``passing``: calls of others, as
+    they are.
     """
 
     def __init__(
@@ -75,11 +66,13 @@ class TritonClient:
         self.grpc_url = grpc_url
         self._log_path = log_path
         self._metadata = tuple((headers or {}).items())
-        self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(grpc_url, options=_CHANNEL_OPTIONS)
+        self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(grpc_url, options=CHANNEL_OPTIONS)
         self._rpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self.passing = Passing(grpc_url, headers or {})
 
     async def close(self) -> None:
         """End the connection; calls in flight are cancelled."""
+        await self.passing.close()
         await self._channel.close()
 
     async def live(self) -> bool:

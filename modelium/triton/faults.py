@@ -37,6 +37,12 @@ _GONE = re.compile(
     r"|^Server is stopping"
 )
 _STUB_LOST = re.compile(r"Stub process '[^']*' is not healthy\.")
+# Said before anything is executed: by Triton's front end, or by gRPC, which did not even connect.
+_NOT_FOUND = "Request for unknown model: "
+_NOT_BEGUN = re.compile(
+    r"^requested model '[^']*' is not available|^'[^']*' version \d+ is not at ready state|^Server is stopping"
+    r"|^failed to connect to all addresses"
+)
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 # Our own backends mark it (``TooLong``), the stock vLLM backend passes on vLLM's own words.
@@ -133,6 +139,24 @@ def infer_error(name: str, error: grpc.RpcError) -> ModeliumError:
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return _unavailable(details)
     return _failed(details)
+
+
+def never_executed(name: str, message: str) -> bool:
+    """Whether a request for ``name`` that failed with ``message`` was certainly not executed: to send it again does no harm.
+
+    A process that died may have executed it, and so may a connection's other end. What a model says of another that it asked
+    is nothing about itself.
+
+    >>> never_executed("x", "Request for unknown model: 'x' has no available versions")
+    True
+    >>> never_executed("x", "Request for unknown model: 'y' is not found")
+    False
+    >>> never_executed("x", "Stub process 'x' is not healthy.")
+    False
+    """
+    if message.startswith(_NOT_FOUND):
+        return message.removeprefix(_NOT_FOUND).startswith(f"'{name}' ")
+    return _NOT_BEGUN.match(message) is not None
 
 
 def stream_error(name: str, message: str) -> ModeliumError:

@@ -1,0 +1,1 @@
+"""KServe's v2 protocol over gRPC: messages enter as bytes, Triton's own answers leave, byte for byte."""
