@@ -112,7 +112,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
         trail=trail,
         decisions=decisions,
         expects=server.nurseries.expect if isinstance(server, EmbeddedServer) else lambda runtime, modules: None,
-        importing=server.nurseries.importing if isinstance(server, EmbeddedServer) else tuple,
+        importing=server.nurseries.importing if isinstance(server, EmbeddedServer) else dict,
     )
     discovery = settings.orchestration.model_discovery
     scanner = Scanner(

@@ -13,7 +13,6 @@ from modelium.cli.engine import language_rows, plan_table
 from modelium.cli.ray import ray_line, replica_rows
 from modelium.cli.terminal import Name, columns, duration, facts, state
 from modelium.sizes import human_bytes, human_progress
-from modelium.values import State
 
 _STEPS = {"load": "green", "unload": "magenta", "wait": "yellow", "refuse": "red", "keep": "blue"}
 
@@ -34,7 +33,7 @@ def models(found: views.Listing) -> RenderableType:
             _memory(model),
             f"{model.qps:.2f}" if model.idle_s is not None else "",
             duration(model.idle_s),
-            Text(_remark(model, found.nursery)),
+            Text(_remark(model)),
         )
     if found.nursery is not None:
         held = human_bytes(found.nursery.held_bytes) if found.nursery.held_bytes else ""
@@ -86,7 +85,8 @@ def model(found: views.Status, ray: views.Ray | None = None) -> RenderableType:
 
 def reasons(found: views.Status) -> RenderableType:
     """What ``modelium why`` prints."""
-    head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", found.reason)
+    why = "; ".join(filter(None, (found.reason, found.waits_for and f"waits for {found.waits_for}")))
+    head = Text.assemble((found.name, "bold"), "  ", state(found.state), "  ", why)
     said = [*_decisions(found.decisions), *_weighed(found.decisions), *_engine(found)]
     return Group(head, *(said or [Text("nothing was decided about it yet")]))
 
@@ -122,6 +122,7 @@ def _status_rows(found: views.Status) -> dict[str, str]:
         "label": found.label if found.label != found.name else "",
         "path": found.path,
         "reason": found.reason,
+        "waits for": found.waits_for,
         "newer revision": found.revision_error,
         "missing": "\n".join(_part(part) for part in found.missing),
     }
@@ -162,12 +163,12 @@ def _failures(found: views.Status) -> str:
     return f"{found.failures}" + (f", {after}" if after else "")
 
 
-def _remark(found: views.Status, nursery: views.Nursery | None = None) -> str:
+def _remark(found: views.Status) -> str:
     if found.is_hindered:
         return found.reason
     remarks = ["pinned"] if found.pinned else []
-    if nursery is not None and found.runtime in nursery.importing and found.state == State.LOADING:
-        remarks.append("waits until the nursery has imported its libraries")
+    if found.waits_for:
+        remarks.append(f"waits for {found.waits_for}")
     if found.context:
         remarks.append(found.context)
     if found.adapters:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from modelium.analysis import Analysts
@@ -19,6 +19,7 @@ from modelium.config import Settings
 from modelium.controller.adapters import shown
 from modelium.controller.admission import Admission
 from modelium.controller.assembly import assemble
+from modelium.controller.births import awaiting
 from modelium.controller.events import Event, RayDown, RayUp, ServerDown
 from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
@@ -52,6 +53,7 @@ from modelium.values import (
     VllmFacts,
 )
 
+_NOTHING: Mapping[str, float] = {}
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
 
 
@@ -78,7 +80,7 @@ class Controller:
         trail: Trail | None = None,
         decisions: DecisionLog | None = None,
         expects: Callable[[Runtime, Iterable[str]], None] = lambda runtime, modules: None,
-        importing: Callable[[], tuple[str, ...]] = tuple,
+        importing: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.trail = trail
         self._importing = importing
@@ -230,16 +232,16 @@ class Controller:
 
     async def snapshot(self) -> Snapshot:
         """Everything, made in pieces: each model as it was in one instant, those of thousands in instants that follow."""
+        importing = await asyncio.to_thread(self._importing)
         models = [
-            self._status(model.record, time.monotonic())
+            self._status(model.record, time.monotonic(), importing)
             async for model in in_pieces(tuple(self._models))
             if self._models.get(model.record.key) is model  # else it went meanwhile
         ]
-        importing = await asyncio.to_thread(self._importing)
         now, known = time.monotonic(), self._state
         nursery = known.nursery
         if importing:
-            nursery = replace(nursery or NurseryStatus(processes=0, children=0, held_bytes=0), importing=importing)
+            nursery = replace(nursery or NurseryStatus(processes=0, children=0, held_bytes=0), importing=tuple(importing))
         return Snapshot(
             now=now,
             models=tuple(models),
@@ -291,18 +293,21 @@ class Controller:
         """Raises ``UnknownModel`` with the nearest names."""
         return self._status(self._lookup.find(name).record, time.monotonic())
 
-    def _status(self, record: Record, now: float) -> ModelStatus:
-        return shown(record, status_of(record, now, self._world.usage_window_s), self._record_of)
+    def _status(self, record: Record, now: float, importing: Mapping[str, float] = _NOTHING) -> ModelStatus:
+        status = shown(record, status_of(record, now, self._world.usage_window_s), self._record_of)
+        return awaiting(status, importing, now)
 
     def _record_of(self, key: str) -> Record | None:
         model = self._models.get(key)
         return model.record if model is not None else None
 
-    def explained(self, name: str) -> ModelStatus:
-        """``status()`` with the decisions of others that made room for it; they begin with what the next pass would say, which
-        costs a plan."""
+    async def explained(self, name: str) -> ModelStatus:
+        """``status()`` with what its load waits for, and with the decisions of others that made room for it. These begin with
+        what the next pass would say, which costs a plan."""
+        loads = self._lookup.find(name).record.state is State.LOADING
+        importing = await asyncio.to_thread(self._importing) if loads else _NOTHING
         record, now = self._lookup.find(name).record, time.monotonic()
-        status = self._status(record, now)
+        status = self._status(record, now, importing)
         made = {id(decision): decision for decision in (*status.decisions, *self._decisions.for_the_sake_of(status.name))}
         status = replace(status, decisions=tuple(sorted(made.values(), key=lambda decision: -decision.at)))
         if record.state is not State.LOADED:

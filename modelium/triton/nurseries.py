@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +82,17 @@ class Nurseries:
         """Can a model of that kind be born now?"""
         return kind.value in self._wanted and (self.directory / _socket_name(kind.value)).exists()
 
-    def importing(self) -> tuple[str, ...]:
-        """The kinds whose nursery has a socket, and no process that serves it yet: births wait there. Blocking."""
+    def importing(self) -> dict[str, float]:
+        """The kinds whose nursery has a socket, and no process that serves it yet: births wait there. And since when, on the
+        monotonic clock. Blocking."""
         keepers = {kind: wanted.program.pid for kind, wanted in self._wanted.items() if wanted.program is not None}
-        serving = {process.parent for pid in _registered(self.directory) if (process := read_process(pid)) is not None}
-        return tuple(
-            kind
+        own = map(read_process, _registered(self.directory))
+        serving = {process.parent for process in own if process is not None and not process.zombie}
+        return {
+            kind: _generation_began(keeper, self.directory / _CHILDREN)
             for kind, keeper in keepers.items()
             if keeper is not None and keeper not in serving and (self.directory / _socket_name(kind)).exists()
-        )
+        }
 
     async def stop(self) -> None:
         """End all of them; ``begin`` starts them again."""
@@ -156,6 +159,19 @@ def _registered(directory: Path) -> list[int]:
         return [int(path.name) for path in (directory / _OWN).iterdir() if path.name.isdecimal()]
     except OSError:
         return []
+
+
+def _generation_began(keeper: int, children: Path) -> float:
+    """When the process was forked that imports now: the newest below the keeper that is no model's, else itself."""
+    try:
+        below = [int(word) for word in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()]
+    except OSError:
+        below = []
+    found = [read_process(pid) for pid in (keeper, *below) if not (children / str(pid)).exists()]
+    started = max((process.started for process in found if process is not None and not process.zombie), default=0)
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    age_s = now - started / os.sysconf("SC_CLK_TCK") if started else 0.0
+    return time.monotonic() - max(0.0, age_s)
 
 
 def _remember(directory: Path, kind: str, modules: list[str]) -> None:

@@ -43,6 +43,7 @@ class ModelStatus:
     unloads: int = 0
     decisions: tuple[Decision, ...] = ()  # the last ones, newest first
     replicas: int = 0  # of Ray's, that run on this machine
+    waits_for: str = ""  # what its load waits for before it begins, in words
     base: str = ""  # of a LoRA adapter that is attached: the model that answers with it
 
 

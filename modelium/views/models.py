@@ -221,6 +221,7 @@ class Summary:
     label: str = _status("", lambda status: printable(status.label))
     state: str = _status.needed()
     reason: str = _status("", lambda status: printable(status.reason, longest=_LONGEST_REASON))
+    waits_for: str = _status("")
     profile: Profile | None = _status(None, _described)
     runtime: str | None = _status(None, lambda status: status.placement.runtime.value if status.placement is not None else None)
     device: str | None = _status(None, lambda status: status.placement.device_id if status.placement is not None else None)

@@ -361,3 +361,22 @@ async def test_triton_unloads_born_models_before_their_nursery_ends(tmp_path: Pa
         assert len(children(state_of(triton))) == 2
         log = triton.server.log_path
     assert "Found 0 live models" in log.read_text()
+
+
+async def test_a_load_says_that_it_waits_for_the_nursery_and_goes_on_when_that_has_imported(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        await _born_adder(modelium)
+        assert (await modelium.post("/models/adder/unload"))[0] == 200
+        own = {int(path.name) for path in (tmp_path / "state" / "nursery" / "nurseries").iterdir() if path.name.isdigit()}
+        ((keeper, serving),) = {(parent_of(pid), pid) for pid in own if parent_of(pid) in own}
+        os.kill(keeper, signal.SIGSTOP)  # so that no other one has imported before anybody looks
+        os.kill(serving, signal.SIGKILL)
+        await until(lambda: not lives(serving))
+        loading = asyncio.create_task(modelium.post("/models/adder/load"))
+        told = await modelium.becomes("adder", "LOADING", lambda model: bool(model["waits_for"]))
+        assert re.fullmatch(r"the nursery of onnxruntime, which imports \(since \d+ s\)", told["waits_for"])
+        (listed,) = (await modelium.get("/models"))["models"]
+        assert listed["waits_for"].startswith("the nursery of onnxruntime")
+        os.kill(keeper, signal.SIGCONT)
+        assert (await loading)[0] == 200
+        assert not (await modelium.get("/models/adder"))["waits_for"]

@@ -58,7 +58,7 @@ class Models:
     async def show(self, request: web.Request) -> web.Response:
         """``GET /models/{model}``. Raises ``UnknownModel``."""
         try:
-            return _answer(self._controller.explained(model_of(request)))
+            return _answer(await self._controller.explained(model_of(request)))
         except UnknownModel:
             # No model has that label: it is what one can do with one.
             if request.match_info["model"].rpartition("/")[2] in _VERBS:
@@ -69,10 +69,10 @@ class Models:
         """``GET /models/{model}/decisions``. Raises ``UnknownModel``."""
         name = model_of(request)
         try:
-            status = self._controller.explained(name)
+            status = await self._controller.explained(name)
         except UnknownModel:
             try:
-                return _answer(self._controller.explained(f"{name}/decisions"))  # an odd label, and it is somebody's
+                return _answer(await self._controller.explained(f"{name}/decisions"))  # an odd label, and it is somebody's
             except UnknownModel:
                 pass
             raise

@@ -104,7 +104,8 @@ async function refresh() {
         cell(model.profile?.task), cell(runtime), cell((model.devices ?? []).join(", ") || model.device),
         cell((model.held_bytes == null && memory ? "~" : "") + memory, "number"), cell(model.qps.toFixed(2), "number"),
         cell(span(model.idle_s), "number"), cell(model.waiting || "", "number"),
-        cell([model.reason, model.context].filter(Boolean).join("; "), "reason"));
+        cell([model.reason, model.waits_for ? "waits for " + model.waits_for : "", model.context].filter(Boolean).join("; "),
+             "reason"));
       return row;
     }));
   } catch (error) {

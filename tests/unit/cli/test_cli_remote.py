@@ -279,12 +279,16 @@ def test_the_list_has_a_row_for_the_nursery_where_there_is_one() -> None:
 
 def test_the_list_says_which_loads_wait_for_a_nursery() -> None:
     nursery = NurseryStatus(processes=0, children=0, held_bytes=0, importing=("python",))
-    loading = replace(LOADED, name="coming", label="coming", state=State.LOADING, held_bytes=None)
+    waits_for = "the nursery of python, which imports (since 3 s)"
+    loading = replace(LOADED, name="coming", label="coming", state=State.LOADING, held_bytes=None, waits_for=waits_for)
     found = replace(SNAPSHOT, models=(LOADED, loading), nursery=nursery)
     table = text_of(show.models(replies.models(reply_of(snapshot_view(found)))))
     rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
     assert "importing them for python" in rows["(nursery)"] and "0 B" not in rows["(nursery)"]
-    assert "waits until the nursery has imported" in rows["coming"] and "waits" not in rows["minilm"]
+    assert "waits for the nursery of python" in rows["coming"] and "waits" not in rows["minilm"]
+    for told in (show.model, show.reasons):
+        assert waits_for in " ".join(text_of(told(replies.model(reply_of(written(Status, loading, 50.0))))).split())
+        assert "nursery" not in text_of(told(replies.model(reply_of(written(Status, LOADED, 50.0)))))
 
 
 def test_what_is_not_loaded_is_listed_with_what_it_is_expected_to_take() -> None:

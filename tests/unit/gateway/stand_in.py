@@ -174,7 +174,7 @@ class StandInController:
             raise UnknownModel(f"{base!r} has no adapter {adapter!r}")
         return Target(model=base, adapter=adapter)
 
-    def explained(self, name: str) -> ModelStatus:
+    async def explained(self, name: str) -> ModelStatus:
         return self.status(name)
 
     async def lease(self, name: str, *, timeout_s: float) -> Lease:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,18 +58,20 @@ def test_how_a_nursery_ended_is_said_in_words() -> None:
 def test_a_nursery_is_importing_until_a_process_below_its_keeper_serves(tmp_path: Path) -> None:
     found = nurseries.Nurseries(tmp_path)
     found.expect(Runtime.PYTHON, ["torch"])
-    assert found.importing() == (), "nobody keeps one"
+    assert found.importing() == {}, "nobody keeps one"
     keeper = found._wanted["python"].program = GuardedProgram(tmp_path / "record.json", grace_s=0)
     keeper.pid = os.getpid()
     found.directory.mkdir()
     register.Register(found.directory).enter_own()
-    assert found.importing() == (), "it does not listen yet: models load without it"
+    assert found.importing() == {}, "it does not listen yet: models load without it"
     (found.directory / nurseries._socket_name("python")).touch()
-    assert found.importing() == ("python",)
+    before = found.importing()["python"]
+    assert before <= time.monotonic()
     with subprocess.Popen(["sleep", "1000000"]) as generation:
         try:
+            assert before <= found.importing()["python"] <= time.monotonic(), "it imports since it was forked"
             (found.directory / register.OWN / str(generation.pid)).touch()
-            assert found.importing() == ()
+            assert found.importing() == {}
         finally:
             generation.kill()
-    assert found.importing() == ("python",), "it was killed, and its keeper starts another one"
+    assert set(found.importing()) == {"python"}, "it was killed, and its keeper starts another one"
