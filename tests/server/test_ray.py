@@ -21,11 +21,12 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from modelium.resources import templates_directory
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LANGUAGE_CACHE, LLAMA, continuations
 from tests.server import ray_faults
 from tests.server.ray_apps import GREETER, PATIENT
-from tests.server.systems import HEAVY, System, system
+from tests.server.systems import HEAVY, RUNTIME, System, system
 from tests.server.test_readme import commands
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -94,6 +95,40 @@ async def held(modelium: System) -> AsyncIterator[Any]:
 
     yield hold
     await let_go()
+
+
+# -- evictions: first, for they take away what is loaded -----------------------------------------------------------------
+
+
+async def test_one_is_evicted_for_another(modelium: System, ray_models: Path) -> None:
+    for name, other in (RIVALS, RIVALS[::-1]):
+        await _answers_as_its_library(modelium, ray_models, name)
+        _check_evictions(await modelium.get(f"/models/{other}"), name)
+    assert 'modelium_evictions_total{rule="evict.6"}' in await modelium.metrics()
+
+
+def _check_evictions(gone: Any, name: str) -> None:
+    evicted = [one for one in gone["decisions"] if one["verb"] == "unload"]
+    assert not evicted or (evicted[0]["rule"] == "evict.6" and f"{name} needs" in evicted[0]["reason"])
+
+
+async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, ray_models: Path) -> None:
+    await _answers_as_its_library(modelium, ray_models, "leaves")
+    seen = await modelium.becomes("leaves", "LOADED", lambda model: model["replicas"] == 2 and model["measured_bytes"])
+    assert seen["placement"]["replicas"]["min"] == 2 and seen["measured_bytes"] > 2**27
+    body = {"inputs": reference(ray_models, "leaves")["cases"][0]["inputs"]["ROWS"]}
+    answers = await asyncio.gather(*(modelium.post("/predict/leaves", body) for _ in range(50)))
+    assert {status for status, _ in answers} == {200}
+
+
+async def test_what_was_evicted_comes_back(modelium: System, ray_models: Path) -> None:
+    first, second = RIVALS
+    before = await modelium.get(f"/models/{first}")
+    assert before["state"] == "UNLOADED"
+    await _answers_as_its_library(modelium, ray_models, first)
+    assert (await modelium.get(f"/models/{first}"))["loads"] == before["loads"] + 1
+    _check_evictions(await modelium.get(f"/models/{second}"), first)
+    assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
 
 
 # -- what only Ray serves ------------------------------------------------------------------------------------------------
@@ -279,44 +314,38 @@ async def test_a_language_model_on_ray_writes_what_transformers_writes(modelium:
     assert status == 422 and "temprature" in answer["error"]
 
 
-# -- like every other model ----------------------------------------------------------------------------------------------
-
-
-async def test_one_is_evicted_for_another(modelium: System, ray_models: Path) -> None:
-    for name, other in (RIVALS, RIVALS[::-1]):
-        await _answers_as_its_library(modelium, ray_models, name)
-        _check_evictions(await modelium.get(f"/models/{other}"), name)
-    assert 'modelium_evictions_total{rule="evict.6"}' in await modelium.metrics()
-
-
-def _check_evictions(gone: Any, name: str) -> None:
-    evicted = [one for one in gone["decisions"] if one["verb"] == "unload"]
-    assert not evicted or (evicted[0]["rule"] == "evict.6" and f"{name} needs" in evicted[0]["reason"])
-
-
-async def test_replicas_are_as_many_as_were_asked_for_and_are_measured(modelium: System, ray_models: Path) -> None:
-    await _answers_as_its_library(modelium, ray_models, "leaves")
-    seen = await modelium.becomes("leaves", "LOADED", lambda model: model["replicas"] == 2 and model["measured_bytes"])
-    assert seen["placement"]["replicas"]["min"] == 2 and seen["measured_bytes"] > 2**27
-    body = {"inputs": reference(ray_models, "leaves")["cases"][0]["inputs"]["ROWS"]}
-    answers = await asyncio.gather(*(modelium.post("/predict/leaves", body) for _ in range(50)))
-    assert {status for status, _ in answers} == {200}
-
-
-async def test_what_was_evicted_comes_back(modelium: System, ray_models: Path) -> None:
-    first, second = RIVALS
-    before = await modelium.get(f"/models/{first}")
-    assert before["state"] == "UNLOADED"
-    await _answers_as_its_library(modelium, ray_models, first)
-    assert (await modelium.get(f"/models/{first}"))["loads"] == before["loads"] + 1
-    _check_evictions(await modelium.get(f"/models/{second}"), first)
-    assert (await modelium.post(f"/models/{first}/unload"))[0] == 200
+# -- how Ray is told -----------------------------------------------------------------------------------------------------
 
 
 async def test_ray_is_shown(modelium: System) -> None:
     seen = await modelium.until("/models", lambda all: all["ray"]["state"] == "up", "Ray is up")
     assert seen["ray"]["version"] and seen["ray"]["here"] and seen["ray"]["restarts"] == 0
     assert "modelium_ray_up 1.0" in await modelium.metrics()
+
+
+LOOKS = """
+import json, sys
+sys.dont_write_bytecode = True
+sys.path.append(sys.argv[1])
+from modelium_ray import status
+from modelium_ray.connection import Connection, connect
+connect(Connection(**json.load(sys.stdin)))
+looks = status.look, status.look_the_long_way
+ways = [[(one := look(name)).status, one.messages] for name in status.names() for look in looks]
+print(json.dumps({"ways": ways, "of no such": [look("none") for look in looks]}))
+"""
+
+
+async def test_what_is_asked_of_serves_own_client_is_what_serve_says(modelium: System, held: Any) -> None:
+    await held("iris")
+    told = (modelium.repository.parent / "state" / "ray.json").read_bytes()
+    code = templates_directory() / "ray" / "1"
+    looking = await asyncio.create_subprocess_exec(
+        *(RUNTIME / "bin" / "python", "-c", LOOKS, code), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    said = json.loads((await looking.communicate(told))[0])
+    assert said["of no such"] == [None, None]
+    assert said["ways"] and all(way == ["RUNNING", ["", ""]] for way in said["ways"])
 
 
 # -- what happens to Ray: last, for it starts anew ------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class StandInRay:
             )
             self.applications[each.name] = state
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, _blocking: bool = True) -> None:
         assert self.connected
         self.deleted.append(name)
         self.applications.pop(name, None)

@@ -43,7 +43,14 @@ def init(**said):
     write("init", [said["address"], os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_TOKEN"] in words])
     write("name", pathlib.Path("/proc/self/comm").read_text().strip())
 """
-SERVE = "import ray\ndef delete(application):\n    ray.write('delete', application)\n"
+SERVE = """
+import ray
+from types import SimpleNamespace
+def delete(application, _blocking):
+    ray.write('delete', application)
+def status():
+    return SimpleNamespace(applications={})
+"""
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import status
 from .connection import Connection, connect, ensure_serve, find, leave
 from .settings import Settings, begun_at
 
@@ -20,6 +21,7 @@ _CLOCKS_S = 0.5  # by which those of two machines may differ
 _MOST = 1000
 _KNOWN_WITHIN_S = 0.2
 _SCHEDULE_WITHIN_S = 60.0
+_DELETED_WITHIN_S = 60.0
 _UPLOAD_AT_MOST = 200 * 2**20
 _DEPLOYMENT = "model"
 # Ray says it of no replica that has begun to start, but also of one that has its room and whose worker is slow to come up.
@@ -168,19 +170,15 @@ class Deployment:
 
     def _until_it_runs(self) -> None:
         """Ray says why a replica does not start; that it waits for room it says only after half a minute."""
-        from ray import serve
-        from ray.serve.schema import ApplicationStatus
-
         begun = time.monotonic()
         while True:
-            application = serve.status().applications.get(self.application)
-            if application is not None:
-                if application.status is ApplicationStatus.RUNNING:
+            told = status.look(self.application)
+            if told is not None:
+                if told.status == "RUNNING":
                     return
-                messages = [application.message, *(each.message for each in application.deployments.values())]
-                if application.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-                    raise RuntimeError(cause_of(messages))
-                waiting = waits_for_room(messages)
+                if told.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    raise RuntimeError(cause_of(told.messages))
+                waiting = waits_for_room(told.messages)
                 if waiting and time.monotonic() - begun > _SCHEDULE_WITHIN_S:
                     raise RuntimeError(f"Ray has no room for a replica: {' '.join(waiting.split())[:400]}{self._hint(waiting)}")
             time.sleep(_POLL_S)
@@ -193,9 +191,7 @@ class Deployment:
     def _delete_leftovers(self) -> None:
         """Applications that dead processes of this owner's left, whichever model's: their guards could not reach Ray, or ended
         with their container."""
-        from ray import serve
-
-        for name in serve.status().applications:
+        for name in status.names():
             pid, _, begun = name.partition(f"@{self.settings.owner}-")[2].partition(".")
             if pid.isdigit() and begun_at(int(pid)) != begun:
                 self._say(f"deleting {name}, which an earlier process left")
@@ -207,7 +203,12 @@ def delete(application: str) -> bool:
     with contextlib.suppress(Exception):
         from ray import serve
 
-        serve.delete(application)
+        serve.delete(application, _blocking=False)  # which would look once a second: it is gone after a fifth of one
+        deadline = time.monotonic() + _DELETED_WITHIN_S
+        while status.look(application) is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
         return True
     return False
 
