@@ -104,6 +104,10 @@ class ModelGone(TritonError):
     type = "model_gone"
 
 
+class NotExecuted(ModelGone):
+    """The model, or Triton, was gone before it had anything of the request: it may be sent again, whatever it does."""
+
+
 class RayUnavailable(ModeliumError):
     """Ray cannot be reached, or not be started. ``remedy``: what helps, where that is known."""
 

@@ -17,6 +17,7 @@ from modelium.gateway.http.deadline import MAX_TIMEOUT_S
 from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
+from modelium.gateway.kserve import KServe
 from modelium.gateway.openai import OpenAI, answer_in_shape, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
@@ -59,6 +60,9 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.router.add_post("/predict/{model:.+}", predict.answer)
     for path in ("/apps/{model}", "/apps/{model}/{path:.*}"):
         app.router.add_route("*", path, apps.answer)
+    kserve = KServe(controller, client, asking, gateway)
+    app.add_routes(kserve.routes())
+    app.on_cleanup.append(kserve.close)
     openai = OpenAI(
         controller,
         asking,

@@ -27,6 +27,7 @@ from modelium.triton.passing import CHANNEL_OPTIONS, Passing
 from modelium.triton.tensors import Array, infer_request, read_outputs
 
 _CONTROL_TIMEOUT_S = 30.0
+_OF_GRPC = "triton-grpc-protocol-"  # Triton's own prefix of a restriction's header; over HTTP the name stands alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class TritonClient:
         self.grpc_url = grpc_url
         self._log_path = log_path
         self._metadata = tuple((headers or {}).items())
+        self.http_headers = {name.removeprefix(_OF_GRPC): value for name, value in self._metadata}  # the same over HTTP
         self._channel: grpc.aio.Channel = grpc.aio.insecure_channel(grpc_url, options=CHANNEL_OPTIONS)
         self._rpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self.passing = Passing(grpc_url, headers or {})

@@ -7,6 +7,7 @@ Triton tells nobody. What leaves: ``TritonError``s.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from modelium.errors import (
     MachineTrouble,
     ModelGone,
     ModeliumError,
+    NotExecuted,
     NotFinite,
     OutOfMemory,
     ProcessLost,
@@ -43,6 +45,7 @@ _NOT_BEGUN = re.compile(
     r"^requested model '[^']*' is not available|^'[^']*' version \d+ is not at ready state|^Server is stopping"
     r"|^failed to connect to all addresses"
 )
+_NO_VERSION = re.compile(r"'[^']*' version \d+ is not found")  # what it has was asked for in vain: its sender's own fault
 # In a stream only: vLLM's own word for a dead engine as the stock backend passes it on, and its word for what an unload ended.
 _STREAM_GONE = re.compile(r"^Error generating stream: EngineCore encountered an issue|^Request was cancelled$")
 # Our own backends mark it (``TooLong``), the stock vLLM backend passes on vLLM's own words.
@@ -151,12 +154,31 @@ def never_executed(name: str, message: str) -> bool:
     True
     >>> never_executed("x", "Request for unknown model: 'y' is not found")
     False
+    >>> never_executed("x", "Request for unknown model: 'x' version 9 is not found")
+    False
     >>> never_executed("x", "Stub process 'x' is not healthy.")
     False
     """
     if message.startswith(_NOT_FOUND):
-        return message.removeprefix(_NOT_FOUND).startswith(f"'{name}' ")
+        said = message.removeprefix(_NOT_FOUND)
+        return said.startswith(f"'{name}' ") and _NO_VERSION.fullmatch(said) is None
     return _NOT_BEGUN.match(message) is not None
+
+
+def http_fault(name: str, status: int, body: bytes) -> ModelGone | None:
+    """What an error over HTTP (``{"error": …}``) says of the model: ``NotExecuted`` where the request never came to it,
+    ``ModelGone`` where its process is dead. None for what the request itself is to blame for."""
+    try:
+        said = json.loads(body)
+        message = said["error"] if isinstance(said, dict) else None
+    except (ValueError, LookupError):
+        return None
+    if not isinstance(message, str):
+        return None
+    words = f"Triton does not serve {name!r} now: {message}"
+    if (status in (404, 503) or (status == 400 and message.startswith("requested model"))) and never_executed(name, message):
+        return NotExecuted(words)
+    return ModelGone(words) if status >= 500 and _GONE.search(message) else None
 
 
 def stream_error(name: str, message: str) -> ModeliumError:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from modelium.errors import ModelGone, TritonUnavailable, UnknownModel
+from modelium.errors import ModelGone, NotExecuted, TritonUnavailable, UnknownModel
 from modelium.gateway.asking import answers
 from modelium.gateway.codecs import Call, Tensors
 from modelium.gateway.deadline import Deadline
@@ -104,6 +104,28 @@ class Asking:
         async with aclosing(self.each(name, whole, deadline, waited=waited)) as parts:
             return Asked(answer=await anext(parts), waited=waited)
 
+    async def hold(self, name: str, ask: Callable[[Lease], Awaitable[T]], deadline: Deadline, waited: Waited) -> T:
+        """What ``ask`` does with a lease of ``name``, which it has until it returns: for what somebody else has written.
+
+        Such a request is sent again where it was certainly not executed (``NotExecuted``), never otherwise: what it does in
+        the model is unknown here. ``waited`` is told what there was to wait for before ``ask`` is called.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
+                waited.add(lease)
+                try:
+                    answer = await ask(lease)
+                except (ModelGone, TritonUnavailable) as error:
+                    self._controller.report_gone(name, str(error))
+                    if attempt == ATTEMPTS or not isinstance(error, NotExecuted):
+                        raise
+                else:
+                    if waited.cold:
+                        self._recorder.cold_start(name, waited.seconds)
+                    return answer
+            self._recorder.infer_retry(name)
+        raise AssertionError("the last attempt returns or raises")
+
     async def infer(self, lease: Lease, call: Call, deadline: Deadline) -> Sequence[Tensors]:
         """What the leased model makes of ``call``, in as many inferences as its batch size asks for, in order."""
         return await answers.outputs_of(self._client, lease, call, deadline)
@@ -117,7 +139,7 @@ class Asking:
         """
 
         def ask(lease: Lease) -> AsyncGenerator[Piece, None]:
-            return answers.pieces_of(self._client, lease, build(lease), deadline, lambda: self._serves(name))
+            return answers.pieces_of(self._client, lease, build(lease), deadline, lambda: self.serves(name))
 
         begun = False
         async with aclosing(self.each(name, ask, deadline)) as pieces:
@@ -131,7 +153,7 @@ class Asking:
     def stream(self, lease: Lease, inputs: Tensors, deadline: Deadline) -> AsyncGenerator[Tensors, None]:
         """What the leased model answers to ``inputs``, response by response, as long as it serves."""
         name = lease.profile.name
-        return answers.responses_of(self._client, name, inputs, deadline, lambda: self._serves(name))
+        return answers.responses_of(self._client, name, inputs, deadline, lambda: self.serves(name))
 
     def waiting(self, name: str) -> str:
         """What a client that waits for ``name`` may be told meanwhile: ``llama is LOADING``."""
@@ -140,7 +162,8 @@ class Asking:
         except UnknownModel:
             return f"{name} is gone"  # its folder was taken away meanwhile; the lease will say so in a moment
 
-    def _serves(self, name: str) -> bool:
+    def serves(self, name: str) -> bool:
+        """May an answer of ``name`` that has begun go on?"""
         try:
             return self._controller.status(name).state.still_answers
         except UnknownModel:

@@ -126,12 +126,12 @@ async def give_back_bodies(request: web.Request, handler: Handler) -> web.Stream
             request.app[BODIES].give_back(upload)
 
 
-async def read_body(request: web.Request, deadline: Deadline) -> bytes:
-    """Before anything else is done: a slow upload must not hold a model."""
+async def read_body(request: web.Request, deadline: Deadline, *, as_sent: bool = False) -> bytes:
+    """Before anything else is done: a slow upload must not hold a model. ``as_sent``: packed, if it came so."""
     limit = request.app[MAX_BODY_BYTES]
     if request.content_length is not None and request.content_length > limit:  # before anything is read; chunks are counted
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
-    unpack = decompression_of(request.headers.get("Content-Encoding", ""))
+    unpack = None if as_sent else decompression_of(request.headers.get("Content-Encoding", ""))
     body, size, sent = io.BytesIO(), 0, 0  # gives its bytes away as they are: to copy 60 MB would hold the loop for 60 ms
     bodies, upload = request.app[BODIES], _Upload(request.content)
     request[_UPLOAD] = upload

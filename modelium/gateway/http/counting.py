@@ -20,10 +20,10 @@ CLIENT_GONE = 499  # nginx' code for a client that did not wait; only the metric
 
 @web.middleware
 async def count_predictions(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count requests to /predict and /apps, and POSTs to /v1. One that names no model is counted under "": wrong names make
-    no series."""
-    openai = request.method == "POST" and request.path.startswith("/v1/")
-    if not openai and not request.path.startswith(("/predict/", "/apps/")):
+    """Count requests to /predict and /apps, and POSTs to /v1 and to /v2/models. One that names no model is counted under "":
+    wrong names make no series."""
+    posted = request.method == "POST" and request.path.startswith(("/v1/", "/v2/models/"))
+    if not posted and not request.path.startswith(("/predict/", "/apps/")):
         return await handler(request)
     started_at = monotonic()
     code = CLIENT_GONE  # all else comes back as a response: only a cancelled handler raises

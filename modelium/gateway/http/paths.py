@@ -74,7 +74,11 @@ def shown_path(path: str) -> str:
 
 def called_name(request: web.Request) -> str:
     """What a request for an answer calls: a model by served name or label, or ``BASE:ADAPTER``, for ``Controller.target``."""
-    sent: str = request.match_info["model"]
+    return name_in(request.match_info["model"])
+
+
+def name_in(sent: str) -> str:
+    """The same of a part of a path."""
     # What has a colon is a label of its own or names an adapter of a name or a label: the controller knows which there are.
     return sent if ":" in sent else _served_name(sent)
 

@@ -1,1 +1,41 @@
-"""KServe's v2 protocol: what Triton's clients send enters, Triton's own answers leave."""
+"""KServe's v2 protocol over HTTP: what Triton's clients send enters, Triton's own answers leave, byte for byte.
+
+What goes wrong here and not in Triton is answered in Modelium's own shape, in which Triton's clients find what they read
+(``{"error": …}``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from modelium.config import GatewaySettings
+from modelium.gateway.asking import Asking
+from modelium.gateway.kserve.models import KServeModels
+from modelium.gateway.kserve.passing import Passage
+from modelium.gateway.kserve.server import KServeServer
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller
+    from modelium.triton.client import TritonClient
+
+__all__ = ["KServe"]
+
+
+class KServe:
+    """The handlers of ``/v2``."""
+
+    def __init__(self, controller: Controller, client: TritonClient, asking: Asking, gateway: GatewaySettings) -> None:
+        timeout_s = gateway.request_timeout_seconds
+        self._passage = Passage(client)
+        self._models = KServeModels(controller, asking, self._passage, ready=gateway.kserve_ready, timeout_s=timeout_s)
+        self._server = KServeServer(controller, self._passage, shared_memory=gateway.shared_memory, timeout_s=timeout_s)
+
+    def routes(self) -> list[web.RouteDef]:
+        """All below ``/v2``."""
+        return [*self._models.routes(), *self._server.routes()]
+
+    async def close(self, _app: web.Application) -> None:
+        """For the application's ``on_cleanup``."""
+        await self._passage.close()

@@ -10,6 +10,7 @@ from aiohttp import web
 from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.paths import model_of
 from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
@@ -36,6 +37,7 @@ class OpenAI:
         tool_parsers: Mapping[str, str],
         timeout_s: float,
     ) -> None:
+        self._controller = controller
         self._directory = Directory(controller=controller, tool_parsers=tool_parsers)
         self._renderer = Renderer()
         self._tokenizing = Tokenizing()
@@ -51,6 +53,8 @@ class OpenAI:
             web.post("/v1/completions", self._completion.answer),
             web.post("/v1/embeddings", self._embeddings.answer),
             web.get("/v1/models", self.list_models),
+            web.post("/v1/models/{model:.+}/load", self.load),
+            web.post("/v1/models/{model:.+}/unload", self.unload),
             web.get("/v1/models/{model:.+}", self.show_model),
         ]
 
@@ -67,3 +71,15 @@ class OpenAI:
         """``GET /v1/models/{model}``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
         return json_response(await self._directory.show(request.match_info["model"], deadline))
+
+    async def load(self, request: web.Request) -> web.Response:
+        """``POST /v1/models/{model}/load``, as Triton's own OpenAI server has it. Raises what ``Controller.load`` raises."""
+        deadline = deadline_of(request, self._timeout_s)
+        await self._controller.load(model_of(request), timeout_s=deadline.remaining_s())
+        return json_response(await self._directory.show(request.match_info["model"], deadline))
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """``POST /v1/models/{model}/unload``. Raises what ``Controller.unload`` raises."""
+        deadline = deadline_of(request, self._timeout_s)
+        status = await self._controller.unload(model_of(request), timeout_s=deadline.remaining_s())
+        return json_response({"status": "success", "model": status.name})

@@ -236,6 +236,8 @@ class StandInTriton:
     hang: bool = False
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    http_url: str = ""  # of one that can be reached over HTTP
+    http_headers: dict[str, str] = field(default_factory=dict)
 
     async def infer(self, name: str, inputs: Tensors, *, timeout_s: float | None = None) -> Tensors:
         self.seen.append(inputs)

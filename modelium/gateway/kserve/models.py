@@ -1,0 +1,186 @@
+"""What Triton's clients ask of one model: a request at ``/v2/models/NAME`` enters, Triton's answer leaves, byte for byte.
+
+Each but ``ready`` and ``stats`` takes a lease as ``/predict`` does, metadata and configuration too: who asks for them is about
+to infer. The request is sent again only where it was certainly not executed.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from modelium.errors import NotExecuted, RequestError, UnknownModel
+from modelium.gateway.asking import Asking, Waited
+from modelium.gateway.asking.watching import unless_lost
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.http.answers import json_response, waited_headers
+from modelium.gateway.http.bodies import read_body
+from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
+from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.errors import REQUEST_ID, presentable
+from modelium.gateway.http.paths import name_in, shown_path
+from modelium.gateway.http.statuses import status_of
+from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
+from modelium.gateway.kserve.rules import STATE_HEADER, Ready, model_called, tracing_refused, why_not_ready
+from modelium.triton.faults import http_fault
+
+if TYPE_CHECKING:
+    from modelium.controller import Controller, Lease
+
+_VERSION = re.compile(r"(?P<model>.+)/versions/(?P<version>[^/]*)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_POSTED = ("infer", "generate", "generate_stream")
+_SILENT = frozenset({"generate", "generate_stream"})  # of a model that dies, Triton says nothing to those who asked so
+
+
+class KServeModels:
+    """The handlers of ``/v2/models``."""
+
+    def __init__(self, controller: Controller, asking: Asking, passage: Passage, *, ready: Ready, timeout_s: float) -> None:
+        self._controller = controller
+        self._asking = asking
+        self._passage = passage
+        self._ready = ready
+        self._timeout_s = timeout_s
+
+    def routes(self) -> list[web.RouteDef]:
+        """In the order in which they are looked for: what is asked most comes first."""
+        return [
+            *(web.post(f"/v2/models/{{model:.+}}/{verb}", self.ask) for verb in _POSTED),
+            web.get("/v2/models/stats", self.all_stats, allow_head=False),
+            web.get("/v2/models/{model:.+}/ready", self.ready, allow_head=False),
+            web.get("/v2/models/{model:.+}/config", self.ask, allow_head=False),
+            web.get("/v2/models/{model:.+}/stats", self.stats, allow_head=False),
+            web.route("*", "/v2/models/{model:.+}/trace/setting", self.refuse_tracing),
+            web.get("/v2/models/{model:.+}", self.ask, allow_head=False),
+        ]
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """An inference, a generation, the metadata or the configuration. Raises what asking a model raises."""
+        deadline = deadline_of(request, self._timeout_s)
+        name, path, verb = await self._meant(request, deadline)
+        body = await read_body(request, deadline, as_sent=True) if request.can_read_body else b""
+        waited, begun = Waited(), list[web.StreamResponse]()
+
+        async def passed(lease: Lease) -> web.StreamResponse:
+            passing = self._pass(request, lease, path, body, deadline, waited, begun)
+            if lease.placement.by_ray or verb in _SILENT:
+                return await unless_lost(passing, lease.lost, name)
+            return await passing
+
+        try:
+            return await self._asking.hold(name, passed, deadline, waited)
+        except Exception as error:
+            if not begun:
+                raise
+            return _break_off(request, begun[0], error)
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """``GET /v2/models/{model}/ready``: 200 or, with the reason, 400 as Triton says it. Loads nothing."""
+        deadline = deadline_of(request, self._timeout_s)
+        called, version = _called(request)
+        name = model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
+        status = self._controller.status(name)
+        why = why_not_ready(status, version, self._ready)
+        headers = {STATE_HEADER: status.state.value}
+        if why is None:
+            return web.Response(headers=headers, content_type="application/json")
+        return json_response({"error": why}, status=400, headers=headers)
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """``GET /v2/models/{model}/stats``: of a model that is away, Triton's own word that it is. Loads nothing."""
+        deadline = deadline_of(request, self._timeout_s)
+        _, path, _ = await self._meant(request, deadline)
+        return await self._unleased(request, path, deadline)
+
+    async def all_stats(self, request: web.Request) -> web.Response:
+        """``GET /v2/models/stats``."""
+        return await self._unleased(request, "/v2/models/stats", deadline_of(request, self._timeout_s))
+
+    async def refuse_tracing(self, _request: web.Request) -> web.Response:
+        """``/v2/models/{model}/trace/setting``. Raises ``Refused``."""
+        raise tracing_refused()
+
+    async def _unleased(self, request: web.Request, path: str, deadline: Deadline) -> web.Response:
+        async with within(deadline), self._passage.ask(request, path, b"") as answer:
+            return await whole(answer)
+
+    async def _meant(self, request: web.Request, deadline: Deadline) -> tuple[str, str, str]:
+        """The model, the path at which Triton is asked, and what is asked ("" for the metadata)."""
+        called, version = _called(request)
+        verb = request.match_info.route.resource.canonical.partition("{model}")[2]  # type: ignore[union-attr]
+        try:
+            target = await self._controller.known_target(called, timeout_s=deadline.remaining_s())
+        except UnknownModel:
+            if not verb and request.match_info["model"].rpartition("/")[2] in _POSTED:  # no label, but what one may ask of one
+                raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
+            raise
+        name = model_called(target)
+        request[MODEL] = name
+        versioned = f"/versions/{version}" if version else ""
+        return name, f"/v2/models/{name}{versioned}{verb}", verb[1:]
+
+    async def _pass(
+        self,
+        request: web.Request,
+        lease: Lease,
+        path: str,
+        body: bytes,
+        deadline: Deadline,
+        waited: Waited,
+        begun: list[web.StreamResponse],
+    ) -> web.StreamResponse:
+        name = lease.profile.name
+        async with within(deadline), self._passage.ask(request, path, body) as answer:
+            headers = headers_of(answer, waited_headers(waited.seconds, cold=waited.cold))
+            size = answer.content_length
+            if answer.status == 200 and (size is None or size > LARGE_BYTES):
+                return await _stream(request, answer, headers, begun)
+            said = await answer.read()
+        if answer.status >= 400 and (fault := http_fault(name, answer.status, said)) is not None:
+            if isinstance(fault, NotExecuted):
+                raise fault
+            self._controller.report_gone(name, str(fault))
+        return web.Response(body=said, status=answer.status, reason=answer.reason, headers=headers)
+
+
+def _called(request: web.Request) -> tuple[str, str]:
+    """The model as the client calls it, and the version that it asks for ("" for whichever there is)."""
+    sent: str = request.match_info["model"]
+    if "/" not in sent or (versioned := _VERSION.fullmatch(sent)) is None:
+        return name_in(sent), ""
+    if not _NUMBER.fullmatch(version := versioned["version"]):
+        raise RequestError(f"a version is a number, found {shown_path(version)!r}")
+    return name_in(versioned["model"]), version
+
+
+async def _stream(
+    request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], begun: list[web.StreamResponse]
+) -> web.StreamResponse:
+    """Pass it on as it comes, no faster than the client takes it."""
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+    response.content_length = answer.content_length
+    response.headers["X-Request-Id"] = request[REQUEST_ID]  # there is no later moment for it
+    await response.prepare(request)
+    begun.append(response)
+    async for piece in answer.content.iter_any():
+        try:
+            await response.write(piece)
+        except ConnectionError:  # aiohttp's own class for it is the one of a Triton that went away, too
+            raise ConnectionAbortedError("the client went away") from None
+    with suppress(ConnectionError):  # it has all that it wanted
+        await response.write_eof()
+    return response
+
+
+def _break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
+    """What has begun cannot become an error, and a whole body would look like a whole answer."""
+    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else status_of(presentable(error, request))
+    if request.transport is not None:
+        request.transport.close()
+    return response
