@@ -163,7 +163,7 @@ def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:
     names = ("http_url", "grpc_url", "metrics_url")
     config = merge(
         {
-            "gateway": {"port": gateway},
+            "gateway": {"port": gateway, "grpc_port": 0},
             "metrics": {"port": metrics},
             "triton": {
                 **{name: f"127.0.0.1:{port}" for name, port in zip(names, triton, strict=True)},

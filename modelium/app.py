@@ -26,6 +26,7 @@ from modelium.devices import Devices
 from modelium.errors import ConfigError, TritonError
 from modelium.gateway.app import build_app, build_runner
 from modelium.gateway.http.connections import raise_descriptor_limit
+from modelium.gateway.kserve_grpc import GrpcFront
 from modelium.gateway.status.metrics_app import build_metrics_app
 from modelium.guarded.addresses import claim_addresses
 from modelium.guarded.supervisor import Supervisor
@@ -50,7 +51,10 @@ _SWITCH_S = 0.0005  # of threads: beside one that parses a body, each turn of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The running system: where it answers, and its parts. ``failed`` is done when it cannot go on."""
+    """The running system: where it answers, and its parts. ``failed`` is done when it cannot go on.
+
+    ``grpc_url``: ``host:port``, "" without gRPC.
+    """
 
     controller: Controller
     client: TritonClient
@@ -58,6 +62,7 @@ class Running:
     server: EmbeddedServer | ExternalServer
     analysts: Analysts
     gateway_url: str
+    grpc_url: str
     metrics_url: str
     failed: asyncio.Future[None]
 
@@ -141,6 +146,11 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
             )
         )
         gateway_url = await _listen(stack, gateway, "gateway", settings.gateway.host, settings.gateway.port)
+        grpc_url = ""
+        if settings.gateway.grpc_port is not None:
+            front = GrpcFront(controller, client, settings, recorder)
+            stack.push_async_callback(front.stop)
+            grpc_url = await front.start()
         metrics_url = ""
         if settings.metrics.enabled:
             metrics = build_runner(build_metrics_app(controller, settings, recorder))
@@ -153,6 +163,7 @@ async def _started(settings: Settings) -> AsyncIterator[Running]:
             server=server,
             analysts=analysts,
             gateway_url=gateway_url,
+            grpc_url=grpc_url,
             metrics_url=metrics_url,
             failed=failed,
         )
@@ -168,7 +179,7 @@ async def serve(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_S)
     async with running(settings) as modelium:
         collecting = asyncio.create_task(keep_collections_short(lambda: modelium.analysts.answered))
-        log.info("the gateway answers at %s", modelium.gateway_url)
+        log.info("the gateway answers at %s%s", modelium.gateway_url, modelium.grpc_url and f", gRPC at {modelium.grpc_url}")
         if settings.gateway.open_to_all:
             log.warning("whoever reaches %s may use it: gateway.api_keys_file is not set", modelium.gateway_url)
         modelium.failed.add_done_callback(lambda _: stop.set())

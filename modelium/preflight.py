@@ -63,6 +63,8 @@ def _check_plain(key: str, directory: Path) -> None:
 def listeners(settings: Settings) -> dict[str, str]:
     """Where Modelium itself is to listen, ``host:port`` by key; not those whose port is chosen when they do."""
     wanted = {"gateway.port": (settings.gateway.host, settings.gateway.port)}
+    if settings.gateway.grpc_port is not None:
+        wanted["gateway.grpc_port"] = (settings.gateway.host, settings.gateway.grpc_port)
     if settings.metrics.enabled:
         wanted["metrics.port"] = (settings.metrics.host, settings.metrics.port)
     return {

@@ -106,6 +106,8 @@ def ports(settings: Settings) -> Iterator[Check]:
     gateway = settings.gateway
     running = _is_modelium(gateway.host, gateway.port)
     wanted = [("gateway", gateway.host, gateway.port, "gateway.port")]
+    if gateway.grpc_port is not None:
+        wanted.append(("gateway gRPC", gateway.host, gateway.grpc_port, "gateway.grpc_port"))
     if settings.metrics.enabled:
         wanted.append(("metrics", settings.metrics.host, settings.metrics.port, "metrics.port"))
     if settings.triton.mode == "embedded":

@@ -39,14 +39,15 @@ def lacks_unit(size: str) -> bool:
     return size.replace(".", "", 1).strip().isdecimal()
 
 
-def no_path(value: object) -> object:
-    """An empty text is no path: a container's environment names every variable, set or not."""
+def no_value(value: object) -> object:
+    """An empty text is no path and no port: a container's environment names every variable, set or not."""
     return None if value == "" else value
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-OptionalPath = Annotated[Path | None, BeforeValidator(no_path)]
+OptionalPort = Annotated[int | None, BeforeValidator(no_value), Field(ge=0, le=65535)]
+OptionalPath = Annotated[Path | None, BeforeValidator(no_value)]
 Seconds = Annotated[float, Field(gt=0)]
 
 

@@ -13,6 +13,7 @@ from modelium.config.fields import (
     HeaderValue,
     HostName,
     OptionalPath,
+    OptionalPort,
     Port,
     RayAddress,
     Seconds,
@@ -33,6 +34,7 @@ class GatewaySettings(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    grpc_port: OptionalPort = 8081  # None: no gRPC
     api_keys_file: OptionalPath = None
     allowed_hosts: tuple[HostName, ...] = ()
     cors_origins: tuple[WebOrigin, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -60,3 +61,8 @@ class Passing:
         if not metadata:
             return self._headers
         return (*((key, value) for key, value in metadata if key not in self._own), *self._headers)
+
+
+def described() -> tuple[bytes, ...]:
+    """Triton's service as protobuf describes it: serialized ``FileDescriptorProto``s, for reflection."""
+    return service_pb2.DESCRIPTOR.serialized_pb, model_config_pb2.DESCRIPTOR.serialized_pb

@@ -105,6 +105,7 @@ class Deployed:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("MODELIUM")}
         given = {name: self.here(value) for name, value in self.recipe.modelium.items()}
         ports = {"MODELIUM__GATEWAY__PORT": str(self.ports[8080]), "MODELIUM__METRICS__PORT": str(self.ports[9090])}
+        ports["MODELIUM__GATEWAY__GRPC_PORT"] = str(self.ports[8081])
         return plain | given | ports
 
     def start_modelium(self) -> subprocess.Popen[bytes]:
@@ -204,7 +205,7 @@ def deployed(directory: Path, recipe: Recipe, keys: Path) -> Iterator[Deployed]:
     """A deployment that has not started yet; whatever of it runs at the end is ended, its shared memory swept."""
     (directory / "models" / "incoming").mkdir(parents=True)
     (directory / "triton_secret").write_text("secret-of-the-tests\n", encoding="utf-8")
-    inside = (8080, 9090, 8000, 8001, 8002)
+    inside = (8080, 8081, 9090, 8000, 8001, 8002)
     free = claim_addresses({str(port): "127.0.0.1:0" for port in inside})
     ports = {port: free[str(port)].port for port in inside}
     made = Deployed(directory=directory, recipe=recipe, keys=keys, ports=ports)

@@ -156,7 +156,7 @@ def settings_in(directory: Path, **changes: object) -> TritonSettings:
 def settings_of(directory: Path, **changes: Any) -> Settings:
     """Everything below ``directory``; ``changes`` are merged into the sections of the same names."""
     sections: dict[str, Any] = {
-        "gateway": {"port": 0},
+        "gateway": {"port": 0, "grpc_port": 0},
         "metrics": {"port": 0},
         "triton": _triton_in(directory),
         "devices": {"host_memory": "4GiB"},

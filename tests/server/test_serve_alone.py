@@ -122,7 +122,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, test_models: Path) -> Iterat
         port, *triton = (each.getsockname()[1] for each in sockets)
     names = ("http_url", "grpc_url", "metrics_url")
     config = {
-        "gateway": {"port": port},
+        "gateway": {"port": port, "grpc_port": None},
         "metrics": {"enabled": False},
         "triton": {
             **{name: f"127.0.0.1:{port}" for name, port in zip(names, triton, strict=True)},

@@ -99,6 +99,7 @@ def test_an_entry_is_rendered_when_installed(installed: Path, tmp_path: Path) ->
 def test_serve_says_what_to_do_when_there_is_no_runtime(installed: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MODELIUM__")} | {
         "MODELIUM__GATEWAY__PORT": "0",
+        "MODELIUM__GATEWAY__GRPC_PORT": "0",
         "MODELIUM__METRICS__PORT": "0",
         "MODELIUM__TRITON__HTTP_URL": "127.0.0.1:0",
         "MODELIUM__TRITON__GRPC_URL": "127.0.0.1:0",

@@ -84,8 +84,8 @@ def test_only_the_gateway_is_published_and_only_on_this_machine(variant: str) ->
     published = {name: one["ports"] for name, one in services(variant).items() if "ports" in one}
     (name,) = published
     assert name.startswith("modelium")
-    ((port),) = published[name]
-    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8080", 8080)
+    found = [(port["host_ip"], port["published"], port["target"]) for port in published[name]]
+    assert found == [("127.0.0.1", "8080", 8080), ("127.0.0.1", "8081", 8081)]
 
 
 @of_every_variant

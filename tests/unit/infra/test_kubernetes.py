@@ -140,7 +140,8 @@ def test_every_selector_finds_the_pod(objects: tuple[Object, ...]) -> None:
 def test_every_port_that_is_named_exists(objects: tuple[Object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(objects, tmp_path, monkeypatch)
     ports = ports_of(objects)
-    assert ports == {"http": settings.gateway.port, "metrics": settings.metrics.port, "triton-metrics": 8002}
+    gateway = {"http": settings.gateway.port, "grpc": settings.gateway.grpc_port}
+    assert ports == gateway | {"metrics": settings.metrics.port, "triton-metrics": 8002}
     for service in (one for one in objects if one["kind"] == "Service"):
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
         assert all(ports[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
@@ -153,9 +154,9 @@ def test_every_port_that_is_named_exists(objects: tuple[Object, ...], tmp_path: 
 def test_only_the_gateway_is_for_everybody_and_nothing_goes_out(objects: tuple[Object, ...]) -> None:
     policy = find(objects, "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"] and "egress" not in policy
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"] if "from" not in rule] == [["http"]]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"] if "from" not in rule] == [["http", "grpc"]]
     (service,) = [one for one in objects if one["kind"] == "Service" and one["spec"].get("clusterIP") != "None"]
-    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http", "grpc"]
 
 
 def test_prometheus_finds_both_metrics_ports(objects: tuple[Object, ...]) -> None:
