@@ -132,6 +132,9 @@ async def read_body(request: web.Request, deadline: Deadline, *, as_sent: bool =
     if request.content_length is not None and request.content_length > limit:  # before anything is read; chunks are counted
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
     unpack = None if as_sent else decompression_of(request.headers.get("Content-Encoding", ""))
+    announced = request.content_length
+    if unpack is None and announced is not None and announced <= _FREE_BYTES and request.content.is_eof():
+        return request.content.read_nowait()  # a small one that came with its headers, as most do: nothing to wait for or count
     body, size, sent = io.BytesIO(), 0, 0  # gives its bytes away as they are: to copy 60 MB would hold the loop for 60 ms
     bodies, upload = request.app[BODIES], _Upload(request.content)
     request[_UPLOAD] = upload
