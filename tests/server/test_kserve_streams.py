@@ -3,7 +3,9 @@ for."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +15,12 @@ import pytest
 import pytest_asyncio
 
 from tests.models.language import LLAMA
+from tests.patience import PATIENCE_S
 from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
+
+TOKENS = 450  # more than are made before a hang-up is noticed
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -58,8 +63,20 @@ async def test_events_are_tritons_own(modelium: System) -> None:
 
 async def test_who_hangs_up_is_not_waited_for(modelium: System) -> None:
     """The lease is free at once, and the engine soon makes nothing more of it."""
-    answer = await modelium.http.post(url(modelium, "generate_stream"), json=asked(400))
+    before = await counted(modelium, "generation_tokens_total")
+    answer = await modelium.http.post(url(modelium, "generate_stream"), json=asked(TOKENS))
     assert answer.status == 200 and (await answer.content.readany()).startswith(b"data: ")
     assert (await modelium.get(f"/models/{LLAMA}"))["leases"] == 1
     answer.close()
     await modelium.becomes(LLAMA, "LOADED", lambda model: model["leases"] == 0)
+    async with asyncio.timeout(PATIENCE_S):
+        while await counted(modelium, "num_requests_running"):  # noqa: ASYNC110 — the truth lies in another process
+            await asyncio.sleep(0.05)
+    assert await counted(modelium, "generation_tokens_total") < before + TOKENS
+
+
+async def counted(modelium: System, what: str) -> float:
+    """What the engine's own metrics say."""
+    async with modelium.http.get(f"http://{modelium.running.server.metrics_url}/metrics") as answer:
+        found = re.findall(rf"^vllm:{what}{{.*}} (\S+)$", await answer.text(), re.MULTILINE)
+    return sum(map(float, found))
