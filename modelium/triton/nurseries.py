@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
 _CHILDREN, _OWN = "children", "nurseries"  # as in modelium_nursery.register
-_PROTOCOL = 2  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
+_PROTOCOL = 3  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
 _AGAIN_AFTER_S = 5.0

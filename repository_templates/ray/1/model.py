@@ -57,7 +57,7 @@ class TritonPythonModel:
             self._end_deployment()
             _leave_within(_EXIT_S)
             raise
-        self._exchanges = Exchanges(pb_utils, lambda: None)
+        self._exchanges = Exchanges(pb_utils, lambda: None, self._loop.call_soon_threadsafe)
 
     def execute(self, requests: list[Any]) -> None:
         """Take the requests over."""

@@ -60,13 +60,15 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def serving(module: Any) -> Iterator[Any]:
-    """Makes ``Exchanges`` with a pulse; what is logged is in its ``logged``."""
+    """Makes ``Exchanges`` with a pulse; what is logged is in its ``logged``. ``others``: what else Triton's module has."""
     made = []
 
-    def make(pulse: Callable[[], None] = lambda: None) -> Any:
+    def make(pulse: Callable[[], None] = lambda: None, soon: Callable[[Any], None] = lambda _: None, **others: Any) -> Any:
         logged: list[str] = []
-        logger = SimpleNamespace(log_warn=logged.append)
-        exchanges = module.Exchanges(SimpleNamespace(TRITONSERVER_RESPONSE_COMPLETE_FINAL=1, Logger=logger), pulse)
+        server = SimpleNamespace(
+            TRITONSERVER_RESPONSE_COMPLETE_FINAL=1, Logger=SimpleNamespace(log_warn=logged.append), **others
+        )
+        exchanges = module.Exchanges(server, pulse, soon)
         exchanges.logged = logged
         made.append(exchanges)
         return exchanges
@@ -80,7 +82,8 @@ def test_the_last_response_does_not_overtake_one_that_was_accepted_before(module
     order: list[str] = []
     others: list[threading.Thread] = []
 
-    def post(exchange: Any, response: str, last: bool) -> None:
+    def post(item: Any) -> None:
+        exchange, response, last = item
         if not last:  # at the worst moment somebody else ends the request
             others.append(threading.Thread(target=exchange.send, args=("end",), kwargs={"last": True}))
             others[0].start()
@@ -160,3 +163,38 @@ def test_outputs_that_the_server_drops_while_it_sends_are_not_freed_there(servin
     exchanges = serving()
     exchanges.open(sender).send(Response("answer"), last=True)
     assert exchanges.wait_for_end(10) and sender.sent == ["answer: kept"]
+
+
+def test_a_child_sends_what_a_step_has_given_in_one_message(serving: Any) -> None:
+    messages: list[list[tuple[str, str, int]]] = []
+    to_call: list[Callable[[], None]] = []
+    exchanges = serving(soon=to_call.append, send_all=messages.append)
+    one, two = exchanges.open("one"), exchanges.open("two")
+    one.send("a", last=False)
+    two.send("b", last=True)
+    assert (messages, len(to_call), one.unsent) == ([], 1, 1)
+    to_call.pop()()
+    assert messages == [[("one", "a", 0), ("two", "b", 1)]] and one.unsent == 0
+    one.send("c", last=False)
+    to_call.pop()()
+    assert messages[1:] == [[("one", "c", 0)]]
+
+
+def test_a_child_whose_event_loop_hangs_still_ends_all_requests(serving: Any) -> None:
+    messages: list[list[tuple[str, str, int]]] = []
+    exchanges = serving(send_all=messages.append)  # nothing that is to be called is
+    exchanges.open("one").send("a", last=False)
+    exchanges.end_all(lambda: "end")
+    assert messages == [[("one", "a", 0), ("one", "end", 1)]]
+    assert exchanges.wait_for_end(0.0)
+
+
+def test_a_message_that_cannot_be_sent_keeps_nobody_waiting(serving: Any) -> None:
+    def send_all(answers: list[Any]) -> None:
+        raise OSError("nobody listens")
+
+    exchanges = serving(send_all=send_all)
+    exchanges.open("one").send("end", last=True)
+    exchanges.end_all(lambda: "end")
+    assert exchanges.wait_for_end(0.0)
+    assert exchanges.logged == ["a response could not be sent: nobody listens"]

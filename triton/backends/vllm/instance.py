@@ -112,7 +112,7 @@ class TritonPythonModel:
             raise
         self._was_ready = not self._config.get("model_warmup")  # whose requests come before the model is ready
         self._unload_by = math.inf
-        self._exchanges = Exchanges(pb_utils, self._notice_unload)
+        self._exchanges = Exchanges(pb_utils, self._notice_unload, self._engine.call)
         self._engine.watch(self._die)
         self._taken = False
         if sum(int(group.get("count", 1)) for group in self._config.get("instance_group", [])) <= 1:  # else others come first

@@ -51,6 +51,9 @@ class Errands:
                 self._made[number] = self._made[family].Metric(labels=labels, **more)
             case "metric", [number, verb, value]:
                 getattr(self._made[number], verb)(value)
+            case "observe_all", [number, values]:
+                for value in values:
+                    self._made[number].observe(value)
             case "metric_value", [number]:
                 return self._made[number].value()
             case "drop", [number]:

@@ -6,6 +6,7 @@ Clients that go are told to the child meanwhile, and a child that computes nothi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import threading
 import time
@@ -20,7 +21,7 @@ from .packets import MOST_CANCELLABLE, Buffer
 
 # How often Triton is asked whether the client of a request under way has gone. Each question goes through shared memory and
 # back, so a batch that is computed in less time costs none; a stream may be ended between two tokens.
-_LOOK_MS, _LOOK_AT_STREAMS_MS = 250, 50
+_LOOK_MS, _LOOK_AT_STREAMS_MS = 250, 100
 
 
 class Exchange:
@@ -37,8 +38,6 @@ class Exchange:
         self._places: list[int] = []
         self._number = 0
         self._lock = threading.Lock()  # around the two above
-        self._returned: list[packets.Message] = []
-        self._has_returned = threading.Semaphore(0)
         self._listener: threading.Thread | None = None
 
     def ask(self, message: dict[str, Any], answer: str) -> None:
@@ -94,7 +93,7 @@ class Exchange:
         threading.Thread(target=self._look_who_has_gone, name="cancellations", daemon=True).start()
 
     def take_over(self, requests: Sequence[Any]) -> None:
-        """Hand the requests to the child; return when it has them."""
+        """Hand the requests to the child, which answers whatever happens."""
         first = self._number
         try:
             self._hand_over(requests)
@@ -118,9 +117,7 @@ class Exchange:
             if place >= 0:
                 self._child.cancelled[place] = 0
             given.append(_request(request, number, place, buffers))
-        packets.send(self._child.requests, {"execute": given, "batch": 0}, buffers)
-        self._has_returned.acquire()
-        _check(self._returned.pop(0)[0], "executed")
+        packets.send(self._child.requests, {"take over": given}, buffers)
 
     def finalize(self, within_s: float) -> None:
         """Let the child end its model; not longer than that."""
@@ -147,21 +144,21 @@ class Exchange:
     def _receive_all(self) -> None:
         while True:
             message, buffers = packets.receive(self._child.requests, self._incoming)
-            if "answer" in message:
-                self._pass_on(message, buffers)
-            elif "finalized" in message:
+            if "answers" in message:
+                left = iter(buffers)
+                for number, response, flags in message["answers"]:
+                    count = len(response.get("tensors", ())) if response else 0
+                    self._pass_on(number, response, flags, list(itertools.islice(left, count)))
+            elif "finalized" in message or "failed" in message:
                 return
             else:
-                self._returned.append((message, buffers))
-                self._has_returned.release()
+                raise ValueError("what nobody asked")
 
-    def _pass_on(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
-        number, flags = message["answer"], message["flags"]
+    def _pass_on(self, number: int, response: dict[str, Any] | None, flags: int, buffers: list[memoryview]) -> None:
         asked = self._open.get(number)
         if asked is None:
             pb_utils.Logger.log_warn("an answer came after the last one to its request")
             return
-        response = message["response"]
         with asked.lock:
             try:
                 if response is None:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,6 +86,14 @@ class InferenceResponse:
         return {"tensors": tensors.pack(((one.name(), one.as_numpy()) for one in self._tensors), buffers)}
 
 
+class Answer(NamedTuple):
+    """One to a request that is answered through its sender. ``number``: the request's."""
+
+    number: int
+    response: InferenceResponse | None
+    flags: int
+
+
 class InferenceRequest:
     """One request of a batch."""
 
@@ -94,7 +102,7 @@ class InferenceRequest:
         given: dict[str, Any],
         buffers: Iterator[memoryview],
         is_cancelled: Callable[[], bool],
-        answer: Callable[[InferenceResponse | None, int], None],
+        answer: Callable[[Sequence[Answer]], None],
     ) -> None:
         self._given = given
         self._inputs = [Tensor(name, array) for name, array in tensors.unpack(given["tensors"], buffers)]
@@ -114,18 +122,24 @@ class InferenceRequest:
         return str(self._given["parameters"])
 
     def get_response_sender(self) -> ResponseSender:
-        return ResponseSender(self._answer, self.is_cancelled)
+        return ResponseSender(self._given["number"], self._answer, self.is_cancelled)
 
 
 class ResponseSender:
     """Sends any number of answers to one request, from any thread."""
 
-    def __init__(self, answer: Callable[[InferenceResponse | None, int], None], is_cancelled: Callable[[], bool]) -> None:
-        self._answer = answer
+    def __init__(self, number: int, answer: Callable[[Sequence[Answer]], None], is_cancelled: Callable[[], bool]) -> None:
+        self.number, self.answer = number, answer
         self.is_cancelled = is_cancelled
 
     def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
-        self._answer(response, flags)
+        self.answer([Answer(self.number, response, flags)])
+
+
+def send_all(answers: Sequence[tuple[ResponseSender, InferenceResponse | None, int]]) -> None:
+    """Send answers to requests of one model in one message: sender, response and flags of each. Triton has no such thing."""
+    if answers:
+        answers[0][0].answer([Answer(sender.number, response, flags) for sender, response, flags in answers])
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
@@ -169,6 +183,7 @@ def make_module(services: Services, model_dir: str) -> ModuleType:
         InferenceRequest=InferenceRequest,
         Logger=Logger(services),
         MetricFamily=_metric_family(services),
+        send_all=send_all,
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=TRITONSERVER_RESPONSE_COMPLETE_FINAL,
         get_input_tensor_by_name=get_input_tensor_by_name,
         using_decoupled_model_transaction_policy=using_decoupled_model_transaction_policy,
@@ -228,6 +243,10 @@ class Metric(_Numbered):
 
     def observe(self, value: float) -> None:
         self._services.tell("metric", self._number, "observe", value)
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Each of them, in one message. Triton has no such thing."""
+        self._services.tell("observe_all", self._number, list(values))
 
     def value(self) -> float:
         return float(self._services.ask("metric_value", self._number))

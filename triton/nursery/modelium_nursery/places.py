@@ -14,7 +14,7 @@ from pathlib import Path
 VARIABLE = "MODELIUM_NURSERY"
 OFF = "off"
 _MOST_WAITING = 64
-PROTOCOL = 2  # part of the socket's name: a stub never speaks to a nursery that understands it otherwise
+PROTOCOL = 3  # part of the socket's name: a stub never speaks to a nursery that understands it otherwise
 
 
 def managed() -> bool:

@@ -1,19 +1,19 @@
 """Requests under way and their responses.
 
-What enters: Triton's response senders, and responses from the event loop. What leaves: responses, in order, sent by a thread
-of their own (each is a message to the server that is waited for, and the engine goes on meanwhile); and the cancellation of
-requests whose client has gone.
+What enters: Triton's response senders, and responses from the event loop. What leaves: responses, in order (``sending.py``),
+and the cancellation of requests whose client has gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from .sending import InTurn, Item, Sending, Together
 
 _LOOK_S = 0.1
 _PULSE_S = 1.0
@@ -23,7 +23,7 @@ _MOST_UNSENT = 4
 class Exchange:
     """One request: whoever ends it first, ends it."""
 
-    def __init__(self, sender: Any, post: Callable[[Exchange, Any, bool], None]) -> None:
+    def __init__(self, sender: Any, post: Callable[[Item], None]) -> None:
         self.sender = sender
         self.cancel: Callable[[], object] | None = None
         self.cancelled = False
@@ -39,7 +39,7 @@ class Exchange:
                 return
             self.closed = last
             self.unsent += 1
-            self._post(self, response, last)  # under the lock: what is accepted first is sent first
+            self._post(Item(self, response, last))  # under the lock: what is accepted first is sent first
 
     async def room(self) -> None:
         """Wait while the server is behind: vLLM joins what it makes meanwhile into one response."""
@@ -48,27 +48,27 @@ class Exchange:
 
 
 class Exchanges:
-    """All that are under way, with the two threads that serve them."""
+    """All that are under way."""
 
-    def __init__(self, pb_utils: Any, pulse: Callable[[], None]) -> None:
-        """``pulse`` is called once a second while something is under way."""
+    def __init__(self, pb_utils: Any, pulse: Callable[[], None], soon: Callable[[Callable[[], None]], object]) -> None:
+        """``pulse`` is called once a second while something is under way. ``soon`` calls on the engine's event loop."""
         self._pulse = pulse
-        self._final_flag = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         self._log = pb_utils.Logger.log_warn
         self._told = ""
         self._live: set[Exchange] = set()
         self._changed = threading.Condition()
-        self._outgoing: queue.SimpleQueue[tuple[Exchange, Any, bool] | None] = queue.SimpleQueue()
         self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._send, name="vllm-responses", daemon=True),
-            threading.Thread(target=self._look_for_cancellations, name="vllm-cancellations", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        final_flag, send_all = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL, getattr(pb_utils, "send_all", None)
+        self._sending: Sending = (
+            InTurn(final_flag, self._surviving, self._sent)
+            if send_all is None
+            else Together(send_all, final_flag, self._surviving, self._sent, soon)
+        )
+        self._thread = threading.Thread(target=self._look_for_cancellations, name="vllm-cancellations", daemon=True)
+        self._thread.start()
 
     def open(self, sender: Any) -> Exchange:
-        exchange = Exchange(sender, lambda *item: self._outgoing.put(item))
+        exchange = Exchange(sender, self._sending.post)
         with self._changed:
             self._live.add(exchange)
             self._changed.notify_all()
@@ -78,6 +78,7 @@ class Exchanges:
         """Answer every request that is under way with ``response()`` as its last."""
         for exchange in self._snapshot():
             exchange.send(response(), last=True)
+        self._sending.flush()
 
     def wait_for_end(self, within_s: float) -> bool:
         """Until every last response is sent."""
@@ -92,34 +93,20 @@ class Exchanges:
 
     def close(self) -> None:
         self._over.set()
-        self._outgoing.put(None)
         with self._changed:
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(timeout=1.0)
+        self._sending.close()
+        self._thread.join(timeout=1.0)
 
     def _snapshot(self) -> list[Exchange]:
         with self._changed:
             return list(self._live)
 
-    def _send(self) -> None:
-        while (item := self._outgoing.get()) is not None:
-            exchange, response, last = item
-            with exchange.lock:
-                exchange.unsent -= 1
-            # Triton drops the outputs that the request did not name, without holding Python's lock: while these are referred
-            # to, that frees nothing (measured: an array in Ray's memory took the whole stub along).
-            outputs = response.output_tensors() if response is not None else []
-            with self._surviving("a response could not be sent"), exchange.sender_lock:
-                if last:
-                    exchange.sender.send(response, flags=self._final_flag)
-                else:
-                    exchange.sender.send(response)
-            del outputs
-            if last:
-                with self._changed:
-                    self._live.discard(exchange)
-                    self._changed.notify_all()
+    def _sent(self, item: Item) -> None:
+        if item.last:
+            with self._changed:
+                self._live.discard(item.exchange)
+                self._changed.notify_all()
 
     def _look_for_cancellations(self) -> None:
         """A few times a second: Triton tells nobody, it has to be asked."""

@@ -4,7 +4,8 @@ while one replaces the other, and metrics with equal labels are one metric insid
 away, and the next report of the newer one crashes the server.
 
 Names, kinds and buckets are the stock backend's; the three gauges are added. Reporting a number is a message to the server
-process, so a thread of its own does it: counters and gauges once a round, histograms each number.
+process, so a thread of its own does it: counters and gauges once a round, histograms each number (a child of a nursery tells
+its stub all of a round at once).
 """
 
 from __future__ import annotations
@@ -125,9 +126,20 @@ class Metrics:
         for name, count in totals.items():
             if count:
                 self._counters[name].increment(count)
+        observed: dict[str, list[float]] = {}
         for _ in range(self._numbers.qsize()):
             name, number = self._numbers.get()
-            self._histograms[name].observe(number)
+            observed.setdefault(name, []).append(number)
+        for name, numbers in observed.items():
+            _observe(self._histograms[name], numbers)
+
+
+def _observe(histogram: Any, numbers: list[float]) -> None:
+    if hasattr(histogram, "observe_all"):
+        histogram.observe_all(numbers)
+        return
+    for number in numbers:
+        histogram.observe(number)
 
 
 def buckets_up_to(largest: int) -> list[float]:
