@@ -148,3 +148,57 @@ def test_a_model_that_rests_keeps_no_memory_of_its_requests(tmp_path: Path) -> N
     command = [sys.executable, "-c", program, str(_NURSERY), str(tmp_path), "[]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (0, "given back\n"), done.stderr
+
+
+_TAKING_OVER_INSTANCE = """
+import numpy
+import triton_python_backend_utils as pb_utils
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+def response(text):
+    return pb_utils.InferenceResponse([pb_utils.Tensor("TEXT", numpy.array([text]))])
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        one, two, three = [request.get_response_sender() for request in requests]
+        pb_utils.send_all([(one, response("a"), 0), (two, response("b"), FINAL)])
+        one.send(flags=FINAL)
+        raise ValueError("no third one")
+"""
+_TAKING_OVER_PROGRAM = (
+    _PROGRAM[: _PROGRAM.index("for step in")]
+    + """
+def ask(message):
+    packets.send(ours, message)
+    answer, buffers = packets.receive(ours)
+    return [answer, [bytes(buffer).decode() for buffer in buffers]]
+
+
+requests = [
+    {"number": number, "place": -1, "id": "", "parameters": "", "outputs": [], "tensors": []} for number in (7, 8, 9)
+]
+found = [ask({"initialize": {}}), ask({"take over": requests})]
+found += [[answer, []] for answer, _ in (packets.receive(ours) for _ in range(2))]
+print(json.dumps([*found, ask({"finalize": True})]))
+"""
+)
+
+
+def test_requests_that_were_taken_over_are_all_answered(tmp_path: Path) -> None:
+    """Also those that the model has not answered when it fails: the stub waits for nothing."""
+    (tmp_path / "instance.py").write_text(_TAKING_OVER_INSTANCE)
+    command = [sys.executable, "-c", _TAKING_OVER_PROGRAM, str(_NURSERY), str(tmp_path), "[]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    texts = [{"tensors": [["TEXT", "", [1], [1]]]}] * 2
+    failed = {"error": ["ValueError: no third one", "INTERNAL"]}
+    assert json.loads(done.stdout) == [
+        [{"initialized": True}, []],
+        [{"answers": [[7, texts[0], 0], [8, texts[1], 1]]}, ["a", "b"]],
+        [{"answers": [[7, None, 1]]}, []],
+        [{"answers": [[9, failed, 1]]}, []],
+        [{"finalized": True}, []],
+    ]

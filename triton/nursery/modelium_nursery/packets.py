@@ -25,6 +25,7 @@ _IN_FILE, _IN_TRAY = 1, 2
 _MOST_IN_TRAY = 1 << 22  # what is larger is rare, and would stay
 _ALIGNMENT = 64
 _MOST_JSON = 1 << 28
+_write = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder each time
 _DESCRIPTOR = array.array("i").itemsize
 
 Buffer = bytes | bytearray | memoryview
@@ -77,7 +78,7 @@ def send(to: socket.socket, message: dict[str, Any], buffers: Sequence[Buffer] =
     ``tray``: where everything that was sent by it before has been received.
     """
     sizes = [len(buffer) for buffer in buffers]
-    text = json.dumps({**message, "buffers": sizes} if sizes else message, separators=(",", ":")).encode()
+    text = _write({**message, "buffers": sizes} if sizes else message).encode()
     parts: list[Buffer] = [text]
     total = len(text)
     for buffer, size in zip(buffers, sizes, strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 
 from .packets import Buffer
 
+_SMALL = 1 << 12  # bytes; to copy these is faster than to refer to them
 Described = list[Any]  # name, type of an element ("" for strings), shape, and for strings the length of each
 
 
@@ -22,13 +23,16 @@ def pack(named: Iterable[tuple[str, np.ndarray]], buffers: list[Buffer]) -> list
     packed: list[Buffer] = []
     for name, given in named:
         if given.dtype == np.object_ or given.dtype.kind in "SU":
-            texts = [_encoded(one) for one in given.ravel()]
+            texts = [_encoded(one) for one in given.reshape(-1).tolist()]
             described.append([name, "", list(given.shape), [len(text) for text in texts]])
             packed.append(texts[0] if len(texts) == 1 else b"".join(texts))
+        elif given.nbytes <= _SMALL:
+            described.append([name, given.dtype.str, list(given.shape)])
+            packed.append(given.tobytes())
         else:
             whole = np.ascontiguousarray(given)  # which makes one dimension of none
             described.append([name, given.dtype.str, list(given.shape)])
-            packed.append(whole.reshape(-1).view(np.uint8).data if whole.size else b"")
+            packed.append(whole.reshape(-1).view(np.uint8).data)
     buffers += packed
     return described
 
