@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -353,3 +355,59 @@ async def _in_shared_memory(client: Any, headers: dict[str, str]) -> None:
         await client.unregister_system_shared_memory("mine", headers=headers)
     finally:
         shm.destroy_shared_memory_region(region)
+
+
+# -- accidents ---------------------------------------------------------------------------------------------------------
+
+
+def count_to(name: str, turns: int) -> pb.ModelInferRequest:
+    made = pb.ModelInferRequest(model_name=name)
+    made.inputs.add(name="x", datatype="INT64", shape=[1])
+    made.raw_input_contents.append(np.int64(turns).tobytes())
+    return made
+
+
+async def test_a_triton_that_ends_answers_what_it_had_with_an_error_and_the_next_request_waits(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium, grpc.aio.insecure_channel(modelium.running.grpc_url) as channel:
+        rpc = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        write_counter(modelium.incoming / "long.onnx")
+        await modelium.becomes("long", "LOADED")
+        quiet = rpc.ModelStreamInfer()  # of which Triton has nothing when it ends
+        await quiet.write(count_to("long", 1))
+        assert not (await quiet.read()).error_message
+        unary = rpc.ModelInfer(count_to("long", 1_000_000_000))
+        stream = rpc.ModelStreamInfer(iter([count_to("long", 1_000_000_000)]))
+        ends = asyncio.gather(unary.code(), stream.code())
+        await modelium.becomes("long", "LOADED", lambda model: model["leases"] == 2)
+        pid = modelium.running.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert list(await ends) == [grpc.StatusCode.UNAVAILABLE] * 2  # it may have been executed: nobody sends it again
+        for answer in (await rpc.ModelInfer(count_to("long", 3)), await _next(quiet, count_to("long", 3))):
+            assert np.frombuffer(answer.raw_output_contents[0], np.int64)[0] == 3
+        await no_lease_is_left(modelium, "long")
+
+
+async def _next(stream: Any, asked: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    await stream.write(asked)
+    reply = await stream.read()
+    assert not reply.error_message
+    await stream.done_writing()
+    assert await stream.code() is grpc.StatusCode.OK
+    return reply.infer_response
+
+
+async def test_clients_that_hang_up_at_any_moment_leave_nothing_behind(modelium: System, rpc: Any) -> None:
+    await dropped(modelium, "fleeting")
+
+    async def hang_up(number: int) -> None:
+        asked = [request("fleeting", 1.0)]
+        call = rpc.ModelStreamInfer(iter(asked)) if number % 2 else rpc.ModelInfer(asked[0])
+        ending = asyncio.ensure_future(call.code())
+        await asyncio.sleep(0.0005 * (number % 60))
+        call.cancel()
+        await ending
+
+    await asyncio.gather(*(hang_up(number) for number in range(200)))
+    await no_lease_is_left(modelium, "fleeting")
+    assert y_of(await rpc.ModelInfer(request("fleeting", 1.0))) == 2.0
