@@ -50,6 +50,7 @@ class GatewaySettings(_Section):
     trace_bytes: Bytes = 32 * 2**20  # 0: no trace
     kserve_ready: Literal["can_load", "loaded"] = "can_load"
     shared_memory: bool = False
+    strict: bool = False  # unknown parameters of /v1 are refused
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> GatewaySettings:

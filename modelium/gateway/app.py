@@ -18,7 +18,7 @@ from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.kserve import KServe
-from modelium.gateway.openai import OpenAI, answer_in_shape, answer_openai_errors, name_ignored
+from modelium.gateway.openai import STRICT, OpenAI, answer_in_shape, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.health import Health
@@ -44,6 +44,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
     app[ANSWER_REFUSAL] = answer_in_shape
+    app[STRICT] = gateway.strict
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)

@@ -34,6 +34,9 @@ class Writer(Protocol):
     def whole(self) -> Json:
         """The choice of an answer in one piece."""
 
+    def reasoning_tokens(self) -> int | None:
+        """How many tokens of what was written so far were thoughts; None of a model that does not think."""
+
 
 async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[Stream], per_prompt: int) -> web.Response:
     """One answer when all of ``streams`` have ended."""
@@ -42,6 +45,7 @@ async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[
         async for index, piece in pieces:
             count(usage, index // per_prompt, piece)
             writers[index].add(piece)
+    usage.reasoning_tokens = thought_tokens(writers)
     return json_response(whole(head, [writer.whole() for writer in writers], usage))
 
 
@@ -65,6 +69,7 @@ async def answer_streamed(
                 if (choice := writers[index].chunk(piece)) is not None:
                     await events.send(chunk(head, choice, usage=include_usage))
         if include_usage:
+            usage.reasoning_tokens = thought_tokens(writers)
             await events.send(usage_chunk(head, usage))
         await events.send(DONE)
     return events.response
@@ -75,6 +80,12 @@ def count(usage: Usage, prompt: int, piece: Piece) -> None:
     if piece.prompt_tokens is not None:
         usage.prompts[prompt] = piece.prompt_tokens
     usage.completion_tokens += piece.output_tokens
+
+
+def thought_tokens(writers: Sequence[Writer]) -> int | None:
+    """Of all choices together; None of a model that does not think."""
+    counts = [count for writer in writers if (count := writer.reasoning_tokens()) is not None]
+    return sum(counts) if counts else None
 
 
 def _error_event(error: ModeliumError) -> bytes:

@@ -76,7 +76,7 @@ def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json
     if first and not delta.text and delta.calls:
         content["content"] = None
     if delta.reasoning:
-        content["reasoning_content"] = delta.reasoning
+        content |= _thoughts(delta.reasoning)
     if delta.calls:
         content["tool_calls"] = [_call_delta(call) for call in delta.calls]
     return {
@@ -95,9 +95,13 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
     for delta in deltas:
         for call in delta.calls:
             calls.setdefault(call.index, (call, []))[1].append(call.arguments)
+    reason = next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), "stop")
+    if reason == "length" and calls and not _is_json(half := "".join(calls[max(calls)][1])):
+        del calls[max(calls)]  # who runs calls must not run half of one
+        text += half
     message: Json = {"role": "assistant", "content": text or (None if calls or reasoning else ""), "refusal": None}
     if reasoning:
-        message["reasoning_content"] = reasoning
+        message |= _thoughts(reasoning)
     if calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(arguments)}}
@@ -107,8 +111,21 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
         "index": index,
         "message": message,
         "logprobs": _chat_logprobs([token for delta in deltas for token in delta.logprobs]) if logprobs else None,
-        "finish_reason": next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), "stop"),
+        "finish_reason": reason,
     }
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _thoughts(text: str) -> Json:
+    """vLLM's word since 0.12, and the older one."""
+    return {"reasoning": text, "reasoning_content": text}
 
 
 def _call_delta(call: CallDelta) -> Json:
@@ -141,9 +158,8 @@ def _token(text: str, logprob: float) -> Json:
 class CompletionLogprobs:
     """Adds up the offsets of tokens in one choice's text."""
 
-    def __init__(self, offset: int, *, alternatives: bool) -> None:
+    def __init__(self, offset: int) -> None:
         self._offset = offset
-        self._alternatives = alternatives
 
     def json(self, tokens: Sequence[TokenLogprob]) -> Json:
         """Of the next ``tokens``; offsets go on where the last ones ended."""
@@ -154,7 +170,7 @@ class CompletionLogprobs:
         return {
             "tokens": [token.token for token in tokens],
             "token_logprobs": [max(token.logprob, _IMPOSSIBLE) for token in tokens],
-            "top_logprobs": [_alternatives(token) for token in tokens] if self._alternatives else None,
+            "top_logprobs": [_alternatives(token) for token in tokens],
             "text_offset": offsets,
         }
 

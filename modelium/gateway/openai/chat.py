@@ -17,7 +17,7 @@ from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_h
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
 from modelium.gateway.openai.choices import ChatChoice
 from modelium.gateway.openai.directory import Directory, Served, require
-from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.reading import ignore, read_request
 from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import max_tokens, seed_of
 from modelium.gateway.openai.template_renderer import Renderer
@@ -52,6 +52,7 @@ class Chat:
                 ready = await ready_chat(asked, served.profile, form, parser, self._renderer)
         except TimeoutError:
             raise deadline.exceeded(" while the chat template was rendered") from None
+        ignore(request, *ready.ignored)
         streams = [
             self._asking.generate(served.name, partial(_generation, asked, served, ready, index), deadline)
             for index in range(asked.choices)
@@ -94,6 +95,9 @@ class _ChatWriter:
 
     def whole(self) -> Json:
         return chat_choice(self._index, self._deltas, logprobs=self._logprobs)
+
+    def reasoning_tokens(self) -> int | None:
+        return self._choice.reasoning_tokens
 
 
 def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease) -> GenerationRequest:

@@ -28,10 +28,13 @@ class ReadyChat:
     tools: ToolUse
     reasons: bool  # what it thinks is told apart from what it says
     inside: bool  # the prompt ends in the middle of a thought
+    shows_thoughts: bool = True
+    ignored: tuple[str, ...] = ()  # what means nothing to this model
 
     def choice(self) -> ChatChoice:
         """A new one for each of the n."""
-        return ChatChoice(self.tools.reader(), Thoughts(inside=self.inside) if self.reasons else None)
+        thoughts = Thoughts(inside=self.inside) if self.reasons else None
+        return ChatChoice(self.tools.reader(), thoughts, shows_thoughts=self.shows_thoughts)
 
 
 async def ready_chat(
@@ -55,6 +58,8 @@ async def ready_chat(
     extra = dict(request.chat_template_kwargs or {})
     if request.reasoning_effort is not None:
         extra.setdefault("reasoning_effort", request.reasoning_effort)
+    if request.enable_thinking is not None:
+        extra.setdefault("enable_thinking", request.enable_thinking)
     prompt = await render_chat(
         renderer,
         template,
@@ -66,9 +71,7 @@ async def ready_chat(
         variables={**form.special_tokens, **extra},
     )
     sampling = sampling_of(request, language.generation_defaults if language is not None else {})
-    if tools.shape is not None:
-        if "structured_outputs" in sampling:
-            raise BadRequest("response_format: tool_choice already says what the answer looks like", param="response_format")
+    if tools.shape is not None:  # a forced call wins over the form of an answer, which there is not
         sampling["structured_outputs"] = {"json": tools.shape}
     if tools.special:
         sampling["skip_special_tokens"] = False
@@ -81,7 +84,17 @@ async def ready_chat(
         # Held to a schema from its first token on, a model has no room for thoughts.
         reasons=reasons(template) and "structured_outputs" not in sampling,
         inside=inside,
+        shows_thoughts=request.include_reasoning is not False,
+        ignored=_ignored(request, template, tools),
     )
+
+
+def _ignored(request: ChatRequest, template: str, tools: ToolUse) -> tuple[str, ...]:
+    """A switch that the template does not know; strict arguments where nothing but the model's own will holds them."""
+    found = ["enable_thinking"] if request.enable_thinking is not None and "enable_thinking" not in template else []
+    if tools.automatic and any(tool.function.strict for tool in request.tools or ()):
+        found.append("tools.function.strict")
+    return tuple(found)
 
 
 def without_prefix(prompt: str, prefix: str) -> str:

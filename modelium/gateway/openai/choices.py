@@ -37,15 +37,24 @@ class Reader(Protocol):
 class ChatChoice:
     """Feed it every piece, in order."""
 
-    def __init__(self, reader: Reader, thoughts: Thoughts | None = None) -> None:
+    def __init__(self, reader: Reader, thoughts: Thoughts | None = None, *, shows_thoughts: bool = True) -> None:
         self._reader = reader
         self._thoughts = thoughts
+        self._shows_thoughts = shows_thoughts
+        self._thought_tokens = 0
         self._logprobs: list[TokenLogprob] = []
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """How many tokens were thoughts, their marks not counted; None of a model that does not think."""
+        return self._thought_tokens if self._thoughts is not None else None
 
     def take(self, piece: Piece) -> Delta:
         """What ``piece`` adds; nothing while it may still become a marker. Log-probabilities wait for the next text."""
         self._logprobs += piece.logprobs
         thought, answer = self._thoughts.feed(piece.text) if self._thoughts is not None else ("", piece.text)
+        if self._thoughts is not None:
+            self._thought_tokens += self._thoughts.tokens_of(piece.output_tokens)
         found = [self._reader.feed(answer)]
         reason = None
         if piece.finish_reason is not None:
@@ -59,7 +68,7 @@ class ChatChoice:
                 reason = "tool_calls"
         delta = Delta(
             text="".join(part.text for part in found),
-            reasoning=thought,
+            reasoning=thought if self._shows_thoughts else "",
             calls=tuple(call for part in found for call in part.calls),
             finish_reason=reason,
         )

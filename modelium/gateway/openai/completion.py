@@ -97,7 +97,7 @@ class _CompletionWriter:
         self._pending = echo
         self._tokens: list[TokenLogprob] = []
         self._reason: str | None = None
-        self._logprobs = CompletionLogprobs(len(echo), alternatives=alternatives > 0) if alternatives is not None else None
+        self._logprobs = CompletionLogprobs(len(echo)) if alternatives is not None else None
 
     def chunk(self, piece: Piece) -> Json | None:
         text, self._pending = self._pending + piece.text, ""
@@ -112,6 +112,9 @@ class _CompletionWriter:
 
     def whole(self) -> Json:
         return self._json("".join(self._text), self._tokens, self._reason or "stop")
+
+    def reasoning_tokens(self) -> int | None:
+        return None
 
     def _json(self, text: str, tokens: list[TokenLogprob] | tuple[TokenLogprob, ...], reason: str | None) -> Json:
         logprobs = self._logprobs.json(tokens) if self._logprobs is not None else None

@@ -48,8 +48,9 @@ def conversation_of(messages: Sequence[Message], template: str, *, takes_images:
         one: Object = {"role": role, "content": content}
         if message.name is not None:
             one["name"] = message.name
-        if message.reasoning_content is not None:
-            one["reasoning_content"] = message.reasoning_content
+        thoughts = message.reasoning if message.reasoning is not None else message.reasoning_content
+        if thoughts is not None:  # templates know either word
+            one["reasoning"] = one["reasoning_content"] = thoughts
         if message.tool_calls:
             one["tool_calls"] = [_call(call) for call in message.tool_calls]
         if message.tool_call_id is not None:

@@ -1,31 +1,23 @@
 """Bodies of ``/v1`` requests: JSON enters, checked requests leave; what does not fit is refused with the field's name.
 
-Five kinds of fields. Those that are honoured are declared in ``requests``; some have another server's name (``ALSO``). Those
-that OpenAI's clients send and that change nothing about the answer of a local model are ignored (``IGNORED``). Those that would
-change it and cannot be honoured are refused in words of their own (``UNAVAILABLE``). A name that is nearly a right one is a
-typing error and refused with that, as OpenAI does. Any other is some server's own and left out; the answer's header says so.
+Four kinds of fields. Those that are honoured are declared in ``requests``; some have another server's name (``ALSO``). Those
+that OpenAI's clients send and that change nothing about the answer of a local model are ignored (``harmless`` of each object).
+Those that would change it and cannot be honoured are refused in words of their own (``UNAVAILABLE``). Any other, at whatever
+depth, is unknown: left out, and the answer's header lists it with the name that may have been meant. A strict gateway refuses.
 """
 
 from __future__ import annotations
 
-import difflib
 import reprlib
-from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from modelium.gateway.codecs.fields import nearest, shown
+from modelium.gateway.codecs.fields import shown
 from modelium.gateway.codecs.json_text import load_json
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.requests import Request
-
-IGNORED = frozenset(
-    {
-        "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
-    }
-)  # fmt: skip
+from modelium.gateway.openai.requests import Generating, Request
+from modelium.gateway.openai.unknown import Unknown, unknown_names
 
 # What other servers call it: llama.cpp, Ollama, text-generation-inference.
 ALSO = {
@@ -36,10 +28,8 @@ ALSO = {
 }
 _UNLIMITED = frozenset({"n_predict", "num_predict"})  # below 0 they ask for no limit: that is to leave the field out
 # Other servers' own fields whose names are near one of ours, beside it: OpenRouter's ``models`` are what to ask when ``model``
-# fails. Alone they are typing errors.
+# fails.
 _OTHERS_BESIDE = {"models": "model"}
-_NEARLY = 0.85  # of difflib: temprature is, typical_p (of top_p) is not
-_MOST_NAMED = 20
 _MOST_FIELDS = 128
 
 _SCHEMA = 'send `response_format: {"type": "json_schema", "json_schema": {"schema": …}}` or `guided_json`'
@@ -65,44 +55,53 @@ UNAVAILABLE = {
 R = TypeVar("R", bound=Request)
 
 
-def parse(kind: type[R], data: bytes) -> R:
-    """Raises ``BadRequest`` with the first field that does not fit."""
+def parse(kind: type[R], data: bytes, *, strict: bool = False, model: str | None = None) -> R:
+    """``strict``: unknown names are refused. ``model``: what the path says, which counts more than the body.
+
+    Raises ``BadRequest`` with the first field that does not fit.
+    """
     body = load_json(data)
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
+    if model is not None:
+        body["model"] = model
     for theirs, ours in ALSO.items():
         if theirs in _UNLIMITED and isinstance(body.get(theirs), int) and body[theirs] < 0:
             continue
         if theirs in body and ours in kind.model_fields and body.get(ours) is None:
             body[ours] = body.pop(theirs)
-    if len(body) > _MOST_FIELDS:  # each unknown name is compared with all known ones
+    if len(body) > _MOST_FIELDS:
         raise BadRequest(f"the body has {len(body):,} fields; {_MOST_FIELDS} are more than any request has")
-    known = {name: value for name, value in body.items() if _means_something(kind, name, value, body)}
-    ignored = tuple(shown(name) for name in body if name not in kind.model_fields and name not in IGNORED)
+    for name, value in body.items():
+        _check_available(kind, name, value)
+    unknown = [_told(one, body) for one in unknown_names(kind, body) if one.path not in UNAVAILABLE]
+    if strict and unknown:
+        name, near = unknown[0].path, f"; did you mean {unknown[0].meant!r}?" if unknown[0].meant else ""
+        raise BadRequest(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
+    known = {name: value for name, value in body.items() if name in kind.model_fields and value is not None}
     try:
         request = kind.model_validate(known)
     except ValidationError as error:
         raise _first(error) from None
-    request.leave_out(ignored[:_MOST_NAMED])
+    if isinstance(request, Generating) and request.stream_options is not None and not request.stream:
+        raise BadRequest("stream_options: are those of a stream; send stream: true, or leave them out", param="stream_options")
+    request.leave_out(unknown)
     return request
 
 
-def _means_something(kind: type[Request], name: str, value: object, body: Mapping[str, object]) -> bool:
-    """False for a field of ``body`` that is ignored; raises for one that cannot be honoured, unless it asks for nothing."""
-    if name in kind.model_fields:
-        return value is not None
-    if name in IGNORED or value is None or value is False or value in ([], "", {}):
-        return False
+def _check_available(kind: type[Request], name: str, value: object) -> None:
+    """Raises ``BadRequest`` for what cannot be honoured, unless it asks for nothing: all of these are off by default."""
+    if name not in UNAVAILABLE or name in kind.model_fields or value in (None, False, [], "", {}):
+        return
     if name == "best_of" and value == 1:
-        return False
-    if name in UNAVAILABLE:
-        raise BadRequest(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
-    if body.get(_OTHERS_BESIDE.get(name, "")) is not None:
-        return False
-    if difflib.get_close_matches(name[:100], kind.model_fields, n=1, cutoff=_NEARLY):
-        near = nearest(name, sorted(kind.model_fields))
-        raise BadRequest(f"{shown(name)}: unknown parameter{near}", param=shown(name), code="unknown_parameter")
-    return False
+        return
+    raise BadRequest(f"{name}: {UNAVAILABLE[name]}", param=name, code="unsupported_parameter")
+
+
+def _told(one: Unknown, body: dict[str, object]) -> Unknown:
+    if body.get(_OTHERS_BESIDE.get(one.path, "")) is None:
+        return one
+    return Unknown(path=one.path, name=one.name)
 
 
 def _first(error: ValidationError) -> BadRequest:

@@ -7,13 +7,17 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from modelium.gateway.codecs.fields import shown
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.bodies import read_body, work_on
+from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from modelium.gateway.openai.unknown import Unknown
 
 HEADER = "X-Modelium-Ignored"
-_IGNORED: web.RequestKey[tuple[str, ...]] = web.RequestKey("ignored", tuple)
+STRICT: web.AppKey[bool] = web.AppKey("strict", bool)  # gateway.strict
+_IGNORED: web.RequestKey[tuple[Unknown, ...]] = web.RequestKey("ignored", tuple)
 
 R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
 
@@ -21,12 +25,28 @@ R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
 async def read_request(kind: type[R], request: web.Request, deadline: Deadline) -> R:
     """Raises ``BadRequest`` with the first field that does not fit, and what ``read_body`` raises."""
     data = await read_body(request, deadline)
-    asked = await work_on(request, deadline, len(data), lambda: parse(kind, data))
-    request[_IGNORED] = asked.ignored
+    called = request.match_info.get("model")
+    strict = request.app[STRICT]
+    asked = await work_on(request, deadline, len(data), lambda: parse(kind, data, strict=strict, model=called))
+    request[_IGNORED] = tuple(asked.ignored)
     return asked
+
+
+def ignore(request: web.Request, *paths: str) -> None:
+    """What turned out to mean nothing for this model joins the list. Raises ``BadRequest`` where nothing is to be ignored."""
+    strict = request.app[STRICT]
+    if paths and strict:
+        raise BadRequest(f"{paths[0]}: means nothing to this model", param=paths[0], code="unsupported_parameter")
+    request[_IGNORED] = (*request.get(_IGNORED, ()), *(Unknown(path=path, name=path) for path in paths))
 
 
 async def name_ignored(request: web.Request, response: web.StreamResponse) -> None:
     """For the application's ``on_response_prepare``: streamed answers have the header as well."""
     if names := request.get(_IGNORED):
-        response.headers[HEADER] = ", ".join(quote(name, safe=" .") for name in names)
+        response.headers[HEADER] = ", ".join(_written(one) for one in names)
+
+
+def _written(one: Unknown) -> str:
+    """As RFC 9651 writes a list whose items have parameters."""
+    name = quote(shown(one.path), safe=" .")
+    return f"{name}; did-you-mean={one.meant}" if one.meant else name

@@ -13,16 +13,26 @@ def reasons(template: str | None) -> bool:
 class Thoughts:
     """One generation's text. ``inside``: the prompt ended with ``<think>``, so the text begins in the middle of a thought."""
 
-    __slots__ = ("_buffer", "_phase")
+    __slots__ = ("_buffer", "_latest", "_phase")
 
     def __init__(self, *, inside: bool) -> None:
         self._buffer = ""
         self._phase = "think" if inside else "start"
+        self._latest = (0, 0)  # characters that were fed, and of thoughts among them
 
     def feed(self, text: str) -> tuple[str, str]:
         """(thought, answer) that came to light."""
+        thinking = self._phase == "think"
         self._buffer += text
-        return self._take(final=False)
+        said = self._take(final=False)
+        inside = len(text) if thinking and self._phase == "think" else min(len(said[0]), len(text))
+        self._latest = (len(text), inside)
+        return said
+
+    def tokens_of(self, count: int) -> int:
+        """How many of the ``count`` tokens that were fed last were thoughts: by the letter where only some were."""
+        fed, inside = self._latest
+        return count * inside // fed if fed else 0
 
     def finish(self) -> tuple[str, str]:
         """The thought and the text that were held back until the end."""

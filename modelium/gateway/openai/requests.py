@@ -1,10 +1,11 @@
 """The fields of ``/v1`` requests that are honoured, with their kinds and bounds. ``parsing`` makes them of a body, and knows
-those that are not.
+those that are not. ``harmless`` of each: names that clients send along and that change nothing about a local model's answer.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, field_validator
 
@@ -13,6 +14,7 @@ from modelium.gateway.codecs.fields import decoded, plain_base64
 from modelium.gateway.codecs.parameters import LONGEST_TEXT
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
+from modelium.gateway.openai.unknown import Unknown
 
 MOST_NAME_CHARACTERS = 512
 
@@ -22,12 +24,15 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), le=LAST_SEED)]
 Sentence = Annotated[str, Field(max_length=LONGEST_TEXT)]  # of a parameter, as in /predict
 Object = dict[str, JsonValue]
+# What the libraries of other providers put beside anything: their caches' marks, their own notes.
+_NOTES = frozenset({"cache_control", "provider_specific_fields", "provider_options", "annotations", "index", "id"})
 
 
 class Part(BaseModel):
     """A piece of a message: text or an image. The rest is known by name, so that it can be refused by name."""
 
     model_config = ConfigDict(extra="allow")
+    harmless: ClassVar[frozenset[str]] = _NOTES | {"detail"}
     type: str
     text: Text | None = None
     refusal: Text | None = None
@@ -53,6 +58,7 @@ class Part(BaseModel):
 class FunctionCall(BaseModel):
     """A call that was made earlier in the conversation."""
 
+    harmless: ClassVar[frozenset[str]] = _NOTES
     name: str
     arguments: Annotated[str | Object, Arguments] = ""
 
@@ -60,25 +66,29 @@ class FunctionCall(BaseModel):
 class ToolCall(BaseModel):
     """The same with its id."""
 
+    harmless: ClassVar[frozenset[str]] = _NOTES
     id: str = ""
     type: str = "function"
     function: FunctionCall
 
 
 class Message(BaseModel):
-    """Of a conversation. What clients send back with an assistant's message besides these (``refusal`` …) is ignored."""
+    """Of a conversation. ``harmless``: what clients send back with an assistant's message."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    harmless: ClassVar[frozenset[str]] = _NOTES | {"refusal", "audio", "function_call", "token_ids", "status", "citations"}
+    role: Annotated[str, Field(min_length=1, max_length=64)]
     content: Text | Many[Part] | None = None
     name: str | None = None
     tool_calls: Many[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: Text | None = None
+    reasoning: Text | None = None
 
 
 class Function(BaseModel):
     """A function that the model may call; ``parameters``: a JSON schema."""
 
+    harmless: ClassVar[frozenset[str]] = _NOTES
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
     parameters: Object | None = None
@@ -88,6 +98,7 @@ class Function(BaseModel):
 class Tool(BaseModel):
     """What the model may call."""
 
+    harmless: ClassVar[frozenset[str]] = _NOTES
     type: Literal["function"]
     function: Function
 
@@ -126,17 +137,24 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """The form of an answer."""
+    """The form of an answer. ``schema`` and ``value``: what huggingface_hub and others make of ``json_schema``."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    model_config = ConfigDict(populate_by_name=True)
+    type: Literal["text", "json_object", "json_schema", "json", "regex", "structural_tag"]
     json_schema: JsonSchema | None = None
+    schema_: Annotated[Object | None, Shape, Field(alias="schema")] = None
+    value: Annotated[Object | str | None, Shape] = None
+    format: Annotated[Object | None, Shape] = None  # of structural_tag, and its older form
+    structures: Annotated[Many[Object] | None, Shape] = None
+    triggers: Many[str] | None = None
 
 
 class StreamOptions(BaseModel):
     """What a stream says besides its text."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    harmless: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class StructuredOutputs(BaseModel):
@@ -157,17 +175,23 @@ class Request(BaseModel):
     """What all requests have."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    harmless: ClassVar[frozenset[str]] = frozenset(
+        {
+            "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+            "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
+        }
+    )  # fmt: skip
     model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
-    _ignored: tuple[str, ...] = PrivateAttr(())
+    _ignored: tuple[Unknown, ...] = PrivateAttr(())
 
     @property
-    def ignored(self) -> tuple[str, ...]:
+    def ignored(self) -> tuple[Unknown, ...]:
         """Names in the body that mean nothing here."""
         return self._ignored
 
-    def leave_out(self, names: tuple[str, ...]) -> None:
+    def leave_out(self, unknown: Sequence[Unknown]) -> None:
         """Remember what was ignored, for a header of the answer."""
-        self._ignored = names
+        self._ignored = tuple(unknown)
 
 
 class Generating(Request):
@@ -211,7 +235,7 @@ class Generating(Request):
     @property
     def include_usage(self) -> bool:
         """Does a stream end with its usage?"""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 class ChatRequest(Generating):
@@ -226,11 +250,13 @@ class ChatRequest(Generating):
     parallel_tool_calls: bool | None = None
     modalities: Many[Literal["text"]] | None = None
     reasoning_effort: str | None = None
+    include_reasoning: bool | None = None  # false: thoughts are left out of the answer
     # for the chat template, in transformers' words
     documents: Annotated[Many[Object], Arguments] | None = None
     chat_template_kwargs: Annotated[Object, Arguments] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
+    enable_thinking: bool | None = None  # what other servers take beside chat_template_kwargs, and put there
 
 
 class CompletionRequest(Generating):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import orjson
+
+from modelium.gateway.codecs.fields import shown
 from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Generating
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Generating, ResponseFormat
 from modelium.values import JsonValue
 
 Sampling = dict[str, JsonValue]
@@ -18,6 +21,7 @@ _SAME_NAME = (
     "bad_words", "allowed_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens", "skip_special_tokens",
     "spaces_between_special_tokens",
 )  # fmt: skip
+_MOST_NAMED = 20
 COMPLETION_TOKENS = 16  # OpenAI's
 
 
@@ -35,7 +39,7 @@ def sampling_of(request: Generating, defaults: Mapping[str, JsonValue]) -> Sampl
     if request.stop:
         sampling["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
     if request.logit_bias:
-        sampling["logit_bias"] = {token: bias for token, bias in request.logit_bias.items() if _is_token(token)}
+        sampling["logit_bias"] = _biases(request.logit_bias)
     if (shape := _shape(request)) is not None:
         sampling["structured_outputs"] = shape
     if (wanted := _logprobs(request)) is not None:
@@ -72,13 +76,8 @@ def _logprobs(request: Generating) -> int | None:
 def _shape(request: Generating) -> Sampling | None:
     """What the text must look like, from whichever of the three ways it was said in."""
     said: dict[str, Sampling] = {}
-    if (form := request.response_format) is not None and form.type != "text":
-        if form.type == "json_object":
-            said["response_format"] = {"json_object": True}
-        elif form.json_schema is None:
-            raise BadRequest("response_format.json_schema: is missing", param="response_format")
-        else:
-            said["response_format"] = {"json": form.json_schema.schema_}
+    if request.response_format is not None and (asked := _form(request.response_format)) is not None:
+        said["response_format"] = asked
     if request.structured_outputs is not None:
         said["structured_outputs"] = request.structured_outputs.model_dump(by_alias=True, exclude_none=True)
     guided = {kind: getattr(request, f"guided_{kind}") for kind in ("json", "regex", "choice", "grammar")}
@@ -91,7 +90,38 @@ def _shape(request: Generating) -> Sampling | None:
     return next(iter(said.values()), None)
 
 
-def _is_token(token: str) -> bool:
-    if not token.isdigit():
-        raise BadRequest(f"logit_bias: expected token ids, found {token!r}", param="logit_bias")
-    return True
+def _form(form: ResponseFormat) -> Sampling | None:
+    """What ``response_format`` asks for. A schema may be in its own place, or where other servers want it."""
+    beside = form.schema_ if form.schema_ is not None else form.value
+    match form.type:
+        case "text":
+            return None
+        case "json_schema" if form.json_schema is not None:
+            return {"json": form.json_schema.schema_}
+        case "json_object" | "json" | "json_schema" if beside is not None:
+            return {"json": beside}
+        case "json_object" | "json":
+            return {"json_object": True}
+        case "regex" if isinstance(form.value, str):
+            return {"regex": form.value}
+        case "structural_tag" if form.format is not None:
+            return {"structural_tag": _written({"type": "structural_tag", "format": form.format})}
+        case "structural_tag" if form.structures is not None:
+            tag = {"type": "structural_tag", "structures": form.structures, "triggers": form.triggers or []}
+            return {"structural_tag": _written(tag)}
+    missing = {"json_schema": "json_schema", "regex": "value", "structural_tag": "format"}[form.type]
+    raise BadRequest(f"response_format.{missing}: is missing", param="response_format")
+
+
+def _written(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _biases(sent: Mapping[str, float]) -> Sampling:
+    """Raises ``BadRequest`` with every key that is no token id, as far as a line goes."""
+    wrong = [shown(token) for token in sent if not (token.isascii() and token.isdigit())]
+    if wrong:
+        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        names = ", ".join(map(repr, wrong[:_MOST_NAMED]))
+        raise BadRequest(f"logit_bias: expected token ids, found {names}{more}", param="logit_bias")
+    return dict(sent)

@@ -62,16 +62,32 @@ class Tokenizers:
 
 
 def answer(tokenizer: Tokenizer, request: dict[str, Any]) -> Answer:
-    """How many tokens there are in ``texts``, each as far as ``limit``; or the text of ``tokens``."""
+    """How many tokens there are in ``texts``, each as far as ``limit``; or the text of ``tokens``, without the frame of special
+    tokens that the model's runtime writes around every text. No text where there is none that has these tokens.
+    """
     try:
         if "tokens" in request:
-            text = tokenizer.decode(request["tokens"], skip_special_tokens=False)
-            return {"text": text} if len(text) <= MAX_TEXT_CHARACTERS else {}
+            tokens = _unframed(tokenizer, request["tokens"])
+            text = tokenizer.decode(tokens, skip_special_tokens=False)
+            if len(text) > MAX_TEXT_CHARACTERS or tokenizer.encode(text, add_special_tokens=False).ids != tokens:
+                return {}
+            return {"text": text}
         limit = request["limit"]
         lengths = (len(encoding.ids) for encoding in tokenizer.encode_batch_fast(request["texts"]))
         return {"count": sum(length if limit is None else min(length, limit) for length in lengths)}
     except Exception:
         return {}
+
+
+def _unframed(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
+    """``tokens`` without what stands before and behind each text, where both stand there: [CLS] … [SEP]."""
+    bare, framed = tokenizer.encode("a", add_special_tokens=False).ids, tokenizer.encode("a").ids
+    spare = len(framed) - len(bare)
+    head = next((size for size in range(spare + 1) if framed[size : size + len(bare)] == bare), 0)
+    begin, end = framed[:head], framed[head + len(bare) :]
+    if not bare or len(tokens) < spare or tokens[:head] != begin or tokens[len(tokens) - len(end) :] != end:
+        return tokens
+    return tokens[head : len(tokens) - len(end)]
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:

@@ -54,7 +54,10 @@ class Tokenizing:
         if any(not 0 <= token < vocabulary for token in tokens):
             raise BadRequest(f"{param}: {profile.name!r} has token ids from 0 to {vocabulary - 1}", param=param)
         if "text" not in answer:
-            raise BadRequest(f"{param}: the tokenizer of {profile.name!r} cannot read these token ids; send text", param=param)
+            raise BadRequest(
+                f"{param}: no text has these token ids in the tokenizer of {profile.name!r}, and it reads text; send that",
+                param=param,
+            )
         return str(answer["text"])
 
     async def count(self, profile: ModelProfile, texts: Sequence[str], *, within_s: float) -> int:

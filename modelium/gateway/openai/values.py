@@ -37,12 +37,19 @@ class Usage:
 
     prompts: dict[int, int] = field(default_factory=dict)
     completion_tokens: int = 0
+    reasoning_tokens: int | None = None  # None: the model does not think
+    cached_tokens: int | None = None  # None: nobody said
 
-    def json(self) -> dict[str, int]:
+    def json(self) -> dict[str, object]:
         """In OpenAI's words."""
         prompt_tokens = sum(self.prompts.values())
-        return {
+        said: dict[str, object] = {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": prompt_tokens + self.completion_tokens,
         }
+        if self.cached_tokens is not None:
+            said["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        if self.reasoning_tokens is not None:
+            said["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return said

@@ -58,20 +58,19 @@ def test_other_names_of_what_there_is_are_honoured(theirs: str, ours: str, value
     request = parse(CompletionRequest, json.dumps({"model": "m", "prompt": "a", theirs: value}).encode())
     assert (getattr(request, ours), request.ignored) == (value, ())
     request = parse(CompletionRequest, json.dumps({"model": "m", "prompt": "a", theirs: value, ours: 7}).encode())
-    assert (getattr(request, ours), request.ignored) == (7, (theirs,))
+    assert (getattr(request, ours), [one.path for one in request.ignored]) == (7, [theirs])
 
 
 @pytest.mark.parametrize("name", ["n_predict", "num_predict"])
 @pytest.mark.parametrize("value", [-1, -2])
 def test_no_limit_in_other_servers_words_is_none_here(name: str, value: int) -> None:
     request = parse(ChatRequest, json.dumps({"model": "m", "messages": HI, name: value}).encode())
-    assert (request.max_tokens, request.ignored) == (None, (name,))
+    assert (request.max_tokens, [one.path for one in request.ignored]) == (None, [name])
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"temprature": 0.5},
         {"model": None, "models": ["m"]},
         {"response_format": {"type": "xml"}},
         {"tools": [{"type": "computer", "computer": {}}]},

@@ -47,6 +47,16 @@ async def test_tokens_are_counted_and_read(tmp_path: Path) -> None:
     assert _processes() == []
 
 
+async def test_the_frame_around_every_text_is_not_read_twice(tmp_path: Path) -> None:
+    """The runtime writes it: a text's own ids mean that text, with the frame or without."""
+    framed = profile_of(Task.FEATURE_EXTRACTION, path=write_folder(tmp_path / "framed", bos=True), fingerprint="1")
+    tokenizing = Tokenizing()
+    assert await tokenizing.decode(framed, [0, 3, 4], param="input") == "hello world"
+    assert await tokenizing.decode(framed, [3, 4], param="input") == "hello world"
+    assert await tokenizing.decode(framed, [0, 0, 3], param="input") == "<s> hello"
+    await tokenizing.close()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[" * 10**6, b"\xff", b" " * (64 * 2**20 + 1)])
 async def test_what_is_no_tokenizer_counts_nothing(tmp_path: Path, content: bytes | None) -> None:
     profile, good = model(tmp_path / "m"), model(tmp_path / "good")
