@@ -38,4 +38,4 @@ class KServe:
 
     async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
-        await self._passage.close()
+        self._passage.close()

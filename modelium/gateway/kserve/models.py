@@ -10,7 +10,6 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -27,6 +26,7 @@ from modelium.gateway.http.paths import name_in, shown_path
 from modelium.gateway.http.statuses import status_of
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
 from modelium.gateway.kserve.rules import STATE_HEADER, Ready, model_called, tracing_refused, why_not_ready
+from modelium.gateway.kserve.upstream import Answer
 from modelium.triton.faults import http_fault
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class KServeModels:
             if isinstance(fault, NotExecuted):
                 raise fault
             self._controller.report_gone(name, str(fault))
-        return web.Response(body=said, status=answer.status, reason=answer.reason, headers=headers)
+        return web.Response(body=said, status=answer.status, reason=answer.words, headers=headers)
 
 
 def _called(request: web.Request) -> tuple[str, str]:
@@ -160,15 +160,15 @@ def _called(request: web.Request) -> tuple[str, str]:
 
 
 async def _stream(
-    request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], begun: list[web.StreamResponse]
+    request: web.Request, answer: Answer, headers: CIMultiDict[str], begun: list[web.StreamResponse]
 ) -> web.StreamResponse:
     """Pass it on as it comes, no faster than the client takes it."""
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+    response = web.StreamResponse(status=answer.status, reason=answer.words, headers=headers)
     response.content_length = answer.content_length
     response.headers["X-Request-Id"] = request[REQUEST_ID]  # there is no later moment for it
     await response.prepare(request)
     begun.append(response)
-    async for piece in answer.content.iter_any():
+    async for piece in answer.pieces():
         try:
             await response.write(piece)
         except ConnectionError:  # aiohttp's own class for it is the one of a Triton that went away, too

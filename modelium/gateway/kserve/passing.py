@@ -6,18 +6,17 @@ Nothing is parsed. Headers that belong to one connection, and those by which a c
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from modelium.errors import ModelGone, NotExecuted
 from modelium.gateway.deadline import Deadline
+from modelium.gateway.kserve.upstream import Answer, BrokenOff, Unreachable, Upstream
 
 if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
@@ -31,83 +30,72 @@ _OF_A_CONNECTION = frozenset(
 )  # fmt: skip
 _KEPT_BACK = _OF_A_CONNECTION | {"authorization", "cookie", "origin", "referer", "x-api-key"}
 _OF_AN_ANSWER = _OF_A_CONNECTION | {"date", "server"}
-_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would say where the client said nothing
-_MOST_IN_ONE_PIECE = 2**20  # of a request's body
-_NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
 
 class Passage:
-    """Connections to Triton's HTTP port, for the whole gateway. Made before Triton is asked anything, opened with the first
-    request."""
+    """The way to Triton's HTTP port, for the whole gateway."""
 
     def __init__(self, client: TritonClient) -> None:
         self._client = client
-        self._session: aiohttp.ClientSession | None = None
-        self._kept_back: frozenset[str] = _KEPT_BACK
-        self._root = ""
+        self._upstream: Upstream | None = None
+        self._kept_back: frozenset[bytes] = frozenset()
+        self._added = b""
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._upstream is not None:
+            self._upstream.close()
 
     @asynccontextmanager
-    async def ask(self, request: web.Request, path: str, body: bytes) -> AsyncGenerator[aiohttp.ClientResponse]:
+    async def ask(self, request: web.Request, path: str, body: bytes) -> AsyncGenerator[Answer]:
         """Triton's answer to ``request`` at ``path`` (as it is to be sent). Leaving the context early breaks the request off.
 
         Raises ``NotExecuted`` where nobody listens, and ``ModelGone`` for an answer that broke off.
         """
-        session = self._session or self._open()
+        upstream = self._upstream or self._open()
         begun = False
         try:
-            async with session.request(
-                request.method,
-                URL(self._root + path, encoded=True),
-                data=body if len(body) <= _MOST_IN_ONE_PIECE else io.BytesIO(body),
-                headers=_passed_on(request.headers, self._kept_back, self._client.http_headers),
-                allow_redirects=False,
-            ) as answer:
+            async with upstream.ask(self._head(request, path, body), body) as answer:
                 begun = True
                 yield answer
-        except aiohttp.ClientConnectorError as error:
-            words = f"Triton cannot be reached over HTTP at {self._client.http_url} (triton.http_url): {error.strerror}"
-            raise NotExecuted(words) from None
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+        except Unreachable as error:
+            raise NotExecuted(
+                f"Triton cannot be reached over HTTP at {self._client.http_url} (triton.http_url): {error}"
+            ) from None
+        except BrokenOff as error:
             what = "broke off its answer" if begun else "closed the connection"
             words = "the request may have been executed, which is why it was not sent again"
-            raise ModelGone(f"Triton {what} ({type(error).__name__}); {words}") from None
+            raise ModelGone(f"Triton {what} ({error}); {words}") from None
 
-    def _open(self) -> aiohttp.ClientSession:
-        self._root = f"http://{self._client.http_url}"
-        self._kept_back = _KEPT_BACK | {name.lower() for name in self._client.http_headers}
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_NOT_ADDED,
-            timeout=_NO_LIMIT,
-        )
-        return self._session
+    def _head(self, request: web.Request, path: str, body: bytes) -> bytes:
+        """The head of a client's request as Triton gets it."""
+        kept_back = self._kept_back
+        lines = [f"{request.method} {path} HTTP/1.1".encode("ascii")]
+        lines += [b"%b: %b" % header for header in request.raw_headers if header[0].lower() not in kept_back]
+        if body or request.method != "GET":
+            lines.append(b"Content-Length: %d" % len(body))
+        return b"\r\n".join(lines) + self._added
 
-
-def _passed_on(sent: CIMultiDictProxy[str], kept_back: frozenset[str], added: dict[str, str]) -> CIMultiDict[str]:
-    """A client's headers as Triton gets them."""
-    headers = CIMultiDict([(name, value) for name, value in sent.items() if name.lower() not in kept_back])
-    headers.update(added)
-    return headers
+    def _open(self) -> Upstream:
+        url = URL(f"http://{self._client.http_url}")
+        added = {"Host": self._client.http_url, **self._client.http_headers}
+        self._kept_back = frozenset(name.encode() for name in _KEPT_BACK | {name.lower() for name in added})
+        self._added = "".join(f"\r\n{name}: {value}" for name, value in added.items()).encode("latin-1") + b"\r\n\r\n"
+        self._upstream = Upstream(url.host or "", url.port or 80)
+        return self._upstream
 
 
-def headers_of(answer: aiohttp.ClientResponse, more: Mapping[str, str]) -> CIMultiDict[str]:
+def headers_of(answer: Answer, more: Mapping[str, str]) -> CIMultiDict[str]:
     """The headers of Triton's answer as the client gets them, and ``more``."""
-    headers = CIMultiDict([(name, value) for name, value in answer.headers.items() if name.lower() not in _OF_AN_ANSWER])
+    headers = CIMultiDict([header for header in answer.headers if header[0].lower() not in _OF_AN_ANSWER])
     headers.update(more)
     return headers
 
 
-async def whole(answer: aiohttp.ClientResponse) -> web.Response:
+async def whole(answer: Answer) -> web.Response:
     """Triton's answer in one piece."""
     body = await answer.read()
-    return web.Response(body=body, status=answer.status, reason=answer.reason, headers=headers_of(answer, {}))
+    return web.Response(body=body, status=answer.status, reason=answer.words, headers=headers_of(answer, {}))
 
 
 @asynccontextmanager
