@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 LOOPBACK_NAMES = frozenset({"localhost"})
 
 
+@lru_cache(maxsize=256)  # the same few hosts come with every request
 def is_address(name: str) -> bool:
     """Is it an IP address, not a name?"""
     try:

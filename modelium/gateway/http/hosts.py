@@ -46,5 +46,5 @@ class KnownHosts:
             return False
         name = (match["v6"] or match["name"]).lower().removesuffix(".")
         return (
-            is_address(name) or self.all_names or name in self.names or (match["v6"] is None and name.endswith(self.suffixes))
+            self.all_names or name in self.names or is_address(name) or (match["v6"] is None and name.endswith(self.suffixes))
         )
