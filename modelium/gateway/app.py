@@ -17,6 +17,7 @@ from modelium.gateway.http.deadline import MAX_TIMEOUT_S
 from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
+from modelium.gateway.http.telling import TELLING, Telling, directories_of
 from modelium.gateway.kserve import KServe
 from modelium.gateway.openai import STRICT, OpenAI, answer_in_shape, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
@@ -47,6 +48,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app[STRICT] = gateway.strict
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
+    app[TELLING] = Telling(controller, directories_of(settings))
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)
     app.on_cleanup.append(bodies.close)
     app[LIMITS] = Limits.of(gateway)
@@ -56,6 +58,13 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         app[API_KEYS] = ApiKeys(gateway.api_keys_file)
     app.router.add_get("/", show_page)
     asking = Asking(controller, client, metrics)
+    openai = OpenAI(
+        controller,
+        asking,
+        tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
+        timeout_s=gateway.request_timeout_seconds,
+    )
+    app.add_routes(openai.routes_of_models())  # /predict/NAME/v1/… is before /predict/NAME
     apps = Apps(controller, asking, timeout_s=gateway.request_timeout_seconds)
     predict = Predict(controller, asking, apps, timeout_s=gateway.request_timeout_seconds)
     app.router.add_post("/predict/{model:.+}", predict.answer)
@@ -64,12 +73,6 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     kserve = KServe(controller, client, asking, gateway)
     app.add_routes(kserve.routes())
     app.on_cleanup.append(kserve.close)
-    openai = OpenAI(
-        controller,
-        asking,
-        tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
-        timeout_s=gateway.request_timeout_seconds,
-    )
     app.add_routes(openai.routes())
     app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)

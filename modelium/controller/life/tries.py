@@ -13,9 +13,9 @@ from modelium.controller.life.table import Step
 from modelium.errors import (
     EntryError,
     FolderChanged,
+    LoadFailed,
     MachineTrouble,
     ModeliumError,
-    NotServable,
     OutOfMemory,
     RayUnavailable,
     TritonUnavailable,
@@ -88,7 +88,7 @@ def count(record: Record, state: State, reason: str, context: Context, *, its_ow
     effects.append(Say(f"failed {often}: {reason}", Level.WARNING))
     if state is State.FAILED:
         when = "in quarantine until its folder changes" if retry_at is None else f"next try in {retry_at - context.now:.1f} s"
-        effects.append(Reject(NotServable(f"{record.key!r} failed to load ({when}): {reason}")))
+        effects.append(Reject(LoadFailed(f"{record.key!r} failed to load ({when}): {reason}")))
     effects.append(UnloadIsOver())
     phase = Absent(state=state, reason=reason)
     return replace(record, phase=phase, tries=replace(tries, retry_at=retry_at), wish=wish), tuple(effects)

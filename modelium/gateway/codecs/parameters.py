@@ -75,7 +75,7 @@ def check_value(rule: Rule, value: object, field: str) -> object:
         case Kind.WORDS:
             return [] if value == [] else _words(value, field)
         case Kind.STOP:
-            return _words([value] if isinstance(value, str) else value, field)
+            return [] if value == [] else _words([value] if isinstance(value, str) else value, field)
     return value
 
 

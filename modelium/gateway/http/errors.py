@@ -20,6 +20,7 @@ from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 from modelium.gateway.http.statuses import status_of
+from modelium.gateway.http.telling import TELLING
 from modelium.names import printable
 from modelium.sizes import human_bytes
 
@@ -68,7 +69,12 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
         case NoModelCalled() if sent := request.match_info.get("model"):  # in the words that the client used
             return _said(NoModelCalled(printable(sent, longest=None), error.hint))
         case _:
-            return _said(presentable(error, request))
+            said = presentable(error, request)
+            telling = request.app.get(TELLING)
+            if telling is None:  # the port of the metrics has no models
+                return _said(said)
+            words, headers = telling.words(said, request), telling.headers(said, request)
+            return _response(words, said.type, status_of(said), headers)
 
 
 def body_too_large(request: web.Request) -> BodyTooLarge:

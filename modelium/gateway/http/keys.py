@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from modelium.api_keys import ApiKeys
 from modelium.errors import Unauthorized
 
-OPEN_ROUTES = frozenset({"/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+OPEN_ROUTES = frozenset({"/", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelium"'}
 API_KEYS: web.AppKey[ApiKeys] = web.AppKey("api_keys", ApiKeys)
 

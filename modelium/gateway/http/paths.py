@@ -29,7 +29,6 @@ _ELSEWHERE = {
     "/predict": "/predict/NAME",
     "/predictions": "/predict/NAME",
     "/invocations": "/predict/NAME",
-    "/health": "/health/live",
     "/healthz": "/health/live",
     "/ready": "/health/ready",
     "/metrics": "/metrics at metrics.port",

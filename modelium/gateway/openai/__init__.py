@@ -10,7 +10,7 @@ from aiohttp import web
 from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
-from modelium.gateway.http.paths import model_of
+from modelium.gateway.http.paths import called_name, model_of
 from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
@@ -58,6 +58,16 @@ class OpenAI:
             web.get("/v1/models/{model:.+}", self.show_model),
         ]
 
+    def routes_of_models(self) -> list[web.RouteDef]:
+        """The same below a model's own address: clients that were given ``/predict/NAME`` put ``/v1/chat/completions`` behind
+        it, and whatever they like into ``model``."""
+        return [
+            web.post("/predict/{model:.+}/v1/chat/completions", self._chat.answer),
+            web.post("/predict/{model:.+}/v1/completions", self._completion.answer),
+            web.post("/predict/{model:.+}/v1/embeddings", self._embeddings.answer),
+            web.get("/predict/{model:.+}/v1/models", self.list_one),
+        ]
+
     async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
         await self._renderer.close()
@@ -66,6 +76,11 @@ class OpenAI:
     async def list_models(self, _request: web.Request) -> web.Response:
         """``GET /v1/models``."""
         return json_response({"object": "list", "data": await self._directory.list_all()})
+
+    async def list_one(self, request: web.Request) -> web.Response:
+        """``GET /predict/{model}/v1/models``. Raises ``UnknownModel``."""
+        deadline = deadline_of(request, self._timeout_s)
+        return json_response({"object": "list", "data": [await self._directory.show(called_name(request), deadline)]})
 
     async def show_model(self, request: web.Request) -> web.Response:
         """``GET /v1/models/{model}``. Raises ``UnknownModel``."""

@@ -17,7 +17,7 @@ from modelium.gateway.generation import Piece
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.events import EventStream
 from modelium.gateway.openai.answers import DONE, Head, Json, chunk, event, usage_chunk, whole
-from modelium.gateway.openai.errors import described
+from modelium.gateway.openai.errors import told
 from modelium.gateway.openai.interleave import Stream, interleave
 from modelium.gateway.openai.values import Usage
 
@@ -62,7 +62,12 @@ async def answer_streamed(
 ) -> web.StreamResponse:
     """Nothing is sent before the first piece (or a second's silence), so an error up to there has its own status."""
     usage = Usage()
-    async with EventStream(request, comment=waiting, error_event=_error_event, deadline=deadline) as events:
+
+    def error_event(error: ModeliumError) -> bytes:
+        """OpenAI's clients raise an APIError for it."""
+        return event(told(error, request).body)
+
+    async with EventStream(request, comment=waiting, error_event=error_event, deadline=deadline) as events:
         async with aclosing(interleave(streams)) as pieces:
             async for index, piece in pieces:
                 count(usage, index // per_prompt, piece)
@@ -86,8 +91,3 @@ def thought_tokens(writers: Sequence[Writer]) -> int | None:
     """Of all choices together; None of a model that does not think."""
     counts = [count for writer in writers if (count := writer.reasoning_tokens()) is not None]
     return sum(counts) if counts else None
-
-
-def _error_event(error: ModeliumError) -> bytes:
-    """OpenAI's clients raise an APIError for it."""
-    return event(described(error).body)

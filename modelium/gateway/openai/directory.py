@@ -79,8 +79,10 @@ class Directory:
     # -- lists ---------------------------------------------------------------------------------------------------------
 
     async def list_all(self) -> list[Json]:
-        """Every model that can be served, and each of its adapters."""
+        """Every model that can be served, and each of its adapters; first what chats, then what embeds, then the rest: clients
+        that are told no name take the first one."""
         statuses = [status for status in (await self.controller.snapshot()).models if _servable(status)]
+        statuses.sort(key=lambda status: _rank(capabilities_of(status)))
         made = await asyncio.to_thread(lambda: [_created(status) for status in statuses])
         pairs = in_pieces(zip(statuses, made, strict=True))
         return [view async for status, created in pairs for view in _shown(status, created)]
@@ -129,6 +131,28 @@ def _views(status: ModelStatus, created: int) -> list[Json]:
     return [_view(status, name, created) for name in names]
 
 
+def capabilities_of(status: ModelStatus) -> list[str]:
+    """What it is for, in the words of the routes."""
+    profile = status.profile
+    if profile is None or profile.onnx is not None or profile.app is not None:
+        return []
+    row, language = profile.task.row, profile.language
+    found = []
+    if row.generates:
+        found += ["chat"] if language is not None and (language.chat_template or language.chat_templates) else []
+        found.append("completion")
+    if row.embeds_texts:
+        found.append("embedding")
+    if row.takes_images or (language is not None and "image" in language.modalities):
+        found.append("vision")
+    return found
+
+
+def _rank(capabilities: list[str]) -> int:
+    order = ("chat", "completion", "embedding")
+    return next((place for place, word in enumerate(order) if word in capabilities), len(order))
+
+
 def _view(status: ModelStatus, name: str, created: int) -> Json:
     """OpenAI's four fields, and what other clients skip. ``root`` and ``parent`` are vLLM's words for adapters. ``context``:
     that ``max_model_len`` is less than the model's own, and why."""
@@ -146,6 +170,7 @@ def _view(status: ModelStatus, name: str, created: int) -> Json:
         "max_model_len": engine.max_model_len if engine is not None else profile.max_length,
         "context": context_in_words(engine) or None,
         "task": profile.task.value,
+        "capabilities": capabilities_of(status),
         "state": status.state.value,
         "runtime": placement.runtime.value if placement is not None else None,
     }

@@ -10,6 +10,7 @@ from aiohttp import web
 from modelium.gateway.codecs.fields import shown
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.bodies import read_body, work_on
+from modelium.gateway.http.paths import called_name
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.parsing import parse
 from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -25,7 +26,7 @@ R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
 async def read_request(kind: type[R], request: web.Request, deadline: Deadline) -> R:
     """Raises ``BadRequest`` with the first field that does not fit, and what ``read_body`` raises."""
     data = await read_body(request, deadline)
-    called = request.match_info.get("model")
+    called = called_name(request) if "model" in request.match_info else None
     strict = request.app[STRICT]
     asked = await work_on(request, deadline, len(data), lambda: parse(kind, data, strict=strict, model=called))
     request[_IGNORED] = tuple(asked.ignored)

@@ -24,8 +24,9 @@ class Health:
         self._controller = controller
 
     def routes(self) -> list[web.RouteDef]:
-        """All below ``/health``."""
-        return [web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
+        """``/health`` and all below it."""
+        # What load generators and proxies of vLLM ask first is whether the server lives.
+        return [web.get("/health", self.live), web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
 
     async def live(self, _request: web.Request) -> web.Response:
         """``GET /health/live``: 503 when the controller's loop stands still."""
