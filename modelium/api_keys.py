@@ -1,7 +1,8 @@
 """API keys: a file enters, whether a key is one of them leaves. The file is read again when it changes.
 
-One key a line, a name in front where it shall have one (``ci: KEY``); empty lines and lines that begin with ``#`` do not
-count. No key is kept in memory, printed or logged: of what was read only digests stay, and an error names the line.
+One key a line, a name in front where it shall have one (``ci: KEY``), and behind it the highest priority that its requests may
+have, where that shall be less than any (``batch: KEY priority=low``); empty lines and lines that begin with ``#`` do not count.
+No key is kept in memory, printed or logged: of what was read only digests stay, and an error names the line.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelium.errors import ConfigError
+from modelium.values import Asker, Priority, asker_of, priority_called
 
 log = logging.getLogger(__name__)
 
 # What may follow "Bearer " (RFC 6750). No colon is among it, so a name in front is never taken for a part of the key.
 _CHARACTERS = r"[A-Za-z0-9._~+/=-]+"
-_LINE = re.compile(rf"(?:(?P<name>[A-Za-z0-9._-]{{1,64}}):\s*)?(?P<key>{_CHARACTERS})")
+_LINE = re.compile(
+    rf"(?:(?P<name>[A-Za-z0-9._-]{{1,64}}):\s*)?(?P<key>{_CHARACTERS})(?:\s+priority=(?P<priority>high|normal|low))?"
+)
 SHORTEST_KEY = 16  # fewer characters can be guessed
 
 _Signature = tuple[int, int, int]
@@ -30,10 +34,24 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """One line of the file. ``name`` is the line's number where it has none; the key itself is in no representation."""
+    """One line of the file. ``name`` is the line's number where it has none; the key itself is in no representation.
+    ``priority``: what its requests have, and the most that they may ask for; None: they may ask for any."""
 
     name: str
     key: str = field(repr=False)
+    priority: Priority | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKey:
+    """Whose key it is that a request was sent with."""
+
+    name: str
+    priority: Priority | None
+
+    def asker(self, wanted: Priority | None) -> Asker:
+        """Who asks with it, for a request that wants this priority (None: it does not say)."""
+        return asker_of(self.name, wanted, self.priority)
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
@@ -72,19 +90,23 @@ class ApiKeys:
         keys = read_keys(path)
         if not keys:
             raise ConfigError(f"gateway.api_keys_file: there is no key in {path}; write one on a line of its own")
-        self._digests = _digests(keys)
+        self._known = _known(keys)
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self._known)
+
+    def find(self, sent: str) -> KnownKey | None:
+        """Whose key this is; None: nobody's. Takes as long for a nearly right one as for any other."""
+        self._refresh()
+        digest, found = _digest(sent), None
+        for candidate, known in self._known:
+            if hmac.compare_digest(candidate, digest):
+                found = known
+        return found
 
     def know(self, sent: str) -> bool:
-        """Is this one of the keys? Takes as long for a nearly right one as for any other."""
-        self._refresh()
-        digest = _digest(sent)
-        known = False
-        for candidate in self._digests:
-            known |= hmac.compare_digest(candidate, digest)
-        return known
+        """Is this one of the keys?"""
+        return self.find(sent) is not None
 
     def _refresh(self) -> None:
         """Blocking, and short: a ``stat`` of a few microseconds, and a read when that says so."""
@@ -97,7 +119,7 @@ class ApiKeys:
         except ConfigError as error:  # rule 2
             log.error("%s; the previous keys remain in effect", error)
             return
-        self._digests = _digests(keys)
+        self._known = _known(keys)
         log.info("gateway.api_keys_file: %s was read again: %d keys", self._path, len(keys))
 
     def _look(self) -> _Signature | None:
@@ -116,18 +138,19 @@ def _read_lines(path: Path, lines: Iterable[str]) -> Iterable[ApiKey]:
             continue
         match = _LINE.fullmatch(said)
         if match is None:
-            allowed = "letters, digits and - . _ ~ + / =, with `name:` in front of it or not"
+            allowed = "letters, digits and - . _ ~ + / =, with `name:` in front and `priority=high|normal|low` behind, or not"
             raise ConfigError(f"gateway.api_keys_file: line {number} of {path} is no key: {allowed}")
         if len(match["key"]) < SHORTEST_KEY:
             raise ConfigError(
                 f"gateway.api_keys_file: the key in line {number} of {path} has fewer than {SHORTEST_KEY} characters; "
                 "`openssl rand -hex 24` makes a good one"
             )
-        yield ApiKey(name=match["name"] or f"line {number}", key=match["key"])
+        priority = priority_called(match["priority"]) if match["priority"] else None
+        yield ApiKey(name=match["name"] or f"line {number}", key=match["key"], priority=priority)
 
 
-def _digests(keys: Iterable[ApiKey]) -> tuple[bytes, ...]:
-    return tuple(_digest(key.key) for key in keys)
+def _known(keys: Iterable[ApiKey]) -> tuple[tuple[bytes, KnownKey], ...]:
+    return tuple((_digest(key.key), KnownKey(name=key.name, priority=key.priority)) for key in keys)
 
 
 def _digest(key: str) -> bytes:

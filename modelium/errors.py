@@ -212,6 +212,12 @@ class QueueFull(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class KeyQueueFull(QueueFull):
+    """Too many requests with one API key wait for models; those with other keys may."""
+
+    type = "key_queue_full"
+
+
 class TooMuchUnderWay(QueueFull):
     """The bodies of all requests together take too much memory; ``retry_after_s`` goes into the Retry-After header."""
 

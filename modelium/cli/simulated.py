@@ -106,6 +106,7 @@ def prepare(asked: Asked, settings: Settings, remote: Remote | None) -> tuple[Se
     conditions = Conditions(
         request_timeout_s=settings.gateway.request_timeout_seconds,
         max_waiting=settings.gateway.max_waiting,
+        max_waiting_per_model=settings.gateway.max_waiting_per_model,
         drain_timeout_s=orchestration.drain_timeout_seconds,
         measure_every_s=orchestration.check_interval_seconds,
         usage_window_s=min(60.0, orchestration.evict_after_idle_seconds),

@@ -47,6 +47,8 @@ class GatewaySettings(_Section):
     stall_timeout_seconds: Seconds = 60
     idle_timeout_seconds: Seconds = 300
     max_waiting: Annotated[int, Field(ge=1)] = 512
+    max_waiting_per_model: Annotated[int, Field(ge=1)] = 256
+    max_waiting_per_key: Annotated[int, Field(ge=1)] = 256
     trace_bytes: Bytes = 32 * 2**20  # 0: no trace
     kserve_ready: Literal["can_load", "loaded"] = "can_load"
     shared_memory: bool = False
@@ -245,6 +247,7 @@ class ModelSettings(_Section):
     onnx_file: str | None = None
     max_batch_size: Annotated[int, Field(ge=1)] | None = None
     instance_count: Annotated[int, Field(ge=1)] | None = None
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
     memory: Bytes | None = None
     engine_args: dict[str, JsonValue] = {}
     tool_parser: ToolParser | None = None

@@ -1,7 +1,7 @@
 """A request comes: a lease at once, the word that it has to wait, or the error that waiting would end in.
 
-What enters: a model, and the instant. What leaves: the lease. Nothing here waits; who does, and by which clock,
-is the caller's.
+What enters: a model, the instant, and who asks. What leaves: the lease. Nothing here waits; who does, and by which clock, is
+the caller's. This is the one place that decides who waits; ``queue`` keeps the order and the bounds.
 """
 
 from __future__ import annotations
@@ -12,35 +12,32 @@ from modelium.controller.life.obstacles import obstacle
 from modelium.controller.life.phases import Draining
 from modelium.controller.model import Model
 from modelium.controller.models import Models
-from modelium.errors import QueueFull
+from modelium.values import Asker
 
-_RETRY_AFTER_S = 5.0
+_ANYBODY = Asker()
 
 
 class Admission:
-    """``max_waiting``: how many requests may wait for loads, of whichever model."""
+    """Asks ``models`` for leases."""
 
-    def __init__(self, models: Models, max_waiting: int) -> None:
+    def __init__(self, models: Models) -> None:
         self._models = models
-        self._max_waiting = max_waiting
 
-    def ask(self, model: Model, now: float) -> Lease | None:
-        """A lease where it serves; None where the request may wait for it (``Requests.join``).
+    def ask(self, model: Model, now: float, asker: Asker = _ANYBODY, *, sends: bool = True) -> Lease | None:
+        """A lease where it serves; None where the request may wait for it (``Requests.join``). ``sends``: it sends something,
+        so it waits where ``max_in_flight`` requests are under way.
 
         Raises ``NotServable`` (with the reason) and ``QueueFull``.
         """
-        record = model.record
-        if record.takes_requests:  # one event and not two: most requests are of this kind
+        if model.takes_one_more:  # one event and not two: most requests are of this kind
             return self._models.requests.grant(model, comes=True)
         self._models.apply(model, happens.Asked())
         if isinstance(model.record.phase, Draining):
             waited_for = self._models.is_waited_for(model.record)
             self._models.apply(model, happens.CalledBack(waited_for))
-        if model.record.takes_requests:
+        if model.takes_one_more or (model.record.takes_requests and not sends):
             return self._models.requests.grant(model)
         if (in_vain := obstacle(model.record, now)) is not None:
             raise in_vain
-        if (waiting := self._models.waiting()) >= self._max_waiting:
-            words = f"{waiting} requests wait for models already (gateway.max_waiting = {self._max_waiting}); try again later"
-            raise QueueFull(words, _RETRY_AFTER_S)
+        self._models.requests.queue.check(model.line, asker)
         return None

@@ -69,7 +69,7 @@ def _nothing_is_due(before: Record, after: Record) -> bool:
         and after.folder is before.folder
         and after.tries is before.tries
         and after.wish is before.wish
-        and bool(after.use.waiting) == bool(before.use.waiting)
+        and bool(after.waits_for_load) == bool(before.waits_for_load)
     )
 
 

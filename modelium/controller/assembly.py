@@ -13,6 +13,7 @@ from modelium.controller.events import Event
 from modelium.controller.loop import Loop
 from modelium.controller.models import Models
 from modelium.controller.passes import Passes
+from modelium.controller.queue import Bounds
 from modelium.controller.read_aheads import ReadAheads
 from modelium.controller.readings import Readings
 from modelium.controller.residues import Residues
@@ -38,6 +39,16 @@ class Parts:
     passes: Passes
     loop: Loop
     post: Callable[[Event], None]
+
+
+def _bounds(settings: Settings) -> Bounds:
+    gateway = settings.gateway
+    return Bounds(
+        waiting=gateway.max_waiting,
+        per_model=gateway.max_waiting_per_model,
+        per_key=gateway.max_waiting_per_key,
+        in_flight={name: chosen.max_in_flight for name, chosen in settings.models.items() if chosen.max_in_flight is not None},
+    )
 
 
 def assemble(
@@ -76,6 +87,7 @@ def assemble(
         post=post,
         state=state,
         decided=decisions.note,
+        bounds=_bounds(settings),
     )
     routing = Routing(models, world, state, ledger=ledger, recorder=recorder)
     passes = Passes(

@@ -18,6 +18,7 @@ from modelium.brain.dropped import plan_with
 from modelium.config import Settings
 from modelium.controller.adapters import shown
 from modelium.controller.admission import Admission
+from modelium.controller.askers import ASKER
 from modelium.controller.assembly import assemble
 from modelium.controller.births import awaiting
 from modelium.controller.events import Event, RayDown, RayUp, ServerDown
@@ -55,6 +56,10 @@ from modelium.values import (
 
 _NOTHING: Mapping[str, float] = {}
 _DEAD_AFTER_S = 10.0  # the loop turns every second: after ten without a turn it is stuck
+
+
+def _nothing() -> None:
+    pass
 
 
 class Controller:
@@ -107,7 +112,7 @@ class Controller:
         self._ledger = ledger
         self._recorder = recorder
         self._models = parts.models
-        self._admission = Admission(parts.models, settings.gateway.max_waiting)
+        self._admission = Admission(parts.models)
         self._lookup = Lookup(parts.models)
         self._world = parts.world
         self._state = parts.state
@@ -151,17 +156,18 @@ class Controller:
 
     # -- what the gateway asks ---------------------------------------------------------------------------------------
 
-    async def lease(self, name: str, *, timeout_s: float) -> Lease:
-        """The right to send one request to ``name``; waits until it is loaded.
+    async def lease(self, name: str, *, timeout_s: float, on_wait: Callable[[], None] = _nothing) -> Lease:
+        """The right to send one request to ``name``; waits until it is loaded and it is its turn. ``on_wait`` is called where
+        it has to wait. Who asks is in ``ASKER``.
 
         Raises ``UnknownModel``, ``NotServable`` (with the reason), ``QueueFull``, ``DeadlineExceeded``.
         """
         model = self._lookup.find(name)
         if self.trail is None:
-            return await self._lease(model, timeout_s)
+            return await self._lease(model, timeout_s, on_wait)
         entry = self.trail.arrive(model.record.key)
         try:
-            lease = await self._lease(model, timeout_s)
+            lease = await self._lease(model, timeout_s, on_wait)
         except BaseException:
             entry.end()
             raise
@@ -169,9 +175,15 @@ class Controller:
         lease.then(entry.end)
         return lease
 
-    async def _lease(self, model: Model, timeout_s: float) -> Lease:
-        lease = self._admission.ask(model, time.monotonic())
-        return lease if lease is not None else await self._models.requests.wait(model, timeout_s)
+    async def _lease(
+        self, model: Model, timeout_s: float, on_wait: Callable[[], None] = _nothing, *, sends: bool = True
+    ) -> Lease:
+        asker = ASKER.get()
+        lease = self._admission.ask(model, time.monotonic(), asker, sends=sends)
+        if lease is not None:
+            return lease
+        on_wait()
+        return await self._models.requests.wait(model, timeout_s, asker)
 
     def report_gone(self, name: str, detail: str) -> None:
         """A request that held a lease found the model or Triton gone: no more leases until that was looked at."""
@@ -195,7 +207,7 @@ class Controller:
         model = self._lookup.find(self.target(name).model)
         self._models.apply(model, happens.UserLoadBegan())
         try:
-            (await self._lease(model, timeout_s)).release()
+            (await self._lease(model, timeout_s, sends=False)).release()
         finally:
             self._models.apply(model, happens.UserLoadEnded())
         return self.status(name)
@@ -254,6 +266,7 @@ class Controller:
             turn_age_s=now - self._loop.turned_at,
             longest_pause_s=self._loop.pauses.longest_s(),
             nursery=nursery,
+            waiting_by_key=dict(self._models.requests.queue.by_key),
         )
 
     def server(self) -> ServerStatus:

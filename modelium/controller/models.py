@@ -22,6 +22,7 @@ from modelium.controller.life.record import Record
 from modelium.controller.life.table import step
 from modelium.controller.model import Model
 from modelium.controller.ports import Actions, Questions
+from modelium.controller.queue import Bounds
 from modelium.controller.requests import Requests
 from modelium.controller.state import ControllerState
 from modelium.errors import LoadFailed, UnknownModel
@@ -31,6 +32,7 @@ from modelium.values import Candidate, Decision, Demand, Device
 
 log = logging.getLogger(__name__)
 
+_NO_BOUNDS = Bounds()
 _LEVELS = {do.Level.INFO: logging.INFO, do.Level.WARNING: logging.WARNING, do.Level.ERROR: logging.ERROR}
 
 
@@ -48,6 +50,7 @@ class Models:
         post: Callable[[Event], None],
         state: ControllerState,
         decided: Callable[[Decision], None] = lambda decision: None,
+        bounds: Bounds = _NO_BOUNDS,
     ) -> None:
         self._actions = actions
         self._questions = questions
@@ -57,7 +60,8 @@ class Models:
         self._post = post
         self._state = state
         self._decided = decided
-        self.requests = Requests(self.apply, state, post)
+        self._bounds = bounds
+        self.requests = Requests(self.apply, state, post, recorder, bounds)
         self.agenda = Agenda()
         self._models: dict[str, Model] = {}
         self._last_number = 0  # the highest of a model that was forgotten
@@ -87,13 +91,10 @@ class Models:
     def add(self, record: Record) -> Model:
         """A folder that was not here before, or whose predecessor was forgotten: late events of that one are told apart."""
         record = replace(record, past=replace(record.past, numbered=self._last_number))
-        model = self._models[record.key] = Model(record)
+        limit = self._bounds.in_flight.get(record.folder.candidate.name)
+        model = self._models[record.key] = Model(record, max_in_flight=limit)
         self.agenda.note(model)
         return model
-
-    def waiting(self) -> int:
-        """How many requests wait for a load, of whichever model."""
-        return self.requests.waiting
 
     def is_waited_for(self, record: Record) -> bool:
         """Does somebody wait, who may push others out, for the room that this model gives up?"""
@@ -187,7 +188,7 @@ class Models:
         key = model.record.key
         match effect:
             case do.Grant():
-                self.requests.grant_all(model)
+                self.requests.serve(model)
             case do.Reject(error=error):
                 self.requests.reject(model, error)
             case do.UnloadIsOver():

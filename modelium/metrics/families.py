@@ -79,7 +79,33 @@ WAITING = Family(
     name="modelium_requests_waiting",
     kind="gauge",
     labels=("model",),
-    help="Requests that wait for the model to be loaded. Only for models that occupy memory or have requests.",
+    help="Requests that wait for the model: to be loaded, or for one of the requests that it answers at a time "
+    "(max_in_flight) to end. Only for models that occupy memory or have requests.",
+)
+QUEUE_SECONDS = Family(
+    name="modelium_queue_wait_seconds",
+    kind="histogram",
+    labels=("model",),
+    buckets=REQUEST_BUCKETS,
+    help="How long requests waited for the model, also those that waited in vain. Those that did not wait do not count.",
+)
+KEY_WAITING = Family(
+    name="modelium_key_requests_waiting",
+    kind="gauge",
+    labels=("key",),
+    help="Requests that wait for models, by the name of their API key. Only for keys with such requests.",
+)
+KEY_WAITS = Family(
+    name="modelium_key_waits_total",
+    kind="counter",
+    labels=("key",),
+    help='Requests that waited for a model, by the name of their API key; key="other" for all beyond the first hundred names.',
+)
+KEY_WAIT_SECONDS = Family(
+    name="modelium_key_wait_seconds_total",
+    kind="counter",
+    labels=("key",),
+    help="How long those requests waited.",
 )
 COLD_STARTS = Family(
     name="modelium_cold_starts_total",
@@ -271,7 +297,7 @@ BUILD = Family(
 
 FAMILIES: tuple[Family, ...] = (
     REQUESTS, REQUEST_SECONDS, RETRIES, FIRST_TOKEN_SECONDS, PROMPT_TOKENS, OUTPUT_TOKENS,
-    IN_FLIGHT, WAITING, COLD_STARTS, COLD_START_SECONDS,
+    IN_FLIGHT, WAITING, QUEUE_SECONDS, KEY_WAITING, KEY_WAITS, KEY_WAIT_SECONDS, COLD_STARTS, COLD_START_SECONDS,
     QPS, IDLE, STATE, REVISION_FAILED, MODELS, PINNED, MODEL_BYTES, MODEL_ESTIMATE_ERROR,
     LOADS, LOAD_SECONDS, UNLOADS, UNLOAD_KILLS, UNLOAD_SECONDS,
     EVICTIONS, EVICTION_AGE, PRELOADS, PRELOAD_WASTED, READ_AHEADS, READ_AHEAD_BYTES, SWAPS, DEVICE_BYTES, DEVICE_LEAKED,

@@ -15,12 +15,15 @@ from modelium.metrics.families import (
     EVICTIONS,
     FAMILIES,
     FIRST_TOKEN_SECONDS,
+    KEY_WAIT_SECONDS,
+    KEY_WAITS,
     LOAD_SECONDS,
     LOADS,
     OUTPUT_TOKENS,
     PRELOAD_WASTED,
     PRELOADS,
     PROMPT_TOKENS,
+    QUEUE_SECONDS,
     RAY_RESTARTS,
     READ_AHEAD_BYTES,
     READ_AHEADS,
@@ -36,6 +39,9 @@ from modelium.metrics.families import (
     WATCHER_LAG,
     Family,
 )
+
+_MOST_KEYS = 100  # whose names make series
+_OTHER_KEYS = "other"
 
 
 class Histogram:
@@ -101,6 +107,15 @@ class Recorder:
         """A request waited ``waited_s`` seconds for its model."""
         self._count(COLD_STARTS, model)
         self._observe(COLD_START_SECONDS, waited_s)
+
+    def waited(self, model: str, key: str, seconds: float) -> None:
+        """A request waited so long for its model, and has it now or gave up. ``key``: the name of its API key, "" for none."""
+        self._observe(QUEUE_SECONDS, seconds, model)
+        if key:
+            known = self._counters[KEY_WAITS]
+            shown = key if (key,) in known or len(known) < _MOST_KEYS else _OTHER_KEYS
+            self._count(KEY_WAITS, shown)
+            self._count(KEY_WAIT_SECONDS, shown, by=seconds)
 
     def load(self, model: str, outcome: str, seconds: float) -> None:
         """A load ended; ``outcome`` is ok or failed.

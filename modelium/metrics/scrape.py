@@ -22,6 +22,7 @@ from modelium.metrics.families import (
     FAMILIES,
     IDLE,
     IN_FLIGHT,
+    KEY_WAITING,
     LOOP_AGE,
     LOOP_PAUSE,
     MODEL_BYTES,
@@ -43,6 +44,8 @@ from modelium.metrics.recorder import Histogram, Labels, Recorder
 from modelium.values import ModelStatus, RayState, Snapshot, State
 
 log = logging.getLogger(__name__)
+
+_MOST_KEYS = 100  # that make series: those with the most requests that wait
 
 
 def collect(snapshot: Snapshot, recorder: Recorder) -> Iterator[Metric]:
@@ -95,6 +98,9 @@ def _gauges(family: Family, snapshot: Snapshot) -> Iterator[tuple[Labels, float]
     elif family is DEVICE_BYTES:
         for d in snapshot.fleet.devices:
             yield from (((d.id, "total"), d.total_bytes), ((d.id, "used"), d.used_bytes), ((d.id, "budget"), d.budget_bytes))
+    elif family is KEY_WAITING:
+        most = sorted(snapshot.waiting_by_key.items(), key=lambda item: (-item[1], item[0]))[:_MOST_KEYS]
+        yield from (((key,), waiting) for key, waiting in most)
     elif family is DEVICE_LEAKED:
         yield from (((d.id,), d.leaked_bytes) for d in snapshot.fleet.devices)
     elif family is WATCH_DIRECTORY_UP:

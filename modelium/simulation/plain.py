@@ -100,7 +100,7 @@ class PlainServer:
             self._open += 1
             self._begin(index, model, duration_s, self._conditions.request_timeout_s)
             return
-        if self._waiting >= self._conditions.max_waiting or not model.possible:
+        if self._is_full(model) or not model.possible:
             tally.refused += 1
             return
         tally.cold_starts += 1
@@ -111,6 +111,10 @@ class PlainServer:
         self._push(now + self._conditions.request_timeout_s, _What.GIVES_UP, index, waiter)
         if len(model.waiters) == 1 and model.state is Stage.ABSENT and not model.places:
             self._want(index, model)
+
+    def _is_full(self, model: PlainModel) -> bool:
+        most, per_model = self._conditions.max_waiting, self._conditions.max_waiting_per_model
+        return self._waiting >= most or (per_model is not None and len(model.waiters) >= per_model)
 
     def _begin(self, index: int, model: PlainModel, duration_s: float, left_s: float) -> None:
         if not model.leases:

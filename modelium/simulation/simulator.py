@@ -22,6 +22,7 @@ from modelium.controller.life.phases import Loaded
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.passes import Passes
+from modelium.controller.queue import Bounds
 from modelium.controller.server import KnownServer
 from modelium.controller.state import ControllerState
 from modelium.errors import ModeliumError
@@ -41,10 +42,12 @@ _QUIET_S = 600.0  # at least, before readings that could say nothing new are ski
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What holds for all policies. ``request_timeout_s``: the deadline of every request; ``max_waiting``: how many may wait."""
+    """What holds for all policies. ``request_timeout_s``: the deadline of every request; ``max_waiting``: how many may wait,
+    ``max_waiting_per_model``: for one model (None: as many)."""
 
     request_timeout_s: float = 300.0
     max_waiting: int = 512
+    max_waiting_per_model: int | None = None
     drain_timeout_s: float = 30.0
     measure_every_s: float = 10.0
     usage_window_s: float = 60.0
@@ -116,8 +119,9 @@ class Simulator:
             context=self.world.context,
             post=self._post,
             state=state,
+            bounds=Bounds(waiting=conditions.max_waiting, per_model=conditions.max_waiting_per_model),
         )
-        self._admission = Admission(self.models, conditions.max_waiting)
+        self._admission = Admission(self.models)
         self._passes = Passes(self.models, self.world, state, recorder, settle_adapters=lambda: None)
         self._each = [self.models.add(record_of(model)) for model in models]
 

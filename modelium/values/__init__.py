@@ -5,6 +5,7 @@ instants in seconds; an instant is a reading of one monotonic clock that the con
 """
 
 from modelium.values.arrivals import Arrivals
+from modelium.values.askers import Asker, Priority, asker_of, priority_called
 from modelium.values.decisions import (
     Capabilities,
     Decision,
@@ -60,6 +61,7 @@ __all__ = [
     "AdapterProfile",
     "Analysis",
     "Arrivals",
+    "Asker",
     "AttentionKind",
     "Bundle",
     "Candidate",
@@ -93,6 +95,7 @@ __all__ = [
     "Policies",
     "Pooling",
     "PoolingMode",
+    "Priority",
     "Problem",
     "Ray",
     "RayFacts",
@@ -120,6 +123,8 @@ __all__ = [
     "WatchDirectory",
     "Weighed",
     "WeightFormat",
+    "asker_of",
     "device_id",
     "override_of",
+    "priority_called",
 ]

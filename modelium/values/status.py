@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelium.values.decisions import Decision
@@ -92,3 +93,4 @@ class Snapshot:
     turn_age_s: float = 0.0  # since the controller's loop began a turn
     longest_pause_s: float = 0.0  # of the event loop, in the last minute
     nursery: NurseryStatus | None = None  # None where there is none
+    waiting_by_key: Mapping[str, int] = field(default_factory=dict)  # requests that wait, by the names of their API keys

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from modelium.api_keys import SHORTEST_KEY, ApiKeys, is_key, read_keys, readable_by_all
 from modelium.errors import ConfigError
+from modelium.values import Asker, Priority
 
 FIRST, SECOND, THIRD = "first-key-0123456789", "second+key/0123456789==", "sk-third_key.0123~456"
 
@@ -37,6 +38,21 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_has_a_key_a_line_with_a_name_or_without(file: Path) -> None:
     assert [(key.name, key.key) for key in read_keys(file)] == [("ana", FIRST), ("ci", SECOND), ("line 5", THIRD)]
+
+
+def test_a_line_may_say_how_urgent_its_requests_may_be(tmp_path: Path) -> None:
+    path = written(tmp_path / "keys", f"ana: {FIRST}\n  batch: {SECOND}   priority=low  \n{THIRD} priority=high\n")
+    assert [key.priority for key in read_keys(path)] == [None, Priority.LOW, Priority.HIGH]
+    keys = ApiKeys(path)
+    found = keys.find(SECOND)
+    assert found is not None and found.name == "batch" and keys.find("priority=low") is None
+    assert found.asker(None) == found.asker(Priority.HIGH) == Asker("batch", Priority.LOW)
+
+
+@pytest.mark.parametrize("line", ["{} priority=urgent", "{} priority = low", "{}priority=low x", "{} low"])
+def test_a_priority_that_is_none_is_no_key(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match=r"line 1 of .* is no key: .*priority=high\|normal\|low"):
+        ApiKeys(written(tmp_path / "keys", line.format(FIRST)))
 
 
 def test_a_key_shows_itself_nowhere(file: Path) -> None:

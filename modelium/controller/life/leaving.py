@@ -76,7 +76,8 @@ def drained(
     leaving = Leaving(cause=cause, rule=rule or cause.value, until=until, yields_to=yields_to, moves=moves)
     drains = Draining(serving=phase.serving, leaving=leaving, reason=reason, reload=phase.reload, doubted=phase.doubted)
     record, counted = told_of_preload(record, Preload.WASTED)
-    return replace(record, phase=drains), (*counted, Wake())
+    wish = replace(record.wish, since=context.now) if record.use.waiting else record.wish  # from now on they wait for a load
+    return replace(record, phase=drains, wish=wish), (*counted, Wake())
 
 
 @on(UnloadDecided, Loaded)

@@ -114,7 +114,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """``window``: how often it was asked lately. ``leases``: requests under way. ``waiting``: those that wait for its load."""
+    """``window``: how often it was asked lately. ``leases``: requests under way. ``waiting``: those that wait, for its load or,
+    while it serves, for one of its leases."""
 
     window: UsageWindow = field(default_factory=UsageWindow)
     leases: int = 0
@@ -186,7 +187,13 @@ class Record:
     @property
     def demand(self) -> Demand:
         """Who wants it loaded, strongest."""
-        return Demand.REQUEST if self.use.waiting else self.wish.demand
+        return Demand.REQUEST if self.waits_for_load else self.wish.demand
+
+    @property
+    def waits_for_load(self) -> int:
+        """How many requests wait for its load. Who waits for a lease of a model that serves is no reason to load it or to keep
+        it: its leases are."""
+        return self.use.waiting if not self.takes_requests else 0
 
     @property
     def takes_requests(self) -> bool:

@@ -22,7 +22,7 @@ def view_of(record: Record, now: float, window_s: float) -> ModelView:
         always_loaded=record.wish.always_loaded,
         demand=record.demand,
         demand_since=record.wish.since,
-        waiting=record.use.waiting,
+        waiting=record.waits_for_load,
         retry_at=record.tries.retry_at,
         loaded_at=past.loaded_at,
         load_seconds=past.load_seconds,
@@ -38,7 +38,7 @@ def usage_of(record: Record, now: float, window_s: float) -> Usage:
 
 def was_only_used(before: Record, after: Record) -> bool:
     """Is it loaded, wanted by nobody, and would ``view_of`` say another use of it and nothing else?"""
-    if not isinstance(after.phase, Loaded) or not after.memory.held or after.demand or before.use.waiting:
+    if not isinstance(after.phase, Loaded) or not after.memory.held or after.demand or before.waits_for_load:
         return False
     if (
         after.phase is before.phase

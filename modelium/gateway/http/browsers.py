@@ -36,7 +36,7 @@ _OUR_SITE = frozenset({"same-origin", "none"})  # none: the user's own doing, li
 _SENT_WITHOUT_ASKING = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,1000}")
-_USUAL_HEADERS = "authorization, content-type, x-api-key, x-request-id, x-request-timeout"
+_USUAL_HEADERS = "authorization, content-type, x-api-key, x-priority, x-request-id, x-request-timeout"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHOWN = 100  # characters of what a stranger sent
 

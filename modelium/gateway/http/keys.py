@@ -1,4 +1,5 @@
-"""Who may ask: requests enter, those with a key of the file pass; the others are refused in the shape of their route.
+"""Who may ask, and who asks: requests enter, those with a key of the file pass; the others are refused in the shape of their
+route.
 
 Without ``gateway.api_keys_file`` everybody may. Never asked for a key are the probes, which the kubelet and a container's
 health check send without one, and the page itself, which holds nothing and asks for the key.
@@ -12,10 +13,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from modelium.api_keys import ApiKeys
-from modelium.errors import Unauthorized
+from modelium.controller.askers import ASKER
+from modelium.errors import InvalidBody, Unauthorized
+from modelium.values import Asker, Priority, asker_of, priority_called
 
 OPEN_ROUTES = frozenset({"/", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelium"'}
+PRIORITY = "X-Priority"
+_SHOWN = 100  # characters of what a stranger sent
 API_KEYS: web.AppKey[ApiKeys] = web.AppKey("api_keys", ApiKeys)
 
 
@@ -24,14 +29,34 @@ async def require_key(request: web.Request, handler: Handler) -> web.StreamRespo
     """Inside of what answers errors. A path that leads nowhere is refused too: what is served is nobody's business."""
     keys = request.app.get(API_KEYS)
     resource = request.match_info.route.resource  # what was matched, not what the client wrote
-    if keys is None or (resource is not None and resource.canonical in OPEN_ROUTES):
+    if resource is not None and resource.canonical in OPEN_ROUTES:
         return await handler(request)
+    if keys is None:
+        return await _asked_by(asker_of("", _wanted(request)), request, handler)
     sent = tuple(_sent_keys(request))
-    if any(keys.know(key) for key in sent):
-        return await handler(request)
+    for key in sent:
+        if (known := keys.find(key)) is not None:
+            return await _asked_by(known.asker(_wanted(request)), request, handler)
     raise Unauthorized(
         "this API key is not known here" if sent else "an API key is needed: send the header `Authorization: Bearer KEY`"
     )
+
+
+async def _asked_by(asker: Asker, request: web.Request, handler: Handler) -> web.StreamResponse:
+    before = ASKER.set(asker)
+    try:
+        return await handler(request)
+    finally:
+        ASKER.reset(before)
+
+
+def _wanted(request: web.Request) -> Priority | None:
+    """Raises ``InvalidBody``, as for the other headers that say how to answer."""
+    if (sent := request.headers.get(PRIORITY)) is None:
+        return None
+    if (found := priority_called(sent)) is None:
+        raise InvalidBody(f"{PRIORITY}: expected high, normal or low, found {sent[:_SHOWN]!r}")
+    return found
 
 
 def _sent_keys(request: web.Request) -> Iterator[str]:

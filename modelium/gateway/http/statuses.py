@@ -34,6 +34,7 @@ STATUSES: Mapping[type[errors.ModeliumError], int] = {
     errors.InvalidBody: 422,
     errors.NotServable: 503,
     errors.QueueFull: 503,
+    errors.KeyQueueFull: 429,
     errors.DeadlineExceeded: 504,
 }
 

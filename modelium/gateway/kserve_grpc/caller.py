@@ -13,11 +13,13 @@ import grpc
 import grpc.aio
 
 from modelium.api_keys import ApiKeys
-from modelium.errors import ModeliumError, QueueFull, TooMuchUnderWay, TritonUnavailable, Unauthorized
+from modelium.controller.askers import ASKER
+from modelium.errors import ModeliumError, QueueFull, RequestError, TooMuchUnderWay, TritonUnavailable, Unauthorized
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.kserve_grpc.statuses import status_of
 from modelium.names import printable
 from modelium.triton.passing import Metadata
+from modelium.values import Priority, asker_of, priority_called
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,10 @@ Context = Any  # grpc.aio.ServicerContext, which has no types
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
 
 # What belongs to one connection, or shows a right to ask.
-_KEPT_BACK = frozenset({"authorization", "x-api-key", "cookie", "user-agent", "accept-encoding", "content-type", "te"})
+_PRIORITY = "x-priority"
+_KEPT_BACK = frozenset(
+    {"authorization", "x-api-key", _PRIORITY, "cookie", "user-agent", "accept-encoding", "content-type", "te"}
+)
 _LONGEST_WORDS = 1000  # of an error: it travels among the headers, of which gRPC takes 8 KiB
 _FREE_BYTES = 2**16  # of each message: what is small gets through whatever others send
 _RETRY_AFTER_S = 1.0
@@ -42,8 +47,10 @@ class Callers:
         self._held = 0
 
     def admit(self, context: Context) -> None:
-        """Raises ``Unauthorized``. As over HTTP: ``authorization: Bearer KEY`` or ``x-api-key: KEY``, in the metadata."""
+        """Note who asks. Raises ``Unauthorized``. As over HTTP: ``authorization: Bearer KEY`` or ``x-api-key: KEY`` in the
+        metadata, and ``x-priority``."""
         if self._keys is None:
+            ASKER.set(asker_of("", _wanted(context)))
             return
         sent = False
         for name, value in context.invocation_metadata():
@@ -53,7 +60,8 @@ class Callers:
                 key = credentials.strip() if scheme.lower() == "bearer" else ""
             elif name == "x-api-key":
                 key = value.strip()
-            if key and self._keys.know(key):
+            if key and (known := self._keys.find(key)) is not None:
+                ASKER.set(known.asker(_wanted(context)))
                 return
             sent = sent or bool(key)
         raise Unauthorized(
@@ -86,6 +94,15 @@ class Callers:
     def give_back(self, held: int) -> None:
         """What ``hold`` answered."""
         self._held -= held
+
+
+def _wanted(context: Context) -> Priority | None:
+    for name, value in context.invocation_metadata():
+        if name == _PRIORITY:
+            if (found := priority_called(value)) is None:
+                raise RequestError(f"{_PRIORITY}: expected high, normal or low, found {printable(value)!r}")
+            return found
+    return None
 
 
 def passed_on(context: Context) -> Metadata:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from modelium.config import GatewaySettings, Settings
 from modelium.controller import Controller, Lease
+from modelium.controller.askers import ASKER
 from modelium.errors import Conflict, NoModelCalled, UnknownModel
 from modelium.gateway import build_app, build_metrics_app, build_runner
 from modelium.gateway.codecs import parse_body
@@ -28,6 +29,7 @@ from modelium.trail import Trail
 from modelium.triton.client import TritonClient
 from modelium.values import (
     Adapter,
+    Asker,
     Decision,
     Device,
     DeviceKind,
@@ -132,6 +134,7 @@ class StandInController:
     is_alive: bool = True
     is_ready: bool = True
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    askers: list[Asker] = field(default_factory=list)  # who asked for leases
 
     async def snapshot(self) -> Snapshot:
         device = Device(
@@ -179,6 +182,7 @@ class StandInController:
 
     async def lease(self, name: str, *, timeout_s: float) -> Lease:
         status = self.status(name)
+        self.askers.append(ASKER.get())
         if self.refuse is not None:
             raise self.refuse
         if self.never:

@@ -221,7 +221,7 @@ async def test_streams_of_a_site_that_is_let_in() -> None:
     ("asked", "granted"),
     [
         ("authorization,content-type,x-stainless-os", "authorization,content-type,x-stainless-os"),
-        ("x" * 2000, "authorization, content-type, x-api-key, x-request-id, x-request-timeout"),
+        ("x" * 2000, "authorization, content-type, x-api-key, x-priority, x-request-id, x-request-timeout"),
     ],
 )
 async def test_a_preflight_needs_no_key_and_names_the_headers(tmp_path: Path, asked: str, granted: str) -> None:

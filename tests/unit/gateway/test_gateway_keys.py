@@ -13,9 +13,9 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from modelium.config import GatewaySettings
-from modelium.errors import ConfigError
+from modelium.errors import ConfigError, KeyQueueFull
 from modelium.gateway.http.keys import OPEN_ROUTES
-from modelium.values import Task
+from modelium.values import Asker, Priority, Task
 
 from .stand_in import Served, numbers, profile_of, repeated, served
 
@@ -57,6 +57,53 @@ async def locked(file: Path) -> AsyncIterator[Served]:
     async with served(request_timeout_seconds=5, api_keys_file=file) as running:
         running.serve(profile_of(Task.FEATURE_EXTRACTION), repeated({"EMBEDDING": numbers([1, 2, 3])}))
         yield running
+
+
+@pytest.mark.parametrize(
+    ("line", "sent", "priority"),
+    [
+        ("ana: {key}", None, Priority.NORMAL),
+        ("ana: {key}", "high", Priority.HIGH),
+        ("ana: {key}", "Low", Priority.LOW),
+        ("ana: {key}  priority=low", None, Priority.LOW),
+        ("ana: {key} priority=low", "high", Priority.LOW),
+        ("ana: {key} priority=normal", "high", Priority.NORMAL),
+        ("ana: {key} priority=normal", "low", Priority.LOW),
+        ("ana: {key} priority=high", None, Priority.HIGH),
+        ("ana: {key} priority=high", "normal", Priority.NORMAL),
+    ],
+)
+async def test_who_asks_and_how_urgently_is_known_where_leases_are_given(
+    tmp_path: Path, line: str, sent: str | None, priority: Priority
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(line.format(key=KEY) + "\n", encoding="utf-8")
+    async with served(request_timeout_seconds=5, api_keys_file=file) as running:
+        url = running.serve(profile_of(Task.FEATURE_EXTRACTION), repeated({"EMBEDDING": numbers([1, 2, 3])}))
+        headers = BEARER | ({} if sent is None else {"X-Priority": sent})
+        async with running.http.post(url, json={"inputs": "a"}, headers=headers) as response:
+            assert response.status == 200
+        assert running.controller.askers == [Asker("ana", priority)]
+
+
+@pytest.mark.parametrize(("sent", "status", "priority"), [("high", 200, Priority.HIGH), ("urgent", 422, None)])
+async def test_without_keys_anybody_may_say_how_urgent_it_is(
+    gateway: Served, sent: str, status: int, priority: Priority | None
+) -> None:
+    url = gateway.serve(profile_of(Task.FEATURE_EXTRACTION), repeated({"EMBEDDING": numbers([1, 2, 3])}))
+    async with gateway.http.post(url, json={"inputs": "a"}, headers={"X-Priority": sent}) as response:
+        body = await response.json()
+    assert response.status == status
+    assert gateway.controller.askers == ([Asker("", priority)] if priority is not None else [])
+    assert priority is not None or body["error"] == "X-Priority: expected high, normal or low, found 'urgent'"
+
+
+async def test_a_key_whose_queue_is_full_is_told_to_come_back(gateway: Served) -> None:
+    gateway.controller.refuse = KeyQueueFull("256 requests with this API key wait already", 4.2)
+    url = gateway.serve(profile_of(Task.FEATURE_EXTRACTION))
+    async with gateway.http.post(url, json={"inputs": "a"}) as response:
+        body = await response.json()
+    assert (response.status, body["type"], response.headers["Retry-After"]) == (429, "key_queue_full", "5")
 
 
 @pytest.mark.parametrize(("method", "path"), CLOSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.core import Metric
@@ -89,6 +90,7 @@ def busy_recorder(models: Iterable[str]) -> Recorder:
         recorder.request(model, 200, 0.02)
         recorder.infer_retry(model)
         recorder.cold_start(model, 3.0)
+        recorder.waited(model, "ana", 3.0)
         recorder.first_token(model, 0.02, 5)
         recorder.output_tokens(model, 3)
         recorder.load(model, "ok", 2.0)
@@ -139,13 +141,28 @@ def test_both_formats_parse_and_agree() -> None:
 
 
 def test_a_scrape_has_every_documented_series_and_no_other() -> None:
-    text = scrape(snapshot(status("a", waiting=2, revision_error="too big")), busy_recorder(["a"]))
+    now = replace(snapshot(status("a", waiting=2, revision_error="too big")), waiting_by_key={"ana": 2})
+    text = scrape(now, busy_recorder(["a"]))
     found: dict[str, set[str]] = {}
     for name, labels in series(text):
         if name.startswith("modelium_"):
             base = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count").removesuffix("_created")
             found.setdefault(base, set()).update(key for key, _ in labels if key != "le")
     assert found == {family.name: set(family.labels) for family in FAMILIES}
+
+
+def test_the_names_of_keys_make_a_bounded_number_of_series() -> None:
+    recorder = Recorder()
+    for number in range(150):
+        recorder.waited("a", f"key{number}", 2.0)
+    recorder.waited("a", "key3", 1.0)
+    now = replace(snapshot(status("a")), waiting_by_key={f"key{number}": number + 1 for number in range(150)})
+    found = series(scrape(now, recorder))
+    assert found["modelium_key_waits_total", (("key", "key3"),)] == 2
+    assert found["modelium_key_wait_seconds_total", (("key", "other"),)] == 100
+    waiting = [labels for name, labels in found if name == "modelium_key_requests_waiting"]
+    assert len(waiting) == 100 and (("key", "key149"),) in waiting and (("key", "key0"),) not in waiting
+    assert found["modelium_queue_wait_seconds_count", (("model", "a"),)] == 151
 
 
 def test_the_documentation_is_the_table() -> None:
