@@ -19,7 +19,8 @@ from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.http.telling import TELLING, Telling, directories_of
 from modelium.gateway.kserve import KServe
-from modelium.gateway.openai import STRICT, OpenAI, answer_in_shape, answer_openai_errors, name_ignored
+from modelium.gateway.neighbours import Neighbours, answer_neighbours_errors, answer_refusal
+from modelium.gateway.openai import STRICT, OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.health import Health
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
     from modelium.triton.client import TritonClient
 
 # From the outside in.
-_MIDDLEWARES = (guard_from_pages, count_predictions, give_back_bodies, answer_errors, answer_openai_errors, require_key)
+_MIDDLEWARES = (
+    guard_from_pages,
+    count_predictions,
+    give_back_bodies,
+    answer_errors,
+    answer_openai_errors,
+    answer_neighbours_errors,
+    require_key,
+)
 
 
 def build_app(controller: Controller, client: TritonClient, settings: Settings, metrics: Recorder) -> web.Application:
@@ -44,7 +53,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     gateway = settings.gateway
     app = web.Application(client_max_size=gateway.max_body_bytes, middlewares=_MIDDLEWARES)
     app[MAX_BODY_BYTES] = gateway.max_body_bytes
-    app[ANSWER_REFUSAL] = answer_in_shape
+    app[ANSWER_REFUSAL] = answer_refusal
     app[STRICT] = gateway.strict
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
@@ -74,6 +83,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.add_routes(kserve.routes())
     app.on_cleanup.append(kserve.close)
     app.add_routes(openai.routes())
+    app.add_routes(Neighbours(openai, asking, timeout_s=gateway.request_timeout_seconds).routes())
     app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())

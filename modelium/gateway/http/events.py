@@ -26,8 +26,8 @@ from modelium.gateway.http.statuses import status_of
 SILENCE_S = 1.0  # before the first comment: most errors come sooner, and keep their status
 KEEP_ALIVE_S = 5.0  # between comments
 
+_EVENTS = "text/event-stream; charset=utf-8"
 _HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # nginx would collect events otherwise
 }
@@ -43,7 +43,8 @@ class EventStream:
 
     ``comment`` is asked for what to say each time nothing came for a while. ``error_event`` makes the event of an error that
     happens after the first byte; the answer then ends well. Before it, the error goes on to the handler's caller. ``headers``
-    may be added to until the first byte is sent.
+    may be added to until the first byte is sent. ``quiet``: what is sent instead of a comment, where the answer is no stream of
+    events but of another ``content_type``.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class EventStream:
         comment: Callable[[], str],
         error_event: Callable[[ModeliumError], bytes],
         deadline: Deadline,
+        content_type: str = _EVENTS,
+        quiet: Callable[[], bytes] | None = None,
     ) -> None:
-        self.headers = {**_HEADERS, "X-Request-Id": request[REQUEST_ID]}
+        self.headers = {**_HEADERS, "Content-Type": content_type, "X-Request-Id": request[REQUEST_ID]}
+        self._quiet = quiet if quiet is not None else lambda: f": {comment()}\n\n".encode()
         self._request = request
-        self._comment = comment
         self._error_event = error_event
         self._deadline = deadline
         self._response: web.StreamResponse | None = None
@@ -131,6 +134,6 @@ class EventStream:
                 continue
             pause = KEEP_ALIVE_S
             try:
-                await self.send(f": {self._comment()}\n\n".encode())
+                await self.send(self._quiet())
             except (ConnectionError, DeadlineExceeded):
                 return  # the handler is about to be cancelled, or to say so itself

@@ -18,11 +18,6 @@ _WITHOUT_VERSION = frozenset({"/chat/completions", "/completions", "/embeddings"
 _SERVED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/models", "/plan", "/health/live")
 # What other servers call it. None of these is a path here.
 _ELSEWHERE = {
-    "/api/chat": "/v1/chat/completions",
-    "/api/generate": "/v1/completions",
-    "/api/embed": "/v1/embeddings",
-    "/api/embeddings": "/v1/embeddings",
-    "/api/tags": "/v1/models",
     "/v1/chat": "/v1/chat/completions",
     "/generate": "/predict/NAME",
     "/generate_stream": "/predict/NAME",
@@ -58,8 +53,8 @@ def meant_path(sent: str) -> str:
 def nearest_path(sent: str) -> str:
     """What somebody who asks at ``sent``, which nobody serves, may have meant; "" if it looks like nothing.
 
-    >>> nearest_path("/v1/chat/completion"), nearest_path("/api/generate"), nearest_path("/x")
-    ('/v1/chat/completions', '/v1/completions', '')
+    >>> nearest_path("/v1/chat/completion"), nearest_path("/invocations"), nearest_path("/x")
+    ('/v1/chat/completions', '/predict/NAME', '')
     """
     path = sent[:_SHOWN].lower()
     near = difflib.get_close_matches(path, _SERVED, n=1, cutoff=0.75)

@@ -27,7 +27,7 @@ __all__ = ["STRICT", "OpenAI", "answer_in_shape", "answer_openai_errors", "name_
 
 
 class OpenAI:
-    """The handlers of ``/v1``."""
+    """The handlers of ``/v1``, and what the neighbours ask models with."""
 
     def __init__(
         self,
@@ -38,20 +38,20 @@ class OpenAI:
         timeout_s: float,
     ) -> None:
         self._controller = controller
-        self._directory = Directory(controller=controller, tool_parsers=tool_parsers)
+        self.directory = Directory(controller=controller, tool_parsers=tool_parsers)
         self._renderer = Renderer()
-        self._tokenizing = Tokenizing()
+        self.tokenizing = Tokenizing()
         self._timeout_s = timeout_s
-        self._chat = Chat(self._directory, asking, self._renderer, timeout_s=timeout_s)
-        self._completion = Completion(self._directory, asking, self._tokenizing, timeout_s=timeout_s)
-        self._embeddings = Embeddings(self._directory, asking, self._tokenizing, timeout_s=timeout_s)
+        self.chat = Chat(self.directory, asking, self._renderer, timeout_s=timeout_s)
+        self.completion = Completion(self.directory, asking, self.tokenizing, timeout_s=timeout_s)
+        self.embeddings = Embeddings(self.directory, asking, self.tokenizing, timeout_s=timeout_s)
 
     def routes(self) -> list[web.RouteDef]:
         """All below ``/v1``."""
         return [
-            web.post("/v1/chat/completions", self._chat.answer),
-            web.post("/v1/completions", self._completion.answer),
-            web.post("/v1/embeddings", self._embeddings.answer),
+            web.post("/v1/chat/completions", self.chat.answer),
+            web.post("/v1/completions", self.completion.answer),
+            web.post("/v1/embeddings", self.embeddings.answer),
             web.get("/v1/models", self.list_models),
             web.post("/v1/models/{model:.+}/load", self.load),
             web.post("/v1/models/{model:.+}/unload", self.unload),
@@ -62,36 +62,36 @@ class OpenAI:
         """The same below a model's own address: clients that were given ``/predict/NAME`` put ``/v1/chat/completions`` behind
         it, and whatever they like into ``model``."""
         return [
-            web.post("/predict/{model:.+}/v1/chat/completions", self._chat.answer),
-            web.post("/predict/{model:.+}/v1/completions", self._completion.answer),
-            web.post("/predict/{model:.+}/v1/embeddings", self._embeddings.answer),
+            web.post("/predict/{model:.+}/v1/chat/completions", self.chat.answer),
+            web.post("/predict/{model:.+}/v1/completions", self.completion.answer),
+            web.post("/predict/{model:.+}/v1/embeddings", self.embeddings.answer),
             web.get("/predict/{model:.+}/v1/models", self.list_one),
         ]
 
     async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""
         await self._renderer.close()
-        await self._tokenizing.close()
+        await self.tokenizing.close()
 
     async def list_models(self, _request: web.Request) -> web.Response:
         """``GET /v1/models``."""
-        return json_response({"object": "list", "data": await self._directory.list_all()})
+        return json_response({"object": "list", "data": await self.directory.list_all()})
 
     async def list_one(self, request: web.Request) -> web.Response:
         """``GET /predict/{model}/v1/models``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
-        return json_response({"object": "list", "data": [await self._directory.show(called_name(request), deadline)]})
+        return json_response({"object": "list", "data": [await self.directory.show(called_name(request), deadline)]})
 
     async def show_model(self, request: web.Request) -> web.Response:
         """``GET /v1/models/{model}``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
-        return json_response(await self._directory.show(request.match_info["model"], deadline))
+        return json_response(await self.directory.show(request.match_info["model"], deadline))
 
     async def load(self, request: web.Request) -> web.Response:
         """``POST /v1/models/{model}/load``, as Triton's own OpenAI server has it. Raises what ``Controller.load`` raises."""
         deadline = deadline_of(request, self._timeout_s)
         await self._controller.load(model_of(request), timeout_s=deadline.remaining_s())
-        return json_response(await self._directory.show(request.match_info["model"], deadline))
+        return json_response(await self.directory.show(request.match_info["model"], deadline))
 
     async def unload(self, request: web.Request) -> web.Response:
         """``POST /v1/models/{model}/unload``. Raises what ``Controller.unload`` raises."""

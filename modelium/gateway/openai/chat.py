@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from modelium.gateway.asking import Asking
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
@@ -17,6 +19,7 @@ from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_h
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
 from modelium.gateway.openai.choices import ChatChoice
 from modelium.gateway.openai.directory import Directory, Served, require
+from modelium.gateway.openai.interleave import Stream
 from modelium.gateway.openai.reading import ignore, read_request
 from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import max_tokens, seed_of
@@ -26,6 +29,15 @@ from modelium.values import JsonValue
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A chat that is asked as soon as its streams are read, in whatever words it is answered."""
+
+    served: Served
+    ready: ReadyChat
+    streams: list[Stream]  # one for each of the n
 
 
 class Chat:
@@ -41,22 +53,8 @@ class Chat:
         """``POST /v1/chat/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(ChatRequest, request, deadline)
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
-        require(served, lambda row: row.generates, "chats")
-        form = await self._directory.chat_format(served.profile)
-        # Made ready before the lease: a request that the model cannot take must not load it.
-        parser = self._directory.tool_parsers.get(served.name)
-        try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                ready = await ready_chat(asked, served.profile, form, parser, self._renderer)
-        except TimeoutError:
-            raise deadline.exceeded(" while the chat template was rendered") from None
-        ignore(request, *ready.ignored)
-        streams = [
-            self._asking.generate(served.name, partial(_generation, asked, served, ready, index), deadline)
-            for index in range(asked.choices)
-        ]
+        begun = await self.begin(request, asked, deadline)
+        served, ready, streams = begun.served, begun.ready, begun.streams
         head = new_head("chat.completion", asked.model, served.fingerprint)
         writers = [_ChatWriter(index, ready.choice(), logprobs=bool(asked.logprobs)) for index in range(asked.choices)]
         if not asked.stream:
@@ -71,6 +69,31 @@ class Chat:
             deadline=deadline,
             waiting=lambda: self._asking.waiting(served.name),
         )
+
+    async def begin(self, request: web.Request, asked: ChatRequest, deadline: Deadline) -> Begun:
+        """Look the model up and make the chat ready for it; nothing is loaded yet. Raises ``BadRequest``."""
+        served, ready = await self.ready(request, asked, deadline)
+        streams = [
+            self._asking.generate(served.name, partial(_generation, asked, served, ready, index), deadline)
+            for index in range(asked.choices)
+        ]
+        return Begun(served=served, ready=ready, streams=streams)
+
+    async def ready(self, request: web.Request, asked: ChatRequest, deadline: Deadline) -> tuple[Served, ReadyChat]:
+        """The model that was named, and its prompt."""
+        served = await self._directory.find(asked.model, deadline)
+        request[MODEL] = served.name
+        require(served, lambda row: row.generates, "chats")
+        form = await self._directory.chat_format(served.profile)
+        # Made ready before the lease: a request that the model cannot take must not load it.
+        parser = self._directory.tool_parsers.get(served.name)
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                ready = await ready_chat(asked, served.profile, form, parser, self._renderer)
+        except TimeoutError:
+            raise deadline.exceeded(" while the chat template was rendered") from None
+        ignore(request, *ready.ignored)
+        return served, ready
 
 
 class _ChatWriter:

@@ -23,6 +23,7 @@ class ReadyChat:
     """A chat as the engine takes it."""
 
     prompt: str
+    rendered: str  # the same with what the engine's tokenizer writes itself
     images: tuple[str, ...]
     sampling: Sampling
     tools: ToolUse
@@ -78,6 +79,7 @@ async def ready_chat(
     inside = prompt.rstrip().endswith(START)
     return ReadyChat(
         prompt=without_prefix(prompt, form.prefix),
+        rendered=prompt,
         images=conversation.images,
         sampling=sampling,
         tools=tools,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from modelium.gateway.asking import Asking
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece, TokenLogprob
 from modelium.gateway.generation.values import MOST_GENERATIONS
 from modelium.gateway.http.counting import MODEL
@@ -17,6 +19,7 @@ from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
 from modelium.gateway.openai.choices import finish_reason
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest
+from modelium.gateway.openai.interleave import Stream
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
@@ -25,6 +28,15 @@ from modelium.values import JsonValue, ModelProfile
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Completions that are asked as soon as their streams are read, in whatever words they are answered."""
+
+    served: Served
+    prompts: list[str]
+    streams: list[Stream]  # n for each prompt
 
 
 class Completion:
@@ -40,21 +52,8 @@ class Completion:
         """``POST /v1/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(CompletionRequest, request, deadline)
-        if asked.echo and asked.logprobs is not None:
-            raise BadRequest("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
-        require(served, lambda row: row.generates, "completions")
-        self._check(asked, served)
-        prompts = await prompts_of(asked.prompt, served.profile, "prompt", self._tokenizing)
-        language = served.profile.language
-        sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
-        n = asked.choices
-        streams = [
-            self._asking.generate(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
-            for prompt in prompts
-            for index in range(n)
-        ]
+        begun = await self.begin(request, asked, deadline)
+        served, prompts, streams, n = begun.served, begun.prompts, begun.streams, asked.choices
         writers = [
             _CompletionWriter(at * n + index, prompt if asked.echo else "", asked.logprobs)
             for at, prompt in enumerate(prompts)
@@ -73,6 +72,25 @@ class Completion:
             deadline=deadline,
             waiting=lambda: self._asking.waiting(served.name),
         )
+
+    async def begin(self, request: web.Request, asked: CompletionRequest, deadline: Deadline) -> Begun:
+        """Look the model up and read the prompts for it; nothing is loaded yet. Raises ``BadRequest``."""
+        if asked.echo and asked.logprobs is not None:
+            raise BadRequest("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
+        served = await self._directory.find(asked.model, deadline)
+        request[MODEL] = served.name
+        require(served, lambda row: row.generates, "completions")
+        self._check(asked, served)
+        prompts = await prompts_of(asked.prompt, served.profile, "prompt", self._tokenizing)
+        language = served.profile.language
+        sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
+        n = asked.choices
+        streams = [
+            self._asking.generate(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
+            for prompt in prompts
+            for index in range(n)
+        ]
+        return Begun(served=served, prompts=prompts, streams=streams)
 
     def _check(self, asked: CompletionRequest, served: Served) -> None:
         """What would fail later is refused before anything is loaded for it."""

@@ -81,11 +81,15 @@ class Directory:
     async def list_all(self) -> list[Json]:
         """Every model that can be served, and each of its adapters; first what chats, then what embeds, then the rest: clients
         that are told no name take the first one."""
-        statuses = [status for status in (await self.controller.snapshot()).models if _servable(status)]
+        statuses = await self.servable()
         statuses.sort(key=lambda status: _rank(capabilities_of(status)))
         made = await asyncio.to_thread(lambda: [_created(status) for status in statuses])
         pairs = in_pieces(zip(statuses, made, strict=True))
         return [view async for status, created in pairs for view in _shown(status, created)]
+
+    async def servable(self) -> list[ModelStatus]:
+        """Every model that can be served."""
+        return [status for status in (await self.controller.snapshot()).models if _servable(status)]
 
     async def show(self, name: str, deadline: Deadline) -> Json:
         """One model in OpenAI's words. Raises ``UnknownModel``."""

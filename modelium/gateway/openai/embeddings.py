@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from modelium.gateway.asking import Asking
+from modelium.gateway.asking import Asking, Waited
 from modelium.gateway.codecs import Tensors, encode_texts
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
@@ -24,6 +26,15 @@ from modelium.gateway.openai.tokenizing import Tokenizing
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The vectors of a request, in whatever words it is answered; ``tokens``: how many were read."""
+
+    vectors: NDArray[np.float32]
+    tokens: int
+    waited: Waited
 
 
 class Embeddings:
@@ -39,6 +50,23 @@ class Embeddings:
         """``POST /v1/embeddings``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(EmbeddingRequest, request, deadline)
+        embedded = await self.embed(request, asked, deadline)
+        tokens, waited = embedded.tokens, embedded.waited
+        return json_response(
+            {
+                "object": "list",
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": _written(vector, asked.encoding_format)}
+                    for index, vector in enumerate(embedded.vectors)
+                ],
+                "model": asked.model,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            },
+            headers=waited_headers(waited.seconds, cold=waited.cold),
+        )
+
+    async def embed(self, request: web.Request, asked: EmbeddingRequest, deadline: Deadline) -> Embedded:
+        """The vectors that ``asked`` is about. Raises ``BadRequest`` and what asking a model raises."""
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, lambda row: row.embeds_texts, "embeddings")
@@ -66,18 +94,7 @@ class Embeddings:
         tokens = await self._tokenizing.count(served.profile, read, within_s=deadline.timeout_s - deadline.elapsed_s())
         if asked.dimensions is not None:
             vectors = shortened(vectors, asked.dimensions)
-        return json_response(
-            {
-                "object": "list",
-                "data": [
-                    {"object": "embedding", "index": index, "embedding": _written(vector, asked.encoding_format)}
-                    for index, vector in enumerate(vectors)
-                ],
-                "model": asked.model,
-                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            },
-            headers=waited_headers(answered.waited.seconds, cold=answered.waited.cold),
-        )
+        return Embedded(vectors=vectors, tokens=tokens, waited=answered.waited)
 
 
 def shortened(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -127,7 +127,7 @@ async def answer_openai_errors(request: web.Request, handler: Handler) -> web.St
     except ConnectionError:
         raise
     except Exception as error:
-        said = _described_any(error, request)
+        said = described_any(error, request)
         return json_response(said.body, status=said.status, headers=said.headers)
 
 
@@ -139,7 +139,8 @@ def answer_in_shape(error: ModeliumError, request: web.Request) -> web.Response:
     return json_response(said.body, status=said.status, headers=said.headers)
 
 
-def _described_any(error: Exception, request: web.Request) -> Description:
+def described_any(error: Exception, request: web.Request) -> Description:
+    """Whatever went wrong, in OpenAI's words."""
     match error:
         case web.HTTPRequestEntityTooLarge():
             return described(body_too_large(request))

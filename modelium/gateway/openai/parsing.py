@@ -63,10 +63,15 @@ def parse(kind: type[R], data: bytes, *, strict: bool = False, model: str | None
     body = load_json(data)
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be a JSON object, found {type(body).__name__}")
+    return checked(kind, body, strict=strict, model=model)
+
+
+def checked(kind: type[R], body: dict[str, object], *, strict: bool = False, model: str | None = None) -> R:
+    """The same of a body that was read."""
     if model is not None:
         body["model"] = model
     for theirs, ours in ALSO.items():
-        if theirs in _UNLIMITED and isinstance(body.get(theirs), int) and body[theirs] < 0:
+        if theirs in _UNLIMITED and isinstance(limit := body.get(theirs), int) and limit < 0:
             continue
         if theirs in body and ours in kind.model_fields and body.get(ours) is None:
             body[ours] = body.pop(theirs)

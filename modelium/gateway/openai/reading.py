@@ -13,18 +13,21 @@ from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.paths import called_name
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.parsing import parse
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from modelium.gateway.openai.requests import Request
 from modelium.gateway.openai.unknown import Unknown
 
 HEADER = "X-Modelium-Ignored"
 STRICT: web.AppKey[bool] = web.AppKey("strict", bool)  # gateway.strict
 _IGNORED: web.RequestKey[tuple[Unknown, ...]] = web.RequestKey("ignored", tuple)
 
-R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
+R = TypeVar("R", bound=Request)
 
 
 async def read_request(kind: type[R], request: web.Request, deadline: Deadline) -> R:
-    """Raises ``BadRequest`` with the first field that does not fit, and what ``read_body`` raises."""
+    """Raises ``BadRequest`` with the first field that does not fit, and what ``read_body`` raises.
+
+    Where the path names the model, it is the one that is asked: clients of such paths send any name in the body, or none.
+    """
     data = await read_body(request, deadline)
     called = called_name(request) if "model" in request.match_info else None
     strict = request.app[STRICT]

@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 MEMORY_BYTES = 2 * 2**30
 MAX_FILE_BYTES = 64 * 2**20  # the largest vocabularies take 35 MB
 MAX_TEXT_CHARACTERS = 4 * 2**20  # as many as a text of a request has
+MAX_TOKENS = 2**20  # of a text whose tokens are asked for
 READY = b"ready"
 _KEPT_BYTES = 48 * 2**20  # of files; in memory they are several times as much
 _MOST_KEPT = 16
@@ -62,8 +63,9 @@ class Tokenizers:
 
 
 def answer(tokenizer: Tokenizer, request: dict[str, Any]) -> Answer:
-    """How many tokens there are in ``texts``, each as far as ``limit``; or the text of ``tokens``, without the frame of special
-    tokens that the model's runtime writes around every text. No text where there is none that has these tokens.
+    """How many tokens there are in ``texts`` (or pairs), each as far as ``limit``; the tokens of ``text``; the text of
+    ``spelt`` tokens as they stand; or the text of ``tokens``, without the frame of special tokens that the model's runtime
+    writes around every text. No text where there is none that has these tokens.
     """
     try:
         if "tokens" in request:
@@ -72,8 +74,15 @@ def answer(tokenizer: Tokenizer, request: dict[str, Any]) -> Answer:
             if len(text) > MAX_TEXT_CHARACTERS or tokenizer.encode(text, add_special_tokens=False).ids != tokens:
                 return {}
             return {"text": text}
+        if "spelt" in request:
+            text = tokenizer.decode(request["spelt"], skip_special_tokens=False)
+            return {"text": text} if len(text) <= MAX_TEXT_CHARACTERS else {}
+        if "text" in request:
+            encoding = tokenizer.encode(request["text"], add_special_tokens=request["special"])
+            return {"ids": encoding.ids, "words": encoding.tokens} if len(encoding.ids) <= MAX_TOKENS else {}
         limit = request["limit"]
-        lengths = (len(encoding.ids) for encoding in tokenizer.encode_batch_fast(request["texts"]))
+        texts = [tuple(text) if isinstance(text, list) else text for text in request["texts"]]
+        lengths = (len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
         return {"count": sum(length if limit is None else min(length, limit) for length in lengths)}
     except Exception:
         return {}

@@ -33,6 +33,14 @@ class _Stopped(Exception):
     """What was asked took too much time or memory."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A text's tokens: their ids, and as the vocabulary has them."""
+
+    ids: list[int]
+    words: list[str]
+
+
 @dataclass(slots=True)
 class Tokenizing:
     """``close`` ends its processes."""
@@ -42,9 +50,16 @@ class Tokenizing:
     _given_up: dict[tuple[str, str], None] = field(default_factory=dict)  # revisions whose tokenizer takes too much to be read
 
     async def decode(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
-        """The text of ``tokens``. Raises ``BadRequest``."""
+        """The text that a model reads as ``tokens``. Raises ``BadRequest``."""
+        return await self._decode(profile, "tokens", tokens, param)
+
+    async def spell(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
+        """The text of ``tokens`` as they stand, special ones included. Raises ``BadRequest``."""
+        return await self._decode(profile, "spelt", tokens, param)
+
+    async def _decode(self, profile: ModelProfile, how: str, tokens: Sequence[int], param: str) -> str:
         try:
-            vocabulary, answer = await self._ask(profile, {"tokens": [token if 0 <= token < 2**32 else 0 for token in tokens]})
+            vocabulary, answer = await self._ask(profile, {how: [token if 0 <= token < 2**32 else 0 for token in tokens]})
         except _Stopped:
             raise BadRequest(
                 f"{param}: to read token ids for {profile.name!r} takes too much; send text", param=param
@@ -60,8 +75,22 @@ class Tokenizing:
             )
         return str(answer["text"])
 
-    async def count(self, profile: ModelProfile, texts: Sequence[str], *, within_s: float) -> int:
-        """How many tokens the model reads of ``texts``, special ones included; 0 where that is not to be had in time."""
+    async def encode(self, profile: ModelProfile, text: str, *, special: bool, param: str) -> Encoded:
+        """The tokens of ``text``; ``special``: with those that the tokenizer puts around it. Raises ``BadRequest``."""
+        try:
+            vocabulary, answer = await self._ask(profile, {"text": text, "special": special})
+        except _Stopped:
+            raise BadRequest(f"{param}: to tokenize this text takes too much; send a shorter one", param=param) from None
+        if not vocabulary:
+            raise BadRequest(f"model: {profile.name!r} has no tokenizer.json that can be read", param="model")
+        if "ids" not in answer:
+            raise BadRequest(
+                f"{param}: the tokenizer of {profile.name!r} cannot read this text, or it is too long", param=param
+            )
+        return Encoded(ids=answer["ids"], words=answer["words"])
+
+    async def count(self, profile: ModelProfile, texts: Sequence[str | tuple[str, str]], *, within_s: float) -> int:
+        """How many tokens the model reads of texts or pairs, special ones included; 0 where that is not to be had in time."""
         try:
             async with asyncio.timeout(within_s):
                 _, answer = await self._ask(profile, {"texts": list(texts), "limit": profile.max_length})

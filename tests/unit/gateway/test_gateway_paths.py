@@ -79,7 +79,6 @@ async def test_a_name_with_other_signs_is_reached_percent_encoded(gateway: Serve
     ("path", "right"),
     [
         ("/predict", "/predict/NAME"),
-        ("/api/chat", "/v1/chat/completions"),
         ("/v1/chat/completion", "/v1/chat/completions"),
         ("/v1/chat", "/v1/chat/completions"),
         ("/V1/Models", "/v1/models"),
