@@ -29,6 +29,10 @@ T = TypeVar("T")
 ATTEMPTS = 3
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Waited:
     """What a request waited for loads, over all its attempts; ``cold``: there was one."""
@@ -69,15 +73,17 @@ class Asking:
         *,
         waited: Waited | None = None,
         attempts: int = ATTEMPTS,
+        on_wait: Callable[[], None] = _nothing,
     ) -> AsyncGenerator[T, None]:
         """The parts of the answer that ``ask`` gets with a lease of ``name``; waits for the model's load first.
 
         An answer of which somebody has seen a part is not asked for again: the parts would be others. ``waited`` is told what
-        there was to wait for before the first part comes. Close this generator when it is not read to its end.
+        there was to wait for before the first part comes, ``on_wait`` is called before it waits. Close this generator when it
+        is not read to its end.
         """
         waited = waited if waited is not None else Waited()
         for attempt in range(1, attempts + 1):
-            with await self._controller.lease(name, timeout_s=deadline.remaining_s()) as lease:
+            with await self._controller.lease(name, timeout_s=deadline.remaining_s(), on_wait=on_wait) as lease:
                 waited.add(lease)
                 begun = False
                 try:
@@ -94,14 +100,21 @@ class Asking:
                         raise
             self._recorder.infer_retry(name)
 
-    async def once(self, name: str, ask: Callable[[Lease], Awaitable[T]], deadline: Deadline) -> Asked[T]:
-        """The answer in one piece that ``ask`` gets with a lease of ``name``."""
+    async def once(
+        self,
+        name: str,
+        ask: Callable[[Lease], Awaitable[T]],
+        deadline: Deadline,
+        *,
+        on_wait: Callable[[], None] = _nothing,
+    ) -> Asked[T]:
+        """The answer in one piece that ``ask`` gets with a lease of ``name``; ``on_wait`` is called before it waits for one."""
 
         async def whole(lease: Lease) -> AsyncGenerator[T, None]:
             yield await ask(lease)
 
         waited = Waited()
-        async with aclosing(self.each(name, whole, deadline, waited=waited)) as parts:
+        async with aclosing(self.each(name, whole, deadline, waited=waited, on_wait=on_wait)) as parts:
             return Asked(answer=await anext(parts), waited=waited)
 
     async def hold(self, name: str, ask: Callable[[Lease], Awaitable[T]], deadline: Deadline, waited: Waited) -> T:

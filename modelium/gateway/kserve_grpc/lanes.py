@@ -157,7 +157,10 @@ class Lane:
             self._stream = self._around.open_stream()
             self._reading = asyncio.create_task(self._read(self._stream))
         try:
-            await self._stream.write(wire.ending_told(message.data))
+            data = message.data
+            if message.question.name != self._name:  # not before: a message that waits is held once
+                data = wire.renamed(data, wire.INFER_NAME, self._name)
+            await self._stream.write(wire.ending_told(data))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # who reads is told why
         except asyncio.CancelledError:

@@ -61,9 +61,7 @@ class ModelCalls:
             deadline = self._callers.deadline(context)
             called = wire.text_of(request, _NAME)
             name = await self._name(called, deadline)
-            if name != called:
-                request = wire.renamed(request, _NAME, name)
-            answer = await self._asked("ModelInfer", name, request, context, deadline)
+            answer = await self._asked("ModelInfer", name, request, context, deadline, called=called)
             code = _OK
             return answer
         except Exception as error:
@@ -109,19 +107,20 @@ class ModelCalls:
         deadline = self._callers.deadline(context)
         called = wire.text_of(request, _NAME)
         name = await self._name(called, deadline)
-        if name != called:
-            request = wire.renamed(request, _NAME, name)
-        return await self._asked(method, name, request, context, deadline)
+        return await self._asked(method, name, request, context, deadline, called=called)
 
     async def _name(self, called: str, deadline: Deadline) -> str:
         """Triton's name for the model that a client calls so. Raises ``UnknownModel`` and others."""
         return model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
 
-    async def _asked(self, method: str, name: str, request: bytes, context: Context, deadline: Deadline) -> bytes:
+    async def _asked(
+        self, method: str, name: str, request: bytes, context: Context, deadline: Deadline, *, called: str
+    ) -> bytes:
         metadata, waited = passed_on(context), Waited()
 
         async def ask(lease: Lease) -> bytes:
-            asking = self._call(method, name, request, context, deadline, metadata)
+            sent = request if name == called else wire.renamed(request, _NAME, name)  # not before: who waits holds one copy
+            asking = self._call(method, name, sent, context, deadline, metadata)
             return await (unless_lost(asking, lease.lost, name) if lease.placement.by_ray else asking)
 
         return await self._asking.hold(name, ask, deadline, waited)

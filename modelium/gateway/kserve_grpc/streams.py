@@ -62,8 +62,6 @@ class Streams:
             forget()
             await stream.around.say(wire.error_response(stream.around.words_of(error), question.id))
             return
-        if name != question.name:
-            data = wire.renamed(data, wire.INFER_NAME, name)
         await stream.lane(name, group).take(Message(data=data, question=question, forget=forget))
 
     def _around(self, context: Context) -> Surroundings:

@@ -32,6 +32,8 @@ from modelium.values import ModelProfile, Placement
 if TYPE_CHECKING:
     from modelium.controller import Controller, Lease
 
+MOST_HELD_TWICE = 2**20  # of a body: as it came, and as it was read
+
 _Reply = Application | TextCall | tuple[Call, Sequence[Tensors]]  # to be asked in another way, or the outputs
 
 
@@ -56,6 +58,12 @@ class Predict:
         if status.profile is not None:  # read before the lease: a body that does not fit must not load a model
             known = await self._read(request, deadline, status.profile, status.placement, data)
 
+        def wait() -> None:
+            """What was made of a large body is as large: while the request waits, the body is enough."""
+            nonlocal known
+            if len(data) > MOST_HELD_TWICE:
+                known = None
+
         async def ask(lease: Lease) -> _Reply:
             question = known
             if question is None or not question.fits(lease.profile, lease.placement):
@@ -70,13 +78,15 @@ class Predict:
         if known is not None and known.at_any_rate is not None:
             asked: Asked[_Reply] = Asked(answer=known.at_any_rate, waited=Waited())
         else:
-            asked = await self._asking.once(name, ask, deadline)
+            asked = await self._asking.once(name, ask, deadline, on_wait=wait)
         match asked.answer:
             case Application():
                 return await self._apps.forward(request, name, data, deadline)
             case TextCall(stream=True) as text:
+                data, known = b"", None  # it waits with its texts alone
                 return await self._text.stream(request, target, text, deadline)
             case TextCall() as text:
+                data, known = b"", None
                 response = json_response(await self._text.answer(target, text, deadline))
             case call, outputs:
                 response = _response(call.answer(outputs))

@@ -180,12 +180,13 @@ class StandInController:
     async def explained(self, name: str) -> ModelStatus:
         return self.status(name)
 
-    async def lease(self, name: str, *, timeout_s: float) -> Lease:
+    async def lease(self, name: str, *, timeout_s: float, on_wait: Callable[[], None] = lambda: None) -> Lease:
         status = self.status(name)
         self.askers.append(ASKER.get())
         if self.refuse is not None:
             raise self.refuse
         if self.never:
+            on_wait()
             await asyncio.Event().wait()
         assert status.profile is not None and status.placement is not None
         self.held += 1

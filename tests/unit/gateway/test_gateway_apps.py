@@ -64,9 +64,9 @@ async def test_predict_forwards_to_a_model_that_only_its_load_shows_to_be_an_app
     gateway.controller.models["greeter"] = replace(known, profile=None)
     lease = gateway.controller.lease
 
-    async def look_and_lease(name: str, *, timeout_s: float) -> Any:
+    async def look_and_lease(name: str, **kept: Any) -> Any:
         gateway.controller.models["greeter"] = known
-        return await lease(name, timeout_s=timeout_s)
+        return await lease(name, **kept)
 
     gateway.controller.lease = look_and_lease  # type: ignore[method-assign]  # the load is when a model is looked into
     async with gateway.http.post(f"{gateway.url}/predict/greeter", data=b"no JSON") as response:

@@ -175,9 +175,9 @@ async def test_a_model_that_nobody_looked_into_yet_streams_too(gateway: Served) 
     known = gateway.controller.models["llama"]
     gateway.controller.models["llama"] = replace(known, profile=None)
 
-    async def look_and_lease(name: str, *, timeout_s: float) -> Any:
+    async def look_and_lease(name: str, **kept: Any) -> Any:
         gateway.controller.models["llama"] = known
-        return await lease(name, timeout_s=timeout_s)
+        return await lease(name, **kept)
 
     gateway.controller.lease = look_and_lease  # type: ignore[method-assign]  # the load is when a model is looked into
     async with gateway.http.post(url, json={"inputs": "Once", "stream": True}) as answer:

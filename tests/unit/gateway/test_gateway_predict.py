@@ -99,9 +99,9 @@ async def test_a_revision_that_changes_the_task_while_the_request_waits_is_answe
     url = gateway.serve(profile_of(Task.FEATURE_EXTRACTION), repeated(LABELS))
     lease = gateway.controller.lease
 
-    async def lease_new(name: str, *, timeout_s: float) -> Any:
+    async def lease_new(name: str, **kept: Any) -> Any:
         gateway.serve(profile_of(Task.TEXT_CLASSIFICATION))
-        return await lease(name, timeout_s=timeout_s)
+        return await lease(name, **kept)
 
     gateway.controller.lease = lease_new  # type: ignore[method-assign]
     assert (await post(gateway, url, {"inputs": "x"}))[:2] == (200, [[{"label": "cat", "score": 1.0}]])
