@@ -6,5 +6,6 @@ and Triton, leases for the gateway, and a ``Snapshot`` for everybody who only lo
 
 from modelium.controller.core import Controller
 from modelium.controller.leases import Lease
+from modelium.controller.news import Listener, News, Newsroom
 
-__all__ = ["Controller", "Lease"]
+__all__ = ["Controller", "Lease", "Listener", "News", "Newsroom"]

@@ -10,9 +10,12 @@ from modelium.analysis import Analysts
 from modelium.config import Settings
 from modelium.controller.background import Background
 from modelium.controller.events import Event
+from modelium.controller.life.record import Record
 from modelium.controller.loop import Loop
 from modelium.controller.models import Models
+from modelium.controller.news import Newsroom
 from modelium.controller.passes import Passes
+from modelium.controller.progress import Progress
 from modelium.controller.queue import Bounds
 from modelium.controller.read_aheads import ReadAheads
 from modelium.controller.readings import Readings
@@ -26,6 +29,7 @@ from modelium.decision_log import DecisionLog
 from modelium.ledger import Ledger
 from modelium.metrics import Recorder
 from modelium.ray import RayService
+from modelium.values import LoadStage, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Parts:
     readings: Readings
     passes: Passes
     loop: Loop
+    news: Newsroom
+    progress: Progress
     post: Callable[[Event], None]
 
 
@@ -67,6 +73,21 @@ def assemble(
     residues = Residues(post, server.devices, server.pid)
     readings = Readings(post, background, server, residues)
     world = World(settings, server, ray, readings, post, leaks=state.leaks)
+    news = Newsroom()
+
+    def enter(key: str, stage: LoadStage) -> None:
+        model = models.get(key)
+        if model is not None and model.record.state is State.LOADING:
+            news.tell(key, State.LOADING, model.record.phase.reason, stage)
+
+    progress = Progress(enter)
+
+    def tell(record: Record, gone: bool) -> None:
+        if gone or record.state is not State.LOADING:
+            progress.ends(record.key)
+        reason = "its folder was removed" if gone else record.phase.reason
+        news.tell(record.key, None if gone else record.state, reason)
+
     work = Work(
         post,
         background,
@@ -77,6 +98,7 @@ def assemble(
         load_timeout_s=settings.triton.load_timeout_seconds,
         unload_timeout_s=settings.triton.unload_timeout_seconds,
         residues=residues,
+        stage=progress.enters,
     )
     models = Models(
         work,
@@ -88,6 +110,7 @@ def assemble(
         state=state,
         decided=decisions.note,
         bounds=_bounds(settings),
+        told=tell,
     )
     routing = Routing(models, world, state, ledger=ledger, recorder=recorder)
     passes = Passes(
@@ -127,5 +150,7 @@ def assemble(
         readings=readings,
         passes=passes,
         loop=loop,
+        news=news,
+        progress=progress,
         post=post,
     )

@@ -41,6 +41,7 @@ from modelium.trail import Trail
 from modelium.triton.client import TritonClient
 from modelium.values import (
     Decision,
+    LoadingStatus,
     ModelProfile,
     ModelStatus,
     NurseryStatus,
@@ -119,6 +120,8 @@ class Controller:
         self._readings = parts.readings
         self._passes = parts.passes
         self._loop = parts.loop
+        self._progress = parts.progress
+        self.news = parts.news
         self._post = parts.post
 
     def post(self, event: Event) -> None:
@@ -308,7 +311,18 @@ class Controller:
 
     def _status(self, record: Record, now: float, importing: Mapping[str, float] = _NOTHING) -> ModelStatus:
         status = shown(record, status_of(record, now, self._world.usage_window_s), self._record_of)
+        if record.state is State.LOADING:
+            status = replace(status, loading=self.loading(record.key))
         return awaiting(status, importing, now)
+
+    def loading(self, key: str) -> LoadingStatus | None:
+        """How far the load of that model is; None where none is under way."""
+        model = self._models.get(key)
+        return self._progress.of(key, model.record.past.load_seconds) if model is not None else None
+
+    def under_load(self) -> tuple[str, ...]:
+        """The served names of the models that load now."""
+        return self._progress.keys()
 
     def _record_of(self, key: str) -> Record | None:
         model = self._models.get(key)

@@ -51,6 +51,7 @@ class Models:
         state: ControllerState,
         decided: Callable[[Decision], None] = lambda decision: None,
         bounds: Bounds = _NO_BOUNDS,
+        told: Callable[[Record, bool], None] = lambda record, gone: None,
     ) -> None:
         self._actions = actions
         self._questions = questions
@@ -61,6 +62,7 @@ class Models:
         self._state = state
         self._decided = decided
         self._bounds = bounds
+        self._told = told
         self.requests = Requests(self.apply, state, post, recorder, bounds)
         self.agenda = Agenda()
         self._models: dict[str, Model] = {}
@@ -94,6 +96,7 @@ class Models:
         limit = self._bounds.in_flight.get(record.folder.candidate.name)
         model = self._models[record.key] = Model(record, max_in_flight=limit)
         self.agenda.note(model)
+        self._told(record, False)
         return model
 
     def is_waited_for(self, record: Record) -> bool:
@@ -111,8 +114,11 @@ class Models:
         """
         before = model.record
         model.record, effects = step(before, event, self._context())
-        if model.record is not before:
+        after = model.record
+        if after is not before:
             self.agenda.note(model, before)
+            if after.phase is not before.phase and (after.state, after.phase.reason) != (before.state, before.phase.reason):
+                self._told(after, False)
         for effect in effects:
             try:
                 self._perform(model, effect)
@@ -246,6 +252,7 @@ class Models:
             self.agenda.forget(key)
             self._last_number = max(self._last_number, model.record.past.numbered)
             self._actions.remove(key)
+            self._told(model.record, True)
             self.requests.reject(model, UnknownModel(f"{key!r}: its folder was removed"))
             log.info("%s: removed, its folder is gone", key)
 

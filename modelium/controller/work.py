@@ -37,7 +37,7 @@ from modelium.errors import (
 from modelium.guarded.processes import awaited_children
 from modelium.ray import RayService
 from modelium.triton.heartbeats import Heartbeats
-from modelium.values import AdapterProfile, Candidate, ModelOverride, ModelProfile, RayState, override_of
+from modelium.values import AdapterProfile, Candidate, LoadStage, ModelOverride, ModelProfile, RayState, override_of
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,10 @@ class Work:
         load_timeout_s: float,
         unload_timeout_s: float,
         residues: Residues,
+        stage: Callable[[str, LoadStage], None] = lambda key, stage: None,
     ) -> None:
         self._post = post
+        self._stage = stage
         self._residues = residues
         self._background = background
         self._client = server.client
@@ -153,6 +155,7 @@ class Work:
 
     async def _load(self, key: str, order: Load) -> None:
         started = time.monotonic()
+        self._stage(key, LoadStage.PREPARING)
         self._expects(order.placement.runtime, library_modules(order.profile))
         source, buries = order.source, order.how is How.AFTER_DEATH and order.placement.by_vllm
         older: Sequence[Process] = ()
@@ -179,6 +182,7 @@ class Work:
                 await self._ray.ready(timeout_s=self._load_timeout_s)
             window = await self._residues.load(key, order.placement.devices)
             started = time.monotonic()  # from here on it is Triton's time
+            self._stage(key, LoadStage.LOADING)
             await self._let_triton_load(key, older)
             if not (older or order.how is How.BESIDE) and await has_changed(source):
                 # Half of what was read may be of the one revision, half of the other. Beside an older copy nothing can be taken

@@ -23,6 +23,7 @@ from modelium.gateway.neighbours import Neighbours, answer_neighbours_errors, an
 from modelium.gateway.openai import STRICT, OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
+from modelium.gateway.status.events import Events
 from modelium.gateway.status.health import Health
 from modelium.gateway.status.models import Models
 from modelium.gateway.status.page import show_page
@@ -89,6 +90,9 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
     app.router.add_get("/trace", Trace(controller).show)
+    events = Events(controller, stall_s=gateway.stall_timeout_seconds)
+    app.router.add_get("/events", events.show, allow_head=False)
+    app.on_shutdown.append(events.close)
     return app
 
 

@@ -51,7 +51,7 @@ from modelium.values.places import Device, DeviceKind, Fleet, Footprint, Placeme
 from modelium.values.problem import Problem
 from modelium.values.ray import Bundle, Ray, RayFacts, RayNode, RayOptions, RayState, RayWay, Replicas
 from modelium.values.states import State, Tone
-from modelium.values.status import ModelStatus, NurseryStatus, ServerStatus, Snapshot, Target
+from modelium.values.status import LoadingStatus, LoadStage, ModelStatus, NurseryStatus, ServerStatus, Snapshot, Target
 from modelium.values.tasks import Encoded, Gives, Takes, Task
 from modelium.values.tensors import Tensor
 from modelium.values.watched import Unclaimed, WatchDirectory
@@ -81,6 +81,8 @@ __all__ = [
     "JsonValue",
     "LanguageModel",
     "LayerGroup",
+    "LoadStage",
+    "LoadingStatus",
     "MissingPart",
     "ModelOverride",
     "ModelProfile",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from modelium.values.decisions import Decision
@@ -11,6 +12,24 @@ from modelium.values.models import MissingPart, ModelProfile
 from modelium.values.places import Fleet, Footprint, Placement
 from modelium.values.states import State
 from modelium.values.watched import Unclaimed, WatchDirectory
+
+
+class LoadStage(StrEnum):
+    """Where a load is."""
+
+    PREPARING = "preparing"  # the folder is compared with what was analyzed, and the entry is written
+    LOADING = "loading"  # Triton was asked: processes start, and weights are read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadingStatus:
+    """A load under way, for ``seconds`` now. ``progress``: an estimate from 0 to 1, by what the last load took, and
+    ``remaining_s`` by the same; None where there was none."""
+
+    stage: LoadStage
+    seconds: float
+    progress: float | None = None
+    remaining_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +65,7 @@ class ModelStatus:
     replicas: int = 0  # of Ray's, that run on this machine
     waits_for: str = ""  # what its load waits for before it begins, in words
     base: str = ""  # of a LoRA adapter that is attached: the model that answers with it
+    loading: LoadingStatus | None = None  # while it loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

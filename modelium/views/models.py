@@ -40,6 +40,7 @@ _decision = Of[values.Decision]()
 _decisions = Of[values.ModelStatus]()
 _weighed = Of[values.Weighed]()
 _plan = Of[values.Plan]()
+_loading = Of[values.LoadingStatus]()
 _status = Of[values.ModelStatus]()
 
 
@@ -174,6 +175,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How far a load is. ``progress``: an estimate from 0 to 1, by what the model's last load took."""
+
+    stage: str = _loading.needed()
+    seconds: float = _loading(0.0)
+    progress: float | None = _loading(None)
+    remaining_s: float | None = _loading(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
     """``GET /models/{model}/decisions``: what was decided about it, and who made room for it; the newest first."""
 
@@ -265,6 +276,7 @@ class Status(Summary):
     loads: int = _status(0)
     unloads: int = _status(0)
     placement: Placement | None = _status(None)
+    loading: Loading | None = _status(None)
     decisions: tuple[Decision, ...] = _status(())
 
     @property

@@ -18,7 +18,7 @@ from aiohttp import web
 from numpy.typing import NDArray
 
 from modelium.config import GatewaySettings, Settings
-from modelium.controller import Controller, Lease
+from modelium.controller import Controller, Lease, Newsroom
 from modelium.controller.askers import ASKER
 from modelium.errors import Conflict, NoModelCalled, UnknownModel
 from modelium.gateway import build_app, build_metrics_app, build_runner
@@ -36,6 +36,7 @@ from modelium.values import (
     EnginePlan,
     Fleet,
     Footprint,
+    LoadingStatus,
     ModelProfile,
     ModelStatus,
     Placement,
@@ -134,6 +135,7 @@ class StandInController:
     is_alive: bool = True
     is_ready: bool = True
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    news: Newsroom = field(default_factory=Newsroom)
     askers: list[Asker] = field(default_factory=list)  # who asked for leases
 
     async def snapshot(self) -> Snapshot:
@@ -176,6 +178,12 @@ class StandInController:
         if adapter and adapter not in [one.name for one in (language.adapters if language is not None else ())]:
             raise UnknownModel(f"{base!r} has no adapter {adapter!r}")
         return Target(model=base, adapter=adapter)
+
+    def loading(self, name: str) -> LoadingStatus | None:
+        return self.models[name].loading if name in self.models else None
+
+    def under_load(self) -> tuple[str, ...]:
+        return tuple(name for name, status in self.models.items() if status.loading is not None)
 
     async def explained(self, name: str) -> ModelStatus:
         return self.status(name)
