@@ -74,9 +74,11 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
         timeout_s=gateway.request_timeout_seconds,
     )
-    app.add_routes(openai.routes_of_models())  # /predict/NAME/v1/… is before /predict/NAME
+    app.add_routes(openai.routes_of_models())  # /predict/NAME/… is before /predict/NAME
     apps = Apps(controller, asking, timeout_s=gateway.request_timeout_seconds)
     predict = Predict(controller, asking, apps, timeout_s=gateway.request_timeout_seconds)
+    neighbours = Neighbours(openai, asking, predict, timeout_s=gateway.request_timeout_seconds)
+    app.add_routes(neighbours.routes_of_models())
     app.router.add_post("/predict/{model:.+}", predict.answer)
     for path in ("/apps/{model}", "/apps/{model}/{path:.*}"):
         app.router.add_route("*", path, apps.answer)
@@ -84,7 +86,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.add_routes(kserve.routes())
     app.on_cleanup.append(kserve.close)
     app.add_routes(openai.routes())
-    app.add_routes(Neighbours(openai, asking, timeout_s=gateway.request_timeout_seconds).routes())
+    app.add_routes(neighbours.routes())
     app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())

@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import ollama
+import openai
 import pytest
 import pytest_asyncio
 
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LLAMA
-from tests.models.language.corpus import CHATS
+from tests.models.language.corpus import CHATS, FRANCE, GET_WEATHER, PARAGRAPH, PARIS
 from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
@@ -90,3 +93,93 @@ async def test_a_classifier_gives_its_labels_in_order(modelium: System, models: 
     _, predicted = await modelium.post("/predict/classifier", {"inputs": case["inputs"]["TEXT"]})
     assert one["label"] == predicted[0][0]["label"]
     assert sorted(one["probs"], reverse=True) == pytest.approx([each["score"] for each in predicted[0]], abs=1e-6)
+
+
+# -- Ollama --------------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(modelium: System) -> AsyncIterator[ollama.AsyncClient]:
+    async with ollama.AsyncClient(modelium.running.gateway_url) as running:
+        yield running
+
+
+async def test_ollamas_client_chats(modelium: System, client: ollama.AsyncClient) -> None:
+    options = {"temperature": 0}
+    for messages, tools, answer in (CHATS[0], CHATS[3]):
+        assert (await client.chat(model=LLAMA, messages=messages, tools=tools, options=options)).message.content == answer
+    parts = [part async for part in await client.chat(model=LLAMA, messages=CHATS[6][0], options=options, stream=True)]
+    assert "".join(part.message.content or "" for part in parts) == PARAGRAPH
+    assert parts[-1].done_reason == "stop" and (parts[-1].eval_count or 0) >= len(parts) - 1
+    messages, tools, _ = CHATS[9]
+    body = {"model": LLAMA, "messages": messages, "tools": tools, "options": options, "stream": False}
+    _, called = await modelium.post("/api/chat", body)  # the client writes a schema in another order than the model learnt
+    [call] = called["message"]["tool_calls"]
+    assert (call["function"]["name"], call["function"]["arguments"]) == ("get_weather", {"city": "Paris"})
+
+
+async def test_ollamas_client_continues_texts(client: ollama.AsyncClient) -> None:
+    beginning = "The old lighthouse"
+    answer = await client.generate(model=LLAMA, prompt=beginning, raw=True, options={"temperature": 0})
+    assert beginning + (answer.response or "") == PARAGRAPH
+    assert (await client.generate(model=LLAMA, prompt=FRANCE, options={"temperature": 0})).response == PARIS
+
+
+async def test_ollamas_client_embeds_and_lists(modelium: System, client: ollama.AsyncClient) -> None:
+    embedded = await client.embed(model="minilm", input=["a cat", "a dog"])
+    _, ours = await modelium.post("/v1/embeddings", {"model": "minilm", "input": ["a cat", "a dog"]})
+    assert embedded.embeddings[1] == pytest.approx(ours["data"][1]["embedding"], abs=1e-6)
+    assert embedded.prompt_eval_count == ours["usage"]["prompt_tokens"]
+    assert {model.model for model in (await client.list()).models} >= {LLAMA, "minilm", *NAMES}
+    assert LLAMA in {model.model for model in (await client.ps()).models}
+    assert (await client.show(LLAMA)).capabilities == ["completion", "tools"]
+    assert (await client.generate(model="minilm", keep_alive=0)).done_reason == "unload"
+    await modelium.becomes("minilm", "UNLOADED")
+
+
+# -- Anthropic and Azure -------------------------------------------------------------------------------------------
+
+
+async def test_anthropics_client_chats(modelium: System) -> None:
+    said: list[Any] = [messages for messages, _, _ in CHATS]
+    greedy: Any = {"max_tokens": 400, "extra_body": {"temperature": 0}}
+    async with anthropic.AsyncAnthropic(base_url=modelium.running.gateway_url, api_key="none") as client:
+        whole = await client.messages.create(model=LLAMA, messages=said[0], **greedy)
+        assert [getattr(block, "text", "") for block in whole.content] == [PARIS]
+        counted = await client.messages.count_tokens(model=LLAMA, messages=said[0])
+        assert counted.input_tokens == whole.usage.input_tokens
+        async with client.messages.stream(model=LLAMA, messages=said[6], **greedy) as stream:
+            assert await stream.get_final_text() == PARAGRAPH
+        function = GET_WEATHER["function"]
+        tool: Any = {"name": function["name"], "description": function["description"], "input_schema": function["parameters"]}
+        called = await client.messages.create(model=LLAMA, messages=said[9], tools=[tool], **greedy)
+        assert [getattr(block, "input", None) for block in called.content] == [{"city": "Paris"}]
+        assert called.stop_reason == "tool_use"
+
+
+async def test_azures_client_chats(modelium: System) -> None:
+    url = modelium.running.gateway_url
+    async with openai.AsyncAzureOpenAI(azure_endpoint=url, api_key="none", api_version="2024-10-21") as client:
+        asked: Any = CHATS[0][0]
+        answer = await client.chat.completions.create(model=LLAMA, messages=asked, temperature=0)
+        assert answer.choices[0].message.content == PARIS
+
+
+# -- Hugging Face's servers ----------------------------------------------------------------------------------------
+
+
+async def test_the_routes_of_hugging_faces_servers(modelium: System, models: Path) -> None:
+    beginning = "The old lighthouse"
+    parameters = {"max_new_tokens": 400}
+    _, said = await modelium.post(f"/predict/{LLAMA}/generate", {"inputs": beginning, "parameters": parameters})
+    assert beginning + said["generated_text"] == PARAGRAPH
+    _, vectors = await modelium.post("/predict/minilm/embed", {"inputs": "a cat"})
+    _, ours = await modelium.post("/v1/embeddings", {"model": "minilm", "input": "a cat"})
+    assert vectors[0] == pytest.approx(ours["data"][0]["embedding"], abs=1e-6)
+    case: Any = reference(models, "ranker")["cases"][0]
+    query, documents, scores = case["inputs"]["QUERY"], case["inputs"]["DOCUMENTS"], case["answer"]
+    _, ranked = await modelium.post("/predict/ranker/rerank", {"query": query, "texts": documents})
+    assert {one["index"]: one["score"] for one in ranked} == pytest.approx(dict(enumerate(scores)), abs=1e-5)
+    text = reference(models, "classifier")["cases"][0]["inputs"]["TEXT"]
+    _, labels = await modelium.post("/predict/classifier/predict", {"inputs": text})
+    assert labels == (await modelium.post("/predict/classifier", {"inputs": text}))[1][0]

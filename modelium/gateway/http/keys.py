@@ -60,9 +60,10 @@ def _wanted(request: web.Request) -> Priority | None:
 
 
 def _sent_keys(request: web.Request) -> Iterator[str]:
-    """Both headers count: Hugging Face's client sends a token of its own when the machine has one."""
+    """All headers count: Hugging Face's client sends a token of its own when the machine has one. ``api-key`` is Azure's."""
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()
-    if key := request.headers.get("X-API-Key", "").strip():
-        yield key
+    for name in ("X-API-Key", "api-key"):
+        if key := request.headers.get(name, "").strip():
+            yield key

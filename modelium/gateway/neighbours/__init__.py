@@ -9,12 +9,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from modelium.gateway.asking import Asking
+from modelium.gateway.neighbours.anthropic import Anthropic
 from modelium.gateway.neighbours.errors import answer_neighbours_errors, answer_refusal
+from modelium.gateway.neighbours.huggingface import HuggingFace
 from modelium.gateway.neighbours.ollama import Ollama
 from modelium.gateway.neighbours.pooling import Pooling
 from modelium.gateway.neighbours.scoring import Scoring
 from modelium.gateway.neighbours.tokens import Tokens
 from modelium.gateway.openai import OpenAI
+from modelium.gateway.predict.endpoint import Predict
 
 __all__ = ["Neighbours", "answer_neighbours_errors", "answer_refusal"]
 
@@ -22,14 +25,21 @@ __all__ = ["Neighbours", "answer_neighbours_errors", "answer_refusal"]
 class Neighbours:
     """The handlers."""
 
-    def __init__(self, openai: OpenAI, asking: Asking, *, timeout_s: float) -> None:
+    def __init__(self, openai: OpenAI, asking: Asking, predict: Predict, *, timeout_s: float) -> None:
+        self._openai = openai
+        self._huggingface = HuggingFace(openai, asking, predict, timeout_s=timeout_s)
+        self._anthropic = Anthropic(openai, asking, timeout_s=timeout_s)
         self._scoring = Scoring(openai, asking, timeout_s=timeout_s)
         self._pooling = Pooling(openai, asking, timeout_s=timeout_s)
         self._tokens = Tokens(openai, timeout_s=timeout_s)
         self._ollama = Ollama(openai, asking, timeout_s=timeout_s)
 
+    def routes_of_models(self) -> list[web.RouteDef]:
+        """Those below a model's own address."""
+        return self._huggingface.routes()
+
     def routes(self) -> list[web.RouteDef]:
-        """All of them."""
+        """The others."""
         return [
             web.post("/tokenize", self._tokens.tokenize),
             web.post("/detokenize", self._tokens.detokenize),
@@ -38,4 +48,15 @@ class Neighbours:
             web.post("/classify", self._pooling.classify),
             web.post("/pooling", self._pooling.pool),
             *self._ollama.routes(),
+            *self._anthropic.routes(),
+            *self._azure(),
+        ]
+
+    def _azure(self) -> list[web.RouteDef]:
+        """OpenAI's handlers; the deployment in the path is the model. Any ``api-version`` will do."""
+        deployment = "/openai/deployments/{model:.+}"
+        return [
+            web.post(f"{deployment}/chat/completions", self._openai.chat.answer),
+            web.post(f"{deployment}/completions", self._openai.completion.answer),
+            web.post(f"{deployment}/embeddings", self._openai.embeddings.answer),
         ]

@@ -47,8 +47,11 @@ class Predict:
         self._text = PredictText(asking)
         self._timeout_s = timeout_s
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """``POST /predict/{model}``. Raises ``InvalidBody`` and what asking a model raises."""
+    async def answer(self, request: web.Request, *, stream: bool | None = None) -> web.StreamResponse:
+        """``POST /predict/{model}``. ``stream``: whether it does, where the path says so.
+
+        Raises ``InvalidBody`` and what asking a model raises.
+        """
         deadline = deadline_of(request, self._timeout_s)
         target = await self._controller.known_target(called_name(request), timeout_s=deadline.remaining_s())
         name = request[MODEL] = target.model  # counted under its name from here on: it exists
@@ -56,7 +59,7 @@ class Predict:
         status = self._controller.status(name)
         known: Question | None = None
         if status.profile is not None:  # read before the lease: a body that does not fit must not load a model
-            known = await self._read(request, deadline, status.profile, status.placement, data)
+            known = await self._read(request, deadline, status.profile, status.placement, data, stream)
 
         def wait() -> None:
             """What was made of a large body is as large: while the request waits, the body is enough."""
@@ -67,7 +70,7 @@ class Predict:
         async def ask(lease: Lease) -> _Reply:
             question = known
             if question is None or not question.fits(lease.profile, lease.placement):
-                question = await self._read(request, deadline, lease.profile, lease.placement, data)
+                question = await self._read(request, deadline, lease.profile, lease.placement, data, stream)
             asked = question.at(lease.placement)
             if not isinstance(asked, Call):
                 return asked  # with leases of its own
@@ -94,11 +97,16 @@ class Predict:
         return response
 
     async def _read(
-        self, request: web.Request, deadline: Deadline, profile: ModelProfile, placement: Placement | None, data: bytes
+        self,
+        request: web.Request,
+        deadline: Deadline,
+        profile: ModelProfile,
+        placement: Placement | None,
+        data: bytes,
+        stream: bool | None,
     ) -> Question:
-        return await work_on(
-            request, deadline, len(data), partial(read_question, profile, placement, request.content_type, data)
-        )
+        read = partial(read_question, profile, placement, request.content_type, data, stream=stream)
+        return await work_on(request, deadline, len(data), read)
 
 
 def _response(answer: object) -> web.Response:

@@ -6,7 +6,7 @@ come, and again when something else came.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelium.errors import InvalidBody
 from modelium.gateway.codecs import Call, encode_body, parse_body
@@ -48,11 +48,16 @@ class Question:
         return profile == self.profile and (self.call is not None or placement.by_vllm)
 
 
-def read_question(profile: ModelProfile, placement: Placement | None, content_type: str, data: bytes) -> Question:
-    """Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken JSON)."""
+def read_question(
+    profile: ModelProfile, placement: Placement | None, content_type: str, data: bytes, *, stream: bool | None = None
+) -> Question:
+    """``stream``: what the path says, whatever the body does. Raises ``InvalidBody`` (422) or ``RequestError`` (400, broken
+    JSON)."""
     if profile.app is not None:
         return Question(profile=profile)
     body = parse_body(profile.task, content_type, data)
+    if stream is not None:
+        body = replace(body, stream=stream)
     text = text_call(body) if profile.task.row.continues else None
     if text is not None and (text.stream or _is_for_vllm(text, placement)):
         return Question(profile=profile, text=text)

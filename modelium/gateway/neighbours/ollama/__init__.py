@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from aiohttp import web
 
-from modelium.errors import ModeliumError, UnknownModel
+from modelium.errors import UnknownModel
 from modelium.gateway.asking import Asking
 from modelium.gateway.codecs import Body
 from modelium.gateway.deadline import Deadline
@@ -35,6 +35,7 @@ from modelium.gateway.neighbours.ollama.requests import (
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import require
 from modelium.gateway.openai.embeddings import shortened
+from modelium.gateway.openai.errors import told
 from modelium.gateway.openai.reading import ignore, read_request
 from modelium.gateway.openai.requests import Request
 from modelium.gateway.openai.values import Delta
@@ -177,7 +178,7 @@ class Ollama:
         stream = EventStream(
             request,
             comment=lambda: self._asking.waiting(name),
-            error_event=_error_line,
+            error_event=lambda error: _line({"error": told(error, request).message, "type": error.type}),
             deadline=deadline,
             content_type="application/x-ndjson",
             quiet=lambda: _line(line(said(Delta(), None))),
@@ -252,8 +253,3 @@ def _now() -> str:
 
 def _line(value: Json) -> bytes:
     return orjson.dumps(value) + b"\n"
-
-
-def _error_line(error: ModeliumError) -> bytes:
-    """The last line of a stream that could not go on."""
-    return _line({"error": str(error), "type": error.type})
