@@ -50,7 +50,8 @@ _TRAFFIC = Row(
         ),
         time_series(
             "In flight and waiting",
-            "Requests that the model is answering, and requests that wait for its load. Alert: RequestsWaiting.",
+            "Requests that the model is answering, and requests that wait for its load or for a place (max_in_flight). "
+            "Alert: RequestsWaiting.",
             Unit.COUNT,
             Query(expr=f"sum by (model) (modelium_requests_in_flight{{{_MODEL}}})", legend="{{model}} in flight"),
             Query(expr=f"sum by (model) (modelium_requests_waiting{{{_MODEL}}})", legend="{{model}} waiting"),
