@@ -120,6 +120,8 @@ bench: setup ## how soon unloaded models answer, what many that are alike take, 
 	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
 	@$(BIN)/python bench/faults.py
 	@$(BIN)/python bench/kill_nine.py
+	@$(BIN)/python bench/kserve.py
+	@$(BIN)/python bench/storm.py --minutes $(MINUTES)
 	@$(BIN)/python bench/cycles.py --cycles $(CYCLES)
 
 gpu-check: setup ## on a machine with an NVIDIA GPU that nobody else uses: estimated and measured memory by NVML, and what 20 loads and unloads leave there

@@ -46,6 +46,7 @@ class Served:
         port: int,
         metrics_port: int,
         http_url: str,
+        grpc_port: int,
         process: subprocess.Popen[bytes],
     ) -> None:
         self.directory = directory
@@ -54,6 +55,7 @@ class Served:
         self.port = port
         self.metrics_port = metrics_port
         self.http_url = http_url  # Triton's
+        self.grpc_port = grpc_port  # the gateway's
         self.up_after_s = 0.0  # from the start of the process to /health/ready
         self.process = process
 
@@ -132,7 +134,9 @@ def serve(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A directory to serve, with everything of Modelium's below it; ``ports``: the gateway's, the metrics', Triton's three."""
+    """A directory to serve, with everything of Modelium's below it; ``ports``: the gateway\'s, the metrics\', Triton\'s three,
+    the gateway\'s for gRPC.
+    """
 
     directory: Path
     ports: tuple[int, ...]
@@ -145,6 +149,7 @@ class Place:
             port=self.ports[0],
             metrics_port=self.ports[1],
             http_url=f"127.0.0.1:{self.ports[2]}",
+            grpc_port=self.ports[5],
             process=process,
         )
 
@@ -158,12 +163,12 @@ def run(directory: Path) -> subprocess.Popen[bytes]:
 
 def lay_out(directory: Path, settings: Mapping[str, Any]) -> Place:
     """Write ``modelium.yaml``: free ports, everything below ``directory``, and ``settings``."""
-    ports = tuple(address.port for address in claim_addresses(dict.fromkeys("abcde", "127.0.0.1:0")).values())
-    gateway, metrics, *triton = ports
+    ports = tuple(address.port for address in claim_addresses(dict.fromkeys("abcdef", "127.0.0.1:0")).values())
+    gateway, metrics, *triton, grpc = ports
     names = ("http_url", "grpc_url", "metrics_url")
     config = merge(
         {
-            "gateway": {"port": gateway, "grpc_port": 0},
+            "gateway": {"port": gateway, "grpc_port": grpc},
             "metrics": {"port": metrics},
             "triton": {
                 **{name: f"127.0.0.1:{port}" for name, port in zip(names, triton, strict=True)},
