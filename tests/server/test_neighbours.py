@@ -165,6 +165,18 @@ async def test_azures_client_chats(modelium: System) -> None:
         assert answer.choices[0].message.content == PARIS
 
 
+async def test_openais_client_asks_for_responses(modelium: System) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{modelium.running.gateway_url}/v1", api_key="none") as client:
+        answer = await client.responses.create(model=LLAMA, input=FRANCE, temperature=0)
+        assert (answer.output_text, answer.status) == (PARIS, "completed")
+        async with client.responses.stream(model=LLAMA, input="Tell me a story.", temperature=0) as stream:
+            assert (await stream.get_final_response()).output_text == PARAGRAPH
+        function = {"type": "function", **GET_WEATHER["function"]}
+        asked: Any = {"input": CHATS[9][0], "tools": [function], "temperature": 0}
+        [call] = (await client.responses.create(model=LLAMA, **asked)).output
+        assert call.type == "function_call" and call.arguments == '{"city": "Paris"}'
+
+
 # -- Hugging Face's servers ----------------------------------------------------------------------------------------
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from modelium import __version__
 from modelium.gateway.asking import Asking
+from modelium.gateway.http.answers import json_response
 from modelium.gateway.neighbours.anthropic import Anthropic
 from modelium.gateway.neighbours.errors import answer_neighbours_errors, answer_refusal
 from modelium.gateway.neighbours.huggingface import HuggingFace
 from modelium.gateway.neighbours.ollama import Ollama
 from modelium.gateway.neighbours.pooling import Pooling
+from modelium.gateway.neighbours.responses import Responses
 from modelium.gateway.neighbours.scoring import Scoring
 from modelium.gateway.neighbours.tokens import Tokens
 from modelium.gateway.openai import OpenAI
@@ -29,6 +32,7 @@ class Neighbours:
         self._openai = openai
         self._huggingface = HuggingFace(openai, asking, predict, timeout_s=timeout_s)
         self._anthropic = Anthropic(openai, asking, timeout_s=timeout_s)
+        self._responses = Responses(openai, asking, timeout_s=timeout_s)
         self._scoring = Scoring(openai, asking, timeout_s=timeout_s)
         self._pooling = Pooling(openai, asking, timeout_s=timeout_s)
         self._tokens = Tokens(openai, timeout_s=timeout_s)
@@ -49,8 +53,20 @@ class Neighbours:
             web.post("/pooling", self._pooling.pool),
             *self._ollama.routes(),
             *self._anthropic.routes(),
+            web.post("/v1/responses", self._responses.answer),
+            web.get("/ping", self.ping),
+            web.post("/ping", self.ping),
+            web.get("/version", self.version),
             *self._azure(),
         ]
+
+    async def ping(self, _request: web.Request) -> web.Response:
+        """``/ping``, SageMaker's probe: 503 when the controller's loop stands still."""
+        return json_response({}, status=200 if self._openai.directory.controller.alive() else 503)
+
+    async def version(self, _request: web.Request) -> web.Response:
+        """``GET /version``."""
+        return json_response({"version": __version__})
 
     def _azure(self) -> list[web.RouteDef]:
         """OpenAI's handlers; the deployment in the path is the model. Any ``api-version`` will do."""
