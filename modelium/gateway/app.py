@@ -73,6 +73,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
         asking,
         tool_parsers={name: chosen.tool_parser for name, chosen in settings.models.items() if chosen.tool_parser is not None},
         timeout_s=gateway.request_timeout_seconds,
+        own_vllm=settings.triton.mode == "embedded",
     )
     app.add_routes(openai.routes_of_models())  # /predict/NAME/… is before /predict/NAME
     apps = Apps(controller, asking, timeout_s=gateway.request_timeout_seconds)

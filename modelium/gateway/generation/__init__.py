@@ -2,6 +2,6 @@
 runtime continues it; the tensors of its answer enter, pieces of text leave.
 """
 
-from modelium.gateway.generation.values import GenerationRequest, Piece, TokenLogprob
+from modelium.gateway.generation.values import GenerationRequest, Piece, PromptRead, TokenLogprob
 
-__all__ = ["GenerationRequest", "Piece", "TokenLogprob"]
+__all__ = ["GenerationRequest", "Piece", "PromptRead", "TokenLogprob"]

@@ -38,8 +38,8 @@ def tensors_of(request: GenerationRequest, profile: ModelProfile) -> Tensors:
     """The inputs of one generation. Raises ``InvalidBody`` that names what this runtime cannot do."""
     if request.adapter:
         raise InvalidBody(f"{profile.name!r} is served by the python runtime, which has no LoRA adapters", field="model")
-    if request.logprobs:
-        raise _unsupported("logprobs", profile)
+    if request.logprobs or request.details:
+        raise _unsupported("logprobs" if request.logprobs else "return_token_ids", profile)
     columns = {"TEXT": [request.prompt.encode()], "PARAMETERS": [orjson.dumps(_parameters(request.sampling, profile))]}
     if request.images:
         if not profile.task.row.takes_images:

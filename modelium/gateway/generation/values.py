@@ -16,10 +16,14 @@ AT_ONCE = 32
 class GenerationRequest:
     """One generation. ``sampling`` has the names of vLLM's ``SamplingParams`` (``max_tokens``, ``temperature``, ``stop`` …);
     ``structured_outputs`` is an object in it. ``images`` are base64. ``adapter``: the LoRA adapter's name, "" for none.
-    ``logprobs``: the pieces shall carry them (``sampling["logprobs"]`` says how many alternatives).
+    ``logprobs``: the pieces shall carry them (``sampling["logprobs"]`` says how many alternatives). ``prompt_ids``: the prompt
+    as token ids, in place of the text. ``details``: the pieces shall say which tokens they are made of, the first one what was
+    read.
     """
 
     prompt: str
+    prompt_ids: tuple[int, ...] | None = None
+    details: bool = False
     sampling: Mapping[str, JsonValue] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     adapter: str = ""
@@ -34,12 +38,29 @@ class TokenLogprob:
     token_id: int
     logprob: float
     alternatives: tuple[tuple[str, float], ...] = ()
+    alternative_ids: tuple[int, ...] = ()
+
+
+Position = Mapping[str, Mapping[str, JsonValue]] | None  # token id → logprob, rank, decoded_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRead:
+    """A prompt as the engine read it. ``first_token``: the text of the first, which no log-probability names.
+    ``cached``: how many of the tokens had been computed before; None where nobody said."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    first_token: str
+    logprobs: tuple[Position, ...] = ()
+    cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """What came since the piece before. ``output_tokens`` and ``logprobs`` are this piece's own; ``prompt_tokens`` is the whole
     prompt's (None where the runtime has not said). ``finish_reason`` is set on the last piece: ``stop``, ``length`` …
+    ``token_ids`` and, on the first piece, ``prompt`` are there where the request wants details.
     """
 
     text: str
@@ -47,3 +68,5 @@ class Piece:
     prompt_tokens: int | None = None
     output_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    prompt: PromptRead | None = None

@@ -17,7 +17,7 @@ import orjson
 
 from modelium.errors import InferenceFailed, InvalidBody, ModelGone, TritonError
 from modelium.gateway.codecs import Tensors
-from modelium.gateway.generation.values import GenerationRequest, Piece, TokenLogprob
+from modelium.gateway.generation.values import GenerationRequest, Piece, PromptRead, TokenLogprob
 from modelium.values import EnginePlan, JsonValue
 
 _TRUE = np.array([True])
@@ -36,6 +36,10 @@ def tensors_of(request: GenerationRequest, engine: EnginePlan | None) -> Tensors
         sampling["lora_name"] = request.adapter
     if request.logprobs:
         sampling.setdefault("logprobs", 0)
+    if request.prompt_ids is not None:
+        sampling["prompt_token_ids"] = list(request.prompt_ids)
+    if request.details:
+        sampling["details"] = True
     inputs = {
         "text_input": _strings(request.prompt),
         "sampling_parameters": _strings(_json(sampling)),
@@ -45,7 +49,7 @@ def tensors_of(request: GenerationRequest, engine: EnginePlan | None) -> Tensors
         "return_num_input_tokens": _TRUE,
         "return_num_output_tokens": _TRUE,
     }
-    if request.logprobs:
+    if request.logprobs or request.details:
         inputs["return_logprobs"] = _TRUE
     if request.images:
         inputs["image"] = _strings(*request.images)
@@ -58,6 +62,7 @@ class PieceReader:
     def __init__(self, request: GenerationRequest) -> None:
         wanted = request.sampling.get("logprobs")
         self._alternatives = wanted if isinstance(wanted, int) else 0
+        self._details = request.details
 
     def piece(self, outputs: Tensors) -> Piece:
         """What one response says. Raises ``TritonError`` when it is not one of this contract, and when the engine gave up."""
@@ -67,34 +72,62 @@ class PieceReader:
             logprobs = self._logprobs(_first(outputs["logprobs"])) if "logprobs" in outputs else ()
             _check_ended_well(reason)
             count = _count(outputs, "num_output_tokens")
+            tokens, prompt = self._read_details(outputs["logprobs"]) if self._details and "logprobs" in outputs else ((), None)
             return Piece(
                 text=text.decode("utf-8", "replace"),
                 finish_reason=reason.decode() if reason not in (b"", b"None") else None,
                 prompt_tokens=_count(outputs, "num_input_tokens"),
                 output_tokens=count if count is not None else len(logprobs) or bool(text),
                 logprobs=logprobs,
+                token_ids=tokens,
+                prompt=prompt,
             )
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise TritonError(f"the vLLM backend answered with something else than its contract: {error!r}") from None
 
-    def _logprobs(self, raw: bytes) -> tuple[TokenLogprob, ...]:
-        if raw in (b"", b"null"):
-            return ()
-        try:
-            tokens = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            tokens = json.loads(raw)  # Python's own JSON, which has -Infinity
-        return tuple(self._token(token) for token in tokens)
-
-    def _token(self, by_id: Mapping[str, Mapping[str, Any]]) -> TokenLogprob:
-        (taken, facts), *_ = by_id.items()
-        alternatives: tuple[tuple[str, float], ...] = ()
-        if self._alternatives:
-            best = sorted(by_id.values(), key=lambda entry: entry["logprob"], reverse=True)[: self._alternatives]
-            alternatives = tuple((entry["decoded_token"] or "", entry["logprob"]) for entry in best)
-        return TokenLogprob(
-            token=facts["decoded_token"] or "", token_id=int(taken), logprob=facts["logprob"], alternatives=alternatives
+    def _read_details(self, logprobs: Any) -> tuple[tuple[int, ...], PromptRead | None]:
+        """The last element; of the first response the one before it is the prompt's, where that was asked for."""
+        said = orjson.loads(logprobs.item(logprobs.size - 1))
+        tokens = tuple(said["token_ids"][0])
+        if "prompt" not in said:
+            return tokens, None
+        positions = _read(logprobs.item(1)) if logprobs.size > 2 else []
+        prompt = PromptRead(
+            text=said["prompt"],
+            token_ids=tuple(said["prompt_token_ids"]),
+            first_token=said["first_token"],
+            logprobs=tuple(positions),
+            cached=said["num_cached_tokens"],
         )
+        return tokens, prompt
+
+    def _logprobs(self, raw: bytes) -> tuple[TokenLogprob, ...]:
+        return tuple(token_of(token, self._alternatives) for token in _read(raw))
+
+
+def token_of(by_id: Mapping[str, Mapping[str, Any]], alternatives: int) -> TokenLogprob:
+    """The token that was taken is the first."""
+    (taken, facts), *_ = by_id.items()
+    best: list[tuple[str, Mapping[str, Any]]] = []
+    if alternatives:
+        best = sorted(by_id.items(), key=lambda entry: entry[1]["logprob"], reverse=True)[:alternatives]
+    return TokenLogprob(
+        token=facts["decoded_token"] or "",
+        token_id=int(taken),
+        logprob=facts["logprob"],
+        alternatives=tuple((entry["decoded_token"] or "", entry["logprob"]) for _, entry in best),
+        alternative_ids=tuple(int(one) for one, _ in best),
+    )
+
+
+def _read(raw: bytes) -> list[Any]:
+    if raw in (b"", b"null"):
+        return []
+    try:
+        tokens: list[Any] = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        tokens = json.loads(raw)  # Python's own JSON, which has -Infinity
+    return tokens
 
 
 def _check_ended_well(reason: bytes) -> None:

@@ -36,14 +36,16 @@ class OpenAI:
         *,
         tool_parsers: Mapping[str, str],
         timeout_s: float,
+        own_vllm: bool,
     ) -> None:
+        """``own_vllm``: the server's vLLM backend is Modelium's own."""
         self._controller = controller
         self.directory = Directory(controller=controller, tool_parsers=tool_parsers)
         self._renderer = Renderer()
         self.tokenizing = Tokenizing()
         self._timeout_s = timeout_s
         self.chat = Chat(self.directory, asking, self._renderer, timeout_s=timeout_s)
-        self.completion = Completion(self.directory, asking, self.tokenizing, timeout_s=timeout_s)
+        self.completion = Completion(self.directory, asking, self.tokenizing, timeout_s=timeout_s, own_vllm=own_vllm)
         self.embeddings = Embeddings(self.directory, asking, self.tokenizing, timeout_s=timeout_s)
 
     def routes(self) -> list[web.RouteDef]:

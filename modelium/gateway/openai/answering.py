@@ -19,6 +19,7 @@ from modelium.gateway.http.events import EventStream
 from modelium.gateway.openai.answers import DONE, Head, Json, chunk, event, usage_chunk, whole
 from modelium.gateway.openai.errors import told
 from modelium.gateway.openai.interleave import Stream, interleave
+from modelium.gateway.openai.requests import StreamOptions
 from modelium.gateway.openai.values import Usage
 
 
@@ -34,6 +35,9 @@ class Writer(Protocol):
     def whole(self) -> Json:
         """The choice of an answer in one piece."""
 
+    def beside(self) -> Json:
+        """What the answer says beside its choices; each thing is said once."""
+
     def reasoning_tokens(self) -> int | None:
         """How many tokens of what was written so far were thoughts; None of a model that does not think."""
 
@@ -46,7 +50,7 @@ async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[
             count(usage, index // per_prompt, piece)
             writers[index].add(piece)
     usage.reasoning_tokens = thought_tokens(writers)
-    return json_response(whole(head, [writer.whole() for writer in writers], usage))
+    return json_response(whole(head, [writer.whole() for writer in writers], usage, writers[0].beside()))
 
 
 async def answer_streamed(
@@ -56,12 +60,20 @@ async def answer_streamed(
     streams: Sequence[Stream],
     per_prompt: int,
     *,
-    include_usage: bool,
+    options: StreamOptions | None,
     deadline: Deadline,
     waiting: Callable[[], str],
 ) -> web.StreamResponse:
     """Nothing is sent before the first piece (or a second's silence), so an error up to there has its own status."""
     usage = Usage()
+    include_usage = options is not None and bool(options.include_usage)
+    continuous = include_usage and options is not None and bool(options.continuous_usage_stats)
+    own = [Usage() for _ in writers]
+
+    def beside(index: int) -> Json:
+        """With usage every chunk has the field: what this choice took up to here, or null on all but the last."""
+        said = writers[index].beside()
+        return said | ({"usage": own[index].json() if continuous else None} if include_usage else {})
 
     def error_event(error: ModeliumError) -> bytes:
         """OpenAI's clients raise an APIError for it."""
@@ -71,8 +83,9 @@ async def answer_streamed(
         async with aclosing(interleave(streams)) as pieces:
             async for index, piece in pieces:
                 count(usage, index // per_prompt, piece)
+                count(own[index], 0, piece)
                 if (choice := writers[index].chunk(piece)) is not None:
-                    await events.send(chunk(head, choice, usage=include_usage))
+                    await events.send(chunk(head, choice, beside(index)))
         if include_usage:
             usage.reasoning_tokens = thought_tokens(writers)
             await events.send(usage_chunk(head, usage))
@@ -85,6 +98,8 @@ def count(usage: Usage, prompt: int, piece: Piece) -> None:
     if piece.prompt_tokens is not None:
         usage.prompts[prompt] = piece.prompt_tokens
     usage.completion_tokens += piece.output_tokens
+    if piece.prompt is not None and piece.prompt.cached is not None:
+        usage.cached[prompt] = piece.prompt.cached
 
 
 def thought_tokens(writers: Sequence[Writer]) -> int | None:

@@ -50,9 +50,9 @@ def event(value: Json) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-def chunk(head: Head, choice: Json, *, usage: bool) -> bytes:
-    """One event. With ``include_usage`` every chunk has the field, null on all but the last."""
-    return event({**head.json(chunk=True), "choices": [choice]} | ({"usage": None} if usage else {}))
+def chunk(head: Head, choice: Json, beside: Json) -> bytes:
+    """One event. ``beside``: what it says of the whole answer."""
+    return event({**head.json(chunk=True), "choices": [choice], **beside})
 
 
 def usage_chunk(head: Head, usage: Usage) -> bytes:
@@ -60,15 +60,15 @@ def usage_chunk(head: Head, usage: Usage) -> bytes:
     return event({**head.json(chunk=True), "choices": [], "usage": usage.json()})
 
 
-def whole(head: Head, choices: Sequence[Json], usage: Usage) -> Json:
+def whole(head: Head, choices: Sequence[Json], usage: Usage, beside: Json) -> Json:
     """An answer that is no stream."""
-    return {**head.json(), "choices": list(choices), "usage": usage.json()}
+    return {**head.json(), "choices": list(choices), "usage": usage.json(), **beside}
 
 
 # -- chats ---------------------------------------------------------------------------------------------------------
 
 
-def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json:
+def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool, ids: bool = False) -> Json:
     """A choice in a chunk of a chat; the ``first`` one names the role."""
     content: Json = {"role": "assistant", "content": delta.text} if first else {}
     if delta.text:
@@ -82,12 +82,12 @@ def chat_delta(index: int, delta: Delta, *, first: bool, logprobs: bool) -> Json
     return {
         "index": index,
         "delta": content,
-        "logprobs": _chat_logprobs(delta.logprobs) if logprobs and delta.logprobs else None,
+        "logprobs": _chat_logprobs(delta.logprobs, ids=ids) if logprobs and delta.logprobs else None,
         "finish_reason": delta.finish_reason,
     }
 
 
-def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
+def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool, ids: bool = False) -> Json:
     """A choice of a whole chat."""
     text = "".join(delta.text for delta in deltas)
     reasoning = "".join(delta.reasoning for delta in deltas)
@@ -110,7 +110,7 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool) -> Json:
     return {
         "index": index,
         "message": message,
-        "logprobs": _chat_logprobs([token for delta in deltas for token in delta.logprobs]) if logprobs else None,
+        "logprobs": _chat_logprobs([token for delta in deltas for token in delta.logprobs], ids=ids) if logprobs else None,
         "finish_reason": reason,
     }
 
@@ -135,12 +135,15 @@ def _call_delta(call: CallDelta) -> Json:
     return {"index": call.index, "id": call.id, "type": "function", "function": {"name": call.name, **function}}
 
 
-def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> Json:
+def _chat_logprobs(tokens: Sequence[TokenLogprob], *, ids: bool) -> Json:
     return {
         "content": [
             {
-                **_token(token.token, token.logprob),
-                "top_logprobs": [_token(text, logprob) for text, logprob in token.alternatives],
+                **_token(named(token.token, token.token_id, ids=ids), token.logprob),
+                "top_logprobs": [
+                    _token(named(text, one, ids=ids), logprob)
+                    for (text, logprob), one in zip(token.alternatives, token.alternative_ids, strict=True)
+                ],
             }
             for token in tokens
         ],
@@ -149,35 +152,26 @@ def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> Json:
 
 
 def _token(text: str, logprob: float) -> Json:
-    return {"token": text, "logprob": max(logprob, _IMPOSSIBLE), "bytes": list(text.encode())}
+    return {"token": text, "logprob": least(logprob), "bytes": list(text.encode())}
 
 
-# -- completions ---------------------------------------------------------------------------------------------------
+# -- tokens --------------------------------------------------------------------------------------------------------
 
 
-class CompletionLogprobs:
-    """Adds up the offsets of tokens in one choice's text."""
-
-    def __init__(self, offset: int) -> None:
-        self._offset = offset
-
-    def json(self, tokens: Sequence[TokenLogprob]) -> Json:
-        """Of the next ``tokens``; offsets go on where the last ones ended."""
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offset)
-            self._offset += len(token.token)
-        return {
-            "tokens": [token.token for token in tokens],
-            "token_logprobs": [max(token.logprob, _IMPOSSIBLE) for token in tokens],
-            "top_logprobs": [_alternatives(token) for token in tokens],
-            "text_offset": offsets,
-        }
+def named(text: str, token_id: int, *, ids: bool) -> str:
+    """How a token is called: by its text, or by its number where that is wanted, since a token may be half a letter."""
+    return f"token_id:{token_id}" if ids else text
 
 
-def _alternatives(token: TokenLogprob) -> dict[str, float]:
+def least(logprob: float) -> float:
+    """JSON has no minus infinity."""
+    return max(logprob, _IMPOSSIBLE)
+
+
+def best_of(token: TokenLogprob, *, ids: bool = False) -> dict[str, float]:
     """The best ones and the one that was taken; of two ids with one text the likelier counts."""
     best: dict[str, float] = {}
-    for text, logprob in (*token.alternatives, (token.token, token.logprob)):
-        best.setdefault(text, max(logprob, _IMPOSSIBLE))
+    for (text, logprob), token_id in zip(token.alternatives, token.alternative_ids, strict=True):
+        best.setdefault(named(text, token_id, ids=ids), least(logprob))
+    best.setdefault(named(token.token, token.token_id, ids=ids), least(token.logprob))
     return best

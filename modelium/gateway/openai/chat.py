@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from modelium.gateway.asking import Asking
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.generation import GenerationRequest, Piece
+from modelium.gateway.generation import GenerationRequest, Piece, PromptRead
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
@@ -56,7 +56,7 @@ class Chat:
         begun = await self.begin(request, asked, deadline)
         served, ready, streams = begun.served, begun.ready, begun.streams
         head = new_head("chat.completion", asked.model, served.fingerprint)
-        writers = [_ChatWriter(index, ready.choice(), logprobs=bool(asked.logprobs)) for index in range(asked.choices)]
+        writers = [_ChatWriter(index, ready.choice(), asked, ready.echo) for index in range(asked.choices)]
         if not asked.stream:
             return await answer_whole(head, writers, streams, asked.choices)
         return await answer_streamed(
@@ -65,7 +65,7 @@ class Chat:
             writers,
             streams,
             asked.choices,
-            include_usage=asked.include_usage,
+            options=asked.stream_options,
             deadline=deadline,
             waiting=lambda: self._asking.waiting(served.name),
         )
@@ -97,30 +97,61 @@ class Chat:
 
 
 class _ChatWriter:
-    """A choice of a chat as JSON."""
+    """A choice of a chat as JSON. ``echo``: the end of the conversation, which the answer goes on from."""
 
-    def __init__(self, index: int, choice: ChatChoice, *, logprobs: bool) -> None:
+    def __init__(self, index: int, choice: ChatChoice, asked: ChatRequest, echo: str) -> None:
         self._index = index
         self._choice = choice
-        self._logprobs = logprobs
-        self._deltas: list[Delta] = []
+        self._asked = asked
+        self._logprobs = bool(asked.logprobs) and (asked.include_reasoning is not False or choice.reasoning_tokens is None)
+        self._deltas: list[Delta] = [Delta(text=echo)] if echo else []
+        self._ids: list[int] = []
+        self._read: PromptRead | None = None
         self._first = True
 
     def chunk(self, piece: Piece) -> Json | None:
+        self._learn(piece)
         delta = self._choice.take(piece)
         if not delta and not self._first:
             return None
         first, self._first = self._first, False
-        return chat_delta(self._index, delta, first=first, logprobs=self._logprobs)
+        echoed = self._deltas.pop() if self._deltas else Delta()
+        if echoed:
+            delta = replace(delta, text=echoed.text + delta.text)
+        return self._with_ids(
+            chat_delta(
+                self._index, delta, first=first, logprobs=self._logprobs, ids=bool(self._asked.return_tokens_as_token_ids)
+            )
+        )
 
     def add(self, piece: Piece) -> None:
+        self._learn(piece)
         self._deltas.append(self._choice.take(piece))
 
     def whole(self) -> Json:
-        return chat_choice(self._index, self._deltas, logprobs=self._logprobs)
+        ids = bool(self._asked.return_tokens_as_token_ids)
+        return self._with_ids(chat_choice(self._index, self._deltas, logprobs=self._logprobs, ids=ids))
+
+    def beside(self) -> Json:
+        read, self._read = self._read, None
+        said: Json = {}
+        if read is not None and self._asked.return_token_ids:
+            said["prompt_token_ids"] = list(read.token_ids)
+        if read is not None and self._asked.prompt_logprobs is not None:
+            said["prompt_logprobs"] = list(read.logprobs) or None
+        return said
 
     def reasoning_tokens(self) -> int | None:
         return self._choice.reasoning_tokens
+
+    def _learn(self, piece: Piece) -> None:
+        self._ids += piece.token_ids
+        self._read = piece.prompt or self._read
+
+    def _with_ids(self, choice: Json) -> Json:
+        if self._asked.return_token_ids:
+            choice["token_ids"], self._ids = self._ids, []
+        return choice
 
 
 def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease) -> GenerationRequest:
@@ -137,4 +168,5 @@ def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int
         images=ready.images,
         adapter=served.adapter,
         logprobs="logprobs" in ready.sampling,
+        details=asked.wants_details and lease.placement.by_vllm,
     )

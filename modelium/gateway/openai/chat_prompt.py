@@ -30,6 +30,7 @@ class ReadyChat:
     reasons: bool  # what it thinks is told apart from what it says
     inside: bool  # the prompt ends in the middle of a thought
     shows_thoughts: bool = True
+    echo: str = ""  # what the answer begins with
     ignored: tuple[str, ...] = ()  # what means nothing to this model
 
     def choice(self) -> ChatChoice:
@@ -87,8 +88,19 @@ async def ready_chat(
         reasons=reasons(template) and "structured_outputs" not in sampling,
         inside=inside,
         shows_thoughts=request.include_reasoning is not False,
+        echo=_echo(request) if request.echo else "",
         ignored=_ignored(request, template, tools),
     )
+
+
+def _echo(request: ChatRequest) -> str:
+    """The last message, where it has the role that the answer has: with a new turn the assistant's, else its own."""
+    last = request.messages[-1]
+    if request.add_generation_prompt is not False and not request.continue_final_message and last.role != "assistant":
+        return ""
+    if isinstance(last.content, str):
+        return last.content
+    return "\n".join(part.text for part in last.content or () if part.text is not None)
 
 
 def _ignored(request: ChatRequest, template: str, tools: ToolUse) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from aiohttp import web
 
 from modelium.gateway.asking import Asking
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.generation import GenerationRequest, Piece, TokenLogprob
+from modelium.gateway.generation import GenerationRequest
 from modelium.gateway.generation.values import MOST_GENERATIONS
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
-from modelium.gateway.openai.answers import CompletionLogprobs, Json, new_head
-from modelium.gateway.openai.choices import finish_reason
+from modelium.gateway.openai.answers import new_head
+from modelium.gateway.openai.completion_choice import CompletionWriter
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.interleave import Stream
@@ -24,10 +24,24 @@ from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import CompletionRequest
 from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
 from modelium.gateway.openai.tokenizing import Tokenizing
-from modelium.values import JsonValue, ModelProfile
+from modelium.values import JsonValue, ModelProfile, Placement
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """``ids``: it was sent as those. ``fault``: why they have no text, where they have none."""
+
+    text: str = ""
+    ids: tuple[int, ...] | None = None
+    fault: BadRequest | None = None
+
+
+def takes_ids(placement: Placement, *, own_vllm: bool) -> bool:
+    """Does what serves there take a prompt as numbers? Triton's own vLLM backend does not."""
+    return placement.by_vllm and (own_vllm or placement.by_ray)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +49,22 @@ class Begun:
     """Completions that are asked as soon as their streams are read, in whatever words they are answered."""
 
     served: Served
-    prompts: list[str]
+    prompts: list[Prompt]
     streams: list[Stream]  # n for each prompt
 
 
 class Completion:
     """The handler."""
 
-    def __init__(self, directory: Directory, asking: Asking, tokenizing: Tokenizing, *, timeout_s: float) -> None:
+    def __init__(
+        self, directory: Directory, asking: Asking, tokenizing: Tokenizing, *, timeout_s: float, own_vllm: bool = True
+    ) -> None:
+        """``own_vllm``: the server's vLLM backend is Modelium's, which has words of its own."""
         self._directory = directory
         self._asking = asking
         self._tokenizing = tokenizing
         self._timeout_s = timeout_s
+        self._own_vllm = own_vllm
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/completions``. Raises ``BadRequest`` and what the generator raises."""
@@ -55,9 +73,7 @@ class Completion:
         begun = await self.begin(request, asked, deadline)
         served, prompts, streams, n = begun.served, begun.prompts, begun.streams, asked.choices
         writers = [
-            _CompletionWriter(at * n + index, prompt if asked.echo else "", asked.logprobs)
-            for at, prompt in enumerate(prompts)
-            for index in range(n)
+            CompletionWriter(at * n + index, asked, prompt.text) for at, prompt in enumerate(prompts) for index in range(n)
         ]
         head = new_head("text_completion", asked.model, served.fingerprint)
         if not asked.stream:
@@ -68,29 +84,73 @@ class Completion:
             writers,
             streams,
             n,
-            include_usage=asked.include_usage,
+            options=asked.stream_options,
             deadline=deadline,
             waiting=lambda: self._asking.waiting(served.name),
         )
 
     async def begin(self, request: web.Request, asked: CompletionRequest, deadline: Deadline) -> Begun:
         """Look the model up and read the prompts for it; nothing is loaded yet. Raises ``BadRequest``."""
-        if asked.echo and asked.logprobs is not None:
-            raise BadRequest("logprobs: those of an echoed prompt are not offered; leave echo out", param="logprobs")
+        if asked.max_tokens == 0 and not asked.echo:
+            raise BadRequest("max_tokens: must be at least 1, found 0", param="max_tokens")
         served = await self._directory.find(asked.model, deadline)
         request[MODEL] = served.name
         require(served, lambda row: row.generates, "completions")
         self._check(asked, served)
-        prompts = await prompts_of(asked.prompt, served.profile, "prompt", self._tokenizing)
+        prompts = await self._prompts(asked, served)
         language = served.profile.language
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
         n = asked.choices
         streams = [
-            self._asking.generate(served.name, partial(_generation, asked, served, prompt, sampling, index), deadline)
+            self._asking.generate(served.name, partial(self._generation, asked, served, prompt, sampling, index), deadline)
             for prompt in prompts
             for index in range(n)
         ]
         return Begun(served=served, prompts=prompts, streams=streams)
+
+    async def _prompts(self, asked: CompletionRequest, served: Served) -> list[Prompt]:
+        """Token ids stay what they are for an engine that takes them. For others they become the text that they spell: now,
+        where it is not known yet who will answer."""
+        sent = asked.prompt
+        if isinstance(sent, str):
+            return [Prompt(text=sent)]
+        if not sent:
+            raise BadRequest("prompt: the list is empty", param="prompt")
+        if isinstance(sent[0], str):
+            return [Prompt(text=each) for each in sent if isinstance(each, str)]
+        rows = [_ids(sent)] if isinstance(sent[0], int) else [each for each in sent if isinstance(each, list)]
+        placement = self._directory.controller.status(served.name).placement
+        if placement is not None and takes_ids(placement, own_vllm=self._own_vllm):
+            return [Prompt(ids=tuple(row)) for row in rows]
+        return [await self._spelled(row, served, known=placement is not None) for row in rows]
+
+    async def _spelled(self, row: list[int], served: Served, *, known: bool) -> Prompt:
+        try:
+            return Prompt(text=await self._tokenizing.decode(served.profile, row, param="prompt"), ids=tuple(row))
+        except BadRequest as fault:
+            if known:
+                raise
+            return Prompt(ids=tuple(row), fault=fault)
+
+    def _generation(
+        self, asked: CompletionRequest, served: Served, prompt: Prompt, sampling: Sampling, index: int, lease: Lease
+    ) -> GenerationRequest:
+        engine = lease.placement.engine
+        own: dict[str, JsonValue] = dict(sampling)
+        own["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
+        if (seed := seed_of(asked, index)) is not None:
+            own["seed"] = seed
+        by_ids = prompt.ids is not None and takes_ids(lease.placement, own_vllm=self._own_vllm)
+        if not by_ids and prompt.fault is not None:
+            raise prompt.fault
+        return GenerationRequest(
+            prompt="" if by_ids else prompt.text,
+            prompt_ids=prompt.ids if by_ids else None,
+            sampling=own,
+            adapter=served.adapter,
+            logprobs="logprobs" in sampling,
+            details=asked.wants_details and lease.placement.by_vllm,
+        )
 
     def _check(self, asked: CompletionRequest, served: Served) -> None:
         """What would fail later is refused before anything is loaded for it."""
@@ -104,39 +164,6 @@ class Completion:
             if placement is None or not placement.by_vllm:
                 said = f"model: {served.name!r} does {served.profile.task.value}, it does not continue texts"
                 raise BadRequest(f"{said}; ask POST /predict/{served.name}", param="model", code="unsupported_model")
-
-
-class _CompletionWriter:
-    """A choice of a completion as JSON."""
-
-    def __init__(self, index: int, echo: str, alternatives: int | None) -> None:
-        self._index = index
-        self._text = [echo] if echo else []
-        self._pending = echo
-        self._tokens: list[TokenLogprob] = []
-        self._reason: str | None = None
-        self._logprobs = CompletionLogprobs(len(echo)) if alternatives is not None else None
-
-    def chunk(self, piece: Piece) -> Json | None:
-        text, self._pending = self._pending + piece.text, ""
-        if not (text or piece.finish_reason or piece.logprobs):
-            return None
-        return self._json(text, piece.logprobs, finish_reason(piece))
-
-    def add(self, piece: Piece) -> None:
-        self._text.append(piece.text)
-        self._tokens += piece.logprobs
-        self._reason = finish_reason(piece) or self._reason
-
-    def whole(self) -> Json:
-        return self._json("".join(self._text), self._tokens, self._reason or "stop")
-
-    def reasoning_tokens(self) -> int | None:
-        return None
-
-    def _json(self, text: str, tokens: list[TokenLogprob] | tuple[TokenLogprob, ...], reason: str | None) -> Json:
-        logprobs = self._logprobs.json(tokens) if self._logprobs is not None else None
-        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
 async def prompts_of(
@@ -156,14 +183,3 @@ async def prompts_of(
 
 def _ids(sent: list[int] | list[str] | list[list[int]]) -> list[int]:
     return [item for item in sent if isinstance(item, int)]
-
-
-def _generation(
-    asked: CompletionRequest, served: Served, prompt: str, sampling: Sampling, index: int, lease: Lease
-) -> GenerationRequest:
-    engine = lease.placement.engine
-    own: dict[str, JsonValue] = dict(sampling)
-    own["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
-    if (seed := seed_of(asked, index)) is not None:
-        own["seed"] = seed
-    return GenerationRequest(prompt=prompt, sampling=own, adapter=served.adapter, logprobs="logprobs" in sampling)

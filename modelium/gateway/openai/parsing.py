@@ -42,14 +42,12 @@ UNAVAILABLE = {
     "chat_template": "a request cannot bring its own template; put it into the model's folder as chat_template.jinja",
     "best_of": "sampling several answers and keeping the best is not offered; send `n` and choose",
     "use_beam_search": "beam search is not offered",
-    "prompt_logprobs": "log probabilities of the prompt are not offered",
     # What llama.cpp, text-generation-inference, SGLang and Ollama call the form of an answer; who sends it relies on it.
     "json_schema": _SCHEMA,
     "format": _SCHEMA,
     "grammar": "send `guided_grammar`, `guided_regex` or `response_format`",
     "ebnf": "send `guided_grammar`",
     "regex": "send `guided_regex`",
-    "truncate_prompt_tokens": "prompts are not cut; shorten the prompt",
 }
 
 R = TypeVar("R", bound=Request)

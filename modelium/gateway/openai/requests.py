@@ -221,6 +221,13 @@ class Generating(Request):
     min_tokens: Natural | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
+    prompt_logprobs: Annotated[int, Field(ge=-1)] | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    add_special_tokens: bool | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    echo: bool | None = None
     structured_outputs: Annotated[StructuredOutputs, Shape] | None = None
     guided_json: Annotated[Object | str, Shape] | None = None
     guided_regex: Annotated[str, Shape] | None = None
@@ -233,9 +240,14 @@ class Generating(Request):
         return self.n or 1
 
     @property
-    def include_usage(self) -> bool:
-        """Does a stream end with its usage?"""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+    def wants_prompt_logprobs(self) -> bool:
+        """Are those of the prompt part of the answer?"""
+        return self.prompt_logprobs is not None
+
+    @property
+    def wants_details(self) -> bool:
+        """Does the answer tell which tokens were read or written?"""
+        return bool(self.return_token_ids) or self.prompt_logprobs is not None
 
 
 class ChatRequest(Generating):
@@ -263,8 +275,19 @@ class CompletionRequest(Generating):
     """The body of ``/v1/completions``."""
 
     prompt: Texts
-    echo: bool | None = None
+    max_tokens: Natural | None = None  # 0: the prompt alone, with echo
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Those of an echoed prompt too."""
+        return self.prompt_logprobs is not None or (bool(self.echo) and self.logprobs is not None)
+
+    @property
+    def wants_details(self) -> bool:
+        """Which an echo of token ids needs as well."""
+        by_ids = not isinstance(self.prompt, str) and not isinstance(next(iter(self.prompt), ""), str)
+        return super().wants_details or (bool(self.echo) and (by_ids or self.logprobs is not None))
 
 
 class EmbeddingRequest(Request):

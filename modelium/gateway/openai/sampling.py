@@ -19,7 +19,7 @@ _DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _SAME_NAME = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop_token_ids",
     "bad_words", "allowed_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens", "skip_special_tokens",
-    "spaces_between_special_tokens",
+    "spaces_between_special_tokens", "prompt_logprobs", "truncate_prompt_tokens", "truncation_side",
 )  # fmt: skip
 _MOST_NAMED = 20
 COMPLETION_TOKENS = 16  # OpenAI's
@@ -40,6 +40,13 @@ def sampling_of(request: Generating, defaults: Mapping[str, JsonValue]) -> Sampl
         sampling["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
     if request.logit_bias:
         sampling["logit_bias"] = _biases(request.logit_bias)
+    if request.prompt_logprobs and request.stream:  # vLLM's own rule
+        raise BadRequest("prompt_logprobs: are not available in a stream", param="prompt_logprobs")
+    if isinstance(request, CompletionRequest):
+        if request.add_special_tokens is False:
+            sampling["add_special_tokens"] = False
+        if request.echo and request.logprobs is not None:
+            sampling.setdefault("prompt_logprobs", request.logprobs)
     if (shape := _shape(request)) is not None:
         sampling["structured_outputs"] = shape
     if (wanted := _logprobs(request)) is not None:
@@ -52,6 +59,10 @@ def max_tokens(request: Generating, max_model_len: int | None) -> int:
     asked = request.max_tokens
     if isinstance(request, ChatRequest):
         asked = request.max_completion_tokens or asked or max_model_len or 1024
+    elif asked == 0:
+        if not request.echo:
+            raise BadRequest("max_tokens: must be at least 1, found 0", param="max_tokens")
+        asked = 1  # an engine writes one at least
     asked = asked or COMPLETION_TOKENS
     return min(asked, max_model_len) if max_model_len is not None else asked
 
@@ -124,4 +135,4 @@ def _biases(sent: Mapping[str, float]) -> Sampling:
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         names = ", ".join(map(repr, wrong[:_MOST_NAMED]))
         raise BadRequest(f"logit_bias: expected token ids, found {names}{more}", param="logit_bias")
-    return dict(sent)
+    return {token: min(100.0, max(-100.0, bias)) for token, bias in sent.items()}  # vLLM's own bounds

@@ -38,7 +38,7 @@ class Usage:
     prompts: dict[int, int] = field(default_factory=dict)
     completion_tokens: int = 0
     reasoning_tokens: int | None = None  # None: the model does not think
-    cached_tokens: int | None = None  # None: nobody said
+    cached: dict[int, int] = field(default_factory=dict)  # of each prompt, where somebody said
 
     def json(self) -> dict[str, object]:
         """In OpenAI's words."""
@@ -48,8 +48,8 @@ class Usage:
             "completion_tokens": self.completion_tokens,
             "total_tokens": prompt_tokens + self.completion_tokens,
         }
-        if self.cached_tokens is not None:
-            said["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        if self.cached:
+            said["prompt_tokens_details"] = {"cached_tokens": sum(self.cached.values())}
         if self.reasoning_tokens is not None:
             said["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
         return said

@@ -66,7 +66,8 @@ def test_the_token_that_was_taken_comes_first_and_its_alternatives_by_rank() -> 
     best = {"logprob": -0.25, "rank": 1, "decoded_token": "a"}
     second = {"logprob": -1.0, "rank": 2, "decoded_token": None}
     outputs = response("c", logprobs=[{"3": taken, "2": second, "1": best}])
-    expected = TokenLogprob(token="c", token_id=3, logprob=-3.0, alternatives=(("a", -0.25), ("", -1.0)))
+    best_two = (("a", -0.25), ("", -1.0))
+    expected = TokenLogprob(token="c", token_id=3, logprob=-3.0, alternatives=best_two, alternative_ids=(1, 2))
     assert read(outputs, logprobs=2).logprobs == (expected,)
     assert read(outputs, logprobs=0).logprobs == (TokenLogprob(token="c", token_id=3, logprob=-3.0),)
 

@@ -33,7 +33,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import triton_python_backend_utils as pb_utils  # noqa: E402
-from vllm_backend import entry, environment, processes, tensors  # noqa: E402
+from vllm_backend import entry, environment, processes, tensors, words  # noqa: E402
 from vllm_backend.engine import Engine  # noqa: E402
 from vllm_backend.errors import BadRequest, EngineDead  # noqa: E402
 from vllm_backend.exchanges import Exchange, Exchanges  # noqa: E402
@@ -225,13 +225,15 @@ class TritonPythonModel:
         self._require("generate")
         given = dict(ask.parameters)
         lora = self._lora(given.pop("lora_name", None))
-        values = read_parameters(given, self._fields, others=["lora_name"])
+        own = words.take(given)
+        values = read_parameters(given, self._fields, others=["lora_name", *words.NAMES])
         params = self._compat.sampling_params(values, stream=ask.stream)
-        prompt: dict[str, Any] = {"prompt": ask.prompt}
+        prompt = own.prompt(ask.prompt)
         if ask.images:
             prompt["multi_modal_data"] = {"image": await asyncio.to_thread(tensors.decode, ask.images)}
-        responses = Responses(ask, params.n)
-        outputs = self._compat.generate(self._engine.llm, prompt, params, uuid.uuid4().hex, lora)
+        llm = self._engine.llm
+        responses = Responses(ask, params.n, self._compat.decoder(llm) if own.details else None)
+        outputs = self._compat.generate(llm, prompt, params, uuid.uuid4().hex, lora, own.tokenizing)
         try:
             async for output in outputs:
                 exchange.send(_response(responses.tensors(output)), last=output.finished)

@@ -167,7 +167,7 @@ class EngineReplica:
         """Outputs as they come, the last one marked; or a sentence about what is wrong with the request."""
         import uuid
 
-        from vllm_backend import tensors
+        from vllm_backend import tensors, words
         from vllm_backend.errors import BadRequest
         from vllm_backend.parameters import read_parameters
         from vllm_backend.responses import Responses
@@ -178,12 +178,14 @@ class EngineReplica:
             given = dict(ask.parameters)
             if given.pop("lora_name", None) is not None:
                 raise BadRequest("an engine behind Ray has no LoRA adapters")
-            params = self._compat.sampling_params(read_parameters(given, self._fields), stream=ask.stream)
-            prompt: dict[str, Any] = {"prompt": ask.prompt}
+            own = words.take(given)
+            values = read_parameters(given, self._fields, others=words.NAMES)
+            params = self._compat.sampling_params(values, stream=ask.stream)
+            prompt = own.prompt(ask.prompt)
             if ask.images:
                 prompt["multi_modal_data"] = {"image": await asyncio.to_thread(tensors.decode, ask.images)}
-            responses = Responses(ask, params.n)
-            outputs = self._compat.generate(self._llm, prompt, params, uuid.uuid4().hex, None)
+            responses = Responses(ask, params.n, self._compat.decoder(self._llm) if own.details else None)
+            outputs = self._compat.generate(self._llm, prompt, params, uuid.uuid4().hex, None, own.tokenizing)
             try:
                 async for output in outputs:
                     yield responses.tensors(output), output.finished

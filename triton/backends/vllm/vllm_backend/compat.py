@@ -220,11 +220,16 @@ def lora_request(name: str, number: int, path: str) -> LoRARequest:
 
 
 async def generate(
-    engine: AsyncLLM, prompt: Any, params: SamplingParams, request_id: str, lora: LoRARequest | None
+    engine: AsyncLLM,
+    prompt: Any,
+    params: SamplingParams,
+    request_id: str,
+    lora: LoRARequest | None,
+    tokenizing: Mapping[str, Any] | None = None,
 ) -> AsyncGenerator[Any, None]:
-    """The engine's outputs. Ends the request in the engine when it is closed early."""
+    """The engine's outputs. Ends the request in the engine when it is closed early. ``tokenizing``: of ``TokenizeParams``."""
     async with _spoken(engine) as spoken:
-        rendered = await _render(engine, prompt)
+        rendered = await _render(engine, prompt, tokenizing or {})
         spoken.prompt_tokens = len(rendered.get("prompt_token_ids") or ())
         outputs = engine.generate(rendered, params, request_id, lora_request=lora)
         try:
@@ -274,9 +279,17 @@ def shut_down(engine: AsyncLLM, timeout_s: float) -> None:
     engine.shutdown(timeout=timeout_s)
 
 
-async def _render(engine: AsyncLLM, prompt: Any) -> Any:
+def decoder(engine: AsyncLLM) -> Callable[[list[int]], str]:
+    """Token ids to the text that they spell, special ones too."""
+    return engine.renderer.get_tokenizer().decode
+
+
+async def _render(engine: AsyncLLM, prompt: Any, tokenizing: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
     """A prompt as the engine takes it. A text that brings its own first special token doesn't get a second one."""
-    (rendered,) = await engine.renderer.render_cmpl_async([parse_model_prompt(engine.model_config, prompt)])
+    usual = engine.renderer.default_cmpl_tok_params
+    # A token of the context is left for the answer, as in vLLM's server.
+    wanted = dataclasses.replace(usual, **tokenizing, max_output_tokens=1) if tokenizing else usual
+    (rendered,) = await engine.renderer.render_cmpl_async([parse_model_prompt(engine.model_config, prompt)], wanted)
     ids = rendered.get("prompt_token_ids")
     if rendered.get("type") == "token" and isinstance(prompt, dict) and "prompt" in prompt and len(ids) > 1:
         tokenizer = engine.renderer.tokenizer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ _LEAST_LOGPROB = -9999.0  # JSON has no infinity
 class Responses:
     """The responses to one request, in order."""
 
-    def __init__(self, ask: Ask, sequences: int) -> None:
+    def __init__(self, ask: Ask, sequences: int, decode: Callable[[list[int]], str] | None = None) -> None:
+        """``decode``: token ids to text, where the answer is to say which tokens it is made of."""
         self._ask = ask
+        self._decode = decode
         self._sequences = sequences
         self._reasons = ["None"] * sequences
         self._likelihoods = [math.nan] * sequences
@@ -46,6 +48,8 @@ class Responses:
             texts = [logprobs_json(new[i].logprobs if i in new else None) for i in every]
             if not self._begun and output.prompt_logprobs is not None:
                 texts.append(logprobs_json(output.prompt_logprobs))
+            if self._decode is not None:
+                texts.append(json.dumps(self._details(output, [new[i].token_ids if i in new else () for i in every])))
             arrays["logprobs"] = _texts(texts)
         if "num_input_tokens" in wanted:
             arrays["num_input_tokens"] = np.array([len(output.prompt_token_ids or ())], dtype=np.uint32)
@@ -54,6 +58,19 @@ class Responses:
             arrays["num_output_tokens"] = np.array(counts, dtype=np.uint32)
         self._begun = True
         return arrays
+
+    def _details(self, output: Any, tokens: list[Iterable[int]]) -> dict[str, Any]:
+        assert self._decode is not None
+        said: dict[str, Any] = {"token_ids": [list(ids) for ids in tokens]}
+        if not self._begun:
+            ids = list(output.prompt_token_ids or ())
+            said |= {
+                "prompt": output.prompt if output.prompt is not None else self._decode(ids),
+                "prompt_token_ids": ids,
+                "first_token": self._decode(ids[:1]),
+                "num_cached_tokens": output.num_cached_tokens,
+            }
+        return said
 
 
 def embedding_tensors(output: Any, wanted: frozenset[str]) -> dict[str, np.ndarray]:

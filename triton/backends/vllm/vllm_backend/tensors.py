@@ -14,7 +14,7 @@ long as there is more to come); ``cumulative_logprob`` (NaN unless ``logprobs`` 
 object a token, ``{"token id": {"logprob": -0.1, "rank": 1, "decoded_token": "a"}, …}``, the sampled token first (``null``
 unless ``logprobs`` was asked for); ``num_input_tokens`` one number; ``num_output_tokens``. In a stream text, logprobs and
 ``num_output_tokens`` are those of this response only, the others are totals. With ``prompt_logprobs`` the first response's
-``logprobs`` has one element more, at the end: the prompt's, in the same shape, its first token ``null``.
+``logprobs`` has one element more, at the end: the prompt's, in the same shape, its first token ``null``. ``words`` has more.
 """
 
 from __future__ import annotations

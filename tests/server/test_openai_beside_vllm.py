@@ -1,0 +1,259 @@
+"""The same requests to Modelium and to vLLM's own server of the installed version, beside each other: the same shape, the same
+values. One model of the tests' own, loaded once on each side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.models.language import LLAMA
+from tests.models.language.corpus import FRANCE, PARAGRAPH
+from tests.server.systems import HEAVY, RUNTIME, system
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
+
+LOAD_S = 900.0
+LENGTH = 512
+CAPITAL = [{"role": "user", "content": FRANCE}]
+BEGINNING = PARAGRAPH[:40]
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}},
+}
+
+
+@dataclass
+class Both:
+    """Two servers of one model. ``ids``: some tokens of its own."""
+
+    http: aiohttp.ClientSession
+    modelium: str
+    vllm: str
+    ids: list[int]
+
+    async def ask(self, url: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """The status and the answer: JSON, or of a stream the list of its events."""
+        async with self.http.post(f"{url}/v1/{path}", json={"model": LLAMA, "temperature": 0, **body}) as answer:
+            if answer.content_type != "text/event-stream":
+                return answer.status, await answer.json()
+            lines = (await answer.text()).splitlines()
+        return answer.status, [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+    async def agree(self, path: str, body: dict[str, Any]) -> Any:
+        """Both answer the same to ``body``; gives Modelium's answer."""
+        (here, ours), (there, theirs) = [await self.ask(url, path, body) for url in (self.modelium, self.vllm)]
+        assert (here, there) == (200, 200), (ours, theirs)
+        assert told(ours) == told(theirs)
+        return ours
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(tmp_path_factory: pytest.TempPathFactory, language_models: Path) -> AsyncIterator[Both]:
+    directory = tmp_path_factory.mktemp("beside")
+    folder = language_models / LLAMA
+    settings = {"load_on_discovery": False, "policies": HEAVY | {"evict_after_idle_seconds": 3600}}
+    chosen = {LLAMA: {"engine_args": {"max_model_len": LENGTH, "dtype": "float32"}}}
+    async with (
+        system(directory, devices={"host_memory": "12GiB"}, orchestration=settings, models=chosen) as running,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOAD_S)) as http,
+    ):
+        shutil.copytree(folder, directory / LLAMA)
+        (directory / LLAMA).rename(running.incoming / LLAMA)
+        await running.becomes(LLAMA, "UNLOADED")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = await start(folder, port)
+        try:
+            found = Both(http=http, modelium=running.running.gateway_url, vllm=f"http://127.0.0.1:{port}", ids=[])
+            await until_up(http, found.vllm, server)
+            _, answer = await found.ask(found.vllm, "completions", {"prompt": BEGINNING, "return_token_ids": True})
+            found.ids = answer["choices"][0]["prompt_token_ids"]
+            yield found
+        finally:
+            with suppress(ProcessLookupError):
+                server.terminate()
+            await server.wait()
+
+
+async def start(folder: Path, port: int) -> asyncio.subprocess.Process:
+    command = [str(RUNTIME / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--port", str(port), "--host", "127.0.0.1", "--served-model-name", LLAMA, "--max-model-len", str(LENGTH)]
+    command += ["--dtype", "float32", "--max-num-seqs", "8", "--generation-config", "vllm"]
+    variables = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_LOOPBACK_IP": "127.0.0.1",
+        "OMP_NUM_THREADS": "2",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    log = tempfile.TemporaryFile()  # noqa: SIM115 – the process has it
+    return await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env={**os.environ, **variables})
+
+
+async def until_up(http: aiohttp.ClientSession, url: str, server: asyncio.subprocess.Process) -> None:
+    """Its port opens when it can answer."""
+    ended = asyncio.ensure_future(server.wait())
+    async with asyncio.timeout(LOAD_S):
+        while not ended.done():
+            with suppress(aiohttp.ClientError):
+                async with http.get(f"{url}/health") as answer:
+                    if answer.status == 200:
+                        ended.cancel()
+                        return
+            await asyncio.wait([ended], timeout=0.5)
+    raise AssertionError("vLLM's server ended")
+
+
+OURS = frozenset(
+    {"id", "created", "system_fingerprint", "stop_reason", "reasoning_content"}
+)  # or nobody's: what differs by nature
+
+
+def told(answer: Any) -> Any:
+    """What an answer says: no ids and times, numbers as far as two runs agree, and of nothing no trace."""
+    match answer:
+        case dict():
+            return {
+                name: kept for name, value in answer.items() if name not in OURS and (kept := told(value)) not in (None, [], {})
+            }
+        case list():
+            return [told(value) for value in answer]
+        case float():
+            return round(answer, 2) if math.isfinite(answer) else str(answer)
+        case _:
+            return answer
+
+
+LIKELIHOOD = {"echo": True, "logprobs": 1, "max_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": BEGINNING, "logprobs": 2, "max_tokens": 5},
+        {"prompt": BEGINNING, "logprobs": 0, "max_tokens": 5},
+        {"prompt": BEGINNING, "logprobs": 1, "max_tokens": 5, "echo": True},
+        {"prompt": BEGINNING, **LIKELIHOOD},
+        {"prompt": [BEGINNING, "A cat"], **LIKELIHOOD},
+        {"prompt": BEGINNING, "echo": True, "max_tokens": 5},
+        {"prompt": BEGINNING, "prompt_logprobs": 1, "max_tokens": 3},
+        {"prompt": BEGINNING, "return_token_ids": True, "max_tokens": 5},
+        {"prompt": BEGINNING, "return_token_ids": True, "echo": True, "max_tokens": 5},
+        {"prompt": BEGINNING, "return_tokens_as_token_ids": True, "logprobs": 1, "max_tokens": 5},
+        {"prompt": BEGINNING, "truncate_prompt_tokens": 5, "return_token_ids": True, "max_tokens": 5},
+        {"prompt": BEGINNING, "truncate_prompt_tokens": 5, "truncation_side": "right", "echo": True, "max_tokens": 5},
+        {"prompt": BEGINNING, "truncate_prompt_tokens": 5, "truncation_side": "left", "return_token_ids": True},
+        {"prompt": BEGINNING, "add_special_tokens": False, "return_token_ids": True, "max_tokens": 5},
+        {"prompt": ["A cat", BEGINNING], "n": 2, "max_tokens": 3},
+    ],
+    ids=str,
+)
+async def test_completions(both: Both, body: dict[str, Any]) -> None:
+    await both.agree("completions", body)
+
+
+@pytest.mark.parametrize("more", [{"echo": True}, LIKELIHOOD, {"return_token_ids": True}, {"prompt_logprobs": 0}], ids=str)
+async def test_a_prompt_in_token_ids_is_read_as_it_is(both: Both, more: dict[str, Any]) -> None:
+    """Halves of words too, which no text would give again."""
+    await both.agree("completions", {"prompt": both.ids, "max_tokens": 4, **more})
+    await both.agree("completions", {"prompt": [both.ids[3:9], both.ids[7:2:-1]], "max_tokens": 4, **more})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logprobs": True, "top_logprobs": 2},
+        {"logprobs": True, "return_tokens_as_token_ids": True, "top_logprobs": 1},
+        {"return_token_ids": True},
+        {"prompt_logprobs": 1, "max_tokens": 4},
+        {"messages": [*CAPITAL, {"role": "assistant", "content": "The"}], "echo": True, "max_tokens": 4},
+        {"response_format": {"type": "text"}},
+    ],
+    ids=str,
+)
+async def test_chats(both: Both, body: dict[str, Any]) -> None:
+    await both.agree("chat/completions", {"messages": CAPITAL, "max_tokens": 30, **body})
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+async def test_streams_say_what_each_choice_took_so_far(both: Both, path: str) -> None:
+    asked = {"prompt": BEGINNING} if path == "completions" else {"messages": CAPITAL}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {**asked, "max_tokens": 4, "stream": True, "stream_options": options, "return_token_ids": True}
+    (_, ours), (_, theirs) = [await both.ask(url, path, body) for url in (both.modelium, both.vllm)]
+    for events in (ours, theirs):
+        assert [event["usage"]["completion_tokens"] for event in events][-1] == 4
+        assert all(event["usage"]["prompt_tokens"] for event in events)
+    for read in (prompt_ids, token_ids, text_of):
+        assert read(ours) == read(theirs)
+
+
+def prompt_ids(events: list[Any]) -> Any:
+    first = events[0]
+    return first.get("prompt_token_ids") or first["choices"][0].get("prompt_token_ids")
+
+
+def token_ids(events: list[Any]) -> list[int]:
+    return [one for event in events for choice in event["choices"] for one in choice.get("token_ids") or ()]
+
+
+def text_of(events: list[Any]) -> str:
+    choices = [choice for event in events for choice in event["choices"]]
+    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("completions", {"prompt": []}),
+        ("completions", {"prompt": "x", "max_tokens": 0}),
+        ("completions", {"prompt": "x", "prompt_logprobs": -2}),
+        ("completions", {"prompt": "x", "prompt_logprobs": 1, "stream": True}),
+        ("completions", {"prompt": "x", "stream_options": {"include_usage": True}}),
+        ("completions", {"prompt": "x", "truncate_prompt_tokens": LENGTH + 1}),
+        ("completions", {"prompt": "x", "seed": 2**63}),
+        ("completions", {"prompt": "x", "logit_bias": {"999999": 1}}),
+        ("completions", {"prompt": "x", "logit_bias": {"a": 1}}),
+        ("completions", {"prompt": [10**6]}),
+        ("chat/completions", {"messages": CAPITAL, "stream_options": {"include_usage": True}}),
+        ("chat/completions", {"messages": CAPITAL, "top_logprobs": 1}),
+    ],
+    ids=str,
+)
+async def test_both_refuse(both: Both, path: str, body: dict[str, Any]) -> None:
+    (here, ours), (there, theirs) = [await both.ask(url, path, body) for url in (both.modelium, both.vllm)]
+    assert (here, there) == (400, 400), (ours, theirs)
+
+
+async def test_an_empty_prompt(both: Both) -> None:
+    (here, ours), (there, theirs) = [
+        await both.ask(url, "completions", {"prompt": "", "max_tokens": 3}) for url in (both.modelium, both.vllm)
+    ]
+    assert here == there, (ours, theirs)
+    if here == 200:
+        assert told(ours) == told(theirs)
+
+
+async def test_without_a_seed_each_of_n_is_another_sample(both: Both) -> None:
+    body = {"prompt": "A", "n": 6, "temperature": 2.0, "max_tokens": 12}
+    for url in (both.modelium, both.vllm):
+        _, answer = await both.ask(url, "completions", body)
+        assert len({choice["text"] for choice in answer["choices"]}) > 1
