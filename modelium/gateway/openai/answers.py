@@ -96,9 +96,10 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool, ids: boo
         for call in delta.calls:
             calls.setdefault(call.index, (call, []))[1].append(call.arguments)
     reason = next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), "stop")
-    if reason == "length" and calls and not _is_json(half := "".join(calls[max(calls)][1])):
+    if calls and not _is_json(half := "".join(calls[max(calls)][1])):
         del calls[max(calls)]  # who runs calls must not run half of one
         text += half
+        reason = "stop" if reason == "tool_calls" and not calls else reason
     message: Json = {"role": "assistant", "content": text or (None if calls or reasoning else ""), "refusal": None}
     if reasoning:
         message |= _thoughts(reasoning)
@@ -140,6 +141,7 @@ def _chat_logprobs(tokens: Sequence[TokenLogprob], *, ids: bool) -> Json:
         "content": [
             {
                 **_token(named(token.token, token.token_id, ids=ids), token.logprob),
+                "bytes": list(token.token.encode()),
                 "top_logprobs": [
                     _token(named(text, one, ids=ids), logprob)
                     for (text, logprob), one in zip(token.alternatives, token.alternative_ids, strict=True)

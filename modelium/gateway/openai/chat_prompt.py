@@ -30,13 +30,14 @@ class ReadyChat:
     reasons: bool  # what it thinks is told apart from what it says
     inside: bool  # the prompt ends in the middle of a thought
     shows_thoughts: bool = True
+    streams: bool = False
     echo: str = ""  # what the answer begins with
     ignored: tuple[str, ...] = ()  # what means nothing to this model
 
     def choice(self) -> ChatChoice:
         """A new one for each of the n."""
         thoughts = Thoughts(inside=self.inside) if self.reasons else None
-        return ChatChoice(self.tools.reader(), thoughts, shows_thoughts=self.shows_thoughts)
+        return ChatChoice(self.tools.reader(in_parts=self.streams), thoughts, shows_thoughts=self.shows_thoughts)
 
 
 async def ready_chat(
@@ -88,6 +89,7 @@ async def ready_chat(
         reasons=reasons(template) and "structured_outputs" not in sampling,
         inside=inside,
         shows_thoughts=request.include_reasoning is not False,
+        streams=bool(request.stream),
         echo=_echo(request) if request.echo else "",
         ignored=_ignored(request, template, tools),
     )

@@ -14,7 +14,7 @@ import orjson
 
 from modelium.gateway.generation import Piece, TokenLogprob
 from modelium.gateway.openai.reasoning import Thoughts
-from modelium.gateway.openai.tool_calls import Call, Family, Scanner
+from modelium.gateway.openai.tool_calls import Call, CallStream, Family, Part, Scanner
 from modelium.gateway.openai.values import CallDelta, Delta
 
 _LETTERS = string.ascii_letters + string.digits
@@ -100,8 +100,8 @@ class Plain:
 class Automatic:
     """The model calls tools when it wants to, in the way of its family."""
 
-    def __init__(self, family: Family, *, parallel: bool) -> None:
-        self._scanner = Scanner(family)
+    def __init__(self, family: Family, *, parallel: bool, in_parts: bool = False) -> None:
+        self._scanner = Scanner(family, in_parts=in_parts)
         self._family = family
         self._parallel = parallel
         self._count = 0
@@ -119,12 +119,14 @@ class Automatic:
         """What might have become a call and did not."""
         return self._delta(self._scanner.finish())
 
-    def _delta(self, found: Sequence[str | Call]) -> Delta:
+    def _delta(self, found: Sequence[str | Call | Part]) -> Delta:
         calls: list[CallDelta] = []
         for item in found:
-            if isinstance(item, Call) and (self._parallel or self._count == 0):
-                calls.append(CallDelta(index=self._count, id=_new_id(self._family), name=item.name, arguments=item.arguments))
-                self._count += 1
+            if isinstance(item, str):
+                continue
+            self._count += bool(item.name)
+            if self._parallel or self._count == 1:
+                calls.append(_part(item, self._count - 1, self._family))
         return Delta(text="".join(item for item in found if isinstance(item, str)), calls=tuple(calls))
 
 
@@ -151,35 +153,42 @@ class Named:
 
 
 class Required:
-    """Some call must be made: the text is a list of ``{"name", "parameters"}``, known when it is complete."""
+    """Some call must be made: the text is a list of ``{"name", "parameters"}``, each given out while it is written."""
 
     def __init__(self, family: Family | None) -> None:
         self._family = family
         self._text = ""
+        self._stream = CallStream()
         self.called = False
 
     def feed(self, text: str) -> Delta:
-        """Nothing yet: the calls are a list in JSON."""
+        """What it says of calls."""
         self._text += text
-        return Delta()
+        begun = self._stream.begun
+        calls: list[CallDelta] = []
+        for part in self._stream.feed(text):
+            begun += bool(part.name)
+            calls.append(_part(part, begun - 1, self._family))
+        self.called = begun > 0
+        return Delta(calls=tuple(calls))
 
     def finish(self) -> Delta:
-        """All calls; text where the list was cut short."""
+        """What was written in another form; text where the list was cut short before a call began."""
+        begun = self._stream.begun
         try:
-            calls = orjson.loads(self._text)
-            made = tuple(
-                CallDelta(
-                    index=index,
-                    id=_new_id(self._family),
-                    name=call["name"],
-                    arguments=orjson.dumps(call["parameters"]).decode(),
-                )
-                for index, call in enumerate(calls)
-            )
+            written = [
+                Call(name=call["name"], arguments=orjson.dumps(call["parameters"]).decode())
+                for call in orjson.loads(self._text)
+            ]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            return Delta(text=self._text)  # cut off at max_tokens
-        self.called = bool(made)
-        return Delta(calls=made)
+            return Delta(text="" if begun else self._text)  # cut off at max_tokens
+        self.called = bool(written)
+        return Delta(calls=tuple(_part(call, at, self._family) for at, call in enumerate(written) if at >= begun))
+
+
+def _part(item: Call | Part, index: int, family: Family | None) -> CallDelta:
+    """With an id where it is the beginning of a call."""
+    return CallDelta(index=index, id=_new_id(family) if item.name else "", name=item.name, arguments=item.arguments)
 
 
 def _new_id(family: Family | None) -> str:

@@ -112,10 +112,10 @@ class Completion:
         """Token ids stay what they are for an engine that takes them. For others they become the text that they spell: now,
         where it is not known yet who will answer."""
         sent = asked.prompt
+        if not sent:
+            raise BadRequest(f"prompt: {'the text' if sent == '' else 'the list'} is empty", param="prompt")
         if isinstance(sent, str):
             return [Prompt(text=sent)]
-        if not sent:
-            raise BadRequest("prompt: the list is empty", param="prompt")
         if isinstance(sent[0], str):
             return [Prompt(text=each) for each in sent if isinstance(each, str)]
         rows = [_ids(sent)] if isinstance(sent[0], int) else [each for each in sent if isinstance(each, list)]

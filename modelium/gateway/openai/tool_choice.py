@@ -33,14 +33,14 @@ class ToolUse:
         """Are the markers of calls special tokens, which the engine must not swallow?"""
         return self.automatic and self.family is not None and self.family.special
 
-    def reader(self) -> Reader:
-        """A new one for each choice of the answer."""
+    def reader(self, *, in_parts: bool = False) -> Reader:
+        """A new one for each choice of the answer. ``in_parts``: calls are given out while they are written."""
         if self.name:
             return Named(self.name, self.family)
         if self.required:
             return Required(self.family)
         if self.automatic and self.family is not None:
-            return Automatic(self.family, parallel=self.parallel)
+            return Automatic(self.family, parallel=self.parallel, in_parts=in_parts)
         return Plain()
 
 

@@ -269,6 +269,31 @@ def test_a_picture_is_read_as_people_see_it(backend: Any) -> None:
     assert [image.getpixel((0, 0)) for image in read[1:]] == [(255, 255, 255), (255, 255, 255)]
 
 
+def test_the_backend_s_own_words_are_taken_out_of_the_parameters(backend: Any) -> None:
+    given_values = {"temperature": 0, "prompt_token_ids": [1, 2], "details": True, "truncate_prompt_tokens": 3}
+    words = backend("words").take(given_values)
+    assert given_values == {"temperature": 0}
+    assert (words.prompt("text"), words.details) == ({"prompt_token_ids": [1, 2]}, True)
+    assert words.tokenizing == {"truncate_prompt_tokens": 3}
+    assert backend("words").take({}).prompt("text") == {"prompt": "text"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt_token_ids": [1, -1]},
+        {"prompt_token_ids": [True]},
+        {"prompt_token_ids": "12"},
+        {"details": 1},
+        {"truncate_prompt_tokens": "5"},
+        {"add_special_tokens": 0},
+    ],
+)
+def test_the_backend_s_own_words_are_checked(backend: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(backend("errors").BadRequest, match=next(iter(wrong))):
+        backend("words").take(wrong)
+
+
 def test_what_a_killed_stub_leaves_is_ended(tmp_path: Path) -> None:
     """The stub leads a group; its guard ends the group, with a grandchild that nobody else would find, its shared memory and
     its sockets."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelium.config import ToolParser
 from modelium.gateway.openai.reasoning import Thoughts
-from modelium.gateway.openai.tool_calls import FAMILIES, Call, Scanner, choose_family
+from modelium.gateway.openai.tool_calls import FAMILIES, Call, Part, Scanner, choose_family
 
 PARIS = {"city": "Paris", "days": 3}
 WEATHER = ("get_weather", PARIS)
@@ -73,11 +73,16 @@ WRITTEN = [
 ]  # fmt: skip
 
 
-def scan(family: str, pieces: list[str]) -> tuple[str, list[tuple[str, object]]]:
-    scanner = Scanner(FAMILIES[family])
+def scan(family: str, pieces: list[str], *, in_parts: bool = False) -> tuple[str, list[tuple[str, object]]]:
+    scanner = Scanner(FAMILIES[family], in_parts=in_parts)
     found = [item for piece in pieces for item in scanner.feed(piece)] + scanner.finish()
-    calls = [(item.name, json.loads(item.arguments)) for item in found if isinstance(item, Call)]
-    return "".join(item for item in found if isinstance(item, str)), calls
+    calls: list[tuple[str, str]] = []
+    for item in found:
+        if isinstance(item, Call) or (isinstance(item, Part) and item.name):
+            calls.append((item.name, item.arguments))
+        elif isinstance(item, Part):
+            calls[-1] = (calls[-1][0], calls[-1][1] + item.arguments)
+    return "".join(item for item in found if isinstance(item, str)), [(name, json.loads(said)) for name, said in calls]
 
 
 def cut(text: str, at: list[int]) -> list[str]:
@@ -89,6 +94,18 @@ def cut(text: str, at: list[int]) -> list[str]:
 def test_each_family_is_read(family: str, text: str, said: str, calls: list[tuple[str, object]]) -> None:
     assert scan(family, [text]) == (said, calls)
     assert scan(family, list(text)) == (said, calls)
+    assert scan(family, list(text), in_parts=True) == scan(family, [text], in_parts=True) == (said, calls)
+
+
+def test_arguments_leave_letter_by_letter() -> None:
+    """The name as soon as it is known, and a newline that a model writes into a string as JSON has it."""
+    scanner = Scanner(FAMILIES["hermes"], in_parts=True)
+    text = '<tool_call>\n{"name": "f", "arguments": {"a": "x\ny}", "b": [1]}}\n</tool_call>'
+    parts = [item for letter in text for item in scanner.feed(letter) if isinstance(item, Part)]
+    assert [part.name for part in parts] == ["f", *[""] * (len(parts) - 1)]
+    assert len(parts) > 10
+    assert json.loads("".join(part.arguments for part in parts)) == {"a": "x\ny}", "b": [1]}
+    assert scanner.finish() == []
 
 
 @given(

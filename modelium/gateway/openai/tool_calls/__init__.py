@@ -2,6 +2,7 @@
 
 from modelium.gateway.openai.tool_calls.families import FAMILIES, Choice, Family, choose_family
 from modelium.gateway.openai.tool_calls.formats import Call
+from modelium.gateway.openai.tool_calls.progress import CallStream, Part
 from modelium.gateway.openai.tool_calls.scanner import Scanner
 
-__all__ = ["FAMILIES", "Call", "Choice", "Family", "Scanner", "choose_family"]
+__all__ = ["FAMILIES", "Call", "CallStream", "Choice", "Family", "Part", "Scanner", "choose_family"]

@@ -9,21 +9,27 @@ from collections.abc import Iterable
 
 from modelium.gateway.openai.tool_calls.families import Family
 from modelium.gateway.openai.tool_calls.formats import Call
+from modelium.gateway.openai.tool_calls.progress import CallStream, Part
 
-Found = str | Call
+Found = str | Call | Part
 
 
 class Scanner:
     """One generation's text. Space around calls belongs to nobody and is dropped; what turns out to be none stays as it was."""
 
-    __slots__ = ("_begun", "_buffer", "_called", "_family", "_inside", "_space")
+    __slots__ = ("_begun", "_buffer", "_called", "_family", "_fed", "_inside", "_parts", "_space", "_stream")
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, in_parts: bool = False) -> None:
+        """``in_parts``: a call in JSON leaves while it is written, and what comes of it is not taken back; one in another form
+        leaves when it is complete."""
         self._family = family
+        self._parts = in_parts
         self._buffer = ""
         self._begun = False  # something other than space was seen
         self._called = False
         self._space = ""  # before the start marker of that call
+        self._stream = CallStream()  # of the call that the buffer is in, which has seen so much of it:
+        self._fed = 0
         self._inside: str | None = None  # the start marker of the call that the buffer is in ("" for an opening)
 
     def feed(self, text: str) -> list[Found]:
@@ -44,7 +50,10 @@ class Scanner:
     def _found(self, *, final: bool) -> Iterable[Found]:
         while True:
             if self._inside is not None:
-                if not (ended := self._end()):
+                ended = self._end()
+                if self._inside and self._parts:  # else a text that begins like a call, and may be none
+                    yield from self._progress(ended[0] if ended else len(self._buffer) - (0 if final else self._held()))
+                if not ended:
                     return
                 yield from self._close(*ended)
                 continue
@@ -56,10 +65,16 @@ class Scanner:
                 self._buffer = self._buffer[len(marker) :]
                 if marker in self._family.starts:
                     self._inside, self._begun = marker, True
+                    self._stream, self._fed = CallStream(), 0
                 continue
             if not final:
                 yield from self._text(len(self._buffer) - self._held(), at_marker=False)
             return
+
+    def _progress(self, end: int) -> list[Part]:
+        """What the call says up to ``end``."""
+        text, self._fed = self._buffer[self._fed : end], max(end, self._fed)
+        return self._stream.feed(text)
 
     def _opens(self) -> bool:
         """Does the text begin with a call? Decided at its first character that is no space."""
@@ -67,6 +82,7 @@ class Scanner:
         if any(stripped.startswith(opening) for opening in self._family.openings):
             self._space = self._buffer[: len(self._buffer) - len(stripped)]
             self._buffer, self._inside, self._begun = stripped, "", True
+            self._stream, self._fed = CallStream(), 0
             return True
         return False
 
@@ -82,7 +98,8 @@ class Scanner:
 
     def _held(self) -> int:
         """How much of the buffer's end may be the beginning of a marker."""
-        markers = (*self._family.starts, *self._family.dropped)
+        end = (self._family.end,) if self._family.end is not None else ()
+        markers = (*self._family.starts, *self._family.dropped, *(end if self._inside is not None else ()))
         longest = max(map(len, markers), default=0)
         for size in range(min(longest - 1, len(self._buffer)), 0, -1):
             if any(marker.startswith(self._buffer[-size:]) for marker in markers):
@@ -108,6 +125,9 @@ class Scanner:
         body, self._buffer = self._buffer[:end], self._buffer[end + len(marker) :]
         start, self._inside = self._inside or "", None
         calls = self._family.read(body)
+        if self._stream.begun:
+            self._called = True
+            return [*(calls or ())][self._stream.begun :]
         if calls is None:
             given_back = self._space + start + body + marker
             return [given_back] if given_back else []
