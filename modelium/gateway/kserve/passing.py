@@ -28,7 +28,7 @@ _OF_A_CONNECTION = frozenset(
         "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
-_KEPT_BACK = _OF_A_CONNECTION | {"authorization", "cookie", "origin", "referer", "x-api-key"}
+_KEPT_BACK = _OF_A_CONNECTION | {"authorization", "cookie", "origin", "referer", "x-api-key", "x-priority"}
 _OF_AN_ANSWER = _OF_A_CONNECTION | {"date", "server"}
 
 

@@ -81,6 +81,7 @@ async def test_bytes_pass_in_both_directions_and_secrets_do_not() -> None:
         headers = {
             "Authorization": "Bearer KEY",
             "X-API-Key": "KEY",
+            "X-Priority": "low",
             "Modelium": "guessed",
             "Content-Encoding": "gzip",
             "Inference-Header-Content-Length": "3",
@@ -91,7 +92,7 @@ async def test_bytes_pass_in_both_directions_and_secrets_do_not() -> None:
             assert answer.headers["Inference-Header-Content-Length"] == "7"
         [(method, path, got, body)] = upstream.seen
         assert (method, path, body) == ("POST", INFER, b"\x1fnot gzip")
-        assert {name.lower() for name in got}.isdisjoint({"authorization", "x-api-key"})
+        assert {name.lower() for name in got}.isdisjoint({"authorization", "x-api-key", "x-priority"})
         assert [got[name] for name in ("modelium", "Content-Encoding", "X-Mine")] == ["secret", "gzip", "yes"]
         assert running.controller.held == 0
 
