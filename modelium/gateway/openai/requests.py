@@ -224,7 +224,6 @@ class Generating(Request):
     prompt_logprobs: Annotated[int, Field(ge=-1)] | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     truncation_side: Literal["left", "right"] | None = None
-    add_special_tokens: bool | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     echo: bool | None = None
@@ -277,6 +276,7 @@ class CompletionRequest(Generating):
     prompt: Texts
     max_tokens: Natural | None = None  # 0: the prompt alone, with echo
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    add_special_tokens: bool | None = None
 
     @property
     def wants_prompt_logprobs(self) -> bool:
@@ -297,6 +297,6 @@ class EmbeddingRequest(Request):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Count | None = None
     encoding: Literal["model"] | None = None  # token ids are of the model's own tokenizer
-    # what stands before each text, in sentence-transformers' words: of the folder's prompts one by its name, or this very one
+    # before each text, as sentence-transformers has it: one of the folder's prompts by its name, or this very one
     prompt_name: Sentence | None = None
     prompt: Sentence | None = None

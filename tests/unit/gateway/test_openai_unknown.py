@@ -85,6 +85,7 @@ async def header(gateway: Served, **fields: Any) -> str | None:
 async def test_the_header_says_what_was_meant(gateway: Served, tmp_path: Path) -> None:
     gateway.serve_vllm(chat_model(write_folder(tmp_path / "m")), saying("x"))
     assert await header(gateway, temprature=1, keep_alive=1) == "temprature; did-you-mean=temperature, keep_alive"
+    assert await header(gateway, add_special_tokens=True) == "add_special_tokens"  # of a chat, its template decides
 
 
 async def test_a_switch_that_this_template_does_not_know_is_told(gateway: Served, tmp_path: Path) -> None:
