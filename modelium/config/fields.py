@@ -46,7 +46,7 @@ def no_value(value: object) -> object:
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-OptionalPort = Annotated[int | None, BeforeValidator(no_value), Field(ge=0, le=65535)]
+OptionalPort = Annotated[Port | None, BeforeValidator(no_value)]
 OptionalPath = Annotated[Path | None, BeforeValidator(no_value)]
 Seconds = Annotated[float, Field(gt=0)]
 

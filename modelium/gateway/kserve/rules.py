@@ -78,13 +78,12 @@ def why_not_ready(status: ModelStatus, version: str, ready: Ready) -> str | None
 
 def index_row(status: ModelStatus) -> IndexRow:
     """A model of any state in the words of Triton's index."""
-    match status.state:
-        case State.LOADED | State.DRAINING:
-            return IndexRow(name=status.name, version=VERSION, state="READY", reason="")
-        case State.LOADING | State.UNLOADING as state:
-            return IndexRow(name=status.name, version=VERSION, state=state.value, reason="")
-        case state:
-            return IndexRow(name=status.name, version=VERSION, state="UNAVAILABLE", reason=f"{state}: {status.reason}")
+    state = status.state
+    if state.serves:
+        return IndexRow(name=status.name, version=VERSION, state="READY", reason="")
+    if state.is_moving:  # LOADING and UNLOADING are Triton's own words, too
+        return IndexRow(name=status.name, version=VERSION, state=state.value, reason="")
+    return IndexRow(name=status.name, version=VERSION, state="UNAVAILABLE", reason=f"{state}: {status.reason}")
 
 
 def check_parameters(verb: Literal["load", "unload"], name: str, parameters: Iterable[str]) -> None:

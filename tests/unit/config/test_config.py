@@ -82,6 +82,7 @@ def test_every_key_of_the_example_has_words() -> None:
         ("models: {bert: {pinned: true}}", ["models.bert.pinned", "'pin'"]),
         ("vllm: {qqqq: 1}", ["vllm.qqqq: unknown key; known keys here: enabled"]),
         ("gateway: {port: 70000}", ["gateway.port", "65535", "found 70000"]),
+        ("gateway: {grpc_port: 70000}", ["gateway.grpc_port", "65535", "found 70000"]),
         ("devices: {host_memory: 12 parsecs}", ["devices.host_memory", "12GiB"]),
         ("vllm: {kv_concurrency: 0}", ["vllm.kv_concurrency", "greater than or equal to 1", "found 0"]),
         ("vllm: {kv_cache_floor: 1GiB, kv_cache_ceiling: 1MiB}", ["vllm: kv_cache_floor is above kv_cache_ceiling"]),
@@ -180,6 +181,11 @@ def test_a_missing_file_is_an_error_and_no_file_is_not(tmp_path: Path, monkeypat
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert settings_of(tmp_path, "# nothing\n") == Settings()
+
+
+@pytest.mark.parametrize("nothing", ["null", '""'])
+def test_a_port_may_be_left_out(tmp_path: Path, nothing: str) -> None:
+    assert settings_of(tmp_path, f"gateway: {{grpc_port: {nothing}}}").gateway.grpc_port is None
 
 
 # -- the environment -----------------------------------------------------------------------------------------------
