@@ -119,27 +119,37 @@ class AnyQueue(RuleBasedStateMachine):
             assert all(one.place < other.place for other in still), "somebody was passed"
         self.asked = still
 
+    @property
+    def is_full(self) -> bool:
+        """Asked after a request came, and before it joins: one that calls a model back lets others in first."""
+        bounds, line = self.bounds, self.model.line
+        return self.models.requests.queue.waiting >= bounds.waiting or (
+            bounds.per_model is not None and len(line) >= bounds.per_model
+        )
+
+    def too_many(self, key: str) -> bool:
+        """The same of those with one key."""
+        most = self.bounds.per_key
+        return bool(key) and most is not None and self.models.requests.queue.by_key.get(key, 0) >= most
+
     # -- requests ----------------------------------------------------------------------------------------------------
 
     @rule(key=st.sampled_from(KEYS), priority=st.sampled_from(Priority))
     def request(self, key: str, priority: Priority) -> None:
-        asker, queue = Asker(key, priority), self.models.requests.queue
-        full = queue.waiting >= self.bounds.waiting
-        full |= self.bounds.per_model is not None and len(self.model.line) >= self.bounds.per_model
-        too_many = bool(key) and self.bounds.per_key is not None and queue.by_key.get(key, 0) >= self.bounds.per_key
+        asker = Asker(key, priority)
         try:
             lease = self.admission.ask(self.model, CONTEXT.now, asker)
         except KeyQueueFull:
-            assert too_many
+            assert self.too_many(key)
         except QueueFull:
-            assert full
+            assert self.is_full
         except ModeliumError:
             assert isinstance(self.record.phase, Absent) and self.record.state is State.FAILED
         else:
             if lease is not None:
                 self.leases.append(lease)
             else:
-                assert not full and not too_many
+                assert not self.is_full and not self.too_many(key)
                 one = Waiting(next(self.numbers), asker)
                 self.asked.append(one)
                 self.models.requests.join(self.model, one, asker)
