@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from modelium.errors import BodyTooLarge, ModeliumError, NoModelCalled, QueueFull, Unauthorized
 from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 from modelium.gateway.http.statuses import status_of
@@ -90,6 +91,14 @@ def presentable(error: Exception, request: web.Request) -> ModeliumError:
     request_id = request[REQUEST_ID]
     logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
     return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
+
+
+def break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
+    """What has begun cannot become an error, and a whole body would look like a whole answer."""
+    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else status_of(presentable(error, request))
+    if request.transport is not None:
+        request.transport.close()
+    return response
 
 
 def _said(error: ModeliumError, headers: Mapping[str, str] | None = None) -> web.Response:

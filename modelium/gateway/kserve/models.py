@@ -19,11 +19,10 @@ from modelium.gateway.asking.watching import unless_lost
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.bodies import read_body
-from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
+from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
-from modelium.gateway.http.errors import REQUEST_ID, presentable
+from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.paths import name_in, shown_path
-from modelium.gateway.http.statuses import status_of
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
 from modelium.gateway.kserve.rules import STATE_HEADER, Ready, model_called, tracing_refused, why_not_ready
 from modelium.gateway.kserve.upstream import Answer
@@ -78,7 +77,7 @@ class KServeModels:
         except Exception as error:
             if not begun:
                 raise
-            return _break_off(request, begun[0], error)
+            return break_off(request, begun[0], error)
 
     async def ready(self, request: web.Request) -> web.Response:
         """``GET /v2/models/{model}/ready``: 200 or, with the reason, 400 as Triton says it. Loads nothing."""
@@ -175,12 +174,4 @@ async def _stream(
             raise ConnectionAbortedError("the client went away") from None
     with suppress(ConnectionError):  # it has all that it wanted
         await response.write_eof()
-    return response
-
-
-def _break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
-    """What has begun cannot become an error, and a whole body would look like a whole answer."""
-    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else status_of(presentable(error, request))
-    if request.transport is not None:
-        request.transport.close()
     return response

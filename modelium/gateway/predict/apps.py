@@ -22,11 +22,10 @@ from modelium.gateway.codecs.call import byte_rows
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import GRACE_S, waited_headers, write_within
 from modelium.gateway.http.bodies import read_body
-from modelium.gateway.http.counting import BROKEN_OFF, CLIENT_GONE, MODEL
+from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
-from modelium.gateway.http.errors import REQUEST_ID, presentable
+from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.paths import model_of
-from modelium.gateway.http.statuses import status_of
 from modelium.values import ModelProfile
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Apps:
                     await write_within(request, deadline.remaining_s(), response.write(outputs["RESPONSE"].item(0)))
         except Exception as error:
             if response is not None:
-                return _break_off(request, response, error)
+                return break_off(request, response, error)
             if isinstance(error, ModelGone | TritonUnavailable):
                 raise ModelGone(f"{error}; it may have acted on the request, which is why it was not sent again") from None
             raise
@@ -88,14 +87,6 @@ class Apps:
         with suppress(ConnectionError):  # it has all that it wanted
             await write_within(request, GRACE_S, response.write_eof())
         return response
-
-
-def _break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:
-    """What has begun cannot become an error, and a whole body would look like a whole answer."""
-    request[BROKEN_OFF] = CLIENT_GONE if isinstance(error, ConnectionError) else status_of(presentable(error, request))
-    if request.transport is not None:
-        request.transport.close()
-    return response
 
 
 def _check_it_is_one(profile: ModelProfile) -> None:
