@@ -33,11 +33,6 @@ async def client(gateway: Served) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "m")
-
-
 async def test_a_message(gateway: Served, client: anthropic.AsyncAnthropic, folder: Path) -> None:
     gateway.serve_vllm(chat_model(folder), saying("Hel", "lo"))
     system: Any = [{"type": "text", "text": "be kind", "cache_control": {"type": "ephemeral"}}]

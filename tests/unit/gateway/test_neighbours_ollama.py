@@ -39,11 +39,6 @@ async def client(gateway: Served) -> AsyncIterator[ollama.AsyncClient]:
         yield running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "m")
-
-
 # -- chats ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import base64
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,6 @@ from .openai_models import chat_model, prompt_of, sampling_of, saying, write_fol
 from .stand_in import Served, Step, Tensors, numbers, profile_of, response, status_of
 
 HI: Any = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture
-async def client(gateway: Served) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "m")
 
 
 # -- completions ---------------------------------------------------------------------------------------------------
