@@ -146,6 +146,7 @@ class AnyQueue(RuleBasedStateMachine):
         except ModeliumError:
             assert isinstance(self.record.phase, Absent) and self.record.state is State.FAILED
         else:
+            self.see_who_was_answered()  # by a model that this request called back, before it joins the line itself
             if lease is not None:
                 self.leases.append(lease)
             else:
