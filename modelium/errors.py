@@ -168,10 +168,12 @@ class UnknownModel(RequestError):
 class NoModelCalled(UnknownModel):
     """Nothing at all has the name ``called``, of which a hundred characters are quoted; ``hint``: what to do."""
 
+    words = "no model is called {}"
+
     def __init__(self, called: str, hint: str) -> None:
         quoted = called if len(called) <= 100 else f"{called[:100]} …"
-        super().__init__(f"no model is called {quoted!r}; {hint}")
-        self.hint = hint
+        super().__init__(f"{self.words.format(repr(quoted))}; {hint}")
+        self.called, self.hint = called, hint
 
 
 class InvalidBody(RequestError):

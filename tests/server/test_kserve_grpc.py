@@ -151,7 +151,7 @@ async def test_names(modelium: System, client: Any) -> None:
         assert answer.as_numpy("y")[0][0] == 2.0
         assert answer.get_response().model_name == "org--adder"
         assert (await client.get_model_metadata(name)).name == "org--adder"
-    with pytest.raises(InferenceServerException, match=r"NOT_FOUND.*no model is called 'adderr'"):
+    with pytest.raises(InferenceServerException, match=r"NOT_FOUND.*Request for unknown model: 'adderr' is not found"):
         await client.infer("adderr", one(1.0))
 
 
@@ -208,7 +208,7 @@ async def test_a_stream_asks_several_models(modelium: System, rpc: Any) -> None:
         else:
             answers[response.id] = (response.model_name, y_of(response))
     assert answers == {f"{name} {x}": (name, x + 1.0) for x in range(5) for name in ("left", "right")}
-    assert refused.keys() == {f"nobody {x}" for x in range(5)} and "no model is called" in refused["nobody 0"]
+    assert refused.keys() == {f"nobody {x}" for x in range(5)} and "unknown model" in refused["nobody 0"]
     for name in ("left", "right"):
         await no_lease_is_left(modelium, name)
 

@@ -68,7 +68,7 @@ def error_response(error: Exception, request: web.Request) -> web.Response:
         case Unauthorized():
             return _said(error, CHALLENGE)
         case NoModelCalled() if sent := request.match_info.get("model"):  # in the words that the client used
-            return _said(NoModelCalled(printable(sent, longest=None), error.hint))
+            return _said(type(error)(printable(sent, longest=None), error.hint))
         case _:
             said = presentable(error, request)
             telling = request.app.get(TELLING)

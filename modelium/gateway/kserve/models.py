@@ -24,7 +24,7 @@ from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.paths import name_in, shown_path
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
-from modelium.gateway.kserve.rules import STATE_HEADER, Ready, model_called, tracing_refused, why_not_ready
+from modelium.gateway.kserve.rules import STATE_HEADER, Ready, in_tritons_words, model_called, tracing_refused, why_not_ready
 from modelium.gateway.kserve.upstream import Answer
 from modelium.triton.faults import http_fault
 
@@ -83,7 +83,8 @@ class KServeModels:
         """``GET /v2/models/{model}/ready``: 200 or, with the reason, 400 as Triton says it. Loads nothing."""
         deadline = deadline_of(request, self._timeout_s)
         called, version = _called(request)
-        name = model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
+        with in_tritons_words():
+            name = model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
         status = self._controller.status(name)
         why = why_not_ready(status, version, self._ready)
         headers = {STATE_HEADER: status.state.value}
@@ -114,7 +115,8 @@ class KServeModels:
         called, version = _called(request)
         verb = request.match_info.route.resource.canonical.partition("{model}")[2]  # type: ignore[union-attr]
         try:
-            target = await self._controller.known_target(called, timeout_s=deadline.remaining_s())
+            with in_tritons_words():
+                target = await self._controller.known_target(called, timeout_s=deadline.remaining_s())
         except UnknownModel:
             if not verb and request.match_info["model"].rpartition("/")[2] in _POSTED:  # no label, but what one may ask of one
                 raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None

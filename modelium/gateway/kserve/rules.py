@@ -7,11 +7,12 @@ and what would change Triton or an entry behind the controller's back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from modelium.errors import InvalidBody, Refused, RequestError
+from modelium.errors import InvalidBody, NoModelCalled, Refused, RequestError
 from modelium.names import printable
 from modelium.values import ModelStatus, State, Target
 
@@ -34,6 +35,27 @@ SHARED_MEMORY_REFUSED = (
     "shared memory is off here, for it lets a client read and write memory of the server's machine: send the tensors in the "
     "request, or set gateway.shared_memory: true in modelium.yaml if all who may ask are trusted with that"
 )
+
+
+class UnknownToTriton(NoModelCalled):
+    """The same, beginning as Triton's answer does: its clients' own examples look for these words."""
+
+    words = "Request for unknown model: {} is not found"
+
+
+class NothingToLoad(NoModelCalled):
+    """The same of a load."""
+
+    words = "failed to load {}, no model has that name"
+
+
+@contextmanager
+def in_tritons_words(said: type[NoModelCalled] = UnknownToTriton) -> Iterator[None]:
+    """Raise ``said`` where nothing has the name that is asked for."""
+    try:
+        yield
+    except NoModelCalled as error:
+        raise said(error.called, error.hint) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +116,10 @@ def check_parameters(verb: Literal["load", "unload"], name: str, parameters: Ite
         shown = printable(parameter, longest=_SHOWN)
         if parameter == "config" or parameter.startswith("file:"):
             raise RequestError(
-                f"{verb} of {name!r}: the parameter {shown!r} would replace its entry, which Modelium writes from the model's "
-                f"folder: change that, or `models: {{{name}: …}}` in modelium.yaml"
+                f"failed to {verb} {name!r}: the parameter {shown!r} would replace its entry, which Modelium writes from the "
+                f"model's folder: change that, or `models: {{{name}: …}}` in modelium.yaml"
             )
-        raise RequestError(f"{verb} of {name!r}: there is no parameter {shown!r}")
+        raise RequestError(f"failed to {verb} {name!r}: there is no parameter {shown!r}")
 
 
 def tracing_refused() -> Refused:

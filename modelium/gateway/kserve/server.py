@@ -20,8 +20,10 @@ from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.paths import model_of, shown_path
 from modelium.gateway.kserve.passing import Passage, whole, within
 from modelium.gateway.kserve.rules import (
+    NothingToLoad,
     check_parameters,
     check_shared_memory,
+    in_tritons_words,
     index_row,
     logging_refused,
     tracing_refused,
@@ -91,13 +93,15 @@ class KServeServer:
         """``POST /v2/repository/models/{model}/load``: answers when it is loaded. Raises what ``Controller.load`` raises, and
         ``RequestError`` for parameters."""
         name, deadline = await self._controlled(request, "load")
-        await self._controller.load(name, timeout_s=deadline.remaining_s())
+        with in_tritons_words(NothingToLoad):
+            await self._controller.load(name, timeout_s=deadline.remaining_s())
         return web.Response(content_type="application/json")
 
     async def unload(self, request: web.Request) -> web.Response:
         """``POST /v2/repository/models/{model}/unload``: answers when its memory is back, as ``/models/{model}/unload``."""
         name, deadline = await self._controlled(request, "unload")
-        await self._controller.unload(name, timeout_s=deadline.remaining_s())
+        with in_tritons_words():
+            await self._controller.unload(name, timeout_s=deadline.remaining_s())
         return web.Response(content_type="application/json")
 
     async def shared_memory(self, request: web.Request) -> web.Response:

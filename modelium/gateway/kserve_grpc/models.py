@@ -17,7 +17,7 @@ from modelium.errors import DeadlineExceeded, ModelGone, NotExecuted, TritonUnav
 from modelium.gateway.asking import Asking, Waited
 from modelium.gateway.asking.watching import unless_lost
 from modelium.gateway.deadline import Deadline
-from modelium.gateway.kserve.rules import VERSION, Ready, model_called, why_not_ready
+from modelium.gateway.kserve.rules import VERSION, Ready, in_tritons_words, model_called, why_not_ready
 from modelium.gateway.kserve_grpc import wire
 from modelium.gateway.kserve_grpc.caller import Callers, Context, broke_off, code_of, is_cancelled, passed_on
 from modelium.gateway.kserve_grpc.statuses import in_http
@@ -111,7 +111,8 @@ class ModelCalls:
 
     async def _name(self, called: str, deadline: Deadline) -> str:
         """Triton's name for the model that a client calls so. Raises ``UnknownModel`` and others."""
-        return model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
+        with in_tritons_words():
+            return model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
 
     async def _asked(
         self, method: str, name: str, request: bytes, context: Context, deadline: Deadline, *, called: str

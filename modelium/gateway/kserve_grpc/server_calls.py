@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from modelium.errors import InvalidBody
 from modelium.gateway.kserve.rules import (
+    NothingToLoad,
+    UnknownToTriton,
     check_parameters,
     check_shared_memory,
+    in_tritons_words,
     index_row,
     logging_refused,
     model_called,
@@ -96,7 +99,8 @@ class ServerCalls:
         _check_repository(request)
         called = wire.text_of(request, _MODEL)
         check_parameters(verb, called, wire.keys_of(request, _PARAMETERS))
-        name = model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
+        with in_tritons_words(NothingToLoad if verb == "load" else UnknownToTriton):
+            name = model_called(await self._controller.known_target(called, timeout_s=deadline.remaining_s()))
         return name, deadline.remaining_s()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelium.errors import ModeliumError
 from modelium.gateway.asking import Asking
-from modelium.gateway.kserve.rules import model_called
+from modelium.gateway.kserve.rules import in_tritons_words, model_called
 from modelium.gateway.kserve_grpc import wire
 from modelium.gateway.kserve_grpc.caller import Callers, Context, passed_on, words_of
 from modelium.gateway.kserve_grpc.lanes import Lane, Message, Surroundings
@@ -57,7 +57,8 @@ class Streams:
 
         try:
             held = self._callers.hold(len(data))
-            name = model_called(await self._controller.known_target(question.name, timeout_s=stream.around.wait_s()))
+            with in_tritons_words():
+                name = model_called(await self._controller.known_target(question.name, timeout_s=stream.around.wait_s()))
         except ModeliumError as error:
             forget()
             await stream.around.say(wire.error_response(stream.around.words_of(error), question.id))

@@ -280,3 +280,21 @@ def test_what_triton_says_over_http() -> None:
         assert type(http_fault("m", status, error(words))) is kind, words
     for body in (b"", b"[]", b'{"error": 1}', b'{"x": ""}', b"\xff"):
         assert http_fault("m", 404, body) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        ("POST", "/v2/models/org/x@2/infer", "Request for unknown model: 'org/x@2' is not found; "),
+        ("GET", "/v2/models/nobody", "Request for unknown model: 'nobody' is not found; "),
+        ("GET", "/v2/models/nobody/ready", "Request for unknown model: 'nobody' is not found; "),
+        ("POST", "/v2/repository/models/nobody/load", "failed to load 'nobody', no model has that name; "),
+        ("POST", "/v2/repository/models/nobody/unload", "Request for unknown model: 'nobody' is not found; "),
+    ],
+)
+async def test_who_asks_for_nothing_is_told_in_tritons_words(method: str, path: str, words: str) -> None:
+    """Triton's own examples look for them."""
+    async with gateway(FINE) as (running, _), running.http.request(method, running.url + path) as answer:
+        body = await answer.json()
+        assert (answer.status, body["type"]) == (404, "unknown_model")
+        assert body["error"].startswith(words)
