@@ -19,6 +19,7 @@ from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.http.telling import TELLING, Telling, directories_of
 from modelium.gateway.kserve import KServe
+from modelium.gateway.media import Media
 from modelium.gateway.neighbours import Neighbours, answer_neighbours_errors, answer_refusal
 from modelium.gateway.openai import STRICT, OpenAI, answer_openai_errors, name_ignored
 from modelium.gateway.predict.apps import Apps
@@ -80,6 +81,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     predict = Predict(controller, asking, apps, timeout_s=gateway.request_timeout_seconds)
     neighbours = Neighbours(openai, asking, predict, timeout_s=gateway.request_timeout_seconds)
     app.add_routes(neighbours.routes_of_models())
+    media = Media(openai.directory, asking, timeout_s=gateway.request_timeout_seconds)
+    app.add_routes(media.routes_of_models())
     app.router.add_post("/predict/{model:.+}", predict.answer)
     for path in ("/apps/{model}", "/apps/{model}/{path:.*}"):
         app.router.add_route("*", path, apps.answer)
@@ -88,6 +91,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.on_cleanup.append(kserve.close)
     app.add_routes(openai.routes())
     app.add_routes(neighbours.routes())
+    app.add_routes(media.routes())
     app.on_response_prepare.append(name_ignored)
     app.on_cleanup.append(openai.close)
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())

@@ -203,6 +203,8 @@ TASKS: Mapping[Task, TaskRow] = {
             given("CHUNK_START", "FP64"),
             given("CHUNK_END", "FP64"),  # -1 where the model gave none
             given("CHUNKS", "INT32", 1),  # how many
+            given("DURATION", "FP64", 1),  # of the recording, in seconds
+            given("LANGUAGE", "BYTES", 1),  # the code of what was heard; "" where the model does not tell
         ),
         parameters={
             "language": TEXT,
@@ -210,6 +212,9 @@ TASKS: Mapping[Task, TaskRow] = {
             "return_timestamps": FLAG,
             "max_new_tokens": COUNT,
             "num_beams": BEAMS,
+            "temperature": UNIT,
+            "seed": SEED,
+            "prompt": TEXT,
         },
         batch=4,
         families=("CTC", "SPEECH_SEQ_2_SEQ"),

@@ -23,7 +23,7 @@ from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-NAMES = ("ranker", "classifier")
+NAMES = ("ranker", "classifier", "whisper-stamps")
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +195,42 @@ async def test_the_routes_of_hugging_faces_servers(modelium: System, models: Pat
     text = reference(models, "classifier")["cases"][0]["inputs"]["TEXT"]
     _, labels = await modelium.post("/predict/classifier/predict", {"inputs": text})
     assert labels == (await modelium.post("/predict/classifier", {"inputs": text}))[1][0]
+
+
+# -- OpenAI's routes for speech ------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # of openai's own translations
+async def test_speech_is_transcribed_by_a_model_that_was_not_loaded(modelium: System, models: Path) -> None:
+    """As transformers' pipeline does it: as text, with times, as subtitles, streamed; what cannot be done is said first."""
+    cases: Any = reference(models, "whisper-stamps")["cases"]
+    answers = {(case["inputs"]["AUDIO"]["file"], case["parameters"]["language"]): case["answer"] for case in cases}
+    file = models / "files" / "talk.wav"
+    base = f"{modelium.running.gateway_url}/v1"
+    async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as client:
+        ask = client.audio.transcriptions.create
+        with pytest.raises(openai.BadRequestError, match="no runtime here tells the times of words"):
+            await ask(model="whisper-stamps", file=file, response_format="verbose_json", timestamp_granularities=["word"])
+        assert (await modelium.get("/models/whisper-stamps"))["state"] == "UNLOADED"
+        said: Any = answers["talk.wav", "en"]
+        stream = await ask(model="whisper-stamps", file=file, language="en", stream=True)
+        events = [one async for one in stream]
+        assert [one.type for one in events] == ["transcript.text.delta", "transcript.text.done"]
+        for language in ("en", "fr"):
+            said = answers["talk.wav", language]
+            heard = await ask(model="whisper-stamps", file=file, language=language, response_format="verbose_json")
+            assert (heard.text, heard.language, heard.duration) == (said["text"].strip(), language, 0.4)
+            assert heard.segments is not None
+            parts = [{"timestamp": [one.start, one.end], "text": one.text} for one in heard.segments]
+            assert parts == said["chunks"]
+        vtt = await ask(model="whisper-stamps", file=file, language="fr", response_format="vtt")
+        assert vtt == "WEBVTT\n\n00:00:00.000 --> 00:00:00.400\nbonjour\n\n"
+        found = await ask(model="whisper-stamps", file=file, response_format="verbose_json")
+        assert found.language in ("en", "fr") and found.text
+        assert (await ask(model="whisper-stamps", file=file, language="english", prompt="words")).text
+        translated = await client.audio.translations.create(model="whisper-stamps", file=file)
+        assert isinstance(translated.text, str)
+        with pytest.raises(openai.BadRequestError, match="does not know 'klingon'; it knows en, fr"):
+            await ask(model="whisper-stamps", file=file, language="klingon")
+        with pytest.raises(openai.BadRequestError, match="cannot be read as wav"):
+            await ask(model="whisper-stamps", file=("a.wav", b"no sound"))

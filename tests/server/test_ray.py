@@ -7,6 +7,7 @@ what others have loaded: Ray, its Serve and eight models' replicas would be too 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -215,6 +216,14 @@ async def test_a_pipeline_of_diffusers_paints_the_same_picture(modelium: System,
     assert hashlib.sha256(np.asarray(painted).tobytes()).hexdigest() == case["answer"]["sha256"]
     status, answer = await modelium.post("/predict/painter", {"inputs": "a red house", "parameters": {"steps": 3}})
     assert status == 422 and "num_inference_steps" in answer["error"]
+    asked = {**case["parameters"]}
+    asked["size"] = f"{asked.pop('width')}x{asked.pop('height')}"
+    body = {"model": "painter", "prompt": case["inputs"]["PROMPT"], "n": 2, **asked}
+    status, answer = await modelium.post("/v1/images/generations", body)
+    assert status == 200, answer
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one["b64_json"]))) for one in answer["data"]]
+    digests = [hashlib.sha256(np.asarray(picture).tobytes()).hexdigest() for picture in pictures]
+    assert digests[0] == case["answer"]["sha256"] != digests[1]
 
 
 # -- an application of the user's ----------------------------------------------------------------------------------------

@@ -192,8 +192,39 @@ def test_whisper_says_when(tasks: TaskProcess, models: Path) -> None:
             found = [{"text": text, "timestamp": [None if t < 0 else t for t in (a, b)]} for text, a, b in times]
             assert found == [{"text": one["text"], "timestamp": one["timestamp"]} for one in case["answer"]["chunks"]]
             assert answer["CHUNKS"] == [len(found)]
-    plain = tasks.ask_one(Question(inputs=Question.of(cases[0], models).inputs, parameters={"language": "english"}))
+    recording = Question.of(cases[0], models).inputs
+    plain = tasks.ask_one(Question(inputs=recording, parameters={"language": "english"}))
     assert plain["CHUNKS"] == [0]
+    assert (plain["DURATION"], plain["LANGUAGE"]) == ([0.4], ["en"])
+
+
+def test_whisper_tells_the_language_that_it_hears(tasks: TaskProcess, models: Path) -> None:
+    """Of each recording in a batch, and writes what it would have written without looking."""
+    tasks.load("whisper-stamps")
+    recordings = [Question.of(case, models).inputs for case in reference(models, "whisper-stamps")["cases"][::2]]
+    told = tasks.ask_rows([Question(inputs=one, parameters={"return_timestamps": True}) for one in recordings])
+    for recording, answer in zip(recordings, told, strict=True):
+        assert not isinstance(answer, TaskError), answer
+        (language,) = answer["LANGUAGE"]
+        assert language in ("en", "fr")
+        said = tasks.ask(recording, return_timestamps=True, language=language)
+        assert (said["TEXT"], said["LANGUAGE"]) == (answer["TEXT"], [language])
+
+
+def test_whisper_takes_a_prompt_a_temperature_and_a_seed(tasks: TaskProcess, models: Path) -> None:
+    tasks.load("whisper-stamps")
+    recording = Question.of(reference(models, "whisper-stamps")["cases"][0], models).inputs
+    asked = {"language": "en", "return_timestamps": True}
+    plain = tasks.ask(recording, **asked)["TEXT"]
+    for prompt in ("x", "words " * 200):  # no more of it is read than Whisper can
+        assert tasks.ask(recording, prompt=prompt, **asked)["TEXT"]
+    assert tasks.ask(recording, temperature=0, **asked)["TEXT"] == plain
+    rows = [Question(inputs=recording, parameters={**asked, "temperature": 1.0, "seed": seed}) for seed in (1, 2, 1, 3, 4)]
+    drawn = [answer["TEXT"] for answer in tasks.ask_rows(rows) if not isinstance(answer, TaskError)]
+    assert len(drawn) == 5 and drawn[0] == drawn[2] == tasks.ask(recording, temperature=1.0, seed=1, **asked)["TEXT"]
+    with pytest.raises(TaskError, match=r"disallowed special token: <\|en\|>") as caught:
+        tasks.ask(recording, prompt="a <|en|> b", **asked)
+    assert caught.value.kind == "BadInput"
 
 
 def test_bounds_hold_for_a_whisper_that_says_when(tasks: TaskProcess, models: Path) -> None:
@@ -206,6 +237,7 @@ def test_bounds_hold_for_a_whisper_that_says_when(tasks: TaskProcess, models: Pa
         ({"return_timestamps": True, "max_new_tokens": 10_000}, "'max_new_tokens' must be at most 60"),
         ({"return_timestamps": True, "num_beams": 17}, "'num_beams' must be at most 16"),
         ({"return_timestamps": True, "task": "sing"}, "must be transcribe or translate"),
+        ({"temperature": 1.5}, "'temperature' must be at most 1"),
     ):
         with pytest.raises(TaskError, match=words) as caught:
             tasks.ask(inputs, **parameters)
@@ -213,6 +245,9 @@ def test_bounds_hold_for_a_whisper_that_says_when(tasks: TaskProcess, models: Pa
     tasks.load("wav2vec2")
     with pytest.raises(TaskError, match="Whisper tells them"):
         tasks.ask(inputs, return_timestamps=True)
+    with pytest.raises(TaskError, match="'prompt' means nothing to a CTC model"):
+        tasks.ask(inputs, prompt="x")
+    assert (tasks.ask(inputs)["DURATION"], tasks.ask(inputs)["LANGUAGE"]) == ([0.4], [""])
 
 
 @pytest.mark.parametrize("name", ["onnx-sentences", "onnx-classifier"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from modelium.errors import InvalidBody
-from modelium.gateway.codecs.answers import Raw, answer_of
+from modelium.gateway.codecs.answers import Heard, Raw, answer_of, heard_in
 from modelium.gateway.codecs.body import Body, parse_body
 from modelium.gateway.codecs.call import Call, Tensors
 from modelium.gateway.codecs.inputs import rows_of
@@ -12,7 +12,7 @@ from modelium.gateway.codecs.tables import encode_table
 from modelium.gateway.codecs.tensors import encode_tensors
 from modelium.values import ModelProfile, Task
 
-__all__ = ["Body", "Call", "Raw", "Tensors", "encode", "encode_body", "encode_texts", "parse_body"]
+__all__ = ["Body", "Call", "Heard", "Raw", "Tensors", "encode", "encode_body", "encode_texts", "heard_in", "parse_body"]
 
 _ANSWERED_HERE = frozenset({"details"})  # parameters that shape the answer and mean nothing to the model
 

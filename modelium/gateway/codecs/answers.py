@@ -26,6 +26,17 @@ class Raw:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What was said in a recording: ``parts`` are texts with the seconds in which they begin and end, None where the model told
+    none; ``seconds``: how long it lasts; ``language``: its code, "" where nobody knows."""
+
+    text: str
+    parts: tuple[tuple[str, float | None, float | None], ...]
+    seconds: float
+    language: str
+
+
 Columns = dict[str, list[Any]]  # one row of the outputs, by tensor name, as Python values
 Results = list[dict[str, object]]
 Parameters = Mapping[str, object]
@@ -123,17 +134,25 @@ def _entities(row: Columns, parameters: Parameters) -> Results:
     return results
 
 
-def _heard(row: Columns, parameters: Parameters) -> dict[str, object]:
+def _transcript(row: Columns, parameters: Parameters) -> dict[str, object]:
     """As transformers' pipeline answers: with the parts' seconds if they were asked for; an end is null where none was told."""
     if not parameters.get("return_timestamps"):
         return {"text": row["TEXT"][0]}
+    chunks = [{"timestamp": [start, end], "text": text} for text, start, end in _parts(row)]
+    return {"text": row["TEXT"][0], "chunks": chunks}
+
+
+def heard_in(chunks: Sequence[Tensors]) -> Heard:
+    """Of one recording."""
+    row = next(split_rows(chunks))
+    return Heard(text=row["TEXT"][0], parts=tuple(_parts(row)), seconds=row["DURATION"][0], language=row["LANGUAGE"][0])
+
+
+def _parts(row: Columns) -> Iterator[tuple[str, float | None, float | None]]:
     count = row["CHUNKS"][0]
     columns = (row[name][:count] for name in ("CHUNK_TEXT", "CHUNK_START", "CHUNK_END"))
-    chunks = [
-        {"timestamp": [second if second >= 0 else None for second in (start, end)], "text": text}
-        for text, start, end in zip(*columns, strict=True)
-    ]
-    return {"text": row["TEXT"][0], "chunks": chunks}
+    for text, start, end in zip(*columns, strict=True):
+        yield text, start if start >= 0 else None, end if end >= 0 else None
 
 
 def _filled(row: Columns, parameters: Parameters) -> object:
@@ -209,7 +228,7 @@ WRITERS: Mapping[Gives, Callable[[Task, Rows, Parameters], Answer]] = {
     Gives.CONTINUATIONS: _each(_continuations),
     Gives.TEXTS: _generated,
     Gives.BOXES: _each(_boxes),
-    Gives.TRANSCRIPTS: _each(_heard),
+    Gives.TRANSCRIPTS: _each(_transcript),
     Gives.RANKINGS: _each(_ranked),
     Gives.PICTURE: _picture,
 }

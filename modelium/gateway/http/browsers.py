@@ -7,7 +7,8 @@ answers. So what comes from another site is refused here, before it is counted, 
 2. A preflight of a site in ``gateway.cors_origins`` is answered.
 3. What another site sent is refused, whatever it asks, except for the page itself and the probes, which tell nothing. The
    browser says where a request comes from (``Sec-Fetch-Site``, ``Origin``); no page can change that, and no program sends it.
-4. A browser's body comes with a content type that a page cannot send without a preflight. Programs may leave it out.
+4. A browser's body comes with a content type that a page cannot send without a preflight, unless it is a recording in a form.
+   Programs may leave it out.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 _OUR_SITE = frozenset({"same-origin", "none"})  # none: the user's own doing, like an address that was typed
 _SENT_WITHOUT_ASKING = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
+_FORM = "multipart/form-data"
+_OF_FORMS = ("/audio/transcriptions", "/audio/translations")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,1000}")
 _USUAL_HEADERS = "authorization, content-type, x-api-key, x-priority, x-request-id, x-request-timeout"
@@ -93,7 +96,7 @@ class Guard:
         if not any(name in request.headers for name in _OF_BROWSERS) or not request.can_read_body or _of_an_app(request):
             return
         sent = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-        if sent in _SENT_WITHOUT_ASKING:
+        if sent in _SENT_WITHOUT_ASKING and not (sent == _FORM and _takes_forms(request)):
             raise UnsupportedMediaType(
                 f"a browser's request needs `Content-Type: application/json` (or that of the picture or sound), "
                 f"not {sent[:_SHOWN] or 'none'!r}"
@@ -174,6 +177,13 @@ def _of_an_app(request: web.Request) -> bool:
     """What an application of the user's takes, it knows itself: forms of its own pages, perhaps."""
     resource = request.match_info.route.resource
     return resource is not None and resource.canonical.startswith("/apps/")
+
+
+def _takes_forms(request: web.Request) -> bool:
+    """Recordings come in forms. A page may send one without a preflight, so where it comes from must be ours, or welcome: that
+    was checked (3)."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical.endswith(_OF_FORMS)
 
 
 def _is_preflight(request: web.Request) -> bool:

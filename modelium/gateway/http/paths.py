@@ -14,8 +14,24 @@ from aiohttp import web
 from modelium.names import served_name
 
 _APPS = re.compile(r"/+apps/")
-_WITHOUT_VERSION = frozenset({"/chat/completions", "/completions", "/embeddings"})
-_SERVED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/models", "/plan", "/health/live")
+_WITHOUT_VERSION = frozenset(
+    {
+        "/chat/completions", "/completions", "/embeddings", "/audio/transcriptions", "/audio/translations",
+        "/images/generations",
+    }
+)  # fmt: skip
+_SERVED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/models",
+    "/plan",
+    "/health/live",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/images/generations",
+)
 # What other servers call it. None of these is a path here.
 _ELSEWHERE = {
     "/v1/chat": "/v1/chat/completions",

@@ -37,7 +37,9 @@ from modelium.gateway.http.statuses import status_of
 from modelium.gateway.http.telling import TELLING
 
 _AGAIN_IS_NO_USE = {"x-should-retry": "false"}
-_OF_A_MODEL = re.compile(r"/predict/.+/v1/(chat/completions|completions|embeddings|models)")
+_OF_A_MODEL = re.compile(
+    r"/predict/.+/v1/(chat/completions|completions|embeddings|models|audio/(transcriptions|translations)|images/generations)"
+)
 
 
 class BadRequest(RequestError):

@@ -12,7 +12,7 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.paths import called_name
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.parsing import parse
+from modelium.gateway.openai.parsing import checked, parse
 from modelium.gateway.openai.requests import Request
 from modelium.gateway.openai.unknown import Unknown
 
@@ -32,6 +32,14 @@ async def read_request(kind: type[R], request: web.Request, deadline: Deadline) 
     called = called_name(request) if "model" in request.match_info else None
     strict = request.app[STRICT]
     asked = await work_on(request, deadline, len(data), lambda: parse(kind, data, strict=strict, model=called))
+    request[_IGNORED] = tuple(asked.ignored)
+    return asked
+
+
+def read_fields(kind: type[R], fields: dict[str, object], request: web.Request) -> R:
+    """The same of the fields of a form. Raises ``BadRequest``."""
+    called = called_name(request) if "model" in request.match_info else None
+    asked = checked(kind, fields, strict=request.app[STRICT], model=called)
     request[_IGNORED] = tuple(asked.ignored)
     return asked
 
