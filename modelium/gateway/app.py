@@ -20,8 +20,8 @@ from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.http.telling import TELLING, Telling, directories_of
 from modelium.gateway.kserve import KServe
 from modelium.gateway.media import Media
-from modelium.gateway.neighbours import Neighbours, answer_neighbours_errors, answer_refusal
-from modelium.gateway.openai import STRICT, OpenAI, answer_openai_errors, name_ignored
+from modelium.gateway.neighbours import Neighbours, answer_refusal, answer_shaped_errors
+from modelium.gateway.openai import STRICT, OpenAI, name_ignored
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.events import Events
@@ -41,8 +41,7 @@ _MIDDLEWARES = (
     count_predictions,
     give_back_bodies,
     answer_errors,
-    answer_openai_errors,
-    answer_neighbours_errors,
+    answer_shaped_errors,
     require_key,
 )
 

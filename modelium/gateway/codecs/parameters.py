@@ -14,8 +14,8 @@ from modelium.values import Task
 from modelium.values.parameters import Kind, Rule
 
 LONGEST_TEXT = 10_000  # characters of a parameter
-_LONGEST_WORD = 1_000  # characters of one of a list
-_MOST_WORDS = 1_000
+LONGEST_WORD = 1_000  # characters of one of a list
+MOST_WORDS = 1_000
 
 # Hugging Face nests the sampling parameters of its encoder-decoder tasks, its pipelines too; the runtime takes them flat.
 NESTED = ("generate_parameters", "generation_parameters", "generate_kwargs")
@@ -80,9 +80,9 @@ def check_value(rule: Rule, value: object, field: str) -> object:
 
 
 def _words(value: object, field: str) -> list[str]:
-    if isinstance(value, list) and len(value) > _MOST_WORDS:
-        raise InvalidBody(f"has {len(value):,} texts, it may have {_MOST_WORDS:,}", field=field)
-    return [_short(word, f"{field}[{index}]", _LONGEST_WORD) for index, word in enumerate(strings(value, field))]
+    if isinstance(value, list) and len(value) > MOST_WORDS:
+        raise InvalidBody(f"has {len(value):,} texts, it may have {MOST_WORDS:,}", field=field)
+    return [_short(word, f"{field}[{index}]", LONGEST_WORD) for index, word in enumerate(strings(value, field))]
 
 
 def _short(text: str, field: str, longest: int) -> str:

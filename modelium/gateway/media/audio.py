@@ -13,7 +13,6 @@ from modelium.gateway.asking import Asked, Asking
 from modelium.gateway.codecs import Body, Heard, encode_body, heard_in
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.events import EventStream
 from modelium.gateway.http.forms import read_form
@@ -68,8 +67,7 @@ class Audio:
     async def _answer(
         self, request: web.Request, asked: SpeechRequest, recording: bytes, task: TaskWord, deadline: Deadline
     ) -> web.StreamResponse:
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._directory.find(request, asked.model, deadline)
         require(served, lambda row: row.gives is Gives.TRANSCRIPTS, "transcriptions")
         parameters = _parameters(asked, served, task)
         encode_body(served.profile, Body(inputs=None, raw=b"", parameters=parameters))  # before anything is loaded

@@ -15,7 +15,6 @@ from modelium.gateway.codecs import Body, Raw, encode_body
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.http.answers import json_response, waited_headers
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.media.requests import ImageRequest
 from modelium.gateway.openai.directory import Directory, Served, require
@@ -57,8 +56,7 @@ class Images:
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(ImageRequest, request, deadline)
         _check(asked)
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._directory.find(request, asked.model, deadline)
         require(served, lambda row: row.gives is Gives.PICTURE, "pictures")
         bodies = list(_bodies(asked))
         for body in bodies:  # before anything is loaded

@@ -12,7 +12,7 @@ from modelium import __version__
 from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.neighbours.anthropic import Anthropic
-from modelium.gateway.neighbours.errors import answer_neighbours_errors, answer_refusal
+from modelium.gateway.neighbours.errors import answer_refusal, answer_shaped_errors
 from modelium.gateway.neighbours.huggingface import HuggingFace
 from modelium.gateway.neighbours.ollama import Ollama
 from modelium.gateway.neighbours.pooling import Pooling
@@ -22,7 +22,7 @@ from modelium.gateway.neighbours.tokens import Tokens
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.predict.endpoint import Predict
 
-__all__ = ["Neighbours", "answer_neighbours_errors", "answer_refusal"]
+__all__ = ["Neighbours", "answer_refusal", "answer_shaped_errors"]
 
 
 class Neighbours:

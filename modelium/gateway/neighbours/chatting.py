@@ -9,6 +9,7 @@ from time import monotonic
 
 import orjson
 
+from modelium.gateway.openai.answers import is_json
 from modelium.gateway.openai.chat import Begun
 from modelium.gateway.openai.choices import ChatChoice, Plain
 from modelium.gateway.openai.interleave import Stream
@@ -24,7 +25,7 @@ class MadeCall:
     arguments: str
 
     def parsed(self) -> dict[str, object]:
-        """The arguments as an object; those that are none (cut off, or no JSON) under one name."""
+        """The arguments as an object; those that are none under one name."""
         try:
             found = orjson.loads(self.arguments or "{}")
         except orjson.JSONDecodeError:
@@ -44,6 +45,7 @@ class Turn:
     finish_reason: str = "stop"
     prompt_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, where the engine told
     began_at: float = field(default_factory=monotonic)
     first_at: float | None = None
     _calls: dict[int, tuple[CallDelta, list[str]]] = field(default_factory=dict)
@@ -66,6 +68,8 @@ class Turn:
                 self.first_at = self.first_at if self.first_at is not None else monotonic()
                 self.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens is not None else self.prompt_tokens
                 self.output_tokens += piece.output_tokens
+                if piece.prompt is not None and piece.prompt.cached is not None:
+                    self.cached_tokens = piece.prompt.cached
                 if delta := self.choice.take(piece):
                     self._add(delta)
                     yield delta
@@ -75,11 +79,23 @@ class Turn:
         async with aclosing(self.deltas()) as deltas:
             async for _ in deltas:
                 pass
+        self.end()
+
+    def end(self) -> None:
+        """All is said: half a call, which nobody may run, is text."""
+        if self._calls and not is_json(half := "".join(self._calls[max(self._calls)][1])):
+            del self._calls[max(self._calls)]
+            self.text += half
 
     @property
     def calls(self) -> list[MadeCall]:
         """The calls of tools, as far as they are there."""
         return [MadeCall(id=first.id, name=first.name, arguments="".join(parts)) for first, parts in self._calls.values()]
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the tokens were thoughts."""
+        return self.choice.reasoning_tokens or 0
 
     def _add(self, delta: Delta) -> None:
         self.text += delta.text

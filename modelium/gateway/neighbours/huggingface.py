@@ -11,7 +11,6 @@ from aiohttp import web
 from modelium.gateway.asking import Asking
 from modelium.gateway.codecs import Body
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.neighbours.inferring import answer_to, headers_of
 from modelium.gateway.neighbours.scoring import rank
@@ -92,8 +91,7 @@ class HuggingFace:
         """``POST …/embed``: a list of vectors, of one text too. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(EmbedAsked, request, deadline)
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._openai.directory.find(request, asked.model, deadline)
         require(served, lambda row: row.embeds_texts, "embeddings")
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         wanted: Json = {"normalize": asked.normalize is not False, "truncate": asked.truncate, "prompt_name": asked.prompt_name}
@@ -108,8 +106,7 @@ class HuggingFace:
         """``POST …/rerank``: places and scores, best first. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(RerankAsked, request, deadline)
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._openai.directory.find(request, asked.model, deadline)
         if served.profile.task is not Task.TEXT_RANKING:
             raise BadRequest(f"model: {served.name!r} does not rank texts; it does {served.profile.task.value}", param="model")
         if asked.raw_scores:
@@ -127,8 +124,7 @@ class HuggingFace:
         """``POST …/predict``: labels and scores, best first; of several texts a list of lists. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(PredictAsked, request, deadline)
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._openai.directory.find(request, asked.model, deadline)
         if served.profile.task is not Task.TEXT_CLASSIFICATION or served.profile.onnx is not None:
             said = f"model: {served.name!r} does not classify texts; it does {served.profile.task.value}"
             raise BadRequest(said, param="model")

@@ -14,7 +14,6 @@ from modelium.gateway.asking import Asked, Asking
 from modelium.gateway.codecs import Body
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.neighbours.inferring import answer_to, headers_of, probabilities_of
 from modelium.gateway.openai import OpenAI
@@ -93,9 +92,7 @@ class Pooling:
     async def _find(self, request: web.Request, asked: ClassifyRequest, deadline: Deadline) -> Served:
         if not asked.texts:
             raise BadRequest("input: the list is empty", param="input")
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
-        return served
+        return await self._openai.directory.find(request, asked.model, deadline)
 
     async def _answer(
         self, kind: str, asked: ClassifyRequest, served: Served, data: object, answered: Asked[Any], deadline: Deadline

@@ -19,7 +19,6 @@ from modelium.gateway.asking import Asked, Asking
 from modelium.gateway.codecs import Body
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.neighbours.inferring import answer_to, cosines, headers_of
 from modelium.gateway.openai import OpenAI
@@ -87,7 +86,7 @@ class Scoring:
         """``POST /v1/score``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(ScoreRequest, request, deadline)
-        left, right = _pairs_of(asked)
+        left, right = pairs_of(asked)
         served, scores = await self._judge(request, asked, left, right, deadline)
         tokens = await self._count(served, left, right, deadline)
         body = {
@@ -104,7 +103,7 @@ class Scoring:
         """``POST /v1/rerank`` · ``/rerank`` · ``/v2/rerank``. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(RerankRequest, request, deadline)
-        query, documents = _texts_of(asked.query, "query"), _texts_of(asked.documents, "documents")
+        query, documents = texts_of(asked.query, "query"), texts_of(asked.documents, "documents")
         served, scores = await self._judge(request, asked, query, documents, deadline)
         tokens = await self._count(served, query, documents, deadline)
         best = sorted(range(len(documents)), key=lambda place: -scores.answer[place])[: asked.top_n or None]
@@ -121,8 +120,7 @@ class Scoring:
         """A score for each text on the right."""
         if asked.use_activation is False:
             raise BadRequest("use_activation: scores come as the model's own function makes them", param="use_activation")
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._openai.directory.find(request, asked.model, deadline)
         if served.profile.task is Task.TEXT_RANKING:
             return served, await rank(self._asking, served, left, right, deadline)
         if served.profile.task.row.embeds_texts and served.profile.onnx is None:
@@ -164,19 +162,21 @@ async def rank(
     return Asked(answer=scores, waited=asked.waited)
 
 
-def _pairs_of(asked: ScoreRequest) -> tuple[list[str], list[str]]:
+def pairs_of(asked: ScoreRequest) -> tuple[list[str], list[str]]:
+    """The texts on the left and on the right. Raises ``BadRequest``."""
     for first, second in _PAIRS:
         one, other = getattr(asked, first), getattr(asked, second)
         if one is None or other is None:
             continue
-        left, right = _texts_of(one, first), _texts_of(other, second)
+        left, right = texts_of(one, first), texts_of(other, second)
         if len(left) not in (1, len(right)):
             raise BadRequest(f"{first}: one text, or as many as {second} has; found {len(left)} and {len(right)}", param=first)
         return left, right
     raise BadRequest("text_1: is missing, or text_2 is; send both", param="text_1", code="missing_required_parameter")
 
 
-def _texts_of(sent: str | Document | list[str | Document], param: str) -> list[str]:
+def texts_of(sent: str | Document | list[str | Document], param: str) -> list[str]:
+    """What each of them says. Raises ``BadRequest``."""
     items = sent if isinstance(sent, list) else [sent]
     if not items:
         raise BadRequest(f"{param}: the list is empty", param=param)

@@ -13,11 +13,12 @@ from pydantic import Field
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai import OpenAI
+from modelium.gateway.openai.chat_fields import Message, Object, Tool
 from modelium.gateway.openai.directory import Served
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.fields import Arguments, Ids, Many, Text
 from modelium.gateway.openai.reading import read_request
-from modelium.gateway.openai.requests import ChatRequest, Message, Object, Request, Tool
+from modelium.gateway.openai.requests import ChatRequest, Request
 
 
 class TokenizeRequest(Request):
@@ -64,9 +65,9 @@ class Tokens:
             served, ready = await self._openai.chat.ready(request, chat, deadline)
             text, special = ready.rendered, asked.add_special_tokens is True
         else:
-            served = await self._openai.directory.find(asked.model, deadline)
+            served = await self._openai.directory.find(request, asked.model, deadline)
             text, special = asked.prompt or "", asked.add_special_tokens is not False
-        encoded = await self._openai.tokenizing.encode(served.profile, text, special=special, param="prompt")
+        encoded = await self._openai.tokenizing.encode(served.profile, text, special=special, param="prompt", deadline=deadline)
         body = {
             "count": len(encoded.ids),
             "max_model_len": self._longest(served),
@@ -79,8 +80,9 @@ class Tokens:
         """``POST /detokenize``. Raises ``BadRequest``."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(DetokenizeRequest, request, deadline)
-        served = await self._openai.directory.find(asked.model, deadline)
-        return json_response({"prompt": await self._openai.tokenizing.spell(served.profile, asked.tokens, param="tokens")})
+        served = await self._openai.directory.find(request, asked.model, deadline)
+        text = await self._openai.tokenizing.spell(served.profile, asked.tokens, param="tokens", deadline=deadline)
+        return json_response({"prompt": text})
 
     def _longest(self, served: Served) -> int | None:
         placement = self._openai.directory.controller.status(served.name).placement

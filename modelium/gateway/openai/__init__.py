@@ -15,7 +15,6 @@ from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
 from modelium.gateway.openai.embeddings import Embeddings
-from modelium.gateway.openai.errors import answer_in_shape, answer_openai_errors
 from modelium.gateway.openai.reading import STRICT, name_ignored
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.tokenizing import Tokenizing
@@ -23,7 +22,7 @@ from modelium.gateway.openai.tokenizing import Tokenizing
 if TYPE_CHECKING:
     from modelium.controller import Controller
 
-__all__ = ["STRICT", "OpenAI", "answer_in_shape", "answer_openai_errors", "name_ignored"]
+__all__ = ["STRICT", "OpenAI", "name_ignored"]
 
 
 class OpenAI:

@@ -96,8 +96,8 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool, ids: boo
         for call in delta.calls:
             calls.setdefault(call.index, (call, []))[1].append(call.arguments)
     reason = next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), "stop")
-    if calls and not _is_json(half := "".join(calls[max(calls)][1])):
-        del calls[max(calls)]  # who runs calls must not run half of one
+    if calls and not is_json(half := "".join(calls[max(calls)][1])):
+        del calls[max(calls)]
         text += half
         reason = "stop" if reason == "tool_calls" and not calls else reason
     message: Json = {"role": "assistant", "content": text or (None if calls or reasoning else ""), "refusal": None}
@@ -116,7 +116,8 @@ def chat_choice(index: int, deltas: Sequence[Delta], *, logprobs: bool, ids: boo
     }
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Is it all there? Who runs calls must not run half of one."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:

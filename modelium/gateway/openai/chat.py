@@ -12,7 +12,6 @@ from aiohttp import web
 from modelium.gateway.asking import Asking
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece, PromptRead
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_head
@@ -81,8 +80,7 @@ class Chat:
 
     async def ready(self, request: web.Request, asked: ChatRequest, deadline: Deadline) -> tuple[Served, ReadyChat]:
         """The model that was named, and its prompt."""
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._directory.find(request, asked.model, deadline)
         require(served, lambda row: row.generates, "chats")
         form = await self._directory.chat_format(served.profile)
         # Made ready before the lease: a request that the model cannot take must not load it.

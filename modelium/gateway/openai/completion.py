@@ -12,7 +12,6 @@ from modelium.gateway.asking import Asking
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest
 from modelium.gateway.generation.values import MOST_GENERATIONS
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import new_head
@@ -93,11 +92,10 @@ class Completion:
         """Look the model up and read the prompts for it; nothing is loaded yet. Raises ``BadRequest``."""
         if asked.max_tokens == 0 and not asked.echo:
             raise BadRequest("max_tokens: must be at least 1, found 0", param="max_tokens")
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._directory.find(request, asked.model, deadline)
         require(served, lambda row: row.generates, "completions")
         self._check(asked, served)
-        prompts = await self._prompts(asked, served)
+        prompts = await self._prompts(asked, served, deadline)
         language = served.profile.language
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
         n = asked.choices
@@ -108,7 +106,7 @@ class Completion:
         ]
         return Begun(served=served, prompts=prompts, streams=streams)
 
-    async def _prompts(self, asked: CompletionRequest, served: Served) -> list[Prompt]:
+    async def _prompts(self, asked: CompletionRequest, served: Served, deadline: Deadline) -> list[Prompt]:
         """Token ids stay what they are for an engine that takes them. For others they become the text that they spell: now,
         where it is not known yet who will answer."""
         sent = asked.prompt
@@ -122,11 +120,12 @@ class Completion:
         placement = self._directory.controller.status(served.name).placement
         if placement is not None and takes_ids(placement, own_vllm=self._own_vllm):
             return [Prompt(ids=tuple(row)) for row in rows]
-        return [await self._spelled(row, served, known=placement is not None) for row in rows]
+        return [await self._spelled(row, served, deadline, known=placement is not None) for row in rows]
 
-    async def _spelled(self, row: list[int], served: Served, *, known: bool) -> Prompt:
+    async def _spelled(self, row: list[int], served: Served, deadline: Deadline, *, known: bool) -> Prompt:
         try:
-            return Prompt(text=await self._tokenizing.decode(served.profile, row, param="prompt"), ids=tuple(row))
+            text = await self._tokenizing.decode(served.profile, row, param="prompt", deadline=deadline)
+            return Prompt(text=text, ids=tuple(row))
         except BadRequest as fault:
             if known:
                 raise
@@ -167,7 +166,11 @@ class Completion:
 
 
 async def prompts_of(
-    sent: str | list[int] | list[str] | list[list[int]], profile: ModelProfile, param: str, tokenizing: Tokenizing
+    sent: str | list[int] | list[str] | list[list[int]],
+    profile: ModelProfile,
+    param: str,
+    tokenizing: Tokenizing,
+    deadline: Deadline,
 ) -> list[str]:
     """Texts; token ids become the text that they spell, for the engine takes text."""
     if isinstance(sent, str):
@@ -175,10 +178,10 @@ async def prompts_of(
     if not sent:
         raise BadRequest(f"{param}: the list is empty", param=param)
     if isinstance(sent[0], int):
-        return [await tokenizing.decode(profile, _ids(sent), param=param)]
+        return [await tokenizing.decode(profile, _ids(sent), param=param, deadline=deadline)]
     if isinstance(sent[0], str):
         return [item for item in sent if isinstance(item, str)]
-    return [await tokenizing.decode(profile, item, param=param) for item in sent if isinstance(item, list)]
+    return [await tokenizing.decode(profile, item, param=param, deadline=deadline) for item in sent if isinstance(item, list)]
 
 
 def _ids(sent: list[int] | list[str] | list[list[int]]) -> list[int]:

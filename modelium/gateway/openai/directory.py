@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from modelium.brain.words import context_in_words
 from modelium.errors import UnknownModel
 from modelium.gateway.deadline import Deadline
+from modelium.gateway.http.counting import MODEL
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.template_files import ChatFormat, read_chat_format
 from modelium.names import printable
@@ -51,9 +54,13 @@ class Directory:
     tool_parsers: Mapping[str, str]  # of modelium.yaml, by model
     _formats: dict[tuple[str, str], ChatFormat] = field(default_factory=dict)
 
-    async def find(self, name: str, deadline: Deadline) -> Served:
-        """Raises ``UnknownModel``; waits for the first scan, and for the load of a model that nobody has looked into yet."""
+    async def find(self, request: web.Request, name: str, deadline: Deadline) -> Served:
+        """Raises ``UnknownModel``; waits for the first scan, and for the load of a model that nobody has looked into yet.
+
+        From then on ``request`` is one of that model: errors say when to come back.
+        """
         target, status = await self._look_up(name, deadline)
+        request[MODEL] = target.model
         profile = status.profile
         if profile is None:
             with await self.controller.lease(target.model, timeout_s=deadline.remaining_s()) as lease:

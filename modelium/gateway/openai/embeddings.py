@@ -15,7 +15,6 @@ from modelium.gateway.asking import Asking, Waited
 from modelium.gateway.codecs import Tensors, encode_texts
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
-from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import Directory, require
@@ -67,8 +66,7 @@ class Embeddings:
 
     async def embed(self, request: web.Request, asked: EmbeddingRequest, deadline: Deadline) -> Embedded:
         """The vectors that ``asked`` is about. Raises ``BadRequest`` and what asking a model raises."""
-        served = await self._directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._directory.find(request, asked.model, deadline)
         require(served, lambda row: row.embeds_texts, "embeddings")
         if isinstance(asked.input, list) and not isinstance(next(iter(asked.input), ""), str) and asked.encoding is None:
             raise BadRequest(
@@ -77,7 +75,7 @@ class Embeddings:
                 param="input",
                 code="token_ids",
             )
-        texts = await prompts_of(asked.input, served.profile, "input", self._tokenizing)
+        texts = await prompts_of(asked.input, served.profile, "input", self._tokenizing, deadline)
         if "" in texts:
             raise BadRequest("input: a text is empty", param="input", code="invalid_value")
         width = served.profile.embedding_width

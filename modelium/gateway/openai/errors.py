@@ -7,12 +7,10 @@ The statuses are chosen by what OpenAI's clients do with them: they try again on
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from modelium.errors import (
     BodyTooLarge,
@@ -29,17 +27,13 @@ from modelium.errors import (
     Unauthorized,
     UnknownModel,
 )
-from modelium.gateway.http.answers import json_response
-from modelium.gateway.http.errors import body_too_large, error_response, presentable
+from modelium.gateway.http.errors import body_too_large, presentable
 from modelium.gateway.http.keys import CHALLENGE
 from modelium.gateway.http.paths import nearest_path, shown_path
 from modelium.gateway.http.statuses import status_of
 from modelium.gateway.http.telling import TELLING
 
 _AGAIN_IS_NO_USE = {"x-should-retry": "false"}
-_OF_A_MODEL = re.compile(
-    r"/predict/.+/v1/(chat/completions|completions|embeddings|models|audio/(transcriptions|translations)|images/generations)"
-)
 
 
 class BadRequest(RequestError):
@@ -108,37 +102,6 @@ def told(error: ModeliumError, request: web.Request) -> Description:
     """The same for who asked: without places on this machine, and with when to come back where a load goes on."""
     said, telling = described(error), request.app[TELLING]
     return replace(said, message=telling.words(error, request), headers={**said.headers, **telling.headers(error, request)})
-
-
-def is_openai(path: str) -> bool:
-    """Is it asked in OpenAI's API? A model's own address has one too.
-
-    >>> [is_openai(path) for path in ("/v1/models", "/predict/m/v1/embeddings", "/predict/v1/embeddings", "/predict/m")]
-    [True, True, False, False]
-    """
-    return path.startswith("/v1/") or _OF_A_MODEL.fullmatch(path) is not None
-
-
-@web.middleware
-async def answer_openai_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Inside of ``answer_errors``: whatever goes wrong in OpenAI's API is answered in OpenAI's shape."""
-    if not is_openai(request.path):
-        return await handler(request)
-    try:
-        return await handler(request)
-    except ConnectionError:
-        raise
-    except Exception as error:
-        said = described_any(error, request)
-        return json_response(said.body, status=said.status, headers=said.headers)
-
-
-def answer_in_shape(error: ModeliumError, request: web.Request) -> web.Response:
-    """For what is refused before any route is asked: in OpenAI's shape in its API, else in Modelium's."""
-    if not is_openai(request.path):
-        return error_response(error, request)
-    said = described(error)
-    return json_response(said.body, status=said.status, headers=said.headers)
 
 
 def described_any(error: Exception, request: web.Request) -> Description:

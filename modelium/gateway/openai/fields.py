@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag
 
 from modelium.gateway.codecs.fields import MOST_ITEMS, MOST_TEXT_CHARACTERS, SHAPE_DEPTH, SHAPE_SIZE, excess
+from modelium.gateway.codecs.parameters import LONGEST_WORD, MOST_WORDS
 
 _MOST_ENTRIES = 4096
 MOST_TOKEN_IDS = 2**18  # of one text: no model reads more of a prompt that comes as numbers
@@ -23,6 +24,9 @@ Many = Annotated[list[T], Field(fail_fast=True, max_length=MOST_ITEMS)]
 # Strict: true is no token id, though Python takes it for 1.
 Ids = Annotated[list[Annotated[int, Strict()]], Field(fail_fast=True, max_length=MOST_TOKEN_IDS)]
 Text = Annotated[str, Field(max_length=MOST_TEXT_CHARACTERS)]
+# The engine looks for each of them in the text of each token. As many as in /predict.
+Word = Annotated[str, Field(max_length=LONGEST_WORD)]
+Words = Annotated[list[Word], Field(fail_fast=True, max_length=MOST_WORDS)]
 
 
 def _form(sent: object) -> str:

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import orjson
 
+from modelium.gateway.openai.chat_fields import Message, Part, ToolCall
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.requests import Message, Part, ToolCall
 from modelium.values import JsonValue
 
 Object = dict[str, JsonValue]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -19,8 +20,10 @@ from modelium.gateway.openai.unknown import Unknown
 HEADER = "X-Modelium-Ignored"
 STRICT: web.AppKey[bool] = web.AppKey("strict", bool)  # gateway.strict
 _IGNORED: web.RequestKey[tuple[Unknown, ...]] = web.RequestKey("ignored", tuple)
+_SIZE: web.RequestKey[int] = web.RequestKey("size", int)
 
 R = TypeVar("R", bound=Request)
+T = TypeVar("T")
 
 
 async def read_request(kind: type[R], request: web.Request, deadline: Deadline) -> R:
@@ -33,6 +36,7 @@ async def read_request(kind: type[R], request: web.Request, deadline: Deadline) 
     strict = request.app[STRICT]
     asked = await work_on(request, deadline, len(data), lambda: parse(kind, data, strict=strict, model=called))
     request[_IGNORED] = tuple(asked.ignored)
+    request[_SIZE] = len(data)
     return asked
 
 
@@ -42,6 +46,11 @@ def read_fields(kind: type[R], fields: dict[str, object], request: web.Request) 
     asked = checked(kind, fields, strict=request.app[STRICT], model=called)
     request[_IGNORED] = tuple(asked.ignored)
     return asked
+
+
+async def make(request: web.Request, deadline: Deadline, made: Callable[[], T]) -> T:
+    """What is ``made`` of all that a request holds, once it was read: as its body was, beside the loop where it is large."""
+    return await work_on(request, deadline, request[_SIZE], made)
 
 
 def ignore(request: web.Request, *paths: str) -> None:

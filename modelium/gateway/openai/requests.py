@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from modelium.errors import InvalidBody
-from modelium.gateway.codecs.fields import decoded, plain_base64
 from modelium.gateway.codecs.parameters import LONGEST_TEXT
 from modelium.gateway.generation.seeds import LAST_SEED
-from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Text, Texts
+from modelium.gateway.openai.chat_fields import AllowedTools, Message, NamedTool, Object, Tool
+from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Texts, Word, Words
 from modelium.gateway.openai.unknown import Unknown
 
 MOST_NAME_CHARACTERS = 512
@@ -23,107 +22,6 @@ Natural = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), le=LAST_SEED)]
 Sentence = Annotated[str, Field(max_length=LONGEST_TEXT)]  # of a parameter, as in /predict
-Object = dict[str, JsonValue]
-# What the libraries of other providers put beside anything: their caches' marks, their own notes.
-_NOTES = frozenset({"cache_control", "provider_specific_fields", "provider_options", "annotations", "index", "id"})
-
-
-class Part(BaseModel):
-    """A piece of a message: text or an image. The rest is known by name, so that it can be refused by name."""
-
-    model_config = ConfigDict(extra="allow")
-    harmless: ClassVar[frozenset[str]] = _NOTES | {"detail"}
-    type: str
-    text: Text | None = None
-    refusal: Text | None = None
-    image_url: Object | str | None = None
-
-    @field_validator("image_url")
-    @classmethod
-    def _plain(cls, sent: Object | str | None) -> Object | str | None:
-        """The base64 of a data: URL as every decoder takes it; whether this URL may be sent at all is said elsewhere."""
-        url = sent.get("url") if isinstance(sent, dict) else sent
-        if not isinstance(url, str) or not url.startswith("data:") or "," not in url:
-            return sent
-        head, _, data = url.partition(",")
-        plain = f"{head},{plain_base64(data)}"
-        if data:
-            try:
-                decoded(plain, "image_url")
-            except InvalidBody as error:
-                raise ValueError(str(error)) from None
-        return {**sent, "url": plain} if isinstance(sent, dict) else plain
-
-
-class FunctionCall(BaseModel):
-    """A call that was made earlier in the conversation."""
-
-    harmless: ClassVar[frozenset[str]] = _NOTES
-    name: str
-    arguments: Annotated[str | Object, Arguments] = ""
-
-
-class ToolCall(BaseModel):
-    """The same with its id."""
-
-    harmless: ClassVar[frozenset[str]] = _NOTES
-    id: str = ""
-    type: str = "function"
-    function: FunctionCall
-
-
-class Message(BaseModel):
-    """Of a conversation. ``harmless``: what clients send back with an assistant's message."""
-
-    harmless: ClassVar[frozenset[str]] = _NOTES | {"refusal", "audio", "function_call", "token_ids", "status", "citations"}
-    role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: Text | Many[Part] | None = None
-    name: str | None = None
-    tool_calls: Many[ToolCall] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: Text | None = None
-    reasoning: Text | None = None
-
-
-class Function(BaseModel):
-    """A function that the model may call; ``parameters``: a JSON schema."""
-
-    harmless: ClassVar[frozenset[str]] = _NOTES
-    name: Annotated[str, Field(min_length=1)]
-    description: str | None = None
-    parameters: Object | None = None
-    strict: bool | None = None
-
-
-class Tool(BaseModel):
-    """What the model may call."""
-
-    harmless: ClassVar[frozenset[str]] = _NOTES
-    type: Literal["function"]
-    function: Function
-
-
-class _FunctionName(BaseModel):
-    name: str
-
-
-class NamedTool(BaseModel):
-    """The one that it has to call."""
-
-    type: Literal["function"] = "function"
-    function: _FunctionName
-
-
-class _AllowedTools(BaseModel):
-    mode: Literal["auto", "required"]
-    tools: Many[NamedTool]
-
-
-class AllowedTools(BaseModel):
-    """Some of the tools only; the others stay known to the client."""
-
-    type: Literal["allowed_tools"]
-    allowed_tools: _AllowedTools
 
 
 class JsonSchema(BaseModel):
@@ -178,7 +76,7 @@ class Request(BaseModel):
     harmless: ClassVar[frozenset[str]] = frozenset(
         {
             "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-            "prompt_cache_options", "prediction", "verbosity", "moderation", "priority", "request_id",
+            "prompt_cache_options", "prediction", "verbosity", "moderation", "request_id",
         }
     )  # fmt: skip
     model: Annotated[str, Field(min_length=1, max_length=MOST_NAME_CHARACTERS)]
@@ -200,7 +98,7 @@ class Generating(Request):
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: str | Many[str] | None = None
+    stop: Word | Words | None = None
     seed: Seed | None = None
     max_tokens: Count | None = None
     presence_penalty: Penalty | None = None
@@ -214,7 +112,7 @@ class Generating(Request):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
     stop_token_ids: Ids | None = None
-    bad_words: Many[str] | None = None
+    bad_words: Words | None = None
     allowed_token_ids: Ids | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None

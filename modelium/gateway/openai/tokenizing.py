@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.child_process import Child, ChildFailed, Children
 from modelium.gateway.openai.errors import BadRequest
 from modelium.values import ModelProfile
@@ -49,17 +50,18 @@ class Tokenizing:
     _children: Children = field(default_factory=lambda: Children(_PROGRAM, _ENVIRONMENT))
     _given_up: dict[tuple[str, str], None] = field(default_factory=dict)  # revisions whose tokenizer takes too much to be read
 
-    async def decode(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
+    async def decode(self, profile: ModelProfile, tokens: Sequence[int], *, param: str, deadline: Deadline) -> str:
         """The text that a model reads as ``tokens``. Raises ``BadRequest``."""
-        return await self._decode(profile, "tokens", tokens, param)
+        return await self._decode(profile, "tokens", tokens, param, deadline)
 
-    async def spell(self, profile: ModelProfile, tokens: Sequence[int], *, param: str) -> str:
+    async def spell(self, profile: ModelProfile, tokens: Sequence[int], *, param: str, deadline: Deadline) -> str:
         """The text of ``tokens`` as they stand, special ones included. Raises ``BadRequest``."""
-        return await self._decode(profile, "spelt", tokens, param)
+        return await self._decode(profile, "spelt", tokens, param, deadline)
 
-    async def _decode(self, profile: ModelProfile, how: str, tokens: Sequence[int], param: str) -> str:
+    async def _decode(self, profile: ModelProfile, how: str, tokens: Sequence[int], param: str, deadline: Deadline) -> str:
+        what = {how: [token if 0 <= token < 2**32 else 0 for token in tokens]}
         try:
-            vocabulary, answer = await self._ask(profile, {how: [token if 0 <= token < 2**32 else 0 for token in tokens]})
+            vocabulary, answer = await self._ask_within(deadline, profile, what)
         except _Stopped:
             raise BadRequest(
                 f"{param}: to read token ids for {profile.name!r} takes too much; send text", param=param
@@ -75,10 +77,10 @@ class Tokenizing:
             )
         return str(answer["text"])
 
-    async def encode(self, profile: ModelProfile, text: str, *, special: bool, param: str) -> Encoded:
+    async def encode(self, profile: ModelProfile, text: str, *, special: bool, param: str, deadline: Deadline) -> Encoded:
         """The tokens of ``text``; ``special``: with those that the tokenizer puts around it. Raises ``BadRequest``."""
         try:
-            vocabulary, answer = await self._ask(profile, {"text": text, "special": special})
+            vocabulary, answer = await self._ask_within(deadline, profile, {"text": text, "special": special})
         except _Stopped:
             raise BadRequest(f"{param}: to tokenize this text takes too much; send a shorter one", param=param) from None
         if not vocabulary:
@@ -101,6 +103,14 @@ class Tokenizing:
     async def close(self) -> None:
         """End its processes."""
         await self._children.close()
+
+    async def _ask_within(self, deadline: Deadline, profile: ModelProfile, what: Mapping[str, object]) -> tuple[int, _Answer]:
+        """Others may ask the same tokenizer: who comes later waits, as long as its request may last."""
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await self._ask(profile, what)
+        except TimeoutError:
+            raise deadline.exceeded(" of the tokenizer") from None
 
     async def _ask(self, profile: ModelProfile, what: Mapping[str, object]) -> tuple[int, _Answer]:
         """How large the vocabulary is (0: there is none to be read), and the answer."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelium.gateway.openai.chat_fields import AllowedTools, NamedTool, Tool
 from modelium.gateway.openai.choices import Automatic, Named, Plain, Reader, Required
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.requests import AllowedTools, ChatRequest, NamedTool, Tool
+from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.tool_calls import Choice, Family
 from modelium.values import JsonValue
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from modelium.gateway.openai.chat_fields import Message
 from modelium.gateway.openai.chat_template import render_chat
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.messages import conversation_of
-from modelium.gateway.openai.requests import Message
 from modelium.gateway.openai.template_files import first_token, read_chat_format
 from modelium.gateway.openai.template_renderer import Renderer
 from tests.patience import cpu_s, work_s

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from modelium.gateway.deadline import Deadline
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.tokenizing import Tokenizing
 from modelium.values import ModelProfile, Task
@@ -36,13 +37,13 @@ async def test_tokens_are_counted_and_read(tmp_path: Path) -> None:
     tokenizing = Tokenizing()
     assert await tokenizing.count(one, ["hello world a", "b"], within_s=300) == 4
     assert await tokenizing.count(cut, ["hello world a", "b"], within_s=300) == 3
-    assert await tokenizing.decode(two, [3, 4], param="input") == "hello world"
+    assert await tokenizing.decode(two, [3, 4], param="input", deadline=Deadline(300)) == "hello world"
     assert len(_processes()) == 1, "one after the other they need one"
     _processes()[0].kill()
     assert await tokenizing.count(two, ["hello"], within_s=300) == 1
     for outside in (-1, 8, 2**32, 2**70):
         with pytest.raises(BadRequest, match="token ids from 0 to 7"):
-            await tokenizing.decode(one, [3, outside], param="input")
+            await tokenizing.decode(one, [3, outside], param="input", deadline=Deadline(300))
     await tokenizing.close()
     assert _processes() == []
 
@@ -51,9 +52,9 @@ async def test_the_frame_around_every_text_is_not_read_twice(tmp_path: Path) -> 
     """The runtime writes it: a text's own ids mean that text, with the frame or without."""
     framed = profile_of(Task.FEATURE_EXTRACTION, path=write_folder(tmp_path / "framed", bos=True), fingerprint="1")
     tokenizing = Tokenizing()
-    assert await tokenizing.decode(framed, [0, 3, 4], param="input") == "hello world"
-    assert await tokenizing.decode(framed, [3, 4], param="input") == "hello world"
-    assert await tokenizing.decode(framed, [0, 0, 3], param="input") == "<s> hello"
+    assert await tokenizing.decode(framed, [0, 3, 4], param="input", deadline=Deadline(300)) == "hello world"
+    assert await tokenizing.decode(framed, [3, 4], param="input", deadline=Deadline(300)) == "hello world"
+    assert await tokenizing.decode(framed, [0, 0, 3], param="input", deadline=Deadline(300)) == "<s> hello"
     await tokenizing.close()
 
 
@@ -67,7 +68,7 @@ async def test_what_is_no_tokenizer_counts_nothing(tmp_path: Path, content: byte
     tokenizing = Tokenizing()
     assert await tokenizing.count(profile, ["hello"], within_s=300) == 0
     with pytest.raises(BadRequest, match="send text"):
-        await tokenizing.decode(profile, [3], param="input")
+        await tokenizing.decode(profile, [3], param="input", deadline=Deadline(300))
     assert await tokenizing.count(good, ["hello"], within_s=300) == 1
     await tokenizing.close()
 
@@ -82,7 +83,7 @@ async def test_one_that_takes_too_long_is_given_up_until_it_changes(tmp_path: Pa
     assert await hasty.count(profile, ["hello"], within_s=300) == 0
     assert _processes() == [], "it is ended"
     with pytest.raises(BadRequest, match="takes too much; send text"):
-        await hasty.decode(profile, [3], param="input")
+        await hasty.decode(profile, [3], param="input", deadline=Deadline(300))
     assert _processes() == [], "and none is started for it again"
     await hasty.close()
     patient = Tokenizing()

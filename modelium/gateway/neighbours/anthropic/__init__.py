@@ -24,7 +24,7 @@ from modelium.gateway.neighbours.anthropic.requests import CountAsked, MessagesA
 from modelium.gateway.neighbours.chatting import Turn
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.errors import told
-from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.reading import make, read_request
 
 __all__ = ["Anthropic", "error_body"]
 
@@ -45,7 +45,8 @@ class Anthropic:
         """``POST /v1/messages``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(MessagesAsked, request, deadline)
-        turn = Turn.of(await self._openai.chat.begin(request, asked.asks(), deadline))
+        chat = await make(request, deadline, asked.asks)
+        turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         if not asked.stream:
             await turn.whole()
             return json_response(whole_message(asked.model, turn))
@@ -75,8 +76,11 @@ class Anthropic:
         """``POST /v1/messages/count_tokens``; images are not counted. Raises ``BadRequest``; loads nothing."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(CountAsked, request, deadline)
-        served, ready = await self._openai.chat.ready(request, asked.asks(), deadline)
-        encoded = await self._openai.tokenizing.encode(served.profile, ready.rendered, special=False, param="messages")
+        chat = await make(request, deadline, asked.asks)
+        served, ready = await self._openai.chat.ready(request, chat, deadline)
+        encoded = await self._openai.tokenizing.encode(
+            served.profile, ready.rendered, special=False, param="messages", deadline=deadline
+        )
         return json_response({"input_tokens": len(encoded.ids)})
 
 

@@ -63,8 +63,9 @@ def stop_reason(turn: Turn) -> str:
 
 
 def usage_of(turn: Turn) -> Json:
-    """In tokens."""
-    return {"input_tokens": turn.prompt_tokens, "output_tokens": turn.output_tokens}
+    """In tokens. Those of the prompt that were in the cache are counted apart, as Anthropic counts them."""
+    cached = {"cache_read_input_tokens": turn.cached_tokens} if turn.cached_tokens else {}
+    return {"input_tokens": turn.prompt_tokens - turn.cached_tokens, **cached, "output_tokens": turn.output_tokens}
 
 
 def event(body: Json) -> bytes:

@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
+from modelium.gateway.openai.chat_fields import Object
 from modelium.gateway.openai.errors import BadRequest
-from modelium.gateway.openai.fields import Arguments, Many, Text
+from modelium.gateway.openai.fields import Arguments, Many, Text, Words
 from modelium.gateway.openai.parsing import checked
-from modelium.gateway.openai.requests import ChatRequest, Count, Natural, Object, Request
+from modelium.gateway.openai.requests import ChatRequest, Count, Natural, Request
 
 Said = dict[str, object]
 _CACHED = frozenset({"cache_control", "citations", "signature", "is_error", "caller"})
@@ -58,11 +59,12 @@ class Message(BaseModel):
 class Tool(BaseModel):
     """What the model may call. ``type``: none, or ``custom``; the others run at Anthropic's."""
 
-    harmless: ClassVar[frozenset[str]] = _CACHED | {"strict", "eager_input_streaming", "defer_loading", "input_examples"}
+    harmless: ClassVar[frozenset[str]] = _CACHED | {"eager_input_streaming", "defer_loading", "input_examples"}
     name: Annotated[str, Field(min_length=1)]
     type: str | None = None
     description: str | None = None
     input_schema: Object | None = None
+    strict: bool | None = None
 
 
 class ToolChoice(BaseModel):
@@ -102,7 +104,7 @@ class CountAsked(Request):
             said |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.tools:
             said["tools"] = [_tool_of(tool, index) for index, tool in enumerate(self.tools)]
-        if self.tool_choice is not None and self.tools:
+        if self.tool_choice is not None and (self.tools or self.tool_choice.type in ("any", "tool")):
             said |= _choice_of(self.tool_choice)
         if self.thinking is not None:
             said["chat_template_kwargs"] = {"enable_thinking": self.thinking.type != "disabled"}
@@ -117,7 +119,7 @@ class MessagesAsked(CountAsked):
     """The body of ``/v1/messages``."""
 
     max_tokens: Count
-    stop_sequences: Many[str] | None = None
+    stop_sequences: Words | None = None
     stream: bool | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -190,6 +192,8 @@ def _tool_of(tool: Tool, index: int) -> Said:
     function: Said = {"name": tool.name, "parameters": tool.input_schema or {"type": "object"}}
     if tool.description is not None:
         function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 

@@ -36,7 +36,7 @@ from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import require
 from modelium.gateway.openai.embeddings import shortened
 from modelium.gateway.openai.errors import told
-from modelium.gateway.openai.reading import ignore, read_request
+from modelium.gateway.openai.reading import ignore, make, read_request
 from modelium.gateway.openai.requests import Request
 from modelium.gateway.openai.values import Delta
 
@@ -87,7 +87,7 @@ class Ollama:
         """``POST /api/show``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await self._read(ShowAsked, request, deadline)
-        served = await self._openai.directory.find(asked.model, deadline)
+        served = await self._openai.directory.find(request, asked.model, deadline)
         return json_response(await directory.show(self._openai.directory, self._controller.status(served.name)))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -96,7 +96,8 @@ class Ollama:
         asked = await self._read(ChatAsked, request, deadline)
         if not asked.messages:
             return await self._load(request, asked, deadline, {"message": {"role": "assistant", "content": ""}})
-        turn = Turn.of(await self._openai.chat.begin(request, asked.asks(), deadline))
+        chat = await make(request, deadline, asked.asks)
+        turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         return await self._answer(request, asked, turn, _message, deadline)
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
@@ -105,12 +106,15 @@ class Ollama:
         asked = await self._read(GenerateAsked, request, deadline)
         if not asked.prompt:
             return await self._load(request, asked, deadline, {"response": ""})
-        served = await self._openai.directory.find(asked.model, deadline)
+        served = await self._openai.directory.find(request, asked.model, deadline)
         form = await self._openai.directory.chat_format(served.profile)
         if asked.raw or form.template(tools=False) is None:  # Ollama's own default is a template of the bare prompt
-            begun = await self._openai.completion.begin(request, asked.continues(served.profile.max_length), deadline)
+            longest = served.profile.max_length
+            text = await make(request, deadline, lambda: asked.continues(longest))
+            begun = await self._openai.completion.begin(request, text, deadline)
             return await self._answer(request, asked, Turn.of_text(begun.streams[0]), _response, deadline)
-        turn = Turn.of(await self._openai.chat.begin(request, asked.asks(), deadline))
+        chat = await make(request, deadline, asked.asks)
+        turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         return await self._answer(request, asked, turn, _response, deadline)
 
     async def embed(self, request: web.Request) -> web.Response:
@@ -140,8 +144,7 @@ class Ollama:
         self, request: web.Request, asked: Asked, texts: list[str], parameters: Json, deadline: Deadline
     ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], int, dict[str, str]]:
         """Of no text there is none: such a request asks for a load."""
-        served = await self._openai.directory.find(asked.model, deadline)
-        request[MODEL] = served.name
+        served = await self._openai.directory.find(request, asked.model, deadline)
         require(served, lambda row: row.embeds_texts, "embeddings")
         if not texts:
             await self._controller.load(served.name, timeout_s=deadline.remaining_s())
@@ -187,6 +190,7 @@ class Ollama:
             async for delta in deltas:
                 if delta.text or delta.reasoning:
                     await lines.send(_line(line(said(delta, None))))
+            turn.end()
             if turn.calls:
                 await lines.send(_line(line(_message(None, turn, text=False))))
             await lines.send(_line(line(said(Delta(), None), done=True) | _figures(turn)))

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelium.gateway.openai.chat_fields import Object, Tool
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.fields import Arguments, Few, Many, Shape, Text
 from modelium.gateway.openai.parsing import checked
-from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Count, Object, Request, Tool
+from modelium.gateway.openai.requests import ChatRequest, CompletionRequest, Count, Request
 
 Images = Many[Text]
 Said = dict[str, object]

@@ -18,7 +18,7 @@ from modelium.gateway.neighbours.responses.answers import Answer
 from modelium.gateway.neighbours.responses.requests import ResponsesAsked
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.errors import told
-from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.reading import ignore, make, read_request
 
 __all__ = ["Responses"]
 
@@ -35,7 +35,9 @@ class Responses:
         """``POST /v1/responses``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
         asked = await read_request(ResponsesAsked, request, deadline)
-        turn = Turn.of(await self._openai.chat.begin(request, asked.asks(), deadline))
+        chat = await make(request, deadline, asked.asks)
+        ignore(request, *asked.unheard)
+        turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         answer = Answer(asked.model, asked.echoed())
         if not asked.stream:
             async with aclosing(turn.deltas()) as deltas:

@@ -10,12 +10,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelium.gateway.openai.chat_fields import Object
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.fields import Arguments, Many, Shape, Text
 from modelium.gateway.openai.parsing import checked
-from modelium.gateway.openai.requests import ChatRequest, Count, Object, Request
+from modelium.gateway.openai.requests import ChatRequest, Count, Request
 
 Said = dict[str, object]
+_ENCRYPTED = "reasoning.encrypted_content"
 
 
 class Part(BaseModel):
@@ -45,12 +47,13 @@ class Item(BaseModel):
 class Tool(BaseModel):
     """A function that the model may call. What runs at OpenAI's is refused."""
 
-    harmless: ClassVar[frozenset[str]] = frozenset({"strict", "defer_loading", "allowed_callers", "output_schema"})
+    harmless: ClassVar[frozenset[str]] = frozenset({"defer_loading", "allowed_callers", "output_schema"})
     model_config = ConfigDict(extra="allow")
     type: str
     name: str | None = None
     description: str | None = None
     parameters: Object | None = None
+    strict: bool | None = None
 
 
 class NamedTool(BaseModel):
@@ -87,7 +90,7 @@ class Reasoning(BaseModel):
 class ResponsesAsked(Request):
     """The body of ``/v1/responses``."""
 
-    harmless: ClassVar[frozenset[str]] = Request.harmless | {"include", "stream_options", "max_tool_calls"}
+    harmless: ClassVar[frozenset[str]] = Request.harmless | {"stream_options", "max_tool_calls"}
     input: Text | Annotated[Many[Item], Field(min_length=1)]
     instructions: Text | None = None
     max_output_tokens: Count | None = None
@@ -102,10 +105,17 @@ class ResponsesAsked(Request):
     previous_response_id: str | None = None
     conversation: str | Object | None = None
     background: bool | None = None
+    prompt: Object | None = None
+    include: Many[str] | None = None
+
+    @property
+    def unheard(self) -> list[str]:
+        """What it wants to see that there is not. Thoughts are never encrypted here: clients ask for that by themselves."""
+        return [f"include.{name[:100]}" for name in self.include or () if name != _ENCRYPTED][:20]
 
     def asks(self) -> ChatRequest:
         """Raises ``BadRequest``."""
-        for name in ("previous_response_id", "conversation", "background"):
+        for name in ("previous_response_id", "conversation", "background", "prompt"):
             if getattr(self, name):
                 raise BadRequest(
                     f"{name}: nothing is kept here between requests; send the whole conversation as input",
@@ -116,8 +126,8 @@ class ResponsesAsked(Request):
         messages += [{"role": "user", "content": self.input}] if isinstance(self.input, str) else _messages_of(self.input)
         said: Said = {"messages": messages, "max_completion_tokens": self.max_output_tokens}
         said |= {"temperature": self.temperature, "top_p": self.top_p, "parallel_tool_calls": self.parallel_tool_calls}
-        if self.tools:
-            said["tools"] = [_tool_of(tool, index) for index, tool in enumerate(self.tools)]
+        if self.tools or self.tool_choice not in (None, "auto", "none"):
+            said["tools"] = [_tool_of(tool, index) for index, tool in enumerate(self.tools or ())]
             choice = self.tool_choice
             named = {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedTool) else choice
             said["tool_choice"] = named
@@ -149,8 +159,10 @@ def _messages_of(items: Sequence[Item]) -> list[Said]:
     for index, item in enumerate(items):
         place = f"input.{index}"
         match item.type:
+            case "message" if not item.role:
+                raise BadRequest(f"{place}.role: is missing", param=f"{place}.role", code="missing_required_parameter")
             case "message":
-                messages.append({"role": item.role or "", "content": _content_of(item.content)})
+                messages.append({"role": item.role, "content": _content_of(item.content)})
             case "function_call":
                 if not messages or messages[-1]["role"] != "assistant" or thought:
                     messages.append({"role": "assistant", "content": ""})
@@ -191,6 +203,8 @@ def _tool_of(tool: Tool, index: int) -> Said:
         function["description"] = tool.description
     if tool.parameters is not None:
         function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 
