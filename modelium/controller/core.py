@@ -178,6 +178,19 @@ class Controller:
         lease.then(entry.end)
         return lease
 
+    def lease_now(self, name: str) -> Lease | None:
+        """The same for what needs neither to wait nor to be watched: ``name`` is the served name of a model that takes one more
+        request at once, and not on Ray. Else None, and nobody has asked."""
+        model = self._models.get(name)
+        if model is None or not model.takes_one_more or ((place := model.record.placement) is not None and place.by_ray):
+            return None
+        lease = self._models.requests.grant(model, comes=True)
+        if self.trail is not None:
+            entry = self.trail.arrive(name)
+            entry.begin()
+            lease.then(entry.end)
+        return lease
+
     async def _lease(
         self, model: Model, timeout_s: float, on_wait: Callable[[], None] = _nothing, *, sends: bool = True
     ) -> Lease:

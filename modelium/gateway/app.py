@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,8 +14,9 @@ from modelium.gateway.http.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.http.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.http.connections import LIMITS, Limits
 from modelium.gateway.http.counting import RECORDER, count_predictions
-from modelium.gateway.http.deadline import MAX_TIMEOUT_S
+from modelium.gateway.http.deadline import MAX_TIMEOUT_S, usual_deadline
 from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
+from modelium.gateway.http.fast_path import FAST_PATH
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
 from modelium.gateway.http.telling import TELLING, Telling, directories_of
@@ -88,6 +90,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     kserve = KServe(controller, client, asking, gateway)
     app.add_routes(kserve.routes())
     app.on_cleanup.append(kserve.close)
+    usual = partial(usual_deadline, gateway.request_timeout_seconds, app[MAX_TIMEOUT_S])
+    app[FAST_PATH] = kserve.fast_path(metrics, app[GUARD], app.get(API_KEYS), usual)
     app.add_routes(openai.routes())
     app.add_routes(neighbours.routes())
     app.add_routes(media.routes())

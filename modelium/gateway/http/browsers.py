@@ -48,7 +48,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_NO_DOCUMENT = "default-src 'none'; frame-ancestors 'none'"
+_NO_DOCUMENT = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     if response.content_type != "text/html":  # the page brings its own, and so may an application of the user's
-        response.headers.setdefault("Content-Security-Policy", _NO_DOCUMENT)
+        response.headers.setdefault(*_NO_DOCUMENT)
     guard = request.app[GUARD]
     if not guard.origins:
         return
@@ -145,6 +145,11 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "*"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+
+def headers_for_programs(guard: Guard) -> dict[str, str]:
+    """What ``add_headers`` adds to the answer to a request without an ``Origin``, which is no page."""
+    return {**_HEADERS, **dict([_NO_DOCUMENT]), **({hdrs.VARY: hdrs.ORIGIN} if guard.origins else {})}
 
 
 def _hosts(gateway: GatewaySettings, bound: str) -> KnownHosts:

@@ -169,6 +169,11 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """asyncio's; notes that the client moves on."""
+        self.note(data)
+        super().data_received(data)
+
+    def note(self, data: bytes) -> None:
+        """The client moves on."""
         self._moved_at = self._loop.time()
         if self._asked is None and self._began_at is None and data:
             self._began_at = self._moved_at
@@ -176,13 +181,23 @@ class Connection(web.RequestHandler):
             self._came += len(data)
             if self._came >= _PROGRESS_BYTES:
                 self._came, self.further_at = 0, self._moved_at
-        super().data_received(data)
 
-    async def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
-        self._asked, self._began_at = request, None
+    def begins(self) -> None:
+        """A request is being answered from now on."""
+        self._began_at = None
         self._moved_at = self.further_at = self._loop.time()
         self._came = self._buffered = 0
         self._all.idle.pop(self, None)
+
+    def ends(self) -> None:
+        """It was answered."""
+        self._idle_at = self._loop.time()
+        if self in self._all.open:
+            self._all.idle[self] = None
+
+    async def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
+        self._asked = request
+        self.begins()
         try:
             answered = await super()._handle_request(request, start_time, request_handler)
             if request.content.exception() is not None:  # aiohttp would read on, and log what it runs into
@@ -190,9 +205,7 @@ class Connection(web.RequestHandler):
             return answered
         finally:
             self._asked = None
-            self._idle_at = self._loop.time()
-            if self in self._all.open:
-                self._all.idle[self] = None
+            self.ends()
 
     def look(self, limits: Limits) -> None:
         """Rule 3."""
@@ -203,7 +216,7 @@ class Connection(web.RequestHandler):
             elif now - self._idle_at > limits.idle_s:
                 self.end()
             return
-        if self._takes_nothing(now):
+        if self.takes_nothing(now):
             if now - self.further_at > limits.stall_s:
                 self.abort()
         elif self._is_sending() and not self._reading_paused and now - self._moved_at > limits.stall_s:
@@ -215,15 +228,19 @@ class Connection(web.RequestHandler):
     def is_slow(self) -> bool:
         """Rule 2: it keeps us waiting, not we it."""
         now = self._loop.time()
-        keeps_us = self._takes_nothing(now) or (self._is_sending() and not self._reading_paused)
-        return self._asked is not None and keeps_us and now - self.further_at > _PATIENCE_S
+        return self.keeps_us_waiting(now) and now - self.further_at > _PATIENCE_S
+
+    def keeps_us_waiting(self, now: float) -> bool:
+        """With its body, or with taking its answer."""
+        waits = self.takes_nothing(now) or (self._is_sending() and not self._reading_paused)
+        return self._asked is not None and waits
 
     def give_way(self) -> bool:
         """For somebody who waits for its place, if it is slow (still)."""
         if self not in self._all.open or not self.is_slow():
             return False
         self._all.leave(self)
-        if (asked := self._asked) is None or self._takes_nothing(self._loop.time()):
+        if (asked := self._asked) is None or self.takes_nothing(self._loop.time()):
             self.abort()
             return True
         asked.content.set_exception(
@@ -244,7 +261,7 @@ class Connection(web.RequestHandler):
         """Whether more of its body is to come."""
         return self._asked is not None and not self._asked.content.is_eof()
 
-    def _takes_nothing(self, now: float) -> bool:
+    def takes_nothing(self, now: float) -> bool:
         """Whether the client is behind with what it is sent; every 64 KiB that it takes give it time."""
         if not self.writing_paused or self._wire is None:
             self._buffered = 0

@@ -18,7 +18,7 @@ def deadline_of(request: web.Request, default_s: float) -> Deadline:
     most_s = max(request.app[MAX_TIMEOUT_S], default_s)
     sent = request.headers.get(HEADER)
     if sent is None:
-        return _deadline(default_s, most_s)
+        return usual_deadline(default_s, most_s)
     try:
         timeout_s = float(sent)
     except ValueError:
@@ -26,6 +26,11 @@ def deadline_of(request: web.Request, default_s: float) -> Deadline:
     if not 0 < timeout_s < math.inf:
         raise InvalidBody(f"{HEADER}: expected a number of seconds above 0, found {sent!r}")
     return _deadline(min(timeout_s, most_s), most_s)
+
+
+def usual_deadline(default_s: float, most_s: float) -> Deadline:
+    """That of a request that does not say how long it may take; ``most_s``: what it could have said."""
+    return _deadline(default_s, max(most_s, default_s))
 
 
 def _deadline(timeout_s: float, most_s: float) -> Deadline:

@@ -37,16 +37,20 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give each request an id (the client's, if it sent a sane one) and each exception its answer."""
-    sent = request.headers.get("X-Request-Id", "")
-    request_id = request[REQUEST_ID] = sent if _SANE_ID.fullmatch(sent) else uuid4().hex[:16]
+    known_as = request[REQUEST_ID] = request_id(request.headers.get("X-Request-Id", ""))
     try:
         response = await handler(request)
     except ConnectionError:
         raise  # a write to a client that went away; there is nobody to answer
     except Exception as error:
         response = error_response(error, request)
-    response.headers["X-Request-Id"] = request_id
+    response.headers["X-Request-Id"] = known_as
     return response
+
+
+def request_id(sent: str) -> str:
+    """What a request is known as: as its client says, if that is sane."""
+    return sent if _SANE_ID.fullmatch(sent) else uuid4().hex[:16]
 
 
 def error_response(error: Exception, request: web.Request) -> web.Response:
@@ -88,9 +92,9 @@ def presentable(error: Exception, request: web.Request) -> ModeliumError:
     """What may be said of ``error``: itself, or for what nobody expected an id that is in the log."""
     if isinstance(error, ModeliumError) and status_of(error) != 500:
         return error
-    request_id = request[REQUEST_ID]
-    logger.error("request %s: %s %s failed", request_id, request.method, request.path, exc_info=error)
-    return ModeliumError(f"something broke inside Modelium; its log has the cause under {request_id}")
+    known_as = request[REQUEST_ID]
+    logger.error("request %s: %s %s failed", known_as, request.method, request.path, exc_info=error)
+    return ModeliumError(f"something broke inside Modelium; its log has the cause under {known_as}")
 
 
 def break_off(request: web.Request, response: web.StreamResponse, error: Exception) -> web.StreamResponse:

@@ -7,7 +7,7 @@ health check send without one, and the page itself, which holds nothing and asks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -33,7 +33,7 @@ async def require_key(request: web.Request, handler: Handler) -> web.StreamRespo
         return await handler(request)
     if keys is None:
         return await _asked_by(asker_of("", _wanted(request)), request, handler)
-    sent = tuple(_sent_keys(request))
+    sent = tuple(sent_keys(request.headers))
     for key in sent:
         if (known := keys.find(key)) is not None:
             return await _asked_by(known.asker(_wanted(request)), request, handler)
@@ -59,11 +59,11 @@ def _wanted(request: web.Request) -> Priority | None:
     return found
 
 
-def _sent_keys(request: web.Request) -> Iterator[str]:
+def sent_keys(headers: Mapping[str, str]) -> Iterator[str]:
     """All headers count: Hugging Face's client sends a token of its own when the machine has one. ``api-key`` is Azure's."""
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()
     for name in ("X-API-Key", "api-key"):
-        if key := request.headers.get(name, "").strip():
+        if key := headers.get(name, "").strip():
             yield key

@@ -1,7 +1,7 @@
-"""How the gateway's application is run: an application enters, a server of aiohttp's leaves, with two things changed.
+"""How the gateway's application is run: an application enters, a server of aiohttp's leaves, with three things changed.
 
-Its connections are bounded (``connections``), and its requests are read as they are meant (``paths``) before anybody looks for
-a route.
+Its connections are bounded (``connections``), some requests are answered without it (``fast_path``), and all others are read as
+they are meant (``paths``) before anybody looks for a route.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from modelium.gateway.http.connections import LIMITS, Connection, Connections
+from modelium.gateway.http.connections import LIMITS, Connections
+from modelium.gateway.http.fast_path import FAST_PATH, FastConnection, FastPath
 from modelium.gateway.http.paths import meant_path
 
 
@@ -40,7 +41,7 @@ class _Meant:
 class _Server(web.Server):
     """aiohttp's, with connections of ours."""
 
-    def __init__(self, server: web.Server, connections: Connections) -> None:
+    def __init__(self, server: web.Server, connections: Connections, fast_path: FastPath | None) -> None:
         super().__init__(
             server.request_handler,
             request_factory=_Meant(server.request_factory),
@@ -49,13 +50,14 @@ class _Server(web.Server):
             **server._kwargs,
         )
         self._bounded = connections
+        self._fast_path = fast_path
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, connections=self._bounded, loop=self._loop, **self._kwargs)
+        return FastConnection(self, connections=self._bounded, fast_path=self._fast_path, loop=self._loop, **self._kwargs)
 
 
 class BoundedRunner(web.AppRunner):
     """Runs an application that has ``LIMITS``."""
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), Connections(self.app[LIMITS]))
+        return _Server(await super()._make_server(), Connections(self.app[LIMITS]), self.app.get(FAST_PATH))

@@ -6,15 +6,22 @@ What goes wrong here and not in Triton is answered in Modelium's own shape, in w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from modelium.api_keys import ApiKeys
 from modelium.config import GatewaySettings
 from modelium.gateway.asking import Asking
+from modelium.gateway.deadline import Deadline
+from modelium.gateway.http.browsers import Guard
+from modelium.gateway.http.fast_path import FastPath
+from modelium.gateway.kserve.fast_path import FastInfer
 from modelium.gateway.kserve.models import KServeModels
 from modelium.gateway.kserve.passing import Passage
 from modelium.gateway.kserve.server import KServeServer
+from modelium.metrics import Recorder
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
@@ -28,6 +35,7 @@ class KServe:
 
     def __init__(self, controller: Controller, client: TritonClient, asking: Asking, gateway: GatewaySettings) -> None:
         timeout_s = gateway.request_timeout_seconds
+        self._controller = controller
         self._passage = Passage(client)
         self._models = KServeModels(controller, asking, self._passage, ready=gateway.kserve_ready, timeout_s=timeout_s)
         self._server = KServeServer(controller, self._passage, shared_memory=gateway.shared_memory, timeout_s=timeout_s)
@@ -35,6 +43,10 @@ class KServe:
     def routes(self) -> list[web.RouteDef]:
         """All below ``/v2``."""
         return [*self._models.routes(), *self._server.routes()]
+
+    def fast_path(self, recorder: Recorder, guard: Guard, keys: ApiKeys | None, deadline: Callable[[], Deadline]) -> FastPath:
+        """Answers inferences that need nothing to be waited for."""
+        return FastInfer(self._controller, self._passage, recorder, guard, keys, deadline)
 
     async def close(self, _app: web.Application) -> None:
         """For the application's ``on_cleanup``."""

@@ -22,6 +22,7 @@ from modelium.gateway.http.bodies import read_body
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.errors import REQUEST_ID, break_off
+from modelium.gateway.http.fast_path import taken_fault
 from modelium.gateway.http.paths import name_in, shown_path
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
 from modelium.gateway.kserve.rules import STATE_HEADER, Ready, in_tritons_words, model_called, tracing_refused, why_not_ready
@@ -63,6 +64,8 @@ class KServeModels:
         """An inference, a generation, the metadata or the configuration. Raises what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
         name, path, verb = await self._meant(request, deadline)
+        if (fault := taken_fault(request)) is not None:
+            raise fault
         body = await read_body(request, deadline, as_sent=True) if request.can_read_body else b""
         waited, begun = Waited(), list[web.StreamResponse]()
 

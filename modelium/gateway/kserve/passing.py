@@ -6,7 +6,7 @@ Nothing is parsed. Headers that belong to one connection, and those by which a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Passage:
         upstream = self._upstream or self._open()
         begun = False
         try:
-            async with upstream.ask(self._head(request, path, body), body) as answer:
+            async with upstream.ask(self._head(request.method, request.raw_headers, path, body), body) as answer:
                 begun = True
                 yield answer
         except Unreachable as error:
@@ -63,16 +63,30 @@ class Passage:
                 f"Triton cannot be reached over HTTP at {self._client.http_url} (triton.http_url): {error}"
             ) from None
         except BrokenOff as error:
-            what = "broke off its answer" if begun else "closed the connection"
-            words = "the request may have been executed, which is why it was not sent again"
-            raise ModelGone(f"Triton {what} ({error}); {words}") from None
+            raise broken_off(error, begun=begun) from None
 
-    def _head(self, request: web.Request, path: str, body: bytes) -> bytes:
+    @property
+    def is_idle(self) -> bool:
+        """Is there a connection that nobody uses?"""
+        return self._upstream is not None and self._upstream.idle > 0
+
+    def ask_now(
+        self, headers: Iterable[tuple[bytes, bytes]], path: str, body: bytes, answer: Answer
+    ) -> Callable[[], None] | None:
+        """POST ``body``, where a connection is idle: ``answer`` is told what comes, and calling the result ends it.
+
+        None: there is none, and nothing was sent.
+        """
+        if self._upstream is None:
+            return None
+        return self._upstream.ask_now(self._head("POST", headers, path, body), body, answer)
+
+    def _head(self, method: str, headers: Iterable[tuple[bytes, bytes]], path: str, body: bytes) -> bytes:
         """The head of a client's request as Triton gets it."""
         kept_back = self._kept_back
-        lines = [f"{request.method} {path} HTTP/1.1".encode("ascii")]
-        lines += [b"%b: %b" % header for header in request.raw_headers if header[0].lower() not in kept_back]
-        if body or request.method != "GET":
+        lines = [f"{method} {path} HTTP/1.1".encode("ascii")]
+        lines += [b"%b: %b" % header for header in headers if header[0].lower() not in kept_back]
+        if body or method != "GET":
             lines.append(b"Content-Length: %d" % len(body))
         return b"\r\n".join(lines) + self._added
 
@@ -85,9 +99,21 @@ class Passage:
         return self._upstream
 
 
+def broken_off(error: BrokenOff, *, begun: bool) -> ModelGone:
+    """What is said of an answer that broke off, ``begun``: after its head."""
+    what = "broke off its answer" if begun else "closed the connection"
+    words = "the request may have been executed, which is why it was not sent again"
+    return ModelGone(f"Triton {what} ({error}); {words}")
+
+
+def passed_headers(answer: Answer) -> list[tuple[str, str]]:
+    """The headers of Triton's answer that are not about its connection."""
+    return [header for header in answer.headers if header[0].lower() not in _OF_AN_ANSWER]
+
+
 def headers_of(answer: Answer, more: Mapping[str, str]) -> CIMultiDict[str]:
     """The headers of Triton's answer as the client gets them, and ``more``."""
-    headers = CIMultiDict([header for header in answer.headers if header[0].lower() not in _OF_AN_ANSWER])
+    headers = CIMultiDict(passed_headers(answer))
     headers.update(more)
     return headers
 

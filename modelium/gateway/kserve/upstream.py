@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import cast
 
 import httptools
@@ -43,8 +44,8 @@ class Answer:
         "words",
     )
 
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
+        self._connection: _Connection | None = None
         self._pieces: list[bytes] = []
         self._moves: asyncio.Future[None] | None = None  # something came, or nothing more will
         self.status = 0
@@ -64,23 +65,29 @@ class Answer:
         taken = []
         while not self.ended:
             await self._change()
-            taken.append(self._take())
-        taken.append(self._take())
+            taken.append(self.take())
+        taken.append(self.take())
         return b"".join(taken)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises ``BrokenOff``."""
         while True:
-            if piece := self._take():
+            if piece := self.take():
                 yield piece
             elif self.ended:
                 return
             else:
                 await self._change()
 
-    def _take(self) -> bytes:
+    def sent_on(self, connection: _Connection) -> None:
+        """It comes from there."""
+        self._connection = connection
+
+    def take(self) -> bytes:
+        """What of the body came since the last call."""
         piece, self._pieces = b"".join(self._pieces), []
-        self._connection.taken()
+        if self._connection is not None:
+            self._connection.taken()
         return piece
 
     async def _change(self) -> None:
@@ -112,13 +119,13 @@ class _Connection(asyncio.Protocol):
         self.stays = True
         self.idle_since = 0.0
 
-    def ask(self, head: bytes, body: bytes) -> Answer:
-        """Send a request. The answer is the only one under way."""
+    def ask(self, head: bytes, body: bytes, answer: Answer) -> None:
+        """Send a request. Its answer is the only one under way."""
         assert self._wire is not None
-        self._answer = answer = Answer(self)
+        self._answer = answer
+        answer.sent_on(self)
         self._of_headers = 0
         self._wire.writelines((head, body) if body else (head,))
-        return answer
 
     def taken(self) -> None:
         """What came was taken."""
@@ -221,15 +228,23 @@ class Upstream:
         Leaving the context before the answer has ended breaks it off. Raises ``Unreachable`` and ``BrokenOff``.
         """
         connection = self._idle.pop() if self._idle else await self._connect()
-        answer = connection.ask(head, body)
+        answer = Answer()
+        connection.ask(head, body, answer)
         try:
             await answer.begin()
             yield answer
         finally:
-            if answer.ended and connection.stays and not self._is_closed:
-                self._keep(connection)
-            else:
-                connection.abort()
+            self._give_back(connection, answer)
+
+    def ask_now(self, head: bytes, body: bytes, answer: Answer) -> Callable[[], None] | None:
+        """The same on a connection that is there: ``answer`` is told what comes. Call what this returns when it is over; before
+        the answer has ended, that breaks it off. None: no connection is idle, and nothing was sent.
+        """
+        if not self._idle:
+            return None
+        connection = self._idle.pop()
+        connection.ask(head, body, answer)
+        return partial(self._give_back, connection, answer)
 
     @property
     def idle(self) -> int:
@@ -254,6 +269,12 @@ class Upstream:
         except OSError as error:
             raise Unreachable(os.strerror(error.errno) if error.errno else str(error)) from error
         return connection
+
+    def _give_back(self, connection: _Connection, answer: Answer) -> None:
+        if answer.ended and connection.stays and not self._is_closed:
+            self._keep(connection)
+        else:
+            connection.abort()
 
     def _keep(self, connection: _Connection) -> None:
         now = asyncio.get_running_loop().time()

@@ -202,6 +202,16 @@ class StandInController:
         lease.cold, lease.waited_s = self.cold_s > 0, self.cold_s
         return lease
 
+    def lease_now(self, name: str) -> Lease | None:
+        status = self.models.get(name)
+        if status is None or status.profile is None or status.placement is None or not status.state.serves:
+            return None
+        if self.refuse is not None or self.never or self.cold_s:
+            return None
+        self.askers.append(ASKER.get())
+        self.held += 1
+        return Lease(profile=status.profile, placement=status.placement, release=self._release)
+
     def _release(self) -> None:
         self.held -= 1
         self.released.set()
@@ -297,6 +307,13 @@ class Served:
     triton: StandInTriton
     recorder: Recorder
     http: aiohttp.ClientSession
+    runner: web.AppRunner
+
+    @property
+    def by_aiohttp(self) -> int:
+        """How many requests aiohttp's server has answered."""
+        assert self.runner.server is not None
+        return self.runner.server.requests_count
 
     def serve(self, profile: ModelProfile, answerer: Answerer | None = None, *, max_batch_size: int = 32) -> str:
         """Serve ``profile`` and give its URL."""
@@ -328,7 +345,15 @@ async def served(**gateway: Any) -> AsyncIterator[Served]:
     try:
         urls = [await _listen(runner) for runner in runners]
         async with aiohttp.ClientSession() as http:
-            yield Served(url=urls[0], metrics_url=urls[1], controller=controller, triton=triton, recorder=recorder, http=http)
+            yield Served(
+                url=urls[0],
+                metrics_url=urls[1],
+                controller=controller,
+                triton=triton,
+                recorder=recorder,
+                http=http,
+                runner=runners[0],
+            )
     finally:
         for runner in runners:
             await runner.cleanup()
