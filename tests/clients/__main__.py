@@ -1,0 +1,5 @@
+"""See ``matrix.py``."""
+
+from tests.clients.matrix import main
+
+main()
