@@ -36,11 +36,11 @@ PYTEST_FLAGS ?=
 MINUTES ?= 2
 CYCLES ?= 10
 
-.PHONY: help setup demo run test test-fast lint format types check generate bench gpu-check clean
+.PHONY: help setup demo run test test-fast lint format types check generate clients clients-matrix bench gpu-check clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.made $(RUNTIME)/.made ## make both environments: .venv (Modelium) and .runtime (Triton, torch, transformers, vLLM, Ray)
 
@@ -103,6 +103,22 @@ generate: setup ## record what the installed vLLM serves and takes; write the da
 	@$(BIN)/python scripts/write_dashboards.py
 	@$(BIN)/python scripts/write_prometheus_rules.py
 
+# An environment of its own: these libraries' pins are not Modelium's. node's are left out where there is no npm.
+CLIENTS := .clients
+CLIENTS_FLAGS ?=
+
+clients: $(CLIENTS)/.made ## make the environment of the client libraries that `clients-matrix` asks with (600 MB)
+
+$(CLIENTS)/.made: .venv/.made tests/clients/requirements.txt $(wildcard tests/clients/node/*)
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --requirement tests/clients/requirements.txt
+	@if command -v npm >/dev/null; then mkdir -p $(CLIENTS)/node && cp tests/clients/node/* $(CLIENTS)/node/ \
+		&& npm ci --prefix $(CLIENTS)/node --no-audit --no-fund --silent; fi
+	@touch $@
+
+clients-matrix: setup clients ## each client of docs/clients.md asks a model that is loaded, is not, is being unloaded and fails to load: a table (CLIENTS_FLAGS="--only litellm --json FILE")
+	@$(BIN)/python -m tests.clients $(CLIENTS_FLAGS)
+
 bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, each fault by itself, 20 kills of all at once, and CYCLES=10 loads and unloads
 	@$(BIN)/python bench/blink.py
 	@$(BIN)/python bench/many_alike.py
@@ -128,5 +144,5 @@ gpu-check: setup ## on a machine with an NVIDIA GPU that nobody else uses: estim
 	@$(BIN)/python bench/cycles.py --cycles 20 --gpu
 
 clean: ## remove the environments and everything that was built (models/ stays)
-	rm -rf .venv .runtime build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .runtime .clients build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

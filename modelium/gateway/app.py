@@ -19,11 +19,12 @@ from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_
 from modelium.gateway.http.fast_path import FAST_PATH
 from modelium.gateway.http.keys import API_KEYS, require_key
 from modelium.gateway.http.runner import BoundedRunner
-from modelium.gateway.http.telling import TELLING, Telling, directories_of
+from modelium.gateway.http.telling import TELLING, Telling
 from modelium.gateway.kserve import KServe
 from modelium.gateway.media import Media
 from modelium.gateway.neighbours import Neighbours, answer_refusal, answer_shaped_errors
 from modelium.gateway.openai import STRICT, OpenAI, name_ignored
+from modelium.gateway.places import Places
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.events import Events
@@ -60,7 +61,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app[STRICT] = gateway.strict
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
-    app[TELLING] = Telling(controller, directories_of(settings))
+    app[TELLING] = Telling(controller, Places.of(settings))
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)
     app.on_cleanup.append(bodies.close)
     app[LIMITS] = Limits.of(gateway)

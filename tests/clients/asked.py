@@ -93,12 +93,13 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
 
 def words_of(error: BaseException) -> str:
     """What a user would read: the error and those that it comes of."""
-    said, seen = [], error
+    said: list[str] = []
+    seen: BaseException | None = error
     while seen is not None and len(said) < 5:
         said.append(" ".join(str(seen).split()))
         response = getattr(seen, "response", None)
         text = getattr(response, "text", None)
         if isinstance(text, str) and text not in said[-1]:
             said.append(" ".join(text.split()))
-        seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
+        seen = seen.__cause__ or seen.__context__
     return " | ".join(said)[:600]

@@ -7,15 +7,11 @@ but its owner's.
 from __future__ import annotations
 
 import math
-import re
-import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from modelium.config import Settings
 from modelium.errors import (
     DeadlineExceeded,
     LoadFailed,
@@ -26,6 +22,7 @@ from modelium.errors import (
     UnknownModel,
 )
 from modelium.gateway.http.counting import MODEL
+from modelium.gateway.places import Places
 from modelium.values import State
 
 if TYPE_CHECKING:
@@ -36,12 +33,11 @@ _WAIT_S, _LONGEST_WAIT_S = 5.0, 30.0  # for a load of which nothing is known; cl
 
 
 class Telling:
-    """``directories``: of this machine; in an answer what lies in them has no more than its name there."""
+    """``places``: what is left out of all words."""
 
-    def __init__(self, controller: Controller, directories: Iterable[Path]) -> None:
+    def __init__(self, controller: Controller, places: Places) -> None:
         self._controller = controller
-        names = sorted({path for each in directories for path in _spellings(each)}, key=len, reverse=True)
-        self._places = re.compile("|".join(f"{re.escape(name)}(?![\\w.-])/?" for name in names)) if names else None
+        self._places = places
 
     def words(self, error: ModeliumError, request: web.Request) -> str:
         """The sentence, without places on this machine."""
@@ -49,7 +45,7 @@ class Telling:
         left = status is not None and (status.state.leaves or status.state is State.UNLOADED)
         if status is not None and left and isinstance(error, ModelGone | TritonUnavailable):
             said = f"{status.name!r} was unloaded in the middle of its answer: {status.reason}"
-        return self._places.sub(_inside, said) if self._places is not None else said
+        return self._places.left_out_of(said)
 
     def again_in_s(self, error: ModeliumError, request: web.Request) -> int | None:
         """When to come back; None where that is no use, or not known. A load goes on without who asked for it."""
@@ -79,26 +75,3 @@ class Telling:
 
 
 TELLING: web.AppKey[Telling] = web.AppKey("telling", Telling)
-
-
-def directories_of(settings: Settings) -> list[Path]:
-    """Where Modelium keeps and reads things."""
-    own = (settings.triton.model_repository, settings.triton.state_directory, settings.triton.runtime_directory)
-    return [
-        *settings.orchestration.model_discovery.watch_directories,
-        *own,
-        Path.cwd(),
-        Path.home(),
-        Path(tempfile.gettempdir()),
-    ]
-
-
-def _spellings(directory: Path) -> set[str]:
-    """As it is written, and as it is; not the root, and not a place that is written from here."""
-    found = {str(directory.absolute()), str(directory.resolve())}
-    return {name for name in found if len(Path(name).parts) > 1}
-
-
-def _inside(found: re.Match[str]) -> str:
-    """``/a/incoming/m/x`` is ``m/x``; the directory alone has its last name."""
-    return "" if found[0].endswith("/") else Path(found[0]).name

@@ -17,6 +17,7 @@ from modelium.controller.askers import ASKER
 from modelium.errors import ModeliumError, QueueFull, RequestError, TooMuchUnderWay, TritonUnavailable, Unauthorized
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.kserve_grpc.statuses import status_of
+from modelium.gateway.places import Places
 from modelium.names import printable
 from modelium.triton.passing import Metadata
 from modelium.values import Priority, asker_of, priority_called
@@ -37,10 +38,14 @@ _RETRY_AFTER_S = 1.0
 
 
 class Callers:
-    """What all calls are held to: the keys, the times and the memory of ``gateway:``."""
+    """What all calls are held to: the keys, the times and the memory of ``gateway:``. ``places``: what no
+    error says."""
 
-    def __init__(self, keys: ApiKeys | None, *, timeout_s: float, max_timeout_s: float, max_buffered_bytes: int) -> None:
+    def __init__(
+        self, keys: ApiKeys | None, *, timeout_s: float, max_timeout_s: float, max_buffered_bytes: int, places: Places
+    ) -> None:
         self._keys = keys
+        self._places = places
         self._timeout_s = timeout_s
         self._max_timeout_s = max(timeout_s, max_timeout_s)
         self._most = max_buffered_bytes
@@ -95,6 +100,28 @@ class Callers:
         """What ``hold`` answered."""
         self._held -= held
 
+    def words_of(self, error: Exception, context: Context) -> str:
+        """What may be said of ``error``: its words without places, or for what nobody expected an id that is in the log."""
+        if isinstance(error, ModeliumError) and status_of(error) is not grpc.StatusCode.INTERNAL:
+            return printable(self._places.left_out_of(str(error)), longest=_LONGEST_WORDS)
+        ident = uuid4().hex[:16]
+        log.error("gRPC call %s: %s failed", ident, context_method(context), exc_info=error)
+        return f"something broke inside Modelium; its log has the cause under {ident}"
+
+    async def refuse(self, error: Exception, context: Context) -> None:
+        """End the call with ``error``: as Triton said it, where it is Triton's. Raises what gRPC raises for that."""
+        said = tritons_own(error)
+        if said is not None:
+            if initial := said.initial_metadata():
+                await context.send_initial_metadata(tuple(initial))
+            await context.abort(said.code(), said.details() or "", tuple(said.trailing_metadata() or ()))
+        trailing: list[tuple[str, str]] = []
+        if isinstance(error, ModeliumError):
+            trailing.append(("x-modelium-error", error.type))
+        if isinstance(error, QueueFull):
+            trailing.append(("retry-after", str(math.ceil(error.retry_after_s))))
+        await context.abort(code_of(error), self.words_of(error, context), tuple(trailing))
+
 
 def _wanted(context: Context) -> Priority | None:
     for name, value in context.invocation_metadata():
@@ -112,15 +139,6 @@ def passed_on(context: Context) -> Metadata:
         for name, value in context.invocation_metadata()
         if name not in _KEPT_BACK and not name.startswith("grpc-")
     ]
-
-
-def words_of(error: Exception, context: Context) -> str:
-    """What may be said of ``error``: its words, or for what nobody expected an id that is in the log."""
-    if isinstance(error, ModeliumError) and status_of(error) is not grpc.StatusCode.INTERNAL:
-        return printable(str(error), longest=_LONGEST_WORDS)
-    ident = uuid4().hex[:16]
-    log.error("gRPC call %s: %s failed", ident, context_method(context), exc_info=error)
-    return f"something broke inside Modelium; its log has the cause under {ident}"
 
 
 def context_method(context: Context) -> str:
@@ -145,21 +163,6 @@ def code_of(error: Exception) -> grpc.StatusCode:
     if said is not None:
         return said.code()
     return status_of(error) if isinstance(error, ModeliumError) else grpc.StatusCode.INTERNAL
-
-
-async def refuse(error: Exception, context: Context) -> None:
-    """End the call with ``error``: as Triton said it, where it is Triton's. Raises what gRPC raises for that."""
-    said = tritons_own(error)
-    if said is not None:
-        if initial := said.initial_metadata():
-            await context.send_initial_metadata(tuple(initial))
-        await context.abort(said.code(), said.details() or "", tuple(said.trailing_metadata() or ()))
-    trailing: list[tuple[str, str]] = []
-    if isinstance(error, ModeliumError):
-        trailing.append(("x-modelium-error", error.type))
-    if isinstance(error, QueueFull):
-        trailing.append(("retry-after", str(math.ceil(error.retry_after_s))))
-    await context.abort(code_of(error), words_of(error, context), tuple(trailing))
 
 
 def broke_off(name: str) -> TritonUnavailable:

@@ -17,10 +17,11 @@ from modelium.config import Settings
 from modelium.errors import ConfigError
 from modelium.gateway.asking import Asking
 from modelium.gateway.kserve_grpc import descriptions, health, reflection
-from modelium.gateway.kserve_grpc.caller import Callers, Context, Handler, broke_off, is_cancelled, refuse
+from modelium.gateway.kserve_grpc.caller import Callers, Context, Handler, broke_off, is_cancelled
 from modelium.gateway.kserve_grpc.models import ModelCalls
 from modelium.gateway.kserve_grpc.server_calls import SHARED_MEMORY, ServerCalls
 from modelium.gateway.kserve_grpc.streams import Streams
+from modelium.gateway.places import Places
 from modelium.metrics import Recorder
 from modelium.triton.passing import SERVICE, described
 
@@ -47,6 +48,7 @@ class GrpcFront:
             timeout_s=gateway.request_timeout_seconds,
             max_timeout_s=gateway.max_request_timeout_seconds,
             max_buffered_bytes=gateway.max_buffered_bytes,
+            places=Places.of(settings),
         )
         asking = Asking(controller, client, metrics)
         models = ModelCalls(controller, asking, client.passing, self._callers, metrics, ready=gateway.kserve_ready)
@@ -116,7 +118,7 @@ class GrpcFront:
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                await refuse(error, context)
+                await self._callers.refuse(error, context)
                 raise
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -131,9 +133,9 @@ class GrpcFront:
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
-                await refuse(broke_off("a stream"), context)
+                await self._callers.refuse(broke_off("a stream"), context)
             except Exception as error:
-                await refuse(error, context)
+                await self._callers.refuse(error, context)
 
         return grpc.stream_stream_rpc_method_handler(answer)
 
@@ -144,7 +146,7 @@ class GrpcFront:
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                await refuse(error, context)
+                await self._callers.refuse(error, context)
 
         return grpc.unary_stream_rpc_method_handler(answer)
 

@@ -14,7 +14,7 @@ from modelium.errors import ModeliumError
 from modelium.gateway.asking import Asking
 from modelium.gateway.kserve.rules import in_tritons_words, model_called
 from modelium.gateway.kserve_grpc import wire
-from modelium.gateway.kserve_grpc.caller import Callers, Context, passed_on, words_of
+from modelium.gateway.kserve_grpc.caller import Callers, Context, passed_on
 from modelium.gateway.kserve_grpc.lanes import Lane, Message, Surroundings
 from modelium.metrics import Recorder
 from modelium.triton.passing import Passing
@@ -82,7 +82,7 @@ class Streams:
             say=say,
             open_stream=open_stream,
             wait_s=lambda: self._callers.deadline(context).remaining_s(),
-            words_of=lambda error: words_of(error, context),
+            words_of=lambda error: self._callers.words_of(error, context),
         )
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from modelium.api_keys import ApiKeys
 from modelium.controller.askers import ASKER
-from modelium.errors import KeyQueueFull, RequestError, Unauthorized
+from modelium.errors import KeyQueueFull, LoadFailed, RequestError, Unauthorized
 from modelium.gateway.kserve_grpc.caller import Callers, passed_on
 from modelium.gateway.kserve_grpc.statuses import in_http, status_of
+from modelium.gateway.places import Places
 from modelium.values import Asker, Priority
 
 KEY, LOW_KEY = "the-right-key-0123456789", "another-key-0123456789ab"
@@ -29,7 +30,7 @@ class Call:
 
 
 def asker_of(call: Call, keys: ApiKeys | None) -> Asker:
-    callers = Callers(keys, timeout_s=5, max_timeout_s=5, max_buffered_bytes=1)
+    callers = Callers(keys, timeout_s=5, max_timeout_s=5, max_buffered_bytes=1, places=Places())
 
     def admit() -> Asker:
         callers.admit(call)
@@ -65,3 +66,9 @@ def test_triton_learns_neither() -> None:
 
 def test_a_full_queue_of_a_key_has_grpcs_word_for_it() -> None:
     assert status_of(KeyQueueFull) is grpc.StatusCode.RESOURCE_EXHAUSTED and in_http(status_of(KeyQueueFull)) == 429
+
+
+def test_no_error_says_where_something_lies_on_this_machine(tmp_path: Path) -> None:
+    callers = Callers(None, timeout_s=5, max_timeout_s=5, max_buffered_bytes=1, places=Places([tmp_path]))
+    said = callers.words_of(LoadFailed(f"{tmp_path}/m/1/model.onnx: no such operator"), None)
+    assert said == "m/1/model.onnx: no such operator"
