@@ -24,6 +24,7 @@ from modelium.gateway.kserve import KServe
 from modelium.gateway.media import Media
 from modelium.gateway.neighbours import Neighbours, answer_refusal, answer_shaped_errors
 from modelium.gateway.openai import STRICT, OpenAI, name_ignored
+from modelium.gateway.openapi import OpenAPI as Document
 from modelium.gateway.places import Places
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
@@ -104,6 +105,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     events = Events(controller, stall_s=gateway.stall_timeout_seconds)
     app.router.add_get("/events", events.show, allow_head=False)
     app.on_shutdown.append(events.close)
+    app.add_routes(Document().routes())
     return app
 
 

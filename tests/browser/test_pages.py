@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from modelium.values import ModelStatus, Task
@@ -210,3 +211,50 @@ async def test_our_own_page_shows_the_models(gateway: Served, tmp_path: Path) ->
             shown, _ = await browser.communicate()
     assert b'<td class="state LOADED">LOADED</td>' in shown
     assert b"Triton 2.51.0" in shown
+
+
+# Opens a route, fills in its form, sends it; answers what the page shows then.
+TRY = """(async () => {
+  const until = async holds => { while (!holds()) await new Promise(done => setTimeout(done, 20)); };
+  await until(() => document.querySelectorAll("details").length);
+  const code = [...document.querySelectorAll("summary code")].find(one => one.textContent === "/predict/{model}");
+  const route = code.closest("details");
+  route.open = true;
+  await until(() => route.querySelector("form"));
+  route.querySelector("form input").value = "m";
+  route.querySelector("form textarea").value = JSON.stringify({inputs: "<b>x</b>"});
+  route.querySelector("form").requestSubmit();
+  await until(() => route.querySelector("pre").textContent.includes("]"));
+  return route.innerText;
+})()"""
+
+
+async def test_our_page_of_routes_lists_them_and_sends_what_is_typed(gateway: Served, tmp_path: Path) -> None:
+    profile = tmp_path / "profile"
+    async with chromium(profile, "--remote-debugging-port=0", f"{gateway.url}/docs"), asyncio.timeout(DEADLINE_S):
+        shown = await evaluated(profile, TRY)
+    assert "A prediction in Hugging Face's schema" in shown and "`queue_full`" in shown
+    assert "200 OK" in shown and "[1.0,2.0,3.0]" in shown
+    (inputs,) = gateway.triton.seen
+    assert inputs["TEXT"].tolist() == [[b"<b>x</b>"]]
+
+
+async def evaluated(profile: Path, script: str) -> str:
+    """What ``script`` answers in the page that Chromium shows."""
+    port_file = profile / "DevToolsActivePort"
+    while not port_file.is_file() or not port_file.read_text(encoding="utf-8"):  # noqa: ASYNC110 — another process writes it
+        await asyncio.sleep(0.05)
+    port = port_file.read_text(encoding="utf-8").splitlines()[0]
+    async with aiohttp.ClientSession() as http:
+        page = None
+        while page is None:
+            async with http.get(f"http://127.0.0.1:{port}/json") as answer:
+                found = [one for one in await answer.json() if one["type"] == "page"]
+            page = next((one for one in found if one["title"].startswith("Modelium")), None)
+        async with http.ws_connect(page["webSocketDebuggerUrl"]) as socket:
+            asked = {"expression": script, "awaitPromise": True, "returnByValue": True}
+            await socket.send_json({"id": 1, "method": "Runtime.evaluate", "params": asked})
+            while (said := await socket.receive_json()).get("id") != 1:
+                pass
+    assert "result" in said, said
+    return str(said["result"]["result"].get("value", said))

@@ -2,7 +2,7 @@
 route.
 
 Without ``gateway.api_keys_file`` everybody may. Never asked for a key are the probes, which the kubelet and a container's
-health check send without one, and the page itself, which holds nothing and asks for the key.
+health check send without one, and the pages themselves, which hold nothing and ask for the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from modelium.controller.askers import ASKER
 from modelium.errors import InvalidBody, Unauthorized
 from modelium.values import Asker, Priority, asker_of, priority_called
 
-OPEN_ROUTES = frozenset({"/", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+OPEN_ROUTES = frozenset({"/", "/docs", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelium"'}
 PRIORITY = "X-Priority"
 _SHOWN = 100  # characters of what a stranger sent

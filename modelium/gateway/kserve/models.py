@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from multidict import CIMultiDict
 
-from modelium.errors import NotExecuted, RequestError, UnknownModel
+from modelium.errors import DeadlineExceeded, ModelGone, NotExecuted, Refused, RequestError, TritonUnavailable, UnknownModel
 from modelium.gateway.asking import Asking, Waited
 from modelium.gateway.asking.watching import unless_lost
 from modelium.gateway.deadline import Deadline
@@ -21,11 +21,13 @@ from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.bodies import read_body
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ANYTHING, ASKING, NAMING, READING, Reply, describes
 from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.fast_path import taken_fault
 from modelium.gateway.http.paths import name_in, shown_path
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
 from modelium.gateway.kserve.rules import STATE_HEADER, Ready, in_tritons_words, model_called, tracing_refused, why_not_ready
+from modelium.gateway.kserve.shapes import NotReady
 from modelium.gateway.kserve.upstream import Answer
 from modelium.triton.faults import http_fault
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"(?P<model>.+)/versions/(?P<version>[^/]*)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_TRITONS = Reply(content_type=ANYTHING, status=0, says="Triton's answer, as it is")
+_TRITON = (TritonUnavailable, ModelGone, DeadlineExceeded)
+_INFERENCE = dict[str, object]  # read by Triton alone, and with the binary extension no JSON from its header's length on
 _POSTED = ("infer", "generate", "generate_stream")
 _SILENT = frozenset({"generate", "generate_stream"})  # of a model that dies, Triton says nothing to those who asked so
 
@@ -60,6 +65,11 @@ class KServeModels:
             web.get("/v2/models/{model:.+}", self.ask, allow_head=False),
         ]
 
+    @describes("Its metadata, from Triton; loads it.", gives=_TRITONS, fails=(*READING, *ASKING))
+    @describes("Its configuration, from Triton; loads it.", gives=_TRITONS, fails=(*READING, *ASKING), at="/config")
+    @describes("An inference in Triton's own protocol.", takes=_INFERENCE, gives=_TRITONS, fails=ASKING, at="/infer")
+    @describes("Triton's generate extension.", takes=_INFERENCE, gives=_TRITONS, fails=ASKING, at="/generate")
+    @describes("The same, streamed.", takes=_INFERENCE, gives=_TRITONS, fails=ASKING, at="/generate_stream")
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """An inference, a generation, the metadata or the configuration. Raises what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -82,6 +92,12 @@ class KServeModels:
                 raise
             return break_off(request, begun[0], error)
 
+    @describes(
+        "Whether a request will be answered; loads nothing.",
+        gives=Reply(content_type=ANYTHING, says="ready"),
+        also=(Reply(kind=NotReady, status=400, says="why not"),),
+        fails=(*NAMING, RequestError),
+    )
     async def ready(self, request: web.Request) -> web.Response:
         """``GET /v2/models/{model}/ready``: 200 or, with the reason, 400 as Triton says it. Loads nothing."""
         deadline = deadline_of(request, self._timeout_s)
@@ -95,16 +111,19 @@ class KServeModels:
             return web.Response(headers=headers, content_type="application/json")
         return json_response({"error": why}, status=400, headers=headers)
 
+    @describes("Triton's counters of a loaded model; loads nothing.", gives=_TRITONS, fails=(*NAMING, *_TRITON))
     async def stats(self, request: web.Request) -> web.Response:
         """``GET /v2/models/{model}/stats``: of a model that is away, Triton's own word that it is. Loads nothing."""
         deadline = deadline_of(request, self._timeout_s)
         _, path, _ = await self._meant(request, deadline)
         return await self._unleased(request, path, deadline)
 
+    @describes("Those of all loaded models.", gives=_TRITONS, fails=_TRITON)
     async def all_stats(self, request: web.Request) -> web.Response:
         """``GET /v2/models/stats``."""
         return await self._unleased(request, "/v2/models/stats", deadline_of(request, self._timeout_s))
 
+    @describes("Refused: Triton's traces are files on the server.", fails=(Refused,))
     async def refuse_tracing(self, _request: web.Request) -> web.Response:
         """``/v2/models/{model}/trace/setting``. Raises ``Refused``."""
         raise tracing_refused()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 from aiohttp import web
 
-from modelium.errors import RequestError
+from modelium.errors import DeadlineExceeded, ModelGone, Refused, RequestError, TritonUnavailable
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ANYTHING, LOADING, READING, Reply, describes
 from modelium.gateway.http.paths import model_of, shown_path
 from modelium.gateway.kserve.passing import Passage, whole, within
 from modelium.gateway.kserve.rules import (
@@ -28,12 +29,17 @@ from modelium.gateway.kserve.rules import (
     logging_refused,
     tracing_refused,
 )
+from modelium.gateway.kserve.shapes import Indexed, RepositoryAsked
 from modelium.pace import in_pieces
 
 if TYPE_CHECKING:
     from modelium.controller import Controller
 
 _REGION = re.compile(r"(?:region/(?!\.+/)[^/?#\\]{1,1024}/)?(?:status|register|unregister)")
+_NOTHING = Reply(content_type=ANYTHING, says="yes")
+_NO = Reply(content_type=ANYTHING, status=400, says="no")
+_TRITONS = Reply(content_type=ANYTHING, status=0, says="Triton's answer, as it is")
+_TRITON = (TritonUnavailable, ModelGone, DeadlineExceeded)
 _PATHS_OF_MEMORY = ("/v2/systemsharedmemory/{rest:.+}", "/v2/cudasharedmemory/{rest:.+}")
 
 
@@ -60,19 +66,23 @@ class KServeServer:
             web.route("*", "/v2/logging", self.refuse_logging),
         ]
 
+    @describes("Triton's name, version and extensions.", gives=dict[str, object], fails=_TRITON)
     async def metadata(self, request: web.Request) -> web.Response:
         """``GET /v2``: Triton's name, version and extensions. Raises ``NotExecuted`` while Triton is away."""
         async with within(deadline_of(request, self._timeout_s)), self._passage.ask(request, "/v2", b"") as answer:
             return await whole(answer)
 
+    @describes("As `/health/live`, in Triton's words.", gives=_NOTHING, also=(_NO,))
     async def live(self, _request: web.Request) -> web.Response:
         """``GET /v2/health/live``, as ``/health/live``; 400 is what Triton says."""
         return web.Response(status=200 if self._controller.alive() else 400)
 
+    @describes("As `/health/ready`, in Triton's words.", gives=_NOTHING, also=(_NO,))
     async def ready(self, _request: web.Request) -> web.Response:
         """``GET /v2/health/ready``, as ``/health/ready``."""
         return web.Response(status=200 if self._controller.ready() else 400)
 
+    @describes("Every model with its state, in Triton's words.", takes=RepositoryAsked, gives=list[Indexed], example={})
     async def index(self, request: web.Request) -> web.Response:
         """``POST /v2/repository/index``: every model, loaded or not, in Triton's words; with ``{"ready": true}`` those that are
         loaded."""
@@ -89,6 +99,13 @@ class KServeServer:
             ]
         )
 
+    @describes(
+        "Load it now; answers when it is loaded.",
+        takes=RepositoryAsked,
+        gives=_NOTHING,
+        fails=(*LOADING, Refused),
+        example={},
+    )
     async def load(self, request: web.Request) -> web.Response:
         """``POST /v2/repository/models/{model}/load``: answers when it is loaded. Raises what ``Controller.load`` raises, and
         ``RequestError`` for parameters."""
@@ -97,6 +114,13 @@ class KServeServer:
             await self._controller.load(name, timeout_s=deadline.remaining_s())
         return web.Response(content_type="application/json")
 
+    @describes(
+        "Unload it; answers when its memory is free.",
+        takes=RepositoryAsked,
+        gives=_NOTHING,
+        fails=(*LOADING, Refused),
+        example={},
+    )
     async def unload(self, request: web.Request) -> web.Response:
         """``POST /v2/repository/models/{model}/unload``: answers when its memory is back, as ``/models/{model}/unload``."""
         name, deadline = await self._controlled(request, "unload")
@@ -104,6 +128,7 @@ class KServeServer:
             await self._controller.unload(name, timeout_s=deadline.remaining_s())
         return web.Response(content_type="application/json")
 
+    @describes("Shared memory, where `gateway.shared_memory` allows it.", gives=_TRITONS, fails=(*READING, *_TRITON, Refused))
     async def shared_memory(self, request: web.Request) -> web.Response:
         """``/v2/systemsharedmemory/…`` and CUDA's: Triton's answer, where ``gateway.shared_memory`` allows it."""
         check_shared_memory(self._shared_memory)
@@ -115,10 +140,12 @@ class KServeServer:
         async with within(deadline), self._passage.ask(request, path, body) as answer:
             return await whole(answer)
 
+    @describes("Refused: Triton's traces are files on the server.", fails=(Refused,))
     async def refuse_tracing(self, _request: web.Request) -> web.Response:
         """``/v2/trace/setting``. Raises ``Refused``."""
         raise tracing_refused()
 
+    @describes("Refused: Triton's log settings write files on the server.", fails=(Refused,))
     async def refuse_logging(self, _request: web.Request) -> web.Response:
         """``/v2/logging``. Raises ``Refused``."""
         raise logging_refused()

@@ -14,10 +14,11 @@ from modelium.gateway.codecs import Body, Heard, encode_body, heard_in
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, FORM, TEXT, Reply, describes
 from modelium.gateway.http.events import EventStream
 from modelium.gateway.http.forms import read_form
 from modelium.gateway.media.requests import SpeechRequest, TranscriptionRequest, TranslationRequest
-from modelium.gateway.media.transcripts import Transcript, Translation, srt, text_of, usage_of, verbose, vtt
+from modelium.gateway.media.transcripts import Transcript, Translation, VerboseTranscript, srt, text_of, usage_of, verbose, vtt
 from modelium.gateway.openai.answers import DONE, Json, event
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest, told
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 TaskWord = Literal["transcribe", "translate"]
 S = TypeVar("S", bound=SpeechRequest)
 
+_ALSO = (
+    Reply(content_type=TEXT, says="as `response_format` says: text, srt or vtt"),
+    Reply(content_type=EVENTS, says="with `stream`: OpenAI's events, each with vLLM's `choices`, then `[DONE]`"),
+)
 _OF_A_LIST = frozenset({"timestamp_granularities", "include"})  # names that come once for each element
 
 
@@ -41,6 +46,16 @@ class Audio:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "What is said in a recording.",
+        takes=TranscriptionRequest,
+        takes_as=FORM,
+        file="file",
+        gives=Transcript | VerboseTranscript,
+        also=_ALSO,
+        fails=ASKING,
+        example={"model": "NAME"},
+    )
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/audio/transcriptions``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -58,6 +73,16 @@ class Audio:
             )
         return await self._answer(request, asked, recording, "transcribe", deadline)
 
+    @describes(
+        "What is said in a recording, in English.",
+        takes=TranslationRequest,
+        takes_as=FORM,
+        file="file",
+        gives=Translation | VerboseTranscript,
+        also=_ALSO,
+        fails=ASKING,
+        example={"model": "NAME"},
+    )
     async def translate(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/audio/translations``, into English. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)

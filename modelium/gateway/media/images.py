@@ -6,9 +6,10 @@ import base64
 import re
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from aiohttp import web
+from typing_extensions import TypedDict
 
 from modelium.gateway.asking import Asked, Asking, Waited
 from modelium.gateway.codecs import Body, Raw, encode_body
@@ -16,6 +17,7 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation.seeds import nth_seed
 from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, describes
 from modelium.gateway.media.requests import ImageRequest
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest
@@ -51,6 +53,13 @@ class Images:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "Pictures of a prompt.",
+        takes=ImageRequest,
+        gives=Pictures,
+        fails=ASKING,
+        example={"model": "NAME", "prompt": "a red house"},
+    )
     async def generate(self, request: web.Request) -> web.Response:
         """``POST /v1/images/generations``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)

@@ -11,6 +11,8 @@ from aiohttp import web
 from modelium import __version__
 from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.describing import Reply, describes
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.anthropic import Anthropic
 from modelium.gateway.neighbours.errors import answer_refusal, answer_shaped_errors
 from modelium.gateway.neighbours.huggingface import HuggingFace
@@ -20,6 +22,7 @@ from modelium.gateway.neighbours.responses import Responses
 from modelium.gateway.neighbours.scoring import Scoring
 from modelium.gateway.neighbours.tokens import Tokens
 from modelium.gateway.openai import OpenAI
+from modelium.gateway.openai.shapes import Json
 from modelium.gateway.predict.endpoint import Predict
 
 __all__ = ["Neighbours", "answer_refusal", "answer_shaped_errors"]
@@ -60,10 +63,12 @@ class Neighbours:
             *self._azure(),
         ]
 
+    @describes("Whether the controller's loop runs, as SageMaker asks it.", gives=Json, also=(Reply(kind=Json, status=503),))
     async def ping(self, _request: web.Request) -> web.Response:
         """``/ping``, SageMaker's probe: 503 when the controller's loop stands still."""
         return json_response({}, status=200 if self._openai.directory.controller.alive() else 503)
 
+    @describes("The version of Modelium.", gives=shapes.Version)
     async def version(self, _request: web.Request) -> web.Response:
         """``GET /version``."""
         return json_response({"version": __version__})

@@ -21,22 +21,24 @@ from modelium.gateway.openai.errors import Description, described, described_any
 Shape = Callable[[Description], dict[str, object]]
 
 
-def _openais(said: Description) -> dict[str, object]:
+def openais(said: Description) -> dict[str, object]:
+    """``{"error": {"message", "type", "param", "code"}}``."""
     return said.body
 
 
-def _anthropics(said: Description) -> dict[str, object]:
+def anthropics(said: Description) -> dict[str, object]:
+    """``{"type": "error", "error": {"type", "message"}}``."""
     return error_body(said.status, said.message)
 
 
 # The first that fits a path is its shape: Anthropic's paths are below /v1 too. A model's own address has OpenAI's API as well,
 # vLLM's other routes and Azure's have its errors.
 _SHAPES: tuple[tuple[re.Pattern[str], Shape], ...] = (
-    (re.compile(r"/v1/messages(/.*)?", re.DOTALL), _anthropics),
-    (re.compile(r"/(v1|openai)/.*", re.DOTALL), _openais),
-    (re.compile(r"/predict/.+/v1/(chat/completions|completions|embeddings|models)", re.DOTALL), _openais),
-    (re.compile(r"/predict/.+/v1/(audio/(transcriptions|translations)|images/generations)", re.DOTALL), _openais),
-    (re.compile(r"/(tokenize|detokenize|score|rerank|v2/rerank|classify|pooling)"), _openais),
+    (re.compile(r"/v1/messages(/.*)?", re.DOTALL), anthropics),
+    (re.compile(r"/(v1|openai)/.*", re.DOTALL), openais),
+    (re.compile(r"/predict/.+/v1/(chat/completions|completions|embeddings|models)", re.DOTALL), openais),
+    (re.compile(r"/predict/.+/v1/(audio/(transcriptions|translations)|images/generations)", re.DOTALL), openais),
+    (re.compile(r"/(tokenize|detokenize|score|rerank|v2/rerank|classify|pooling)"), openais),
 )
 
 

@@ -12,6 +12,8 @@ from modelium.gateway.asking import Asking
 from modelium.gateway.codecs import Body
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, Reply, describes
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.inferring import answer_to, headers_of
 from modelium.gateway.neighbours.scoring import rank
 from modelium.gateway.openai import OpenAI
@@ -22,6 +24,7 @@ from modelium.gateway.openai.fields import Many, Text
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import Count, Request, Sentence
 from modelium.gateway.predict.endpoint import Predict
+from modelium.gateway.predict.shapes import PredictBody, Prediction
 from modelium.values import Task
 
 Json = dict[str, object]
@@ -72,6 +75,13 @@ class HuggingFace:
             web.post("/predict/{model:.+}/predict", self.classify),
         ]
 
+    @describes(
+        "text-generation-inference's route: a text, continued.",
+        takes=PredictBody,
+        gives=Prediction,
+        fails=ASKING,
+        example={"inputs": "Once upon a time", "parameters": {"max_new_tokens": 16}},
+    )
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """``POST …/generate``: the answer of ``/predict``, which is a list, without the list. Raises what that raises."""
         answer = await self._predict.answer(request, stream=False)
@@ -83,10 +93,24 @@ class HuggingFace:
         answer.body = orjson.dumps(said)
         return answer
 
+    @describes(
+        "The same, streamed.",
+        takes=PredictBody,
+        gives=Reply(content_type=EVENTS, says="an event for each token"),
+        fails=ASKING,
+        example={"inputs": "Once upon a time", "parameters": {"max_new_tokens": 16}},
+    )
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         """``POST …/generate_stream``. Raises the same."""
         return await self._predict.answer(request, stream=True)
 
+    @describes(
+        "text-embeddings-inference's route: a list of vectors.",
+        takes=EmbedAsked,
+        gives=list[list[float]],
+        fails=(*ASKING, BadRequest),
+        example={"inputs": "Hello"},
+    )
     async def embed(self, request: web.Request) -> web.Response:
         """``POST …/embed``: a list of vectors, of one text too. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -102,6 +126,13 @@ class HuggingFace:
             vectors = shortened(vectors, asked.dimensions)
         return json_response(vectors, headers=headers_of(answered))
 
+    @describes(
+        "The same, for models that rank: best first.",
+        takes=RerankAsked,
+        gives=list[shapes.Scored],
+        fails=(*ASKING, BadRequest),
+        example={"query": "A cat", "texts": ["A kitten", "A car"]},
+    )
     async def rerank(self, request: web.Request) -> web.Response:
         """``POST …/rerank``: places and scores, best first. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
@@ -120,6 +151,13 @@ class HuggingFace:
             found = [one | {"text": asked.texts[place]} for one, place in zip(found, best, strict=True)]
         return json_response(found, headers=headers_of(scores))
 
+    @describes(
+        "The same, for models that classify: best first; of several texts a list of lists.",
+        takes=PredictAsked,
+        gives=list[shapes.Labelled] | list[list[shapes.Labelled]],
+        fails=(*ASKING, BadRequest),
+        example={"inputs": "I like it."},
+    )
     async def classify(self, request: web.Request) -> web.Response:
         """``POST …/predict``: labels and scores, best first; of several texts a list of lists. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)

@@ -15,6 +15,8 @@ from modelium.gateway.codecs import Body
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, describes
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.inferring import answer_to, headers_of, probabilities_of
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import Served
@@ -51,6 +53,13 @@ class Pooling:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "The probabilities of a classifier's labels.",
+        takes=ClassifyRequest,
+        gives=shapes.Classes,
+        fails=ASKING,
+        example={"model": "NAME", "input": "I like it."},
+    )
     async def classify(self, request: web.Request) -> web.Response:
         """``POST /classify``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -67,6 +76,13 @@ class Pooling:
             data.append({"index": index, "label": label, "probs": row, "num_classes": len(row)})
         return await self._answer("classify", asked, served, data, judged, deadline)
 
+    @describes(
+        "A model's vector or probabilities.",
+        takes=PoolingRequest,
+        gives=shapes.Poolings,
+        fails=ASKING,
+        example={"model": "NAME", "input": "I like it."},
+    )
     async def pool(self, request: web.Request) -> web.Response:
         """``POST /pooling``. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)

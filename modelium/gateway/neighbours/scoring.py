@@ -20,6 +20,8 @@ from modelium.gateway.codecs import Body
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, describes
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.inferring import answer_to, cosines, headers_of
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import Served
@@ -82,6 +84,13 @@ class Scoring:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "How well pairs of texts go together.",
+        takes=ScoreRequest,
+        gives=shapes.Scores,
+        fails=ASKING,
+        example={"model": "NAME", "text_1": "A cat", "text_2": ["A kitten", "A car"]},
+    )
     async def score(self, request: web.Request) -> web.Response:
         """``POST /v1/score``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -99,6 +108,13 @@ class Scoring:
         }
         return json_response(body, headers=headers_of(scores))
 
+    @describes(
+        "Documents in the order in which they fit a query.",
+        takes=RerankRequest,
+        gives=shapes.Ranking,
+        fails=ASKING,
+        example={"model": "NAME", "query": "A cat", "documents": ["A kitten", "A car"]},
+    )
     async def rerank(self, request: web.Request) -> web.Response:
         """``POST /v1/rerank`` · ``/rerank`` · ``/v2/rerank``. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import NAMING, describes
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.chat_fields import Message, Object, Tool
 from modelium.gateway.openai.directory import Served
@@ -47,6 +49,13 @@ class Tokens:
         self._openai = openai
         self._timeout_s = timeout_s
 
+    @describes(
+        "The tokens of a prompt or a chat; loads nothing.",
+        takes=TokenizeRequest,
+        gives=shapes.Tokenized,
+        fails=NAMING,
+        example={"model": "NAME", "prompt": "Hello"},
+    )
     async def tokenize(self, request: web.Request) -> web.Response:
         """``POST /tokenize``. Raises ``BadRequest``."""
         deadline = deadline_of(request, self._timeout_s)
@@ -76,6 +85,13 @@ class Tokens:
         }
         return json_response(body)
 
+    @describes(
+        "The text of tokens; loads nothing.",
+        takes=DetokenizeRequest,
+        gives=shapes.Detokenized,
+        fails=NAMING,
+        example={"model": "NAME", "tokens": [1, 2]},
+    )
     async def detokenize(self, request: web.Request) -> web.Response:
         """``POST /detokenize``. Raises ``BadRequest``."""
         deadline = deadline_of(request, self._timeout_s)

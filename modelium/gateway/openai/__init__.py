@@ -10,7 +10,9 @@ from aiohttp import web
 from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import LOADING, NAMING, describes
 from modelium.gateway.http.paths import called_name, model_of
+from modelium.gateway.openai import shapes
 from modelium.gateway.openai.chat import Chat
 from modelium.gateway.openai.completion import Completion
 from modelium.gateway.openai.directory import Directory
@@ -74,26 +76,31 @@ class OpenAI:
         await self._renderer.close()
         await self.tokenizing.close()
 
+    @describes("Every model and adapter that can be asked.", gives=shapes.Models)
     async def list_models(self, _request: web.Request) -> web.Response:
         """``GET /v1/models``."""
         return json_response({"object": "list", "data": await self.directory.list_all()})
 
+    @describes("The model that the path names.", gives=shapes.Models, fails=NAMING)
     async def list_one(self, request: web.Request) -> web.Response:
         """``GET /predict/{model}/v1/models``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
         return json_response({"object": "list", "data": [await self.directory.show(called_name(request), deadline)]})
 
+    @describes("One model or adapter.", gives=shapes.Model, fails=NAMING)
     async def show_model(self, request: web.Request) -> web.Response:
         """``GET /v1/models/{model}``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
         return json_response(await self.directory.show(request.match_info["model"], deadline))
 
+    @describes("Load it now; answers when it is loaded.", gives=shapes.Model, fails=LOADING)
     async def load(self, request: web.Request) -> web.Response:
         """``POST /v1/models/{model}/load``, as Triton's own OpenAI server has it. Raises what ``Controller.load`` raises."""
         deadline = deadline_of(request, self._timeout_s)
         await self._controller.load(model_of(request), timeout_s=deadline.remaining_s())
         return json_response(await self.directory.show(request.match_info["model"], deadline))
 
+    @describes("Unload it; answers when its memory is free.", gives=shapes.Unloaded, fails=LOADING)
     async def unload(self, request: web.Request) -> web.Response:
         """``POST /v1/models/{model}/unload``. Raises what ``Controller.unload`` raises."""
         deadline = deadline_of(request, self._timeout_s)

@@ -13,6 +13,8 @@ from modelium.gateway.asking import Asking
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest, Piece, PromptRead
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, Reply, describes
+from modelium.gateway.openai import shapes
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import Json, chat_choice, chat_delta, new_head
 from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
@@ -48,6 +50,14 @@ class Chat:
         self._renderer = renderer
         self._timeout_s = timeout_s
 
+    @describes(
+        "A chat, answered whole or in chunks.",
+        takes=ChatRequest,
+        gives=shapes.Chat,
+        also=(Reply(content_type=EVENTS, says="with `stream`: chunks, then `[DONE]`"),),
+        fails=ASKING,
+        example={"model": "NAME", "messages": [{"role": "user", "content": "Hello"}]},
+    )
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/chat/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)

@@ -13,6 +13,8 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.generation import GenerationRequest
 from modelium.gateway.generation.values import MOST_GENERATIONS
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, Reply, describes
+from modelium.gateway.openai import shapes
 from modelium.gateway.openai.answering import answer_streamed, answer_whole
 from modelium.gateway.openai.answers import new_head
 from modelium.gateway.openai.completion_choice import CompletionWriter
@@ -65,6 +67,14 @@ class Completion:
         self._timeout_s = timeout_s
         self._own_vllm = own_vllm
 
+    @describes(
+        "A plain prompt, continued.",
+        takes=CompletionRequest,
+        gives=shapes.Completion,
+        also=(Reply(content_type=EVENTS, says="with `stream`: chunks, then `[DONE]`"),),
+        fails=ASKING,
+        example={"model": "NAME", "prompt": "Once upon a time", "max_tokens": 16},
+    )
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/completions``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)

@@ -16,6 +16,8 @@ from modelium.gateway.codecs import Tensors, encode_texts
 from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, describes
+from modelium.gateway.openai import shapes
 from modelium.gateway.openai.completion import prompts_of
 from modelium.gateway.openai.directory import Directory, require
 from modelium.gateway.openai.errors import BadRequest
@@ -45,6 +47,13 @@ class Embeddings:
         self._tokenizing = tokenizing
         self._timeout_s = timeout_s
 
+    @describes(
+        "The vectors of texts.",
+        takes=EmbeddingRequest,
+        gives=shapes.Embeddings,
+        fails=ASKING,
+        example={"model": "NAME", "input": ["A cat sits on the mat."]},
+    )
     async def answer(self, request: web.Request) -> web.Response:
         """``POST /v1/embeddings``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)

@@ -24,6 +24,7 @@ from modelium.gateway.http.answers import GRACE_S, waited_headers, write_within
 from modelium.gateway.http.bodies import read_body
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ANYTHING, ASKING, READING, Reply, describes
 from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.paths import model_of
 from modelium.values import ModelProfile
@@ -40,6 +41,11 @@ class Apps:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "An application of Ray Serve, as its own HTTP server would answer.",
+        gives=Reply(content_type=ANYTHING, status=0, says="what the application answers"),
+        fails=(*READING, *ASKING),
+    )
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``/apps/{model}/…``. Raises ``InvalidBody`` for a model that is no application."""
         deadline = deadline_of(request, self._timeout_s)

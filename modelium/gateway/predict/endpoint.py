@@ -23,9 +23,11 @@ from modelium.gateway.http.answers import json_response, waited_headers
 from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ANYTHING, ASKING, EVENTS, Reply, describes
 from modelium.gateway.http.paths import called_name
 from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.question import Application, Question, read_question
+from modelium.gateway.predict.shapes import PredictBody, Prediction
 from modelium.gateway.predict.text import PredictText
 from modelium.values import ModelProfile, Placement
 
@@ -47,6 +49,18 @@ class Predict:
         self._text = PredictText(asking)
         self._timeout_s = timeout_s
 
+    @describes(
+        "A prediction in Hugging Face's schema; loads the model first if necessary.",
+        takes=PredictBody,
+        gives=Prediction,
+        also=(
+            Reply(content_type=EVENTS, says="with `stream`: an event for each token"),
+            Reply(content_type="image/png", says="of models that paint"),
+            Reply(content_type=ANYTHING, status=0, says="of an application of yours: what it answers"),
+        ),
+        fails=ASKING,
+        example={"inputs": "Hello"},
+    )
     async def answer(self, request: web.Request, *, stream: bool | None = None) -> web.StreamResponse:
         """``POST /predict/{model}``. ``stream``: whether it does, where the path says so.
 

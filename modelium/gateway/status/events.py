@@ -16,6 +16,7 @@ from aiohttp import web
 
 from modelium.errors import QueueFull, UnknownModel
 from modelium.gateway.http.answers import write_within
+from modelium.gateway.http.describing import EVENTS, NAMING, Reply, describes
 from modelium.gateway.http.errors import REQUEST_ID
 from modelium.names import printable
 from modelium.pace import in_pieces
@@ -49,6 +50,12 @@ class Events:
         self._progress_s = progress_s
         self._heartbeat_s = heartbeat_s
 
+    @describes(
+        "What happens to models, as it happens.",
+        gives=Reply(content_type=EVENTS, says="`state`, `progress` and `gone`, each with JSON"),
+        fails=NAMING,
+        query={"model": "about this model alone"},
+    )
     async def show(self, request: web.Request) -> web.StreamResponse:
         """``GET /events[?model=NAME]``. Raises ``UnknownModel``, and ``QueueFull`` where too many listen."""
         newsroom = self._controller.news

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.gateway.http.answers import json_response
+from modelium.gateway.http.describing import Reply, describes
+from modelium.gateway.status.shapes import Alive, Ready
 from modelium.views import Server, written
 
 if TYPE_CHECKING:
@@ -28,11 +30,13 @@ class Health:
         # What load generators and proxies of vLLM ask first is whether the server lives.
         return [web.get("/health", self.live), web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
 
+    @describes("Whether the controller's loop runs.", gives=Alive, also=(Reply(kind=Alive, status=503),))
     async def live(self, _request: web.Request) -> web.Response:
         """``GET /health/live``: 503 when the controller's loop stands still."""
         alive = self._controller.alive()
         return json_response({"alive": alive}, status=200 if alive else 503)
 
+    @describes("Whether Triton is up and the first scan has finished.", gives=Ready, also=(Reply(kind=Ready, status=503),))
     async def ready(self, _request: web.Request) -> web.Response:
         """``GET /health/ready``: 503 until the folders were looked at and Triton is up."""
         ready = self._controller.ready()

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.analysis.wire import BadAnswer, decode
-from modelium.errors import InvalidBody, UnknownModel
+from modelium.errors import Conflict, InvalidBody, UnknownModel
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import LOADING, NAMING, describes
 from modelium.gateway.http.paths import model_of
+from modelium.gateway.status.shapes import ListedModels
 from modelium.names import printable
 from modelium.pace import in_pieces
 from modelium.values import ModelProfile, ModelStatus, Snapshot
@@ -51,10 +53,12 @@ class Models:
             web.post("/plan", self.plan_with),
         ]
 
+    @describes("Every model: state, reason, memory, use; the devices; Triton; the nursery.", gives=ListedModels)
     async def list_all(self, _request: web.Request) -> web.Response:
         """``GET /models``."""
         return json_response(await listed(await self._controller.snapshot()))
 
+    @describes("One model: profile, placement, missing parts, last decisions.", gives=Status, fails=NAMING)
     async def show(self, request: web.Request) -> web.Response:
         """``GET /models/{model}``. Raises ``UnknownModel``."""
         try:
@@ -65,6 +69,7 @@ class Models:
                 raise web.HTTPMethodNotAllowed(request.method, ["POST"]) from None
             raise
 
+    @describes("The last decisions about a model, and what was weighed.", gives=Decisions, fails=NAMING)
     async def decisions(self, request: web.Request) -> web.Response:
         """``GET /models/{model}/decisions``. Raises ``UnknownModel``."""
         name = model_of(request)
@@ -78,28 +83,39 @@ class Models:
             raise
         return json_response(written(Decisions, status, monotonic()))
 
+    @describes("Load it now; answers when it is loaded.", gives=Status, fails=LOADING)
     async def load(self, request: web.Request) -> web.Response:
         """``POST /models/{model}/load``: answers when it is loaded. Raises what ``Controller.load`` raises."""
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()
         return _answer(await self._controller.load(model_of(request), timeout_s=timeout_s))
 
+    @describes("Unload it; answers when its memory is free.", gives=Status, fails=LOADING)
     async def unload(self, request: web.Request) -> web.Response:
         """``POST /models/{model}/unload``: answers when its memory is back. Raises what ``Controller.unload`` raises."""
         timeout_s = deadline_of(request, self._timeout_s).remaining_s()
         return _answer(await self._controller.unload(model_of(request), timeout_s=timeout_s))
 
+    @describes("Never evict it.", gives=Status, fails=NAMING)
     async def pin(self, request: web.Request) -> web.Response:
         """``POST /models/{model}/pin``. Raises ``UnknownModel``."""
         return _answer(self._controller.pin(model_of(request), True))
 
+    @describes("Allow its eviction again.", gives=Status, fails=NAMING)
     async def unpin(self, request: web.Request) -> web.Response:
         """``POST /models/{model}/unpin``. Raises ``UnknownModel``."""
         return _answer(self._controller.pin(model_of(request), False))
 
+    @describes("What the next pass would do, without doing it.", gives=Plan)
     async def plan(self, _request: web.Request) -> web.Response:
         """``GET /plan``: what would be done next, without doing it."""
         return json_response(written(Plan, self._controller.plan(), monotonic()))
 
+    @describes(
+        "The same if a folder were dropped; the body is what `modelium plan --with` sends.",
+        takes=dict[str, object],
+        gives=Plan,
+        fails=(Conflict,),
+    )
     async def plan_with(self, request: web.Request) -> web.Response:
         """``POST /plan`` with what the verbs made of a folder: what its drop would do. Raises ``InvalidBody``, ``Conflict``."""
         deadline = deadline_of(request, self._timeout_s)

@@ -5,11 +5,10 @@ Where the gateway wants an API key, the page asks for it once and keeps it in th
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
 from aiohttp import web
 
+from modelium.gateway.http.describing import Reply, describes
+from modelium.gateway.http.pages import headers_of_page
 from modelium.values import State, Tone
 
 _COLOURS = {
@@ -137,38 +136,18 @@ _PAGE = """<!doctype html>
 <th>Waiting</th><th>Why</th></tr></thead>
 <tbody id="models"></tbody>
 </table>
-<p>Ask a model: <code>curl -d '{"inputs": "Hello"}' http://<span id="host"></span>/predict/NAME</code></p>
+<p>Ask a model: <code>curl -d '{"inputs": "Hello"}' http://<span id="host"></span>/predict/NAME</code>.
+<a href="/docs">All routes</a></p>
 <script>SCRIPT</script>
 </body>
 </html>
 """.replace("STYLE", _STYLE).replace("SCRIPT", _SCRIPT)
 
 
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+_HEADERS = headers_of_page(_SCRIPT, _STYLE)
 
 
-# What is in the page runs, by its digest, and nothing else; it talks to this gateway alone, and no other page may frame it.
-_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        f"script-src {_digest(_SCRIPT)}",
-        f"style-src {_digest(_STYLE)}",
-        "connect-src 'self'",
-        "img-src data:",
-        "form-action 'none'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": _POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-
-
+@describes("The web page.", gives=Reply(content_type="text/html", says="it asks for the rest itself"))
 async def show_page(_request: web.Request) -> web.Response:
     """``GET /``: the page, which asks for the rest itself."""
     return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from modelium.gateway.http.answers import write_within
+from modelium.gateway.http.describing import Reply, describes
 from modelium.trail import HEADER
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class Trace:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
+    @describes(
+        "Which model was asked when, of the last days, for `modelium simulate`.",
+        gives=Reply(content_type="text/csv", says="the oldest first"),
+    )
     async def show(self, request: web.Request) -> web.StreamResponse:
         """All that is kept, the oldest first; the header alone where ``gateway.trace_bytes`` is 0."""
         trail = self._controller.trail

@@ -50,6 +50,7 @@ from modelium.values import (
     Task,
     Verb,
 )
+from tests.openapi import Checked
 
 Tensors = Mapping[str, NDArray[Any]]
 Answerer = Callable[[Tensors], Tensors]
@@ -341,6 +342,8 @@ async def served(**gateway: Any) -> AsyncIterator[Served]:
     controller, triton, recorder = StandInController(), StandInTriton(), Recorder()
     settings = Settings(gateway=GatewaySettings(**gateway))
     app = build_app(cast("Controller", controller), cast("TritonClient", triton), settings, recorder)
+    checked = Checked()
+    app.on_response_prepare.append(checked.check)
     runners = [build_runner(app), build_runner(build_metrics_app(cast("Controller", controller), settings, recorder))]
     try:
         urls = [await _listen(runner) for runner in runners]
@@ -357,6 +360,7 @@ async def served(**gateway: Any) -> AsyncIterator[Served]:
     finally:
         for runner in runners:
             await runner.cleanup()
+    assert not checked.faults, "\n".join(checked.faults)  # what was answered is what the OpenAPI document says
 
 
 async def _listen(runner: web.AppRunner) -> str:

@@ -10,7 +10,9 @@ from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, NAMING, Reply, describes
 from modelium.gateway.http.events import EventStream
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.anthropic.answers import (
     Blocks,
     error_body,
@@ -41,6 +43,14 @@ class Anthropic:
         """Both."""
         return [web.post("/v1/messages", self.answer), web.post("/v1/messages/count_tokens", self.count)]
 
+    @describes(
+        "A chat in Anthropic's API.",
+        takes=MessagesAsked,
+        gives=shapes.AnthropicMessage,
+        also=(Reply(content_type=EVENTS, says="with `stream`: Anthropic's events"),),
+        fails=ASKING,
+        example={"model": "NAME", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}]},
+    )
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -72,6 +82,13 @@ class Anthropic:
             await events.send(event({"type": "message_stop"}))
         return events.response
 
+    @describes(
+        "How many tokens a prompt has; loads nothing.",
+        takes=CountAsked,
+        gives=shapes.Count,
+        fails=NAMING,
+        example={"model": "NAME", "messages": [{"role": "user", "content": "Hello"}]},
+    )
     async def count(self, request: web.Request) -> web.Response:
         """``POST /v1/messages/count_tokens``; images are not counted. Raises ``BadRequest``; loads nothing."""
         deadline = deadline_of(request, self._timeout_s)

@@ -19,7 +19,9 @@ from modelium.gateway.deadline import Deadline
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, LOADING, NAMING, Reply, describes
 from modelium.gateway.http.events import EventStream
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.chatting import Turn
 from modelium.gateway.neighbours.inferring import answer_to, headers_of
 from modelium.gateway.neighbours.ollama import directory
@@ -35,7 +37,7 @@ from modelium.gateway.neighbours.ollama.requests import (
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import require
 from modelium.gateway.openai.embeddings import shortened
-from modelium.gateway.openai.errors import told
+from modelium.gateway.openai.errors import BadRequest, told
 from modelium.gateway.openai.reading import ignore, make, read_request
 from modelium.gateway.openai.requests import Request
 from modelium.gateway.openai.values import Delta
@@ -47,6 +49,7 @@ R = TypeVar("R", bound=Request)
 
 VERSION = "0.12.6"  # of the Ollama whose routes these are: its tools ask for one that is new enough
 _LATEST = ":latest"
+_LINES = "application/x-ndjson"
 
 
 class Ollama:
@@ -71,18 +74,22 @@ class Ollama:
             web.post("/api/embeddings", self.embeddings),
         ]
 
+    @describes("The version of Ollama whose API this is.", gives=shapes.Version)
     async def version(self, _request: web.Request) -> web.Response:
         """``GET /api/version``."""
         return json_response({"version": VERSION})
 
+    @describes("Every model, in Ollama's words.", gives=shapes.Tags)
     async def tags(self, _request: web.Request) -> web.Response:
         """``GET /api/tags``."""
         return json_response(await directory.tags(self._openai.directory))
 
+    @describes("Those that are loaded.", gives=shapes.Tags)
     async def running(self, _request: web.Request) -> web.Response:
         """``GET /api/ps``."""
         return json_response(await directory.running(self._openai.directory))
 
+    @describes("One model.", takes=ShowAsked, gives=shapes.Shown, fails=(*NAMING, BadRequest), example={"model": "NAME"})
     async def show(self, request: web.Request) -> web.Response:
         """``POST /api/show``. Raises ``UnknownModel``."""
         deadline = deadline_of(request, self._timeout_s)
@@ -90,6 +97,14 @@ class Ollama:
         served = await self._openai.directory.find(request, asked.model, deadline)
         return json_response(await directory.show(self._openai.directory, self._controller.status(served.name)))
 
+    @describes(
+        "A chat. Without messages: load, or with `keep_alive: 0` unload.",
+        takes=ChatAsked,
+        gives=shapes.Line,
+        also=(Reply(content_type=_LINES, says="unless `stream` is false: lines of JSON"),),
+        fails=(*ASKING, *LOADING, BadRequest),
+        example={"model": "NAME", "messages": [{"role": "user", "content": "Hello"}], "stream": False},
+    )
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/chat``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -100,6 +115,14 @@ class Ollama:
         turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         return await self._answer(request, asked, turn, _message, deadline)
 
+    @describes(
+        "A text. Without a prompt: load, or with `keep_alive: 0` unload.",
+        takes=GenerateAsked,
+        gives=shapes.Line,
+        also=(Reply(content_type=_LINES, says="unless `stream` is false: lines of JSON"),),
+        fails=(*ASKING, *LOADING, BadRequest),
+        example={"model": "NAME", "prompt": "Hello", "stream": False},
+    )
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/generate``. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
@@ -117,6 +140,13 @@ class Ollama:
         turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
         return await self._answer(request, asked, turn, _response, deadline)
 
+    @describes(
+        "The vectors of texts.",
+        takes=EmbedAsked,
+        gives=shapes.Embedded,
+        fails=(*ASKING, *LOADING, BadRequest),
+        example={"model": "NAME", "input": "Hello"},
+    )
     async def embed(self, request: web.Request) -> web.Response:
         """``POST /api/embed``. Raises ``BadRequest`` and what asking a model raises."""
         deadline = deadline_of(request, self._timeout_s)
@@ -132,6 +162,13 @@ class Ollama:
         took = {"total_duration": _ns(deadline.elapsed_s()), "prompt_eval_count": tokens}
         return json_response({"model": asked.model, "embeddings": list(vectors), **took}, headers=headers)
 
+    @describes(
+        "The vector of one text, in the older form.",
+        takes=EmbeddingsAsked,
+        gives=shapes.OneEmbedded,
+        fails=(*ASKING, *LOADING, BadRequest),
+        example={"model": "NAME", "prompt": "Hello"},
+    )
     async def embeddings(self, request: web.Request) -> web.Response:
         """``POST /api/embeddings``, the older form of it. Raises the same."""
         deadline = deadline_of(request, self._timeout_s)
@@ -183,7 +220,7 @@ class Ollama:
             comment=lambda: self._asking.waiting(name),
             error_event=lambda error: _line({"error": told(error, request).message, "type": error.type}),
             deadline=deadline,
-            content_type="application/x-ndjson",
+            content_type=_LINES,
             quiet=lambda: _line(line(said(Delta(), None))),
         )
         async with stream as lines, aclosing(turn.deltas()) as deltas:

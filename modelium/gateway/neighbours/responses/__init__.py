@@ -12,7 +12,9 @@ from modelium.gateway.asking import Asking
 from modelium.gateway.http.answers import json_response
 from modelium.gateway.http.counting import MODEL
 from modelium.gateway.http.deadline import deadline_of
+from modelium.gateway.http.describing import ASKING, EVENTS, Reply, describes
 from modelium.gateway.http.events import EventStream
+from modelium.gateway.neighbours import shapes
 from modelium.gateway.neighbours.chatting import Turn
 from modelium.gateway.neighbours.responses.answers import Answer
 from modelium.gateway.neighbours.responses.requests import ResponsesAsked
@@ -31,6 +33,14 @@ class Responses:
         self._asking = asking
         self._timeout_s = timeout_s
 
+    @describes(
+        "A conversation in OpenAI's newer API; nothing of it is kept.",
+        takes=ResponsesAsked,
+        gives=shapes.ResponseAnswer,
+        also=(Reply(content_type=EVENTS, says="with `stream`: OpenAI's events"),),
+        fails=ASKING,
+        example={"model": "NAME", "input": "Hello"},
+    )
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/responses``. Raises ``BadRequest`` and what the generator raises."""
         deadline = deadline_of(request, self._timeout_s)
