@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import statistics
 import sys
@@ -15,37 +16,35 @@ import time
 from pathlib import Path
 
 import uvloop
+from onnx import TensorProto, helper
 from served import ROOT, serve
 
 sys.path.insert(0, str(ROOT))
 
-from tests.server.systems import write_adder
+from tests.server.systems import save_graph, write_adder
 
-BODIES = {
-    "JSON": b'{"inputs":[{"name":"x","shape":[4,1],"datatype":"FP32","data":[1,2,3,4]}]}',
-    "binary": b"",
-}
+_JSON = b'{"inputs":[{"name":"x","shape":[4,1],"datatype":"FP32","data":[1,2,3,4]}]}'
+PIXELS = 150_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def binary() -> tuple[bytes, int]:
-    """4 floats as Triton's clients send them, and the length of the JSON in front."""
-    head = json.dumps(
-        {
-            "inputs": [{"name": "x", "shape": [4, 1], "datatype": "FP32", "parameters": {"binary_data_size": 16}}],
-            "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
-        }
-    ).encode()
-    return head + bytes(16), len(head)
+def binary(shape: tuple[int, int]) -> tuple[bytes, int]:
+    """Floats as Triton's clients send them, and the length of the JSON in front."""
+    size = 4 * math.prod(shape)
+    floats = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}}
+    asked = {"inputs": [floats], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}
+    head = json.dumps(asked).encode()
+    return head + bytes(size), len(head)
 
 
 def request_of(kind: str) -> bytes:
     """The whole request, head and body."""
-    body, more = BODIES[kind], "Content-Type: application/json\r\n"
-    if kind == "binary":
-        body, size = binary()
+    body, more = _JSON, "Content-Type: application/json\r\n"
+    model = "picture" if kind == "600 kB" else "adder"
+    if kind != "JSON":
+        body, size = binary((4, 1) if kind == "binary" else (1, PIXELS))
         more = f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {size}\r\n"
-    head = f"POST /v2/models/adder/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     return head.encode() + body
 
 
@@ -59,7 +58,8 @@ async def closed_loop(port: int, sent: bytes, connections: int, seconds: float) 
         while (began := time.perf_counter()) < end:
             writer.write(sent)
             head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"a request was refused: {head!r} {await reader.read(300)!r}")
             await reader.readexactly(int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0]))
             times.append(time.perf_counter() - began)
         writer.close()
@@ -76,7 +76,7 @@ def cpu_s(pid: int) -> float:
 
 async def measure(gateway: int, triton: int, pid: int, seconds: float, turns: int) -> None:
     """Print one line a payload."""
-    for kind in BODIES:
+    for kind in ("JSON", "binary"):
         sent = request_of(kind)
         rates: dict[int, list[float]] = {gateway: [], triton: []}
         medians: dict[int, list[float]] = {gateway: [], triton: []}
@@ -100,8 +100,12 @@ async def measure(gateway: int, triton: int, pid: int, seconds: float, turns: in
 
 
 def fill(incoming: Path) -> None:
-    """Drop the adder."""
+    """Drop the adder, and a model that takes 600 kB: it answers with their mean."""
     write_adder(incoming / "adder.onnx")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", PIXELS])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
+    mean = helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=1)
+    save_graph(helper.make_graph([mean], "picture", [x], [y]), incoming / "picture.onnx")
 
 
 def main() -> None:

@@ -1,0 +1,249 @@
+"""Modelium's gateway beside Triton itself and beside other fronts, in turns, in one run, on loopback.
+
+Requests of KServe's v2 protocol: 4 floats as JSON, 4 floats as bytes, 600 kB as bytes (a picture). A closed loop over plain
+sockets at 1 and at 16 connections. Ratios are of each turn's own figures of Triton, so what else the machine does hits both.
+
+``--others`` compares with Starlette + httpx and with Ray Serve (from the runtime environment) and with MLServer, which gets an
+environment of its own below ``.cache/``. ``--picture`` draws the ratios, ``--json`` prints all figures.
+
+    python bench/fronts.py --others --picture fronts.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+import uvloop
+from kserve import closed_loop, cpu_s, fill, request_of
+from rich.console import Console
+from rich.table import Table
+from served import ROOT, serve
+
+from modelium.guarded.addresses import claim_addresses
+
+_BESIDE = Path(__file__).parent / "beside"
+_RUNTIME = ROOT / ".runtime" / "bin" / "python"
+_MLSERVER = ROOT / ".cache" / "mlserver"
+_PINNED = ("mlserver==1.7.1", "setuptools<81")
+KINDS = ("JSON", "binary", "600 kB")
+TRITON, MODELIUM = "Triton", "Modelium"
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """Of one front and one kind of request, one figure a turn: requests/s at 16 connections, ms at 1, µs of CPU a request."""
+
+    front: str
+    kind: str
+    per_s: list[float] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """Where it listens, the processes that are its own, and the kinds of request that it takes."""
+
+    name: str
+    port: int
+    pids: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = KINDS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--others", action="store_true", help="other fronts beside it")
+    parser.add_argument("--picture", type=Path, help="a PNG of the ratios")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serve({}, prepare=fill))
+        served.wait("both are LOADED", lambda: served.are_loaded(["adder", "picture"]), within_s=120)
+        triton = int(served.http_url.rpartition(":")[2])
+        fronts = [Front(name=TRITON, port=triton), Front(name=MODELIUM, port=served.port, pids=(served.pid,))]
+        if options.others:
+            fronts += [stack.enter_context(starting) for starting in (starlette(triton), mlserver(), ray_serve())]
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            found = runner.run(measure(fronts, options.seconds, options.turns))
+    if options.picture is not None:
+        draw(found, options.picture)
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        show(found)
+
+
+async def measure(fronts: list[Front], seconds: float, turns: int) -> list[Figures]:
+    found = {(front.name, kind): Figures(front=front.name, kind=kind) for front in fronts for kind in front.kinds}
+    for kind in KINDS:
+        asked = [front for front in fronts if kind in front.kinds]
+        for number in range(-1, turns):  # the first one warms
+            for front in asked if number % 2 else reversed(asked):
+                figures, sent = found[front.name, kind], request_of(kind)
+                spent = sum(map(cpu_s, front.pids))
+                many = await closed_loop(front.port, sent, 16, seconds if number >= 0 else 1)
+                if number < 0:
+                    continue
+                figures.per_s.append(len(many) / seconds)
+                figures.cpu_us.append((sum(map(cpu_s, front.pids)) - spent) / len(many) * 1e6)
+                one = await closed_loop(front.port, sent, 1, seconds)
+                figures.ms.append(statistics.median(one) * 1e3)
+                figures.p99_ms.append(statistics.quantiles(one, n=100)[98] * 1e3)
+    return sorted(found.values(), key=lambda one: KINDS.index(one.kind))
+
+
+# -- other fronts ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(name: str, command: list[str], port: int, kinds: tuple[str, ...] = KINDS, **environment: str) -> Iterator[Front]:
+    """It listens on ``port``; it and its children end with the context."""
+    with tempfile.TemporaryFile() as log:
+        process = psutil.Popen(
+            command, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            until_it_answers(name, process, port, log)
+            own = (process.pid, *(child.pid for child in process.children(recursive=True)))
+            yield Front(name=name, port=port, pids=own, kinds=kinds)
+        finally:
+            family = [*process.children(recursive=True), process]
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.terminate()
+            for one in psutil.wait_procs(family, timeout=20)[1]:
+                one.kill()
+
+
+def until_it_answers(name: str, process: psutil.Popen, port: int, log: object) -> None:
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            if asyncio.run(closed_loop(port, request_of("JSON"), 1, 0.01)):
+                return
+        except (OSError, SystemExit, asyncio.IncompleteReadError):
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)  # type: ignore[attr-defined]
+            sys.exit(f"{name} does not answer:\n{log.read()[-3000:].decode(errors='replace')}")  # type: ignore[attr-defined]
+        time.sleep(0.2)
+
+
+def free_ports(count: int = 1) -> list[int]:
+    urls = {f"port {number}": "127.0.0.1:0" for number in range(count)}
+    return [address.port for address in claim_addresses(urls, who="a front").values()]
+
+
+def starlette(triton: int) -> contextlib.AbstractContextManager[Front]:
+    [port] = free_ports()
+    command = [str(_RUNTIME), str(_BESIDE / "passing.py"), str(port)]
+    return started("Starlette + httpx", command, port, TRITON=f"http://127.0.0.1:{triton}")
+
+
+def ray_serve() -> contextlib.AbstractContextManager[Front]:
+    [port] = free_ports()
+    command = [str(_RUNTIME), str(_BESIDE / "nothing_on_ray.py"), str(port)]
+    return started(
+        "Ray Serve, no model", command, port, ("JSON",), RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_DOCKER_CPU_WARNING="1"
+    )
+
+
+@contextlib.contextmanager
+def mlserver() -> Iterator[Front]:
+    if not (_MLSERVER / "bin" / "mlserver").exists():
+        uv = [str(ROOT / ".venv" / "bin" / "uv"), "-q"]
+        subprocess.run([*uv, "venv", "--python", "3.11", str(_MLSERVER)], check=True)
+        subprocess.run([*uv, "pip", "install", "--python", str(_MLSERVER / "bin" / "python"), *_PINNED], check=True)
+    ports = free_ports(3)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "settings.json").write_text(
+            json.dumps(
+                {
+                    "host": "127.0.0.1", "http_port": ports[0], "grpc_port": ports[1], "metrics_port": ports[2],
+                    "parallel_workers": 0, "debug": False,
+                }
+            )
+        )  # fmt: skip
+        (place / "model-settings.json").write_text(json.dumps({"name": "adder", "implementation": "adder_in_mlserver.Adder"}))
+        command = [str(_MLSERVER / "bin" / "mlserver"), "start", folder]
+        with started("MLServer", command, ports[0], ("JSON",), PYTHONPATH=str(_BESIDE)) as front:
+            yield front
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def ratios(found: list[Figures], one: Figures) -> list[float]:
+    """Of each turn: its requests/s by Triton's own."""
+    direct = next(each for each in found if (each.front, each.kind) == (TRITON, one.kind))
+    return [through / alone for through, alone in zip(one.per_s, direct.per_s, strict=True)]
+
+
+def more_ms(found: list[Figures], one: Figures) -> list[float]:
+    """Of each turn: what its median at one connection has more than Triton's own."""
+    direct = next(each for each in found if (each.front, each.kind) == (TRITON, one.kind))
+    return [through - alone for through, alone in zip(one.ms, direct.ms, strict=True)]
+
+
+def show(found: list[Figures]) -> None:
+    table = Table(title="medians of all turns, and their range")
+    for heading in ("request", "front", "16 connections", "of Triton's", "1 connection", "more", "p99", "CPU of the front"):
+        table.add_column(heading, justify="left" if heading in ("request", "front") else "right")
+    for one in found:
+        shares, more = ratios(found, one), more_ms(found, one)
+        table.add_row(
+            one.kind,
+            one.front,
+            f"{statistics.median(one.per_s):,.0f}/s",
+            f"{statistics.median(shares):.2f} ({min(shares):.2f}–{max(shares):.2f})",
+            f"{statistics.median(one.ms):.2f} ms",
+            f"{statistics.median(more):+.2f} ms",
+            f"{statistics.median(one.p99_ms):.2f} ms",
+            f"{statistics.median(one.cpu_us):.0f} µs" if one.cpu_us and any(one.cpu_us) else "",
+        )
+    Console(width=132).print(table)
+
+
+def draw(found: list[Figures], path: Path) -> None:
+    """Bars: of each kind of request the share of Triton's own throughput that each front lets through."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    others = [one for one in found if one.front != TRITON]
+    names = [f"{one.front}, {one.kind}" for one in others]
+    for panel, values, words in (
+        (panels[0], [ratios(found, one) for one in others], "requests/s at 16 connections, of Triton's own"),
+        (panels[1], [more_ms(found, one) for one in others], "ms more than Triton's own at 1 connection"),
+    ):
+        middle = [statistics.median(each) for each in values]
+        spread = [
+            [abs(m - min(each)) for m, each in zip(middle, values, strict=True)],
+            [abs(max(each) - m) for m, each in zip(middle, values, strict=True)],
+        ]
+        colours = ["#2f6f4f" if one.front == MODELIUM else "#9aa5b1" for one in others]
+        panel.barh(range(len(names)), middle, xerr=spread, color=colours, ecolor="#444444")
+        panel.set(xlabel=words, yticks=range(len(names)), yticklabels=names if panel is panels[0] else [])
+        panel.invert_yaxis()
+    figure.savefig(path, format="png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
