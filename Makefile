@@ -119,11 +119,12 @@ $(CLIENTS)/.made: .venv/.made tests/clients/requirements.txt $(wildcard tests/cl
 clients-matrix: setup clients ## each client of docs/clients.md asks a model that is loaded, is not, is being unloaded and fails to load: a table (CLIENTS_FLAGS="--only litellm --json FILE")
 	@$(BIN)/python -m tests.clients $(CLIENTS_FLAGS)
 
-bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, each fault by itself, 20 kills of all at once, and CYCLES=10 loads and unloads
+bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, the gateway beside Triton and other fronts, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, each fault by itself, 20 kills of all at once, and CYCLES=10 loads and unloads
 	@$(BIN)/python bench/blink.py
 	@$(BIN)/python bench/many_alike.py
 	@$(BIN)/python bench/loop.py
 	@$(BIN)/python bench/streaming.py
+	@$(BIN)/python bench/fronts.py --others --picture build/fronts.png
 	@$(BIN)/python bench/scale.py
 	@$(BIN)/python bench/hostile_folders.py
 	@$(BIN)/python bench/planning.py
@@ -136,7 +137,6 @@ bench: setup ## how soon unloaded models answer, what many that are alike take, 
 	@$(BIN)/python bench/endurance.py --minutes $(MINUTES)
 	@$(BIN)/python bench/faults.py
 	@$(BIN)/python bench/kill_nine.py
-	@$(BIN)/python bench/kserve.py
 	@$(BIN)/python bench/storm.py --minutes $(MINUTES)
 	@$(BIN)/python bench/cycles.py --cycles $(CYCLES)
 

@@ -1,8 +1,4 @@
-"""KServe's v2 protocol through the gateway beside Triton direct, in turns: requests a second at 16 connections, the median time
-at one, and the gateway's own CPU time a request. Closed loop over plain sockets, an adder of 4 floats.
-
-    python bench/kserve.py [seconds a turn] [turns]
-"""
+"""Requests of KServe's v2 protocol for benches: a kind enters, its bytes leave; and a closed loop that sends them."""
 
 from __future__ import annotations
 
@@ -10,14 +6,12 @@ import asyncio
 import json
 import math
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
 
-import uvloop
 from onnx import TensorProto, helper
-from served import ROOT, serve
+from served import ROOT
 
 sys.path.insert(0, str(ROOT))
 
@@ -74,31 +68,6 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-async def measure(gateway: int, triton: int, pid: int, seconds: float, turns: int) -> None:
-    """Print one line a payload."""
-    for kind in ("JSON", "binary"):
-        sent = request_of(kind)
-        rates: dict[int, list[float]] = {gateway: [], triton: []}
-        medians: dict[int, list[float]] = {gateway: [], triton: []}
-        costs = []
-        for _ in range(turns):
-            for port in (triton, gateway):
-                began = cpu_s(pid)
-                done = await closed_loop(port, sent, 16, seconds)
-                rates[port].append(len(done) / seconds)
-                if port == gateway:
-                    costs.append((cpu_s(pid) - began) / len(done))
-                medians[port].append(statistics.median(await closed_loop(port, sent, 1, seconds)))
-        ratios = [through / direct for through, direct in zip(rates[gateway], rates[triton], strict=True)]
-        more = [through - direct for through, direct in zip(medians[gateway], medians[triton], strict=True)]
-        print(
-            f"{kind}: direct {statistics.median(rates[triton]):.0f}/s, through {statistics.median(rates[gateway]):.0f}/s, "
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}); p50 at 1 direct "
-            f"{1000 * statistics.median(medians[triton]):.2f} ms, +{1000 * statistics.median(more):.2f} ms; "
-            f"gateway's CPU {1e6 * statistics.median(costs):.0f} µs a request"
-        )
-
-
 def fill(incoming: Path) -> None:
     """Drop the adder, and a model that takes 600 kB: it answers with their mean."""
     write_adder(incoming / "adder.onnx")
@@ -106,16 +75,3 @@ def fill(incoming: Path) -> None:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
     mean = helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=1)
     save_graph(helper.make_graph([mean], "picture", [x], [y]), incoming / "picture.onnx")
-
-
-def main() -> None:
-    seconds, turns = float((sys.argv[1:] or ["3"])[0]), int((sys.argv[2:] or ["3"])[0])
-    with serve({}, prepare=fill) as served:
-        served.wait("adder is LOADED", lambda: served.are_loaded(["adder"]), within_s=120)
-        triton = int(served.http_url.rpartition(":")[2])
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(served.port, triton, served.pid, seconds, turns))
-
-
-if __name__ == "__main__":
-    main()

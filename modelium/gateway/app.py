@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from modelium.gateway.http.bodies import BODIES, Bodies, give_back_bodies
 from modelium.gateway.http.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.http.connections import LIMITS, Limits
 from modelium.gateway.http.counting import RECORDER, count_predictions
-from modelium.gateway.http.deadline import MAX_TIMEOUT_S, usual_deadline
+from modelium.gateway.http.deadline import MAX_TIMEOUT_S
 from modelium.gateway.http.errors import ANSWER_REFUSAL, MAX_BODY_BYTES, answer_errors
 from modelium.gateway.http.fast_path import FAST_PATH
 from modelium.gateway.http.keys import API_KEYS, require_key
@@ -92,8 +91,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     kserve = KServe(controller, client, asking, gateway)
     app.add_routes(kserve.routes())
     app.on_cleanup.append(kserve.close)
-    usual = partial(usual_deadline, gateway.request_timeout_seconds, app[MAX_TIMEOUT_S])
-    app[FAST_PATH] = kserve.fast_path(metrics, app[GUARD], app.get(API_KEYS), usual)
+    app[FAST_PATH] = kserve.fast_path(metrics, app[GUARD], app.get(API_KEYS), gateway.max_request_timeout_seconds)
     app.add_routes(openai.routes())
     app.add_routes(neighbours.routes())
     app.add_routes(media.routes())

@@ -29,7 +29,7 @@ from modelium.gateway.http.errors import MAX_BODY_BYTES
 T = TypeVar("T")
 
 LARGE_BYTES = 2**18  # what is made of smaller bodies takes milliseconds, even of one full of empty lists
-_FREE_BYTES = 2**16  # of each body: what controls Modelium gets through whatever others send
+FREE_BYTES = 2**16  # of each body: what controls Modelium gets through whatever others send
 _RETRY_AFTER_S = 1.0
 _PROGRESS_BYTES = 2**16
 _PATIENCE_S = 1.0  # a body that brought as much in that time is not slow
@@ -61,7 +61,7 @@ class Bodies:
         """For the ``size`` bytes that there are of it now. Raises ``TooMuchUnderWay`` (503), and what pushed it out."""
         if (ended := upload.content.exception()) is not None:
             raise ended
-        more = size - _FREE_BYTES - upload.held
+        more = size - FREE_BYTES - upload.held
         if more <= 0:
             return
         if size - upload.moved >= _PROGRESS_BYTES:
@@ -103,6 +103,17 @@ class Bodies:
         self._held -= upload.held
         upload.held = 0
 
+    def take(self, size: int) -> bool:
+        """Room for a body that comes within a moment, where that is there and nobody has to go for it; ``give`` ends it."""
+        if self._held + size > self._most:
+            return False
+        self._held += size
+        return True
+
+    def give(self, size: int) -> None:
+        """What was taken is free again."""
+        self._held -= size
+
     async def apart(self, work: Callable[[], T]) -> T:
         """``work``, in the thread for large bodies."""
         return await asyncio.get_running_loop().run_in_executor(self._apart, work)
@@ -133,7 +144,7 @@ async def read_body(request: web.Request, deadline: Deadline, *, as_sent: bool =
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
     unpack = None if as_sent else decompression_of(request.headers.get("Content-Encoding", ""))
     announced = request.content_length
-    if unpack is None and announced is not None and announced <= _FREE_BYTES and request.content.is_eof():
+    if unpack is None and announced is not None and announced <= FREE_BYTES and request.content.is_eof():
         return request.content.read_nowait()  # a small one that came with its headers, as most do: nothing to wait for or count
     body, size, sent = io.BytesIO(), 0, 0  # gives its bytes away as they are: to copy 60 MB would hold the loop for 60 ms
     bodies, upload = request.app[BODIES], _Upload(request.content)

@@ -5,7 +5,8 @@ bytes of all others, untouched. Its server is half of the time that such a reque
 
 1. Only a plain request is taken, and only when all of it came (``sent``).
 2. It is taken while aiohttp has nothing to do on its connection, and has got nothing but whole requests before.
-3. Where it cannot be answered on the fast path after all, aiohttp gets its bytes, and with them what is to be said of it.
+3. Its body comes within a moment (``_MOMENT_S``), and there is room for it (``Bodies``): aiohttp has rules for slow ones.
+4. Where it cannot be answered on the fast path after all, aiohttp gets its bytes, and with them what is to be said of it.
 
 The bounds on connections hold here too (``connections``). Of aiohttp's ``RequestHandler``, this looks at ``_messages``,
 ``_waiter`` and ``_close``; constraints.txt pins it.
@@ -19,9 +20,11 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from modelium.gateway.http.bodies import FREE_BYTES, Bodies
 from modelium.gateway.http.connections import Connection, Connections, Limits
 from modelium.gateway.http.sent import UNKNOWN, Sent
 
+_MOMENT_S = 1.0
 _LOOKED_AT = 32  # bytes of a request in which the path begins that a fast path may be for
 
 
@@ -51,11 +54,22 @@ FAST_PATH: web.AppKey[FastPath] = web.AppKey("fast_path")
 class FastConnection(Connection):
     """A connection some of whose requests go the fast way."""
 
-    __slots__ = ("_coming", "_fast_path", "_fault", "_flight", "_later", "_over", "_owed")
+    __slots__ = ("_bodies", "_coming", "_coming_since", "_fast_path", "_fault", "_flight", "_held", "_later", "_over", "_owed")
 
-    def __init__(self, manager: web.Server, *, connections: Connections, fast_path: FastPath | None, **options: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        connections: Connections,
+        fast_path: FastPath | None,
+        bodies: Bodies | None,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, connections=connections, **options)
         self._fast_path = fast_path
+        self._bodies = bodies
+        self._held = 0  # bytes of the room for bodies
+        self._coming_since = 0.0
         self._coming: Sent | None = None  # whose body is not whole yet
         self._flight: Flight | None = None
         self._fault: Exception | None = None
@@ -109,7 +123,7 @@ class FastConnection(Connection):
         elif self._coming is not None:
             self.note(data)
             self._coming.feed(data)
-            self._go(self._coming, self._fast_path)
+            self._go_on(self._coming, self._fast_path)
         elif self._owed:
             self._owed = self._owed - len(data) if len(data) <= self._owed else UNKNOWN
             super().data_received(data)
@@ -119,9 +133,11 @@ class FastConnection(Connection):
         else:
             sent = Sent()
             sent.feed(data)
-            if sent.has_head and sent.is_plain and self._is_at_rest() and self._fast_path.wants(sent):
+            if sent.is_plain and self._is_at_rest() and self._fast_path.wants(sent) and self.may_be_answered():
                 self.note(data)
-                self._go(sent, self._fast_path)
+                self.begins()
+                self._coming, self._coming_since = sent, self._moved_at
+                self._go_on(sent, self._fast_path)
             else:
                 self._pass_on(sent)
 
@@ -134,6 +150,7 @@ class FastConnection(Connection):
     def connection_lost(self, exc: BaseException | None) -> None:
         """asyncio's."""
         flight, self._flight, self._coming = self._flight, None, None
+        self._give_back_room()
         super().connection_lost(exc)
         if flight is not None:
             flight.cancel()
@@ -151,8 +168,11 @@ class FastConnection(Connection):
     # -- what bounds connections -------------------------------------------------------------------------------------
 
     def look(self, limits: Limits) -> None:
-        """Also at a flight, whose client is to take its answer."""
-        if self._flight is None:
+        """Also at a flight, whose client is to take its answer, and at a body that does not come within a moment."""
+        if self._coming is not None:
+            if self._loop.time() - self._coming_since > _MOMENT_S:
+                self._pass_on(self._coming)
+        elif self._flight is None:
             super().look(limits)
         elif self.takes_nothing(now := self._loop.time()) and now - self.further_at > limits.stall_s:
             self.abort()
@@ -163,26 +183,35 @@ class FastConnection(Connection):
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _go(self, sent: Sent, fast_path: FastPath) -> None:
-        """It is wanted: wait for the rest of it, or begin."""
-        self._coming = sent
-        if not sent.is_plain:
+    def _go_on(self, sent: Sent, fast_path: FastPath) -> None:
+        """Wait for the rest of it, or begin."""
+        goes = sent.is_plain and self._has_room(sent.came)
+        if goes and not sent.is_whole:
+            return
+        self._flight = fast_path.begin(sent, self) if goes else None
+        if self._flight is None:
             self._pass_on(sent)
-        elif sent.is_whole:
+        else:
             self._coming = None
-            if not self.may_be_answered() or not self._take_off(sent, fast_path):
-                self._pass_on(sent)
 
-    def _take_off(self, sent: Sent, fast_path: FastPath) -> bool:
-        flight = fast_path.begin(sent, self)
-        if flight is None:
+    def _has_room(self, came: int) -> bool:
+        """Rule 3, of a body of which so many bytes came."""
+        more = came - FREE_BYTES - self._held
+        if more <= 0:
+            return True
+        if self._bodies is None or not self._bodies.take(more):
             return False
-        self._flight = flight
-        self.begins()
+        self._held += more
         return True
+
+    def _give_back_room(self) -> None:
+        if self._held and self._bodies is not None:
+            self._bodies.give(self._held)
+            self._held = 0
 
     def _land(self) -> None:
         self._flight = None
+        self._give_back_room()
         self.ends()
         self._tell_over()
 
@@ -191,9 +220,13 @@ class FastConnection(Connection):
             self._over.set_result(None)
 
     def _pass_on(self, sent: Sent) -> None:
-        self._coming = None
+        if self._coming is not None:
+            self._coming = None
+            self._give_back_room()
+            self.ends()
         self._owed = sent.owed
-        super().data_received(sent.raw)
+        for data in sent.raw:
+            super().data_received(data)
 
     def _is_at_rest(self) -> bool:
         """Rule 2."""

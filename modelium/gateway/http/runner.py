@@ -13,8 +13,9 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from modelium.gateway.http.bodies import BODIES
 from modelium.gateway.http.connections import LIMITS, Connections
-from modelium.gateway.http.fast_path import FAST_PATH, FastConnection, FastPath
+from modelium.gateway.http.fast_path import FAST_PATH, FastConnection
 from modelium.gateway.http.paths import meant_path
 
 
@@ -41,7 +42,7 @@ class _Meant:
 class _Server(web.Server):
     """aiohttp's, with connections of ours."""
 
-    def __init__(self, server: web.Server, connections: Connections, fast_path: FastPath | None) -> None:
+    def __init__(self, server: web.Server, connections: Connections, app: web.Application) -> None:
         super().__init__(
             server.request_handler,
             request_factory=_Meant(server.request_factory),
@@ -50,14 +51,21 @@ class _Server(web.Server):
             **server._kwargs,
         )
         self._bounded = connections
-        self._fast_path = fast_path
+        self._fast_path, self._bodies = app.get(FAST_PATH), app.get(BODIES)
 
     def __call__(self) -> web.RequestHandler:
-        return FastConnection(self, connections=self._bounded, fast_path=self._fast_path, loop=self._loop, **self._kwargs)
+        return FastConnection(
+            self,
+            connections=self._bounded,
+            fast_path=self._fast_path,
+            bodies=self._bodies,
+            loop=self._loop,
+            **self._kwargs,
+        )
 
 
 class BoundedRunner(web.AppRunner):
     """Runs an application that has ``LIMITS``."""
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), Connections(self.app[LIMITS]), self.app.get(FAST_PATH))
+        return _Server(await super()._make_server(), Connections(self.app[LIMITS]), self.app)

@@ -3,16 +3,17 @@
 1. Plain is what is whole by itself: HTTP/1.1, one length of at most ``MOST_BYTES``, nothing of the next request behind it.
 2. Plain is what a program sends, without words that change how it is answered (``_SAY_MORE``). A browser's is not.
 
-Messages are parsed by httptools (Node's llhttp), as aiohttp's are.
+Heads are parsed by httptools (Node's llhttp), as aiohttp's are.
 """
 
 from __future__ import annotations
 
 import httptools
 
-MOST_BYTES = 2**16  # of a body
+MOST_BYTES = 2**20  # of a body
 UNKNOWN = -1
 _MOST_OF_HEADERS = 2**14
+_END_OF_HEAD = b"\r\n\r\n"
 _SAY_MORE = frozenset(
     {
         b"expect", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"transfer-encoding", b"upgrade",
@@ -22,43 +23,41 @@ _SAY_MORE = frozenset(
 
 
 class Sent:
-    """One request as it comes; the methods ``on_…`` are the parser's. Names of headers as they were sent.
+    """One request as it comes; the methods ``on_…`` are the parser's, which sees the head. Names of headers as they were sent.
 
-    ``is_plain``: as far as it came. ``raw``: all that came of it.
+    ``is_plain``: as far as it came. ``raw``: all that came of it; ``body``: what of that is the body, not copied. ``size``: of
+    the whole body, in bytes; ``came``: how many of these there are.
     """
 
     __slots__ = (
-        "_of_headers",
-        "_parser",
-        "_size",
-        "body",
-        "has_head",
-        "headers",
-        "host",
-        "id",
-        "is_plain",
-        "is_whole",
-        "path",
-        "raw",
-    )
+        "_of_headers", "_parser", "body", "came", "has_head", "headers", "host", "id", "is_plain", "path", "raw", "size",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._of_headers = 0
-        self._size = UNKNOWN
-        self.raw = self.body = self.path = self.host = self.id = b""
+        self.came = self._of_headers = 0
+        self.path = self.host = self.id = b""
+        self.raw: list[bytes] = []
+        self.body: list[memoryview] = []
         self.headers: list[tuple[bytes, bytes]] = []
-        self.has_head = self.is_whole = False
+        self.size = UNKNOWN
+        self.has_head = False
         self.is_plain = True
 
     def feed(self, data: bytes) -> None:
         """More of it came."""
-        self.raw = self.raw + data if self.raw else data
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.is_plain = False
-            self._size = UNKNOWN
+        self.raw.append(data)
+        if self.has_head:
+            self._add(memoryview(data))
+        elif (end := data.find(_END_OF_HEAD) + len(_END_OF_HEAD)) >= len(_END_OF_HEAD):
+            try:
+                self._parser.feed_data(data[:end])
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._give_up()
+            else:
+                self._add(memoryview(data)[end:])
+        else:  # nearly all come with a whole head at once
+            self._give_up()
 
     @property
     def method(self) -> bytes:
@@ -66,14 +65,14 @@ class Sent:
         return self._parser.get_method()
 
     @property
+    def is_whole(self) -> bool:
+        """All of it came."""
+        return self.has_head and self.came == self.size
+
+    @property
     def owed(self) -> int:
         """How many bytes of it are still to come; -1: nobody can tell."""
-        return self._size - len(self.body) if self.has_head and self._size >= 0 else UNKNOWN
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        if self.is_whole:
-            raise ValueError("a second request")
+        return self.size - self.came if self.has_head and self.size >= self.came else UNKNOWN
 
     def on_url(self, url: bytes) -> None:
         """Part of the path."""
@@ -89,9 +88,9 @@ class Sent:
         if lower in _SAY_MORE:
             self.is_plain = False
         elif lower == b"content-length":
-            if self._size != UNKNOWN or not value.isdigit() or len(value) > 15:
+            if self.size != UNKNOWN or not value.isdigit() or len(value) > 15:
                 raise ValueError("no length")
-            self._size = int(value)
+            self.size = int(value)
         elif lower == b"host":
             self.is_plain = self.is_plain and not self.host
             self.host = value
@@ -100,20 +99,26 @@ class Sent:
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self.has_head:
+            raise ValueError("a second request")
         self.has_head = True
-        parser = self._parser
-        if self._size == UNKNOWN and not self._says(b"transfer-encoding"):
-            self._size = 0  # no body
-        persistent = parser.get_http_version() == "1.1" and parser.should_keep_alive()
-        self.is_plain = self.is_plain and persistent and 0 <= self._size <= MOST_BYTES
+        if self.size == UNKNOWN and not any(name.lower() == b"transfer-encoding" for name, _ in self.headers):
+            self.size = 0  # no body
+        persistent = self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
+        self.is_plain = self.is_plain and persistent and 0 <= self.size <= MOST_BYTES
 
-    def on_body(self, piece: bytes) -> None:
-        """Part of the body."""
-        self.body = self.body + piece if self.body else piece
+    def on_body(self, _piece: bytes) -> None:
+        """The head ended before its last line, for the parser."""
+        raise ValueError("no plain head")
 
-    def on_message_complete(self) -> None:
-        """All of it came."""
-        self.is_whole = True
+    def _add(self, piece: memoryview) -> None:
+        """More of the body."""
+        self.came += len(piece)
+        if len(piece):
+            self.body.append(piece)
+        if not self.has_head or self.came > self.size:
+            self._give_up()
 
-    def _says(self, wanted: bytes) -> bool:
-        return any(name.lower() == wanted for name, _ in self.headers)
+    def _give_up(self) -> None:
+        self.is_plain = False
+        self.size = UNKNOWN

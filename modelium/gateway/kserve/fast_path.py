@@ -49,6 +49,7 @@ class FastInfer:
         guard: Guard,
         keys: ApiKeys | None,
         deadline: Callable[[], Deadline],
+        max_body_bytes: int,
     ) -> None:
         self.controller = controller
         self.passage = passage
@@ -56,6 +57,7 @@ class FastInfer:
         self.deadline = deadline
         self._guard = guard
         self._keys = keys
+        self._max_body_bytes = max_body_bytes
         self._known_hosts: set[bytes] = set()
         added = {**headers_for_programs(guard), **waited_headers(0.0, cold=False), "Server": SERVER_SOFTWARE}
         self.added = "".join(f"{name}: {value}\r\n" for name, value in added.items())
@@ -64,6 +66,7 @@ class FastInfer:
         """An inference of somebody who may ask."""
         return (
             sent.method == b"POST"
+            and sent.size <= self._max_body_bytes
             and _INFER.fullmatch(sent.path) is not None
             and self._knows(sent.host)
             and (self._keys is None or self._has_key(sent, self._keys))

@@ -6,7 +6,7 @@ Nothing is parsed. Headers that belong to one connection, and those by which a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Passage:
         upstream = self._upstream or self._open()
         begun = False
         try:
-            async with upstream.ask(self._head(request.method, request.raw_headers, path, body), body) as answer:
+            async with upstream.ask(self._head(request.method, request.raw_headers, path, len(body)), body) as answer:
                 begun = True
                 yield answer
         except Unreachable as error:
@@ -71,23 +71,23 @@ class Passage:
         return self._upstream is not None and self._upstream.idle > 0
 
     def ask_now(
-        self, headers: Iterable[tuple[bytes, bytes]], path: str, body: bytes, answer: Answer
+        self, headers: Iterable[tuple[bytes, bytes]], path: str, body: Sequence[memoryview], answer: Answer
     ) -> Callable[[], None] | None:
-        """POST ``body``, where a connection is idle: ``answer`` is told what comes, and calling the result ends it.
+        """POST ``body``, in pieces, where a connection is idle: ``answer`` is told what comes, and calling the result ends it.
 
         None: there is none, and nothing was sent.
         """
         if self._upstream is None:
             return None
-        return self._upstream.ask_now(self._head("POST", headers, path, body), body, answer)
+        return self._upstream.ask_now(self._head("POST", headers, path, sum(map(len, body))), body, answer)
 
-    def _head(self, method: str, headers: Iterable[tuple[bytes, bytes]], path: str, body: bytes) -> bytes:
-        """The head of a client's request as Triton gets it."""
+    def _head(self, method: str, headers: Iterable[tuple[bytes, bytes]], path: str, size: int) -> bytes:
+        """The head of a client's request with a body of ``size`` bytes as Triton gets it."""
         kept_back = self._kept_back
         lines = [f"{method} {path} HTTP/1.1".encode("ascii")]
         lines += [b"%b: %b" % header for header in headers if header[0].lower() not in kept_back]
-        if body or method != "GET":
-            lines.append(b"Content-Length: %d" % len(body))
+        if size or method != "GET":
+            lines.append(b"Content-Length: %d" % size)
         return b"\r\n".join(lines) + self._added
 
     def _open(self) -> Upstream:

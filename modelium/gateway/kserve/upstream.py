@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import cast
@@ -119,13 +119,13 @@ class _Connection(asyncio.Protocol):
         self.stays = True
         self.idle_since = 0.0
 
-    def ask(self, head: bytes, body: bytes, answer: Answer) -> None:
+    def ask(self, head: bytes, body: Sequence[bytes | memoryview], answer: Answer) -> None:
         """Send a request. Its answer is the only one under way."""
         assert self._wire is not None
         self._answer = answer
         answer.sent_on(self)
         self._of_headers = 0
-        self._wire.writelines((head, body) if body else (head,))
+        self._wire.writelines((head, *body))
 
     def taken(self) -> None:
         """What came was taken."""
@@ -229,16 +229,18 @@ class Upstream:
         """
         connection = self._idle.pop() if self._idle else await self._connect()
         answer = Answer()
-        connection.ask(head, body, answer)
+        connection.ask(head, (body,) if body else (), answer)
         try:
             await answer.begin()
             yield answer
         finally:
             self._give_back(connection, answer)
 
-    def ask_now(self, head: bytes, body: bytes, answer: Answer) -> Callable[[], None] | None:
-        """The same on a connection that is there: ``answer`` is told what comes. Call what this returns when it is over; before
-        the answer has ended, that breaks it off. None: no connection is idle, and nothing was sent.
+    def ask_now(self, head: bytes, body: Sequence[bytes | memoryview], answer: Answer) -> Callable[[], None] | None:
+        """The same on a connection that is there, with a body in pieces: ``answer`` is told what comes.
+
+        Call what this returns when it is over; before the answer has ended, that breaks it off. None: no connection is idle,
+        and nothing was sent.
         """
         if not self._idle:
             return None
