@@ -33,6 +33,7 @@ from modelium.controller.life.record import Folder, Memory, Record, Use
 from modelium.controller.model import Model
 from modelium.controller.models import Models
 from modelium.controller.state import ControllerState
+from modelium.controller.suitability import Suitability
 from modelium.controller.takeover import Takeover
 from modelium.controller.world import World
 from modelium.ledger import Ledger
@@ -64,6 +65,7 @@ class Routing:
         self._recorder = recorder
         self._adapters_may_move = False
         self._takeover = Takeover(models, world, state)
+        self._suitability = Suitability(models, world, state)
 
     def handle(self, event: Event) -> None:
         """Apply one event."""
@@ -82,6 +84,7 @@ class Routing:
                 self._server_down(event)
             case RayUp():
                 self._takeover.all_of_them()
+                self._suitability.of_all()
             case RayDown():
                 self._ray_down(event)
             case Wake():
@@ -183,6 +186,7 @@ class Routing:
             return
         self._apply_what_was_found(model, revised)
         self._takeover.of(model)
+        self._suitability.of(model)
 
     # -- Triton ------------------------------------------------------------------------------------------------------
 
@@ -195,6 +199,7 @@ class Routing:
         self._adapters_may_move = True
         self.settle_adapters()  # a base is recognised by all that is attached to it
         self._takeover.all_of_them()
+        self._suitability.of_all()
 
     def _server_down(self, event: ServerDown) -> None:
         server = self._state.server

@@ -131,3 +131,20 @@ async def test_a_folder_that_changed_unseen_is_looked_at_before_it_is_loaded(tmp
         after = await modelium.becomes("tiny", "LOADED")
         assert after["profile"]["fingerprint"] != before["profile"]["fingerprint"]
         assert not after["failures"]
+
+
+async def test_a_model_whose_runtime_is_off_is_refused_before_anybody_asks(tmp_path: Path) -> None:
+    """What was there before Triton was up as well as what comes later."""
+    asleep = {"load_on_discovery": False, "model_discovery": {"scan_interval_seconds": 0.2}}
+    (tmp_path / "incoming").mkdir()
+    write_adder(tmp_path / "incoming" / "early.onnx")
+    async with system(tmp_path, onnx={"enabled": False}, orchestration=asleep) as modelium:
+        write_adder(modelium.incoming / "late.onnx")
+        for name in ("early", "late"):
+            seen = await modelium.becomes(name, "UNSUPPORTED")
+            assert "onnx.enabled is false" in seen["reason"]
+            assert [decision["verb"] for decision in seen["decisions"]] == ["refuse"]
+            status, answer = await modelium.add(name, 1.0)
+            assert (status, answer["type"]) == (503, "not_servable")
+        listed = await modelium.get("/v1/models")
+        assert listed["data"] == []

@@ -103,6 +103,11 @@ class RefusalDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeFound:
+    """Something here can serve it now, which was not so before."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitDecided:
     """It is wanted and has to wait; the reason says for what."""
 
@@ -320,6 +325,7 @@ LifeEvent = (
     | LoadDecided
     | UnloadDecided
     | RefusalDecided
+    | RuntimeFound
     | WaitDecided
     | ReloadDecided
     | ReloadRefused

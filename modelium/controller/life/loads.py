@@ -28,13 +28,14 @@ from modelium.controller.life.events import (
     RefusalDecided,
     ReloadDecided,
     ReloadRefused,
+    RuntimeFound,
     WaitDecided,
 )
 from modelium.controller.life.leaving import drained, remembered, with_newest_due
 from modelium.controller.life.phases import Absent, AdapterFolder, Attempt, Cause, Draining, Loaded, Loading, Serving, Unloading
 from modelium.controller.life.record import Memory, Record
 from modelium.controller.life.table import Step, ignore, on
-from modelium.controller.life.tries import forgiven, wanting
+from modelium.controller.life.tries import forgiven, wanted_at_discovery, wanting
 from modelium.errors import NotServable
 from modelium.values import Demand, Placement, State
 
@@ -69,6 +70,15 @@ def refuse(record: Record, phase: Absent, event: RefusalDecided, context: Contex
     refused = Absent(state=State.UNSUPPORTED, reason=reason)
     record = replace(record, phase=refused, wish=replace(record.wish, want=Demand.NONE))
     return record, (*counted, Reject(NotServable(f"{record.key!r} cannot be served: {reason}")))
+
+
+@on(RuntimeFound, Absent)
+def support(record: Record, phase: Absent, event: RuntimeFound, context: Context) -> Step:
+    """It was refused for want of a runtime, and is as if it were discovered now."""
+    if phase.state is not State.UNSUPPORTED:
+        return record, ()
+    record = replace(record, phase=Absent(state=State.UNLOADED, reason="not loaded yet"))
+    return wanted_at_discovery(record, context), ()
 
 
 @on(WaitDecided, Absent)

@@ -284,6 +284,15 @@ def test_what_nothing_here_can_serve_is_refused_and_who_waits_is_told() -> None:
     assert (waits.state, waits.record.phase.reason) == (State.UNLOADED, "no room")
 
 
+def test_a_refused_model_is_as_new_when_something_can_serve_it() -> None:
+    """And one that was not refused stays as it is."""
+    refusal = happens.RefusalDecided(decision(Verb.REFUSE, "runtime.6", "no runtime"))
+    life = told(*ARRIVED, refusal, happens.RuntimeFound())
+    before = told(*ARRIVED)
+    assert (life.state, life.want) == (before.state, before.want) == (State.UNLOADED, before.want)
+    assert told(*ARRIVED, happens.RuntimeFound()).record == before.record
+
+
 def test_a_users_load_that_times_out_leaves_what_others_want_of_it() -> None:
     life = told(*SERVES, happens.ServerLost(detail="killed"), happens.UserLoadBegan())
     assert life.record.demand is Demand.USER

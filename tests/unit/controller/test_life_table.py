@@ -22,6 +22,7 @@ IMPOSSIBLE = {
     (AdapterFolder, happens.UserUnloads),
     *((phase, happens.FoundInTriton) for phase in PHASES if phase is not Absent),
     *((phase, event) for phase in PHASES if phase is not Absent for event in (happens.LoadDecided, happens.RefusalDecided)),
+    *((phase, happens.RuntimeFound) for phase in PHASES if phase is not Absent),
     *((phase, happens.WaitDecided) for phase in PHASES if phase is not Absent),
     *((phase, event) for phase in PHASES if phase is not Loaded for event in (happens.UnloadDecided, happens.Outgrew)),
     *((phase, event) for phase in PHASES if phase is not Loaded for event in (happens.ReloadDecided, happens.ReloadRefused)),
