@@ -1,7 +1,9 @@
 """Modelium's gateway beside Triton itself and beside other fronts, in turns, in one run, on loopback.
 
-Requests of KServe's v2 protocol: 4 floats as JSON, 4 floats as bytes, 600 kB as bytes (a picture). A closed loop over plain
-sockets at 1 and at 16 connections. Ratios are of each turn's own figures of Triton, so what else the machine does hits both.
+Requests of KServe's v2 protocol: 4 floats as JSON, as bytes and over gRPC, 600 kB as bytes (a picture); and a text for MiniLM,
+through ``/predict``. A closed loop over plain sockets at 1 and at 16 connections, and the 99th percentile at half of what
+Triton answers by itself, with requests that come at random. Ratios are of each turn's own figures of Triton, so what else the
+machine does hits both.
 
 ``--others`` compares with Starlette + httpx and with Ray Serve (from the runtime environment) and with MLServer, which gets an
 environment of its own below ``.cache/``. ``--picture`` draws the ratios, ``--json`` prints all figures.
@@ -16,21 +18,22 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 import uvloop
-from kserve import closed_loop, cpu_s, fill, request_of
+from kserve import closed_loop, closed_loop_of_grpc, cpu_s, fill, open_loop, request_of
 from rich.console import Console
 from rich.table import Table
-from served import ROOT, serve
+from served import ROOT, Served, minilm, serve
 
 from modelium.guarded.addresses import claim_addresses
 
@@ -38,7 +41,8 @@ _BESIDE = Path(__file__).parent / "beside"
 _RUNTIME = ROOT / ".runtime" / "bin" / "python"
 _MLSERVER = ROOT / ".cache" / "mlserver"
 _PINNED = ("mlserver==1.7.1", "setuptools<81")
-KINDS = ("JSON", "binary", "600 kB")
+KINDS = ("JSON", "binary", "gRPC", "600 kB", "MiniLM")
+HTTP = ("JSON", "binary", "600 kB")
 TRITON, MODELIUM = "Triton", "Modelium"
 
 
@@ -50,7 +54,7 @@ class Figures:
     kind: str
     per_s: list[float] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
-    p99_ms: list[float] = field(default_factory=list)
+    half_p99_ms: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
 
 
@@ -60,8 +64,19 @@ class Front:
 
     name: str
     port: int
+    grpc_port: int = 0
     pids: tuple[int, ...] = ()
     kinds: tuple[str, ...] = KINDS
+
+    async def closed_loop(self, kind: str, connections: int, seconds: float) -> list[float]:
+        """The time of each request."""
+        if kind == "gRPC":
+            return await closed_loop_of_grpc(self.grpc_port, connections, seconds)
+        return await closed_loop(self.port, self.request(kind), connections, seconds)
+
+    def request(self, kind: str) -> bytes:
+        """As it is sent there."""
+        return request_of("MiniLM, /predict" if (self.name, kind) == (MODELIUM, "MiniLM") else kind)
 
 
 def main() -> None:
@@ -69,18 +84,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--others", action="store_true", help="other fronts beside it")
+    parser.add_argument("--only", action="append", choices=KINDS, help="these requests; again for more (all)")
+    parser.add_argument("--soak", type=int, default=0, help="so many requests more, to see whether the gateway's memory grows")
     parser.add_argument("--picture", type=Path, help="a PNG of the ratios")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        served = stack.enter_context(serve({}, prepare=fill))
-        served.wait("both are LOADED", lambda: served.are_loaded(["adder", "picture"]), within_s=120)
-        triton = int(served.http_url.rpartition(":")[2])
-        fronts = [Front(name=TRITON, port=triton), Front(name=MODELIUM, port=served.port, pids=(served.pid,))]
+        served = stack.enter_context(serve({}, prepare=prepare))
+        served.wait("all are LOADED", lambda: served.are_loaded(["adder", "picture", "minilm"]), within_s=120)
+        triton, over_grpc = (int(url.rpartition(":")[2]) for url in (served.http_url, served.grpc_url))
+        fronts = [
+            Front(name=TRITON, port=triton, grpc_port=over_grpc),
+            Front(name=MODELIUM, port=served.port, grpc_port=served.grpc_port, pids=(served.pid,)),
+        ]
         if options.others:
             fronts += [stack.enter_context(starting) for starting in (starlette(triton), mlserver(), ray_serve())]
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(measure(fronts, options.seconds, options.turns))
+            found = runner.run(measure(fronts, options.only or KINDS, options.seconds, options.turns))
+            if options.soak:
+                runner.run(soak(served, options.soak))
     if options.picture is not None:
         draw(found, options.picture)
     if options.json:
@@ -89,30 +111,49 @@ def main() -> None:
         show(found)
 
 
-async def measure(fronts: list[Front], seconds: float, turns: int) -> list[Figures]:
-    found = {(front.name, kind): Figures(front=front.name, kind=kind) for front in fronts for kind in front.kinds}
-    for kind in KINDS:
+def prepare(incoming: Path) -> None:
+    fill(incoming)
+    shutil.copytree(minilm(), incoming / "minilm")
+
+
+async def measure(fronts: list[Front], kinds: Sequence[str], seconds: float, turns: int) -> list[Figures]:
+    found = {
+        (front.name, kind): Figures(front=front.name, kind=kind) for front in fronts for kind in front.kinds if kind in kinds
+    }
+    for kind in kinds:
         asked = [front for front in fronts if kind in front.kinds]
         for number in range(-1, turns):  # the first one warms
-            for front in asked if number % 2 else reversed(asked):
-                figures, sent = found[front.name, kind], request_of(kind)
-                spent = sum(map(cpu_s, front.pids))
-                many = await closed_loop(front.port, sent, 16, seconds if number >= 0 else 1)
+            turn: list[Front] = asked if number % 2 else asked[::-1]
+            for front in turn:
+                figures, spent = found[front.name, kind], sum(map(cpu_s, front.pids))
+                many = await front.closed_loop(kind, 16, seconds if number >= 0 else 1)
                 if number < 0:
                     continue
                 figures.per_s.append(len(many) / seconds)
                 figures.cpu_us.append((sum(map(cpu_s, front.pids)) - spent) / len(many) * 1e6)
-                one = await closed_loop(front.port, sent, 1, seconds)
-                figures.ms.append(statistics.median(one) * 1e3)
-                figures.p99_ms.append(statistics.quantiles(one, n=100)[98] * 1e3)
+                figures.ms.append(statistics.median(await front.closed_loop(kind, 1, seconds)) * 1e3)
+            half = found[TRITON, kind].per_s[-1] / 2 if number >= 0 else 0
+            for front in turn if half and kind != "gRPC" else ():
+                if (TRITON, MODELIUM).count(front.name):  # others would drown in it
+                    late = await open_loop(front.port, front.request(kind), half, seconds)
+                    found[front.name, kind].half_p99_ms.append(statistics.quantiles(late, n=100)[98] * 1e3)
     return sorted(found.values(), key=lambda one: KINDS.index(one.kind))
+
+
+async def soak(served: Served, requests: int) -> None:
+    """Tell what the gateway holds as requests go through it."""
+    sent, done = request_of("JSON"), 0
+    while done < requests:
+        done += len(await closed_loop(served.port, sent, 16, 10.0))
+        held = psutil.Process(served.pid).memory_full_info().pss
+        print(f"{done:>9,} requests more: {held / 2**20:.1f} MiB", file=sys.stderr, flush=True)
 
 
 # -- other fronts ----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def started(name: str, command: list[str], port: int, kinds: tuple[str, ...] = KINDS, **environment: str) -> Iterator[Front]:
+def started(name: str, command: list[str], port: int, kinds: tuple[str, ...] = HTTP, **environment: str) -> Iterator[Front]:
     """It listens on ``port``; it and its children end with the context."""
     with tempfile.TemporaryFile() as log:
         process = psutil.Popen(
@@ -204,7 +245,8 @@ def more_ms(found: list[Figures], one: Figures) -> list[float]:
 
 def show(found: list[Figures]) -> None:
     table = Table(title="medians of all turns, and their range")
-    for heading in ("request", "front", "16 connections", "of Triton's", "1 connection", "more", "p99", "CPU of the front"):
+    headings = ("request", "front", "16 connections", "of Triton's", "1 connection", "more", "p99 at half", "CPU of the front")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("request", "front") else "right")
     for one in found:
         shares, more = ratios(found, one), more_ms(found, one)
@@ -215,7 +257,7 @@ def show(found: list[Figures]) -> None:
             f"{statistics.median(shares):.2f} ({min(shares):.2f}–{max(shares):.2f})",
             f"{statistics.median(one.ms):.2f} ms",
             f"{statistics.median(more):+.2f} ms",
-            f"{statistics.median(one.p99_ms):.2f} ms",
+            f"{statistics.median(one.half_p99_ms):.1f} ms" if one.half_p99_ms else "",
             f"{statistics.median(one.cpu_us):.0f} µs" if one.cpu_us and any(one.cpu_us) else "",
         )
     Console(width=132).print(table)

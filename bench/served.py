@@ -46,6 +46,7 @@ class Served:
         port: int,
         metrics_port: int,
         http_url: str,
+        grpc_url: str,
         grpc_port: int,
         process: subprocess.Popen[bytes],
     ) -> None:
@@ -54,7 +55,7 @@ class Served:
         self.log = directory / "serve.log"
         self.port = port
         self.metrics_port = metrics_port
-        self.http_url = http_url  # Triton's
+        self.http_url, self.grpc_url = http_url, grpc_url  # Triton's
         self.grpc_port = grpc_port  # the gateway's
         self.up_after_s = 0.0  # from the start of the process to /health/ready
         self.process = process
@@ -149,6 +150,7 @@ class Place:
             port=self.ports[0],
             metrics_port=self.ports[1],
             http_url=f"127.0.0.1:{self.ports[2]}",
+            grpc_url=f"127.0.0.1:{self.ports[3]}",
             grpc_port=self.ports[5],
             process=process,
         )
