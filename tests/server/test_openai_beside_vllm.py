@@ -4,15 +4,9 @@ values. One model of the tests' own, loaded once on each side.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
-import os
 import shutil
-import socket
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +17,12 @@ import pytest_asyncio
 
 from tests.models.language import LLAMA
 from tests.models.language.corpus import FRANCE, PARAGRAPH
-from tests.server.systems import HEAVY, RUNTIME, system
+from tests.server import beside
+from tests.server.beside import LOAD_S, vllm_server
+from tests.server.systems import HEAVY, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
-LOAD_S = 900.0
 LENGTH = 512
 CAPITAL = [{"role": "user", "content": FRANCE}]
 BEGINNING = PARAGRAPH[:40]
@@ -48,7 +43,8 @@ class Both:
 
     async def ask(self, url: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """The status and the answer: JSON, or of a stream the list of its events."""
-        async with self.http.post(f"{url}/v1/{path}", json={"model": LLAMA, "temperature": 0, **body}) as answer:
+        at = url + (path if path.startswith("/") else f"/v1/{path}")
+        async with self.http.post(at, json={"model": LLAMA, "temperature": 0, **body}) as answer:
             if answer.content_type != "text/event-stream":
                 return answer.status, await answer.json()
             lines = (await answer.text()).splitlines()
@@ -75,70 +71,22 @@ async def both(tmp_path_factory: pytest.TempPathFactory, language_models: Path) 
         shutil.copytree(folder, directory / LLAMA)
         (directory / LLAMA).rename(running.incoming / LLAMA)
         await running.becomes(LLAMA, "UNLOADED")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = await start(folder, port)
-        try:
-            found = Both(http=http, modelium=running.running.gateway_url, vllm=f"http://127.0.0.1:{port}", ids=[])
-            await until_up(http, found.vllm, server)
+        limits = ("--max-model-len", str(LENGTH), "--max-num-seqs", "8", "--generation-config", "vllm")
+        async with vllm_server(http, folder, LLAMA, *limits) as server:
+            await server.up()
+            found = Both(http=http, modelium=running.running.gateway_url, vllm=server.url, ids=[])
             _, answer = await found.ask(found.vllm, "completions", {"prompt": BEGINNING, "return_token_ids": True})
             found.ids = answer["choices"][0]["prompt_token_ids"]
             yield found
-        finally:
-            with suppress(ProcessLookupError):
-                server.terminate()
-            await server.wait()
-
-
-async def start(folder: Path, port: int) -> asyncio.subprocess.Process:
-    command = [str(RUNTIME / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    command += ["--port", str(port), "--host", "127.0.0.1", "--served-model-name", LLAMA, "--max-model-len", str(LENGTH)]
-    command += ["--dtype", "float32", "--max-num-seqs", "8", "--generation-config", "vllm"]
-    variables = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_HOST_IP": "127.0.0.1",
-        "VLLM_LOOPBACK_IP": "127.0.0.1",
-        "OMP_NUM_THREADS": "2",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    with tempfile.TemporaryFile() as log:
-        return await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env={**os.environ, **variables})
-
-
-async def until_up(http: aiohttp.ClientSession, url: str, server: asyncio.subprocess.Process) -> None:
-    """Its port opens when it can answer."""
-    ended = asyncio.ensure_future(server.wait())
-    async with asyncio.timeout(LOAD_S):
-        while not ended.done():
-            with suppress(aiohttp.ClientError):
-                async with http.get(f"{url}/health") as answer:
-                    if answer.status == 200:
-                        ended.cancel()
-                        return
-            await asyncio.wait([ended], timeout=0.5)
-    raise AssertionError("vLLM's server ended")
 
 
 # Or nobody's: what differs by nature.
-OURS = frozenset({"id", "created", "system_fingerprint", "stop_reason", "reasoning_content", "prompt_tokens_details"})
+OURS = frozenset({"id", "created", "system_fingerprint", "reasoning_content", "prompt_tokens_details"})
 
 
 def told(answer: Any) -> Any:
-    """What an answer says: no ids and times, numbers as far as two runs agree, and of nothing no trace."""
-    match answer:
-        case dict():
-            return {
-                name: kept for name, value in answer.items() if name not in OURS and (kept := told(value)) not in (None, [], {})
-            }
-        case list():
-            return [told(value) for value in answer]
-        case float():
-            return round(answer, 2) if math.isfinite(answer) else str(answer)
-        case _:
-            return answer
+    """What an answer says."""
+    return beside.told(answer, OURS)
 
 
 LIKELIHOOD = {"echo": True, "logprobs": 1, "max_tokens": 0}
@@ -162,6 +110,11 @@ LIKELIHOOD = {"echo": True, "logprobs": 1, "max_tokens": 0}
         {"prompt": BEGINNING, "truncate_prompt_tokens": 5, "truncation_side": "left", "return_token_ids": True},
         {"prompt": BEGINNING, "add_special_tokens": False, "return_token_ids": True, "max_tokens": 5},
         {"prompt": ["A cat", BEGINNING], "max_tokens": 3},
+        {"prompt": BEGINNING, "stop": ["a", "e"], "max_tokens": 20},
+        {"prompt": BEGINNING, "logprobs": 1, "logprob_token_ids": [5, 3, 9], "max_tokens": 3},
+        {"prompt": BEGINNING, "use_beam_search": True, "n": 3, "max_tokens": 8, "return_token_ids": True},
+        {"prompt": ["A cat", BEGINNING], "use_beam_search": True, "n": 2, "length_penalty": 0.0, "max_tokens": 20},
+        {"prompt": BEGINNING, "use_beam_search": True, "n": 4, "ignore_eos": True, "echo": True, "max_tokens": 6},
     ],
     ids=str,
 )
@@ -184,6 +137,9 @@ async def test_a_prompt_in_token_ids_is_read_as_it_is(both: Both, more: dict[str
         {"return_token_ids": True},
         {"prompt_logprobs": 1, "max_tokens": 4},
         {"response_format": {"type": "text"}},
+        {"stop": ["a"]},
+        {"logprobs": True, "logprob_token_ids": [7, 4], "max_tokens": 3},
+        {"use_beam_search": True, "n": 2, "max_tokens": 12},
     ],
     ids=str,
 )
@@ -241,6 +197,17 @@ def text_of(events: list[Any]) -> str:
         ("completions", {"prompt": [10**6]}),
         ("chat/completions", {"messages": CAPITAL, "stream_options": {"include_usage": True}}),
         ("chat/completions", {"messages": CAPITAL, "top_logprobs": 1}),
+        ("completions", {"prompt": "x", "use_beam_search": True, "stream": True}),
+        ("completions", {"prompt": "x", "use_beam_search": True, "n": 11, "max_tokens": 2}),
+        ("completions", {"prompt": "x", "use_beam_search": True, "echo": True, "logprobs": 1}),
+        ("completions", {"prompt": "x", "logprob_token_ids": [3]}),
+        ("completions", {"prompt": "x", "logprobs": 1, "logprob_token_ids": [10**6]}),
+        ("completions", {"prompt": "x", "logprobs": 1, "logprob_token_ids": list(range(129))}),
+        ("chat/completions", {"messages": CAPITAL, "logprob_token_ids": [3]}),
+        ("/tokenize", {"messages": CAPITAL, "add_generation_prompt": True, "continue_final_message": True}),
+        ("/detokenize", {"tokens": ["a"]}),
+        ("responses", {"input": "x", "max_output_tokens": 0}),
+        ("messages", {"messages": CAPITAL, "max_tokens": 3, "tool_choice": {"type": "tool"}}),
     ],
     ids=str,
 )
@@ -254,3 +221,84 @@ async def test_without_a_seed_each_of_n_is_another_sample(both: Both) -> None:
     for url in (both.modelium, both.vllm):
         _, answer = await both.ask(url, "completions", body)
         assert len({choice["text"] for choice in answer["choices"]}) > 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": BEGINNING, "return_token_strs": True},
+        {"prompt": BEGINNING, "add_special_tokens": False},
+        {"messages": CAPITAL},
+        {"messages": CAPITAL, "add_generation_prompt": False, "return_token_strs": True},
+        {"messages": [*CAPITAL, {"role": "assistant", "content": "The"}], "continue_final_message": True,
+         "add_generation_prompt": False},
+        {"messages": CAPITAL, "add_special_tokens": True},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_tokens_of_texts(both: Both, body: dict[str, Any]) -> None:
+    await both.agree("/tokenize", body)
+
+
+async def test_texts_of_tokens(both: Both) -> None:
+    await both.agree("/detokenize", {"tokens": both.ids})
+    await both.agree("/detokenize", {"tokens": both.ids[::-1]})
+
+
+def response_of(answer: Any) -> Any:
+    """What both say of an answer of /v1/responses: its items without their names, and what was written. The prompt has a token
+    more in vLLM's: a second <s> before that of the template."""
+    items = [{name: value for name, value in item.items() if name not in ("id", "status")} for item in answer["output"]]
+    written = answer["usage"]["output_tokens"]
+    return told({"items": items, "written": written, **{name: answer[name] for name in ("object", "status", "model")}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": FRANCE},
+        {"input": [{"role": "user", "content": FRANCE}], "instructions": "Be brief."},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": FRANCE}]}], "max_output_tokens": 4},
+    ],
+    ids=str,
+)
+async def test_responses(both: Both, body: dict[str, Any]) -> None:
+    (here, ours), (there, theirs) = [
+        await both.ask(url, "responses", {"max_output_tokens": 30, **body}) for url in (both.modelium, both.vllm)
+    ]
+    assert (here, there) == (200, 200), (ours, theirs)
+    assert response_of(ours) == response_of(theirs)
+
+
+async def test_responses_in_events(both: Both) -> None:
+    body = {"input": FRANCE, "max_output_tokens": 30, "stream": True}
+    (_, ours), (_, theirs) = [await both.ask(url, "responses", body) for url in (both.modelium, both.vllm)]
+    for events in (ours, theirs):
+        assert events[0]["type"] == "response.created"
+    deltas = [
+        "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        for events in (ours, theirs)
+    ]
+    assert deltas[0] == deltas[1] != ""
+    assert response_of(ours[-1]["response"]) == response_of(theirs[-1]["response"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"system": "Be brief."},
+        {"system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}], "max_tokens": 4},
+        {"stop_sequences": ["a"]},
+    ],
+    ids=str,
+)
+async def test_messages(both: Both, body: dict[str, Any]) -> None:
+    await both.agree("messages", {"messages": CAPITAL, "max_tokens": 30, **body})
+
+
+async def test_messages_are_counted(both: Both) -> None:
+    (_, ours), (_, theirs) = [
+        await both.ask(url, "messages/count_tokens", {"messages": CAPITAL}) for url in (both.modelium, both.vllm)
+    ]
+    assert ours["input_tokens"] == theirs["input_tokens"] > 0

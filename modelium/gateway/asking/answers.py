@@ -66,7 +66,8 @@ async def pieces_of(
     read = vllm_runtime.PieceReader(request)
     async with aclosing(responses_of(client, name, inputs, deadline, serves)) as responses:
         async for outputs in responses:
-            yield read.piece(outputs)
+            for piece in read.pieces(outputs):
+                yield piece
 
 
 def responses_of(

@@ -22,6 +22,7 @@ from modelium.values import EnginePlan, JsonValue
 
 _TRUE = np.array([True])
 _TRUE.flags.writeable = False
+ALL = -1
 _ENDLESS = 2**31 - 1  # vLLM itself ends a sequence at max_model_len
 
 
@@ -34,12 +35,14 @@ def tensors_of(request: GenerationRequest, engine: EnginePlan | None) -> Tensors
         sampling["structured_outputs"] = _json(sampling["structured_outputs"])
     if request.adapter:
         sampling["lora_name"] = request.adapter
-    if request.logprobs:
+    if request.logprobs and "logprob_token_ids" not in sampling:
         sampling.setdefault("logprobs", 0)
     if request.prompt_ids is not None:
         sampling["prompt_token_ids"] = list(request.prompt_ids)
     if request.details:
         sampling["details"] = True
+    elif request.facts:
+        sampling["facts"] = True
     inputs = {
         "text_input": _strings(request.prompt),
         "sampling_parameters": _strings(_json(sampling)),
@@ -61,55 +64,68 @@ class PieceReader:
 
     def __init__(self, request: GenerationRequest) -> None:
         wanted = request.sampling.get("logprobs")
-        self._alternatives = wanted if isinstance(wanted, int) else 0
-        self._details = request.details
+        self._alternatives = ALL if "logprob_token_ids" in request.sampling else wanted if isinstance(wanted, int) else 0
+        self._tells = request.details or request.facts
 
-    def piece(self, outputs: Tensors) -> Piece:
-        """What one response says. Raises ``TritonError`` when it is not one of this contract, and when the engine gave up."""
+    def pieces(self, outputs: Tensors) -> list[Piece]:
+        """What one response says of each sequence: of one, but for beam searches. Raises ``TritonError`` when it is not one of
+        this contract, and when the engine gave up."""
+        count = max(1, outputs["text_output"].size) if "text_output" in outputs else 1
+        return [self._piece(outputs, sequence, count) for sequence in range(count)]
+
+    def _piece(self, outputs: Tensors, at: int, of: int) -> Piece:
         try:
-            text = _first(outputs["text_output"])
-            reason = _first(outputs["finish_reason"]) if "finish_reason" in outputs else b""
-            logprobs = self._logprobs(_first(outputs["logprobs"])) if "logprobs" in outputs else ()
+            text = outputs["text_output"].item(at)
+            reason = outputs["finish_reason"].item(at) if "finish_reason" in outputs else b""
+            logprobs = self._logprobs(outputs["logprobs"].item(at)) if "logprobs" in outputs else ()
             _check_ended_well(reason)
-            count = _count(outputs, "num_output_tokens")
-            tokens, prompt = self._read_details(outputs["logprobs"]) if self._details and "logprobs" in outputs else ((), None)
+            count = _count(outputs, "num_output_tokens", at)
+            said = self._said(outputs, of)
             return Piece(
                 text=text.decode("utf-8", "replace"),
                 finish_reason=reason.decode() if reason not in (b"", b"None") else None,
                 prompt_tokens=_count(outputs, "num_input_tokens"),
                 output_tokens=count if count is not None else len(logprobs) or bool(text),
                 logprobs=logprobs,
-                token_ids=tokens,
-                prompt=prompt,
+                token_ids=tuple(said["token_ids"][at]) if "token_ids" in said else (),
+                prompt=_prompt_read(said, outputs["logprobs"], of) if "prompt" in said else None,
+                cached=said.get("num_cached_tokens") if at == 0 else None,
+                stop_reason=said["stop_reasons"][at] if "stop_reasons" in said else None,
+                sequence=at,
             )
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise TritonError(f"the vLLM backend answered with something else than its contract: {error!r}") from None
 
-    def _read_details(self, logprobs: Any) -> tuple[tuple[int, ...], PromptRead | None]:
-        """The last element; of the first response the one before it is the prompt's, where that was asked for."""
-        said = orjson.loads(logprobs.item(logprobs.size - 1))
-        tokens = tuple(said["token_ids"][0])
-        if "prompt" not in said:
-            return tokens, None
-        positions = _read(logprobs.item(1)) if logprobs.size > 2 else []
-        prompt = PromptRead(
-            text=said["prompt"],
-            token_ids=tuple(said["prompt_token_ids"]),
-            first_token=said["first_token"],
-            logprobs=tuple(positions),
-            cached=said["num_cached_tokens"],
-        )
-        return tokens, prompt
+    def _said(self, outputs: Tensors, of: int) -> Mapping[str, Any]:
+        """What the answer says of itself: the last element, behind those of the sequences."""
+        if "logprobs" not in outputs or not self._tells:
+            return {}
+        logprobs = outputs["logprobs"]
+        said: dict[str, Any] = orjson.loads(logprobs.item(logprobs.size - 1)) if logprobs.size > of else {}
+        return said
 
     def _logprobs(self, raw: bytes) -> tuple[TokenLogprob, ...]:
         return tuple(token_of(token, self._alternatives) for token in _read(raw))
 
 
+def _prompt_read(said: Mapping[str, Any], logprobs: Any, of: int) -> PromptRead:
+    """Its log-probabilities stand behind those of the sequences, where they were asked for."""
+    positions = _read(logprobs.item(of)) if logprobs.size > of + 1 else []
+    return PromptRead(
+        text=said["prompt"],
+        token_ids=tuple(said["prompt_token_ids"]),
+        first_token=said["first_token"],
+        logprobs=tuple(positions),
+    )
+
+
 def token_of(by_id: Mapping[str, Mapping[str, Any]], alternatives: int) -> TokenLogprob:
-    """The token that was taken is the first."""
+    """The token that was taken is the first. ``alternatives``: how many, or ``ALL`` in their order."""
     (taken, facts), *_ = by_id.items()
     best: list[tuple[str, Mapping[str, Any]]] = []
-    if alternatives:
+    if alternatives == ALL:
+        best = list(by_id.items())
+    elif alternatives:
         best = sorted(by_id.items(), key=lambda entry: entry[1]["logprob"], reverse=True)[:alternatives]
     return TokenLogprob(
         token=facts["decoded_token"] or "",
@@ -155,11 +171,6 @@ def _strings(*values: str) -> np.ndarray[Any, np.dtype[np.object_]]:
     return array
 
 
-def _first(array: Any) -> bytes:
-    first: bytes = array.item(0)
-    return first
-
-
-def _count(outputs: Tensors, name: str) -> int | None:
+def _count(outputs: Tensors, name: str, at: int = 0) -> int | None:
     array = outputs.get(name)
-    return int(array.item(0)) if array is not None and array.size else None
+    return int(array.item(at)) if array is not None and array.size > at else None

@@ -45,6 +45,7 @@ class Turn:
     finish_reason: str = "stop"
     prompt_tokens: int = 0
     output_tokens: int = 0
+    stop_text: str | None = None  # that ended it
     cached_tokens: int = 0  # of the prompt, where the engine told
     began_at: float = field(default_factory=monotonic)
     first_at: float | None = None
@@ -68,8 +69,8 @@ class Turn:
                 self.first_at = self.first_at if self.first_at is not None else monotonic()
                 self.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens is not None else self.prompt_tokens
                 self.output_tokens += piece.output_tokens
-                if piece.prompt is not None and piece.prompt.cached is not None:
-                    self.cached_tokens = piece.prompt.cached
+                self.stop_text = piece.stop_reason if isinstance(piece.stop_reason, str) else self.stop_text
+                self.cached_tokens = piece.cached if piece.cached is not None else self.cached_tokens
                 if delta := self.choice.take(piece):
                     self._add(delta)
                     yield delta

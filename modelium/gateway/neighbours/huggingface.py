@@ -18,7 +18,7 @@ from modelium.gateway.neighbours.inferring import answer_to, headers_of
 from modelium.gateway.neighbours.scoring import rank
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import require
-from modelium.gateway.openai.embeddings import shortened
+from modelium.gateway.openai.embeddings import check_dimensions, shortened
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.fields import Many, Text
 from modelium.gateway.openai.reading import read_request
@@ -117,6 +117,7 @@ class HuggingFace:
         asked = await read_request(EmbedAsked, request, deadline)
         served = await self._openai.directory.find(request, asked.model, deadline)
         require(served, lambda row: row.embeds_texts, "embeddings")
+        check_dimensions(served, asked.dimensions)
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         wanted: Json = {"normalize": asked.normalize is not False, "truncate": asked.truncate, "prompt_name": asked.prompt_name}
         root = {name: value for name, value in wanted.items() if value is not None}

@@ -45,7 +45,7 @@ class OpenAI:
         self._renderer = Renderer()
         self.tokenizing = Tokenizing()
         self._timeout_s = timeout_s
-        self.chat = Chat(self.directory, asking, self._renderer, timeout_s=timeout_s)
+        self.chat = Chat(self.directory, asking, self._renderer, timeout_s=timeout_s, own_vllm=own_vllm)
         self.completion = Completion(self.directory, asking, self.tokenizing, timeout_s=timeout_s, own_vllm=own_vllm)
         self.embeddings = Embeddings(self.directory, asking, self.tokenizing, timeout_s=timeout_s)
 

@@ -43,12 +43,13 @@ class Writer(Protocol):
 
 
 async def answer_whole(head: Head, writers: Sequence[Writer], streams: Sequence[Stream], per_prompt: int) -> web.Response:
-    """One answer when all of ``streams`` have ended."""
-    usage = Usage()
+    """One answer when all of ``streams`` have ended. Each gives the pieces of one choice, or of several (beam searches do)."""
+    usage, several = Usage(), len(writers) // len(streams)
     async with aclosing(interleave(streams)) as pieces:
         async for index, piece in pieces:
-            count(usage, index // per_prompt, piece)
-            writers[index].add(piece)
+            at = index * several + piece.sequence
+            count(usage, at // per_prompt, piece)
+            writers[at].add(piece)
     usage.reasoning_tokens = thought_tokens(writers)
     return json_response(whole(head, [writer.whole() for writer in writers], usage, writers[0].beside()))
 
@@ -65,7 +66,7 @@ async def answer_streamed(
     waiting: Callable[[], str],
 ) -> web.StreamResponse:
     """Nothing is sent before the first piece (or a second's silence), so an error up to there has its own status."""
-    usage = Usage()
+    usage, several = Usage(), len(writers) // len(streams)
     include_usage = options is not None and bool(options.include_usage)
     continuous = include_usage and options is not None and bool(options.continuous_usage_stats)
     own = [Usage() for _ in writers]
@@ -82,10 +83,11 @@ async def answer_streamed(
     async with EventStream(request, comment=waiting, error_event=error_event, deadline=deadline) as events:
         async with aclosing(interleave(streams)) as pieces:
             async for index, piece in pieces:
-                count(usage, index // per_prompt, piece)
-                count(own[index], 0, piece)
-                if (choice := writers[index].chunk(piece)) is not None:
-                    await events.send(chunk(head, choice, beside(index)))
+                at = index * several + piece.sequence
+                count(usage, at // per_prompt, piece)
+                count(own[at], 0, piece)
+                if (choice := writers[at].chunk(piece)) is not None:
+                    await events.send(chunk(head, choice, beside(at)))
         if include_usage:
             usage.reasoning_tokens = thought_tokens(writers)
             await events.send(usage_chunk(head, usage))
@@ -98,8 +100,8 @@ def count(usage: Usage, prompt: int, piece: Piece) -> None:
     if piece.prompt_tokens is not None:
         usage.prompts[prompt] = piece.prompt_tokens
     usage.completion_tokens += piece.output_tokens
-    if piece.prompt is not None and piece.prompt.cached is not None:
-        usage.cached[prompt] = piece.prompt.cached
+    if piece.cached is not None:
+        usage.cached[prompt] = piece.cached
 
 
 def thought_tokens(writers: Sequence[Writer]) -> int | None:

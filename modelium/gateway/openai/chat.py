@@ -21,6 +21,7 @@ from modelium.gateway.openai.chat_prompt import ReadyChat, ready_chat
 from modelium.gateway.openai.choices import ChatChoice
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.interleave import Stream
+from modelium.gateway.openai.own_words import has_own_words, require_beams
 from modelium.gateway.openai.reading import ignore, read_request
 from modelium.gateway.openai.requests import ChatRequest
 from modelium.gateway.openai.sampling import max_tokens, seed_of
@@ -38,13 +39,17 @@ class Begun:
 
     served: Served
     ready: ReadyChat
-    streams: list[Stream]  # one for each of the n
+    streams: list[Stream]  # one for each of the n, or one of n beams
 
 
 class Chat:
     """The handler."""
 
-    def __init__(self, directory: Directory, asking: Asking, renderer: Renderer, *, timeout_s: float) -> None:
+    def __init__(
+        self, directory: Directory, asking: Asking, renderer: Renderer, *, timeout_s: float, own_vllm: bool = True
+    ) -> None:
+        """``own_vllm``: the server's vLLM backend is Modelium's, which has words of its own."""
+        self._own_vllm = own_vllm
         self._directory = directory
         self._asking = asking
         self._renderer = renderer
@@ -83,10 +88,14 @@ class Chat:
         """Look the model up and make the chat ready for it; nothing is loaded yet. Raises ``BadRequest``."""
         served, ready = await self.ready(request, asked, deadline)
         streams = [
-            self._asking.generate(served.name, partial(_generation, asked, served, ready, index), deadline)
-            for index in range(asked.choices)
+            self._asking.generate(served.name, partial(self._generation, asked, served, ready, index), deadline)
+            for index in range(1 if asked.use_beam_search else asked.choices)
         ]
         return Begun(served=served, ready=ready, streams=streams)
+
+    def _generation(self, asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease) -> GenerationRequest:
+        own_words = has_own_words(lease.placement, own_vllm=self._own_vllm)
+        return _generation(asked, served, ready, index, lease, own_words=own_words)
 
     async def ready(self, request: web.Request, asked: ChatRequest, deadline: Deadline) -> tuple[Served, ReadyChat]:
         """The model that was named, and its prompt."""
@@ -114,6 +123,7 @@ class _ChatWriter:
         self._logprobs = bool(asked.logprobs) and (asked.include_reasoning is not False or choice.reasoning_tokens is None)
         self._deltas: list[Delta] = [Delta(text=echo)] if echo else []
         self._ids: list[int] = []
+        self._stopped: str | int | None = None  # by which stop text or token
         self._read: PromptRead | None = None
         self._first = True
 
@@ -154,17 +164,23 @@ class _ChatWriter:
 
     def _learn(self, piece: Piece) -> None:
         self._ids += piece.token_ids
+        self._stopped = piece.stop_reason if piece.stop_reason is not None else self._stopped
         self._read = piece.prompt or self._read
 
     def _with_ids(self, choice: Json) -> Json:
         if self._asked.return_token_ids:
             choice["token_ids"], self._ids = self._ids, []
+        if self._stopped is not None:
+            choice["stop_reason"] = self._stopped
         return choice
 
 
-def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease) -> GenerationRequest:
+def _generation(
+    asked: ChatRequest, served: Served, ready: ReadyChat, index: int, lease: Lease, *, own_words: bool
+) -> GenerationRequest:
     """The index-th of the n. A revision that arrived since the prompt was rendered gets the prompt of the one before it: the
     next request has its own."""
+    require_beams(asked, lease, own_words=own_words)
     engine = lease.placement.engine
     sampling: dict[str, JsonValue] = dict(ready.sampling)
     sampling["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
@@ -175,6 +191,7 @@ def _generation(asked: ChatRequest, served: Served, ready: ReadyChat, index: int
         sampling=sampling,
         images=ready.images,
         adapter=served.adapter,
-        logprobs="logprobs" in ready.sampling,
+        logprobs="logprobs" in ready.sampling or "logprob_token_ids" in ready.sampling,
         details=asked.wants_details and lease.placement.by_vllm,
+        facts=own_words,
     )

@@ -10,7 +10,7 @@ from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.messages import conversation_of
 from modelium.gateway.openai.reasoning import START, Thoughts, reasons
 from modelium.gateway.openai.requests import ChatRequest
-from modelium.gateway.openai.sampling import Sampling, sampling_of
+from modelium.gateway.openai.sampling import Sampling, sampling_of, unheard
 from modelium.gateway.openai.template_files import ChatFormat
 from modelium.gateway.openai.template_renderer import Renderer
 from modelium.gateway.openai.tool_calls import choose_family
@@ -74,6 +74,8 @@ async def ready_chat(
         variables={**form.special_tokens, **extra},
     )
     sampling = sampling_of(request, language.generation_defaults if language is not None else {})
+    if tools.shape is not None and request.use_beam_search:
+        raise BadRequest("use_beam_search: beams cannot be held to a function that is forced", param="use_beam_search")
     if tools.shape is not None:  # a forced call wins over the form of an answer, which there is not
         sampling["structured_outputs"] = {"json": tools.shape}
     if tools.special:
@@ -110,7 +112,7 @@ def _ignored(request: ChatRequest, template: str, tools: ToolUse) -> tuple[str, 
     found = ["enable_thinking"] if request.enable_thinking is not None and "enable_thinking" not in template else []
     if tools.automatic and any(tool.function.strict for tool in request.tools or ()):
         found.append("tools.function.strict")
-    return tuple(found)
+    return (*found, *unheard(request))
 
 
 def without_prefix(prompt: str, prefix: str) -> str:

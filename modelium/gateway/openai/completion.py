@@ -21,11 +21,12 @@ from modelium.gateway.openai.completion_choice import CompletionWriter
 from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.interleave import Stream
-from modelium.gateway.openai.reading import read_request
+from modelium.gateway.openai.own_words import has_own_words, require_beams
+from modelium.gateway.openai.reading import ignore, read_request
 from modelium.gateway.openai.requests import CompletionRequest
-from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of
+from modelium.gateway.openai.sampling import Sampling, max_tokens, sampling_of, seed_of, unheard
 from modelium.gateway.openai.tokenizing import Tokenizing
-from modelium.values import JsonValue, ModelProfile, Placement
+from modelium.values import JsonValue, ModelProfile
 
 if TYPE_CHECKING:
     from modelium.controller import Lease
@@ -40,18 +41,13 @@ class Prompt:
     fault: BadRequest | None = None
 
 
-def takes_ids(placement: Placement, *, own_vllm: bool) -> bool:
-    """Does what serves there take a prompt as numbers? Triton's own vLLM backend does not."""
-    return placement.by_vllm and (own_vllm or placement.by_ray)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
     """Completions that are asked as soon as their streams are read, in whatever words they are answered."""
 
     served: Served
     prompts: list[Prompt]
-    streams: list[Stream]  # n for each prompt
+    streams: list[Stream]  # n for each prompt, or one of n beams
 
 
 class Completion:
@@ -108,7 +104,8 @@ class Completion:
         prompts = await self._prompts(asked, served, deadline)
         language = served.profile.language
         sampling = sampling_of(asked, language.generation_defaults if language is not None else {})
-        n = asked.choices
+        ignore(request, *unheard(asked))
+        n = 1 if asked.use_beam_search else asked.choices  # one stream has all its beams
         streams = [
             self._asking.generate(served.name, partial(self._generation, asked, served, prompt, sampling, index), deadline)
             for prompt in prompts
@@ -128,7 +125,7 @@ class Completion:
             return [Prompt(text=each) for each in sent if isinstance(each, str)]
         rows = [_ids(sent)] if isinstance(sent[0], int) else [each for each in sent if isinstance(each, list)]
         placement = self._directory.controller.status(served.name).placement
-        if placement is not None and takes_ids(placement, own_vllm=self._own_vllm):
+        if placement is not None and has_own_words(placement, own_vllm=self._own_vllm):
             return [Prompt(ids=tuple(row)) for row in rows]
         return [await self._spelled(row, served, deadline, known=placement is not None) for row in rows]
 
@@ -149,7 +146,9 @@ class Completion:
         own["max_tokens"] = max_tokens(asked, engine.max_model_len if engine is not None else lease.profile.max_length)
         if (seed := seed_of(asked, index)) is not None:
             own["seed"] = seed
-        by_ids = prompt.ids is not None and takes_ids(lease.placement, own_vllm=self._own_vllm)
+        own_words = has_own_words(lease.placement, own_vllm=self._own_vllm)
+        require_beams(asked, lease, own_words=own_words)
+        by_ids = prompt.ids is not None and own_words
         if not by_ids and prompt.fault is not None:
             raise prompt.fault
         return GenerationRequest(
@@ -157,8 +156,9 @@ class Completion:
             prompt_ids=prompt.ids if by_ids else None,
             sampling=own,
             adapter=served.adapter,
-            logprobs="logprobs" in sampling,
+            logprobs="logprobs" in sampling or "logprob_token_ids" in sampling,
             details=asked.wants_details and lease.placement.by_vllm,
+            facts=own_words,
         )
 
     def _check(self, asked: CompletionRequest, served: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelium.gateway.generation import Piece, PromptRead, TokenLogprob
-from modelium.gateway.generation.vllm_runtime import token_of
+from modelium.gateway.generation.vllm_runtime import ALL, token_of
 from modelium.gateway.openai.answers import Json, best_of, least, named
 from modelium.gateway.openai.choices import finish_reason
 from modelium.gateway.openai.requests import CompletionRequest
@@ -20,7 +20,8 @@ class CompletionWriter:
         self._echoes = bool(asked.echo)
         self._echo = echo
         self._silent = self._echoes and asked.max_tokens == 0  # one token is generated all the same, for nobody
-        self._logprobs = CompletionLogprobs(asked.logprobs, ids=bool(asked.return_tokens_as_token_ids))
+        alternatives = ALL if asked.logprob_token_ids else asked.logprobs
+        self._logprobs = CompletionLogprobs(alternatives, ids=bool(asked.return_tokens_as_token_ids))
         self._pieces: list[Piece] = []
         self._begun = False
 
@@ -62,6 +63,8 @@ class CompletionWriter:
             "logprobs": None,
             "finish_reason": next((reason for piece in reversed(pieces) if (reason := finish_reason(piece))), None),
         }
+        if (stopped := next((piece.stop_reason for piece in pieces if piece.stop_reason is not None), None)) is not None:
+            made["stop_reason"] = stopped
         tokens = [token for piece in shown for token in piece.logprobs]
         if asked.logprobs is not None:
             made["logprobs"] = self._logprobs.json(tokens, read if first and self._echoes else None)

@@ -19,7 +19,7 @@ from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.describing import ASKING, describes
 from modelium.gateway.openai import shapes
 from modelium.gateway.openai.completion import prompts_of
-from modelium.gateway.openai.directory import Directory, require
+from modelium.gateway.openai.directory import Directory, Served, require
 from modelium.gateway.openai.errors import BadRequest
 from modelium.gateway.openai.reading import read_request
 from modelium.gateway.openai.requests import EmbeddingRequest
@@ -87,9 +87,7 @@ class Embeddings:
         texts = await prompts_of(asked.input, served.profile, "input", self._tokenizing, deadline)
         if "" in texts:
             raise BadRequest("input: a text is empty", param="input", code="invalid_value")
-        width = served.profile.embedding_width
-        if asked.dimensions is not None and width is not None and asked.dimensions > width:
-            raise BadRequest(f"dimensions: {served.name!r} has {width}, found {asked.dimensions}", param="dimensions")
+        check_dimensions(served, asked.dimensions)
 
         async def ask(lease: Lease) -> Sequence[Tensors]:
             call = encode_texts(lease.profile.task, texts, {"prompt_name": asked.prompt_name, "prompt": asked.prompt})
@@ -102,6 +100,13 @@ class Embeddings:
         if asked.dimensions is not None:
             vectors = shortened(vectors, asked.dimensions)
         return Embedded(vectors=vectors, tokens=tokens, waited=answered.waited)
+
+
+def check_dimensions(served: Served, wanted: int | None) -> None:
+    """Raises ``BadRequest`` for more than a vector has."""
+    width = served.profile.embedding_width
+    if wanted is not None and width is not None and wanted > width:
+        raise BadRequest(f"dimensions: {served.name!r} has {width}, found {wanted}", param="dimensions")
 
 
 def shortened(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 Many = Annotated[list[T], Field(fail_fast=True, max_length=MOST_ITEMS)]
 # Strict: true is no token id, though Python takes it for 1.
 Ids = Annotated[list[Annotated[int, Strict()]], Field(fail_fast=True, max_length=MOST_TOKEN_IDS)]
+FewIds = Annotated[list[Annotated[int, Strict(), Field(ge=0)]], Field(fail_fast=True, max_length=128)]  # vLLM's own limit
 Text = Annotated[str, Field(max_length=MOST_TEXT_CHARACTERS)]
 # The engine looks for each of them in the text of each token. As many as in /predict.
 Word = Annotated[str, Field(max_length=LONGEST_WORD)]

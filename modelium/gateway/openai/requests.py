@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from modelium.gateway.codecs.parameters import LONGEST_TEXT
 from modelium.gateway.generation.seeds import LAST_SEED
 from modelium.gateway.openai.chat_fields import AllowedTools, Message, NamedTool, Object, Tool
-from modelium.gateway.openai.fields import Arguments, Few, Ids, Many, Shape, Texts, Word, Words
+from modelium.gateway.openai.fields import Arguments, Few, FewIds, Ids, Many, Shape, Texts, Word, Words
 from modelium.gateway.openai.unknown import Unknown
 
 MOST_NAME_CHARACTERS = 512
@@ -120,6 +120,9 @@ class Generating(Request):
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
     prompt_logprobs: Annotated[int, Field(ge=-1)] | None = None
+    logprob_token_ids: FewIds | None = None  # whose log-probabilities are told, in place of the likeliest
+    use_beam_search: bool | None = None  # of ``n`` beams
+    length_penalty: float | None = None  # of beams
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     truncation_side: Literal["left", "right"] | None = None
     return_token_ids: bool | None = None

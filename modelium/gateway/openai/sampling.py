@@ -21,6 +21,16 @@ _SAME_NAME = (
     "bad_words", "allowed_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens", "skip_special_tokens",
     "spaces_between_special_tokens", "prompt_logprobs", "truncate_prompt_tokens", "truncation_side",
 )  # fmt: skip
+_OF_BEAMS = frozenset(
+    {
+        "temperature", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens", "truncate_prompt_tokens",
+        "truncation_side", "add_special_tokens", "logprobs",
+    }
+)  # fmt: skip
+_OF_SAMPLES = (
+    "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "logit_bias", "bad_words", "allowed_token_ids", "min_tokens",
+)  # fmt: skip
 _MOST_NAMED = 20
 COMPLETION_TOKENS = 16  # OpenAI's
 
@@ -51,7 +61,43 @@ def sampling_of(request: Generating, defaults: Mapping[str, JsonValue]) -> Sampl
         sampling["structured_outputs"] = shape
     if (wanted := _logprobs(request)) is not None:
         sampling["logprobs"] = wanted
-    return sampling
+    if request.logprob_token_ids:
+        _choose_tokens(request, sampling)
+    return _of_beams(request, sampling) if request.use_beam_search else sampling
+
+
+def unheard(request: Generating) -> list[str]:
+    """What changes nothing of this answer: beams are followed by their log-probabilities alone, and only they have lengths."""
+    if not request.use_beam_search:
+        return ["length_penalty"] if request.length_penalty is not None else []
+    return [name for name in _OF_SAMPLES if getattr(request, name) is not None]
+
+
+def _choose_tokens(request: Generating, sampling: Sampling) -> None:
+    """Raises ``BadRequest``."""
+    if "logprobs" not in sampling:
+        raise BadRequest("logprob_token_ids: needs logprobs", param="logprob_token_ids")
+    if request.use_beam_search:
+        raise BadRequest("logprob_token_ids: is not there in a beam search", param="logprob_token_ids")
+    if request.echo and request.max_tokens == 0:
+        raise BadRequest("logprob_token_ids: are of written tokens, and max_tokens 0 asks for none", param="logprob_token_ids")
+    del sampling["logprobs"]
+    sampling["logprob_token_ids"] = list(request.logprob_token_ids or ())
+
+
+def _of_beams(request: Generating, sampling: Sampling) -> Sampling:
+    """Of ``sampling`` what a beam search heeds. Raises ``BadRequest`` for what would be broken by one."""
+    if "structured_outputs" in sampling:
+        raise BadRequest("use_beam_search: beams cannot be held to the form of an answer", param="use_beam_search")
+    if "prompt_logprobs" in sampling:
+        raise BadRequest("use_beam_search: tells no log-probabilities of the prompt", param="use_beam_search")
+    if isinstance(request, CompletionRequest) and request.stream:
+        raise BadRequest("use_beam_search: the best beams are known at the end; leave stream out", param="use_beam_search")
+    kept = {name: value for name, value in sampling.items() if name in _OF_BEAMS}
+    return kept | {
+        "beam_width": request.choices,
+        "length_penalty": 1.0 if request.length_penalty is None else request.length_penalty,
+    }
 
 
 def max_tokens(request: Generating, max_model_len: int | None) -> int:
@@ -69,7 +115,7 @@ def max_tokens(request: Generating, max_model_len: int | None) -> int:
 
 def seed_of(request: Generating, index: int) -> int | None:
     """Each of n choices has a seed of its own, and the same one in the next request."""
-    return None if request.seed is None else nth_seed(request.seed, index)
+    return None if request.seed is None or request.use_beam_search else nth_seed(request.seed, index)
 
 
 def _logprobs(request: Generating) -> int | None:

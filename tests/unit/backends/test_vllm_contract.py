@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import io
 import json
+import math
 import os
 import signal
 import struct
@@ -276,6 +277,10 @@ def test_the_backend_s_own_words_are_taken_out_of_the_parameters(backend: Any) -
     assert (words.prompt("text"), words.details) == ({"prompt_token_ids": [1, 2]}, True)
     assert words.tokenizing == {"truncate_prompt_tokens": 3}
     assert backend("words").take({}).prompt("text") == {"prompt": "text"}
+    given_values = {"beam_width": 3, "length_penalty": 2, "facts": True, "max_tokens": 5}
+    words = backend("words").take(given_values)
+    assert given_values == {"max_tokens": 5}
+    assert (words.beams.width, words.beams.length_penalty, words.facts) == (3, 2.0, True)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +290,11 @@ def test_the_backend_s_own_words_are_taken_out_of_the_parameters(backend: Any) -
         {"prompt_token_ids": [True]},
         {"prompt_token_ids": "12"},
         {"details": 1},
+        {"facts": "true"},
+        {"beam_width": 0},
+        {"beam_width": True},
+        {"length_penalty": "1"},
+        {"length_penalty": math.inf},
         {"truncate_prompt_tokens": "5"},
         {"add_special_tokens": 0},
     ],

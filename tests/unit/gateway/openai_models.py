@@ -81,5 +81,6 @@ def prompt_of(inputs: Tensors) -> str:
 
 
 def sampling_of(inputs: Tensors) -> dict[str, Any]:
+    """Without what every request of /v1 asks for."""
     sampling: dict[str, Any] = orjson.loads(inputs["sampling_parameters"].item(0))
-    return sampling
+    return {name: value for name, value in sampling.items() if name != "facts"}

@@ -145,7 +145,7 @@ def test_what_is_no_call_is_text_as_it_was(family: str, text: str) -> None:
 @pytest.mark.parametrize(("reason", "error"), [("abort", ModelGone), ("error", InferenceFailed)])
 def test_half_an_answer_is_no_answer(reason: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        PieceReader(GenerationRequest(prompt="x")).piece(response("Hel", reason))
+        PieceReader(GenerationRequest(prompt="x")).pieces(response("Hel", reason))
 
 
 def test_what_cannot_be_written_down_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_structured_outputs_are_json_inside_json() -> None:
 
 def read(outputs: Any, *, logprobs: int | None = None) -> Piece:
     sampling = {} if logprobs is None else {"logprobs": logprobs}
-    return vllm_runtime.PieceReader(GenerationRequest(prompt="x", sampling=sampling)).piece(outputs)
+    return vllm_runtime.PieceReader(GenerationRequest(prompt="x", sampling=sampling)).pieces(outputs)[0]
 
 
 @pytest.mark.parametrize(("reason", "finish"), [("None", None), ("", None), ("stop", "stop"), ("length", "length")])

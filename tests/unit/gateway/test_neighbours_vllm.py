@@ -200,6 +200,16 @@ async def test_classes_come_in_the_order_of_their_ids(gateway: Served) -> None:
     assert b'"function_to_apply":"none"' in gateway.triton.seen[-1]["PARAMETERS"].item(0)
 
 
+async def test_token_ids_are_those_of_the_models_tokenizer(gateway: Served, folder: Path) -> None:
+    answer = {"LABEL": texts(["good"]), "SCORE": numbers([0.6])}
+    gateway.serve(profile_of(Task.TEXT_CLASSIFICATION, path=folder, labels=("good",)), repeated(answer))
+    for sent, read in (([3, 4], [b"hello world"]), ([[3], [5, 6]], [b"hello", b"a b"])):
+        status, body = await ask(gateway, "/classify", input=sent)
+        assert status == 200, body
+        assert gateway.triton.seen[-1]["TEXT"].flatten().tolist() == read
+    assert body["usage"]["prompt_tokens"] == 5  # the runtime writes the frame around each
+
+
 async def test_pooling_is_what_the_head_gives(gateway: Served) -> None:
     judge(gateway)
     _, body = await ask(gateway, "/pooling", input="a")
@@ -209,6 +219,11 @@ async def test_pooling_is_what_the_head_gives(gateway: Served) -> None:
     assert [one["data"] for one in body["data"]] == [[1, 2, 3]] * 2
     _, body = await ask(gateway, "/pooling", input="a", encoding_format="base64")
     assert np.frombuffer(base64.b64decode(body["data"][0]["data"]), "<f4").tolist() == [1, 2, 3]
+    _, body = await ask(gateway, "/pooling", input="a", dimensions=2)
+    assert body["data"][0]["data"] == pytest.approx([1 / 5**0.5, 2 / 5**0.5])
+    for wrong in ({"task": "token_embed"}, {"dimensions": 4}):
+        status, body = await ask(gateway, "/pooling", input="a", **wrong)
+        assert (status, body["error"]["param"]) == (400, next(iter(wrong)))
     status, body = await ask(gateway, "/pooling", input="a", task="classify")
     assert (status, body["error"]["param"]) == (400, "task")
     status, body = await ask(gateway, "/pooling", input=[])

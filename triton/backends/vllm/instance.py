@@ -41,7 +41,7 @@ from vllm_backend.handover import end_unless_taken  # noqa: E402
 from vllm_backend.logs import Log, says_elsewhere  # noqa: E402
 from vllm_backend.metrics import Metrics  # noqa: E402
 from vllm_backend.parameters import read_parameters  # noqa: E402
-from vllm_backend.responses import Responses, embedding_tensors  # noqa: E402
+from vllm_backend.responses import embedding_tensors  # noqa: E402
 from vllm_backend.tensors import Ask  # noqa: E402
 from vllm_backend.unloading import OVERDUE_S, parameter, unload_timeout_s  # noqa: E402
 
@@ -176,9 +176,9 @@ class TritonPythonModel:
         return min(_SHUTDOWN_S, self._unload_timeout_s / 2)
 
     def _prepare(self, reports: bool, args: dict[str, str]) -> None:
-        from vllm_backend import compat
+        from vllm_backend import compat, generating
 
-        self._compat = compat
+        self._compat, self._begin = compat, generating.begin
         self._fields = compat.sampling_fields()
         if reports:
             try:
@@ -231,9 +231,7 @@ class TritonPythonModel:
         prompt = own.prompt(ask.prompt)
         if ask.images:
             prompt["multi_modal_data"] = {"image": await asyncio.to_thread(tensors.decode, ask.images)}
-        llm = self._engine.llm
-        responses = Responses(ask, params.n, self._compat.decoder(llm) if own.details else None)
-        outputs = self._compat.generate(llm, prompt, params, uuid.uuid4().hex, lora, own.tokenizing)
+        responses, outputs = self._begin(self._engine.llm, ask, own, prompt, params, lora)
         try:
             async for output in outputs:
                 exchange.send(_response(responses.tensors(output)), last=output.finished)

@@ -77,7 +77,7 @@ class Anthropic:
                     await events.send(one)
             for one in blocks.end():
                 await events.send(one)
-            ended = {"stop_reason": stop_reason(turn), "stop_sequence": None}
+            ended = {"stop_reason": stop_reason(turn), "stop_sequence": turn.stop_text}
             await events.send(event({"type": "message_delta", "delta": ended, "usage": usage_of(turn)}))
             await events.send(event({"type": "message_stop"}))
         return events.response

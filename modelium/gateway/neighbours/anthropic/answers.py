@@ -52,11 +52,20 @@ def whole_message(model: str, turn: Turn) -> Json:
     if turn.text or not (turn.calls or turn.reasoning):
         content.append({"type": "text", "text": turn.text})
     content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.parsed()} for call in turn.calls]
-    return new_message(model) | {"content": content, "stop_reason": stop_reason(turn), "usage": usage_of(turn)}
+    return (
+        new_message(model)
+        | {"content": content, "stop_reason": stop_reason(turn)}
+        | {
+            "stop_sequence": turn.stop_text,
+            "usage": usage_of(turn),
+        }
+    )
 
 
 def stop_reason(turn: Turn) -> str:
-    """Whether a stop sequence or the model itself ended the text is not known here."""
+    """In Anthropic's words."""
+    if turn.stop_text is not None:
+        return "stop_sequence"
     if turn.finish_reason == "length":
         return "max_tokens"
     return "tool_use" if turn.calls else "end_turn"

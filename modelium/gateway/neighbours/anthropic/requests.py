@@ -14,6 +14,7 @@ from modelium.gateway.openai.parsing import checked
 from modelium.gateway.openai.requests import ChatRequest, Count, Natural, Request
 
 Said = dict[str, object]
+_BILLING = "x-anthropic-billing-header"
 _CACHED = frozenset({"cache_control", "citations", "signature", "is_error", "caller"})
 
 
@@ -95,7 +96,7 @@ class CountAsked(Request):
         """Raises ``BadRequest``."""
         messages: list[Said] = []
         if self.system:
-            system = self.system if isinstance(self.system, str) else _text_of(self.system, "system")
+            system = self.system if isinstance(self.system, str) else _text_of(self.system, "system", between="")
             messages.append({"role": "system", "content": system})
         for index, message in enumerate(self.messages):
             messages += _messages_of(message, f"messages.{index}")
@@ -172,11 +173,12 @@ def _plain(parts: list[Said]) -> object:
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts or ""
 
 
-def _text_of(blocks: Sequence[Inner], where: str) -> str:
+def _text_of(blocks: Sequence[Inner], where: str, *, between: str = "\n") -> str:
     for block in blocks:
         if block.type != "text":
             raise BadRequest(f"{where}: only text is taken there, found a block of type {block.type[:100]!r}", param=where)
-    return "\n".join(block.text or "" for block in blocks)
+    # Claude Code puts a line first that is another one in each request: no prompt would be in the cache.
+    return between.join(block.text or "" for block in blocks if not (block.text or "").startswith(_BILLING))
 
 
 def _image_of(source: Source | None, where: str) -> Said:

@@ -36,7 +36,7 @@ from modelium.gateway.neighbours.ollama.requests import (
 )
 from modelium.gateway.openai import OpenAI
 from modelium.gateway.openai.directory import require
-from modelium.gateway.openai.embeddings import shortened
+from modelium.gateway.openai.embeddings import check_dimensions, shortened
 from modelium.gateway.openai.errors import BadRequest, told
 from modelium.gateway.openai.reading import ignore, make, read_request
 from modelium.gateway.openai.requests import Request
@@ -132,12 +132,10 @@ class Ollama:
         served = await self._openai.directory.find(request, asked.model, deadline)
         form = await self._openai.directory.chat_format(served.profile)
         if asked.raw or form.template(tools=False) is None:  # Ollama's own default is a template of the bare prompt
-            longest = served.profile.max_length
-            text = await make(request, deadline, lambda: asked.continues(longest))
+            text = await make(request, deadline, lambda: asked.continues(served.profile.max_length))
             begun = await self._openai.completion.begin(request, text, deadline)
             return await self._answer(request, asked, Turn.of_text(begun.streams[0]), _response, deadline)
-        chat = await make(request, deadline, asked.asks)
-        turn = Turn.of(await self._openai.chat.begin(request, chat, deadline))
+        turn = Turn.of(await self._openai.chat.begin(request, await make(request, deadline, asked.asks), deadline))
         return await self._answer(request, asked, turn, _response, deadline)
 
     @describes(
@@ -153,10 +151,8 @@ class Ollama:
         asked = await self._read(EmbedAsked, request, deadline)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input or []
         texts = [text for text in texts if text] if len(texts) == 1 else texts
-        parameters: Json = {"normalize": True}
-        if asked.truncate is False:
-            parameters["truncate"] = False
-        vectors, tokens, headers = await self._vectors(request, asked, texts, parameters, deadline)
+        parameters: Json = {"normalize": True, **({"truncate": False} if asked.truncate is False else {})}
+        vectors, tokens, headers = await self._vectors(request, asked, texts, parameters, deadline, asked.dimensions)
         if asked.dimensions is not None and len(texts):
             vectors = shortened(vectors, asked.dimensions)
         took = {"total_duration": _ns(deadline.elapsed_s()), "prompt_eval_count": tokens}
@@ -178,11 +174,18 @@ class Ollama:
         return json_response({"embedding": vectors[0] if len(texts) else []}, headers=headers)
 
     async def _vectors(
-        self, request: web.Request, asked: Asked, texts: list[str], parameters: Json, deadline: Deadline
+        self,
+        request: web.Request,
+        asked: Asked,
+        texts: list[str],
+        parameters: Json,
+        deadline: Deadline,
+        dimensions: int | None = None,
     ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], int, dict[str, str]]:
         """Of no text there is none: such a request asks for a load."""
         served = await self._openai.directory.find(request, asked.model, deadline)
         require(served, lambda row: row.embeds_texts, "embeddings")
+        check_dimensions(served, dimensions)
         if not texts:
             await self._controller.load(served.name, timeout_s=deadline.remaining_s())
             return np.empty((0, 0), dtype=np.float32), 0, {}

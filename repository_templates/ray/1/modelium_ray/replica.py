@@ -165,12 +165,9 @@ class EngineReplica:
 
     async def generate(self, ask: Any) -> AsyncIterator[tuple[dict[str, Any], bool] | str]:
         """Outputs as they come, the last one marked; or a sentence about what is wrong with the request."""
-        import uuid
-
-        from vllm_backend import tensors, words
+        from vllm_backend import generating, tensors, words
         from vllm_backend.errors import BadRequest
         from vllm_backend.parameters import read_parameters
-        from vllm_backend.responses import Responses
 
         try:
             if ask.embedding is not None:
@@ -184,8 +181,7 @@ class EngineReplica:
             prompt = own.prompt(ask.prompt)
             if ask.images:
                 prompt["multi_modal_data"] = {"image": await asyncio.to_thread(tensors.decode, ask.images)}
-            responses = Responses(ask, params.n, self._compat.decoder(self._llm) if own.details else None)
-            outputs = self._compat.generate(self._llm, prompt, params, uuid.uuid4().hex, None, own.tokenizing)
+            responses, outputs = generating.begin(self._llm, ask, own, prompt, params, None)
             try:
                 async for output in outputs:
                     yield responses.tensors(output), output.finished

@@ -189,6 +189,16 @@ def sampling_params(values: Mapping[str, Any], *, stream: bool) -> SamplingParam
         raise BadRequest(_blame(values, error)) from None
 
 
+def likeliest(count: int, temperature: float) -> SamplingParams:
+    """One token, with the ``count`` likeliest ones in its place."""
+    return SamplingParams(logprobs=count, max_tokens=1, temperature=temperature, detokenize=False)
+
+
+def max_logprobs(engine: AsyncLLM) -> int:
+    most = int(engine.model_config.max_logprobs)
+    return most if most >= 0 else int(engine.model_config.get_vocab_size())
+
+
 def _blame(values: Mapping[str, Any], error: Exception) -> str:
     """Which parameter it is that vLLM refuses: the one that it names, or refuses when it stands alone."""
     sentence = _sentence(error)
@@ -228,9 +238,9 @@ async def generate(
     tokenizing: Mapping[str, Any] | None = None,
 ) -> AsyncGenerator[Any, None]:
     """The engine's outputs. Ends the request in the engine when it is closed early. ``tokenizing``: of ``TokenizeParams``."""
-    async with _spoken(engine) as spoken:
-        rendered = await _render(engine, prompt, tokenizing or {})
-        spoken.prompt_tokens = len(rendered.get("prompt_token_ids") or ())
+    async with spoken(engine) as said:
+        rendered = await render(engine, prompt, tokenizing or {})
+        said.prompt_tokens = len(rendered.get("prompt_token_ids") or ())
         outputs = engine.generate(rendered, params, request_id, lora_request=lora)
         try:
             async for output in outputs:
@@ -251,9 +261,9 @@ async def rehearse(engine: AsyncLLM) -> None:
 
 async def encode(engine: AsyncLLM, prompt: Any, params: PoolingParams, request_id: str) -> Any:
     """The last output of a pooling request: its ``outputs.data`` is a tensor."""
-    async with _spoken(engine):
+    async with spoken(engine):
         last = None
-        async for output in engine.encode(await _render(engine, prompt), params, request_id):
+        async for output in engine.encode(await render(engine, prompt), params, request_id):
             last = output
         return last
 
@@ -279,12 +289,12 @@ def shut_down(engine: AsyncLLM, timeout_s: float) -> None:
     engine.shutdown(timeout=timeout_s)
 
 
-def decoder(engine: AsyncLLM) -> Callable[[list[int]], str]:
-    """Token ids to the text that they spell, special ones too."""
-    return engine.renderer.get_tokenizer().decode
+def tokenizer(engine: AsyncLLM) -> Any:
+    """The model's own, as transformers has them."""
+    return engine.renderer.get_tokenizer()
 
 
-async def _render(engine: AsyncLLM, prompt: Any, tokenizing: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
+async def render(engine: AsyncLLM, prompt: Any, tokenizing: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
     """A prompt as the engine takes it. A text that brings its own first special token doesn't get a second one."""
     usual = engine.renderer.default_cmpl_tok_params
     # A token of the context is left for the answer, as in vLLM's server.
@@ -292,21 +302,21 @@ async def _render(engine: AsyncLLM, prompt: Any, tokenizing: Mapping[str, Any] =
     (rendered,) = await engine.renderer.render_cmpl_async([parse_model_prompt(engine.model_config, prompt)], wanted)
     ids = rendered.get("prompt_token_ids")
     if rendered.get("type") == "token" and isinstance(prompt, dict) and "prompt" in prompt and len(ids) > 1:
-        tokenizer = engine.renderer.tokenizer
-        first = getattr(tokenizer, "bos_token_id", None)
-        if first is not None and ids[0] == ids[1] == first and prompt["prompt"].startswith(str(tokenizer.bos_token)):
+        own = engine.renderer.tokenizer
+        first = getattr(own, "bos_token_id", None)
+        if first is not None and ids[0] == ids[1] == first and prompt["prompt"].startswith(str(own.bos_token)):
             rendered["prompt_token_ids"] = ids[1:]
     return rendered
 
 
-class _spoken:
+class spoken:
     """vLLM's errors → ours: the client's fault, or a dead engine."""
 
     def __init__(self, engine: AsyncLLM) -> None:
         self._engine = engine
         self.prompt_tokens = 0  # once they are known
 
-    async def __aenter__(self) -> _spoken:
+    async def __aenter__(self) -> spoken:
         if self._engine.errored:
             raise EngineDead("it gave up")
         return self

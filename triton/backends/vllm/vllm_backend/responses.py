@@ -20,10 +20,14 @@ _LEAST_LOGPROB = -9999.0  # JSON has no infinity
 class Responses:
     """The responses to one request, in order."""
 
-    def __init__(self, ask: Ask, sequences: int, decode: Callable[[list[int]], str] | None = None) -> None:
-        """``decode``: token ids to text, where the answer is to say which tokens it is made of."""
+    def __init__(
+        self, ask: Ask, sequences: int, decode: Callable[[list[int]], str] | None = None, *, facts: bool = False
+    ) -> None:
+        """``decode``: token ids to text, where the answer is to say which tokens it is made of. ``facts``: it is to say how
+        much of the prompt had been computed before, and what stopped it."""
         self._ask = ask
         self._decode = decode
+        self._tells = facts or decode is not None
         self._sequences = sequences
         self._reasons = ["None"] * sequences
         self._likelihoods = [math.nan] * sequences
@@ -44,12 +48,15 @@ class Responses:
             arrays["finish_reason"] = _texts(self._reasons)
         if "cumulative_logprob" in wanted:
             arrays["cumulative_logprob"] = np.array(self._likelihoods, dtype=np.float32)
-        if "logprobs" in wanted:
+        facts = self._facts(output, new) if self._tells else {}
+        if "logprobs" in wanted or facts:
             texts = [logprobs_json(new[i].logprobs if i in new else None) for i in every]
             if not self._begun and output.prompt_logprobs is not None:
                 texts.append(logprobs_json(output.prompt_logprobs))
             if self._decode is not None:
-                texts.append(json.dumps(self._details(output, [new[i].token_ids if i in new else () for i in every])))
+                facts |= self._details(output, [new[i].token_ids if i in new else () for i in every])
+            if facts:
+                texts.append(json.dumps(facts))
             arrays["logprobs"] = _texts(texts)
         if "num_input_tokens" in wanted:
             arrays["num_input_tokens"] = np.array([len(output.prompt_token_ids or ())], dtype=np.uint32)
@@ -68,9 +75,14 @@ class Responses:
                 "prompt": output.prompt if output.prompt is not None else self._decode(ids),
                 "prompt_token_ids": ids,
                 "first_token": self._decode(ids[:1]),
-                "num_cached_tokens": output.num_cached_tokens,
             }
         return said
+
+    def _facts(self, output: Any, new: Mapping[int, Any]) -> dict[str, Any]:
+        """Nothing of most responses. The end token, which every text ends with, is no reason."""
+        said = {} if self._begun else {"num_cached_tokens": output.num_cached_tokens}
+        reasons = [getattr(new.get(index), "stop_reason", None) for index in range(self._sequences)]
+        return said | ({"stop_reasons": reasons} if any(reason is not None for reason in reasons) else {})
 
 
 def embedding_tensors(output: Any, wanted: frozenset[str]) -> dict[str, np.ndarray]:
