@@ -24,7 +24,7 @@ from typing import Any
 from tests.clients.asked import ADDER, CHAT, CLIENTS, At, Outcome
 from tests.clients.process import MODULES
 from tests.clients.states import BROKEN, State, asked_in, break_folder, is_right, shows
-from tests.models import ensure_models, minilm
+from tests.models import CACHE, ensure_models, minilm
 from tests.models.language import ensure_language_models
 from tests.server.systems import HEAVY, ROOT, System, system, write_adder, write_unloadable
 
@@ -84,13 +84,14 @@ async def _clients_of_node(process: Process) -> Mapping[str, str]:
 async def all_models(directory: Path, names: Sequence[str], page: int) -> AsyncIterator[tuple[System, Path]]:
     """A Modelium with each model, and beside each one that cannot be loaded."""
     tasks = sorted(set(names) - {ADDER, CHAT, "minilm"})
-    models = ensure_models(names=tasks) if tasks else ensure_models(names=["vit"])
+    models = ensure_models(names=tasks) if tasks else CACHE
     folders = {name: models / name for name in tasks}
     if "minilm" in names:
         folders["minilm"] = minilm()
     if CHAT in names:
         folders[CHAT] = ensure_language_models() / CHAT
-    settings = {"load_on_discovery": False, "policies": HEAVY | {"evict_after_idle_seconds": 3600, "load_retries": 0}}
+    policies = {"evict_after_idle_seconds": 3600, "load_retries": 0} | (HEAVY if CHAT in names else {})
+    settings = {"load_on_discovery": False, "policies": policies}
     gateway = {"shared_memory": True, "cors_origins": [f"http://127.0.0.1:{page}"]}
     async with system(directory, gateway=gateway, devices={"host_memory": "14GiB"}, orchestration=settings) as running:
         for name, folder in folders.items():
