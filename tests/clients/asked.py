@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,9 @@ def words_of(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None and len(said) < 5:
         said.append(" ".join(str(seen).split()))
-        response = getattr(seen, "response", None)
-        text = getattr(response, "text", None)
+        text = None
+        with suppress(Exception):  # of a stream that nobody has read, there is none
+            text = getattr(getattr(seen, "response", None), "text", None)
         if isinstance(text, str) and text not in said[-1]:
             said.append(" ".join(text.split()))
         seen = seen.__cause__ or seen.__context__

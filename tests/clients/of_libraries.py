@@ -166,12 +166,10 @@ def dspy_lm(at: At) -> str:
     return paris(_dspy(at)(_FRANCE)[0])
 
 
-@asks(CHAT, "dspy Predict, JSON adapter")
-def dspy_predict(at: At) -> str:
-    import dspy
-
-    with dspy.context(lm=_dspy(at), adapter=dspy.JSONAdapter()):
-        return str(dspy.Predict("question -> capital: bool")(question="Is Paris a capital?").capital)
+@asks(CHAT, "dspy LM with a JSON schema")
+def dspy_schema(at: At) -> str:
+    form = {"type": "json_schema", "json_schema": {"name": "City", "schema": _city().model_json_schema()}}
+    return str(_city().model_validate_json(_dspy(at)(_JSON_QUESTION, response_format=form)[0]))
 
 
 def _dspy(at: At) -> Any:

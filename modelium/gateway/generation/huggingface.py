@@ -125,6 +125,7 @@ def options_for(call: TextCall) -> Options:
 def options_of(parameters: Mapping[str, object]) -> Options:
     """The parameters for vLLM. Raises ``InvalidBody`` that names the first wrong one."""
     sent: dict[str, JsonValue] = {}
+    unable: dict[str, object] = {}
     grammar: dict[str, JsonValue] | None = None
     for name, value in parameters.items():
         path = f"parameters.{shown(name)}"
@@ -137,8 +138,12 @@ def options_of(parameters: Mapping[str, object]) -> Options:
         elif name not in _ELSEWHERE:
             raise InvalidBody(f"unknown parameter of text-generation{nearest(name, sorted(_RULES))}", field=path)
         elif value is not False and (isinstance(value, bool) or value != 1):
-            raise InvalidBody("is supported neither by vLLM nor in a stream; leave it out", field=path)
+            unable[name] = value
     samples = _samples(sent)
+    for name, value in unable.items():
+        if name != "typical_p" or samples:
+            raise InvalidBody("is supported neither by vLLM nor in a stream; leave it out", field=f"parameters.{name}")
+        check_value(UNIT, value, f"parameters.{name}")  # a greedy answer is the same with any: langchain always sends one
     count, seed, top_tokens, stop = (sent.get(name) for name in ("num_return_sequences", "seed", "top_n_tokens", "stop"))
     if isinstance(count, int) and count > 1 and not samples:
         raise InvalidBody(

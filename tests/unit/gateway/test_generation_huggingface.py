@@ -204,6 +204,7 @@ async def test_images_go_to_vllm(gateway: Served) -> None:
         ({"grammar": {"type": "regex", "value": "a+"}}, {},
          {"temperature": 0, "structured_outputs": {"regex": "a+"}, "max_tokens": 128}),
         ({"best_of": 1, "watermark": False, "truncate": None, "typical_p": 1.0}, {}, {"temperature": 0, "max_tokens": 128}),
+        ({"typical_p": 0.95, "temperature": 0.8, "do_sample": False}, {}, {"temperature": 0, "max_tokens": 128}),
     ],
 )  # fmt: skip
 def test_parameters_mean_what_they_mean_to_the_python_runtime(
@@ -219,6 +220,8 @@ def test_parameters_mean_what_they_mean_to_the_python_runtime(
         ({"max_new_tokens": 0}, "parameters.max_new_tokens: must be at least 1, found 0"),
         ({"max_tokens": 5}, "parameters.max_tokens: unknown parameter of text-generation; did you mean 'max_new_tokens'?"),
         ({"watermark": True}, "parameters.watermark: is supported neither by vLLM nor in a stream; leave it out"),
+        ({"typical_p": 0.5, "do_sample": True}, "parameters.typical_p: is supported neither by vLLM nor in a stream"),
+        ({"typical_p": 2}, "parameters.typical_p: must be"),
         ({"best_of": 2}, "parameters.best_of: is supported neither by vLLM nor in a stream; leave it out"),
         ({"decoder_input_details": True}, "parameters.decoder_input_details: is supported neither"),
         ({"num_return_sequences": 2}, "parameters.num_return_sequences: above 1 needs do_sample"),

@@ -134,7 +134,19 @@ async def test_errors(gateway: Served, client: AsyncOpenAI, folder: Path) -> Non
     async with gateway.http.post(f"{gateway.url}/v1/responses", json=body) as answer:
         lines = (await answer.text()).strip().splitlines()
     last = json.loads(lines[-1].removeprefix("data: "))
-    assert (last["type"], "it broke" in last["message"]) == ("error", True)
+    assert (last["type"], "it broke" in last["message"], last["error"]["message"]) == ("error", True, last["message"])
+
+
+async def test_openais_helper_raises_an_error_that_comes_before_anything_was_said(
+    gateway: Served, client: AsyncOpenAI, folder: Path
+) -> None:
+    def steps(inputs: Tensors) -> Iterable[Step]:
+        yield TritonError("it broke")
+
+    gateway.serve_vllm(chat_model(folder), steps)
+    with pytest.raises(openai.APIError, match="it broke"):
+        async with client.responses.stream(model="m", input="hi") as stream:
+            await stream.get_final_response()
 
 
 async def test_probes_and_the_version(gateway: Served) -> None:

@@ -70,8 +70,10 @@ class Answer:
         yield self._event("response.incomplete" if cut else "response.completed", response=self.whole(turn))
 
     def error(self, message: str, code: str | None) -> bytes:
-        """The last event of an answer that could not go on."""
-        return self._event("error", message=message, code=code, param=None)
+        """The last event of an answer that could not go on: as OpenAI's page has it, and in ``error`` where its clients look
+        for it. Without that, openai's helper complains that the answer had not been created."""
+        said = {"type": "server_error", "message": message, "code": code, "param": None}
+        return self._event("error", message=message, code=code, param=None, error=said)
 
     def whole(self, turn: Turn) -> Json:
         """All that was said, once it has ended."""
