@@ -123,7 +123,7 @@ bench: setup ## how soon unloaded models answer, what many that are alike take, 
 	@$(BIN)/python bench/blink.py
 	@$(BIN)/python bench/many_alike.py
 	@$(BIN)/python bench/loop.py
-	@$(BIN)/python bench/streaming.py
+	@$(BIN)/python bench/streaming.py --litellm
 	@$(BIN)/python bench/fronts.py --others --picture build/fronts.png
 	@$(BIN)/python bench/scale.py
 	@$(BIN)/python bench/hostile_folders.py

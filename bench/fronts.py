@@ -17,30 +17,21 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 import uvloop
 from kserve import closed_loop, closed_loop_of_grpc, cpu_s, fill, open_loop, request_of
+from others import mlserver, ray_serve, starlette
 from rich.console import Console
 from rich.table import Table
-from served import ROOT, Served, minilm, serve
+from served import Served, minilm, serve
 
-from modelium.guarded.addresses import claim_addresses
-
-_BESIDE = Path(__file__).parent / "beside"
-_RUNTIME = ROOT / ".runtime" / "bin" / "python"
-_MLSERVER = ROOT / ".cache" / "mlserver"
-_PINNED = ("mlserver==1.7.1", "setuptools<81")
 KINDS = ("JSON", "binary", "gRPC", "600 kB", "MiniLM")
 HTTP = ("JSON", "binary", "600 kB")
 TRITON, MODELIUM = "Triton", "Modelium"
@@ -98,7 +89,14 @@ def main() -> None:
             Front(name=MODELIUM, port=served.port, grpc_port=served.grpc_port, pids=(served.pid,)),
         ]
         if options.others:
-            fronts += [stack.enter_context(starting) for starting in (starlette(triton), mlserver(), ray_serve())]
+            others = {
+                "Starlette + httpx": (starlette(triton), HTTP),
+                "MLServer": (mlserver(), ("JSON",)),
+                "Ray Serve, no model": (ray_serve(), ("JSON",)),
+            }
+            for name, (starting, kinds) in others.items():
+                started = stack.enter_context(starting)
+                fronts.append(Front(name=name, port=started.port, pids=started.pids, kinds=kinds))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(measure(fronts, options.only or KINDS, options.seconds, options.turns))
             if options.soak:
@@ -147,85 +145,6 @@ async def soak(served: Served, requests: int) -> None:
         done += len(await closed_loop(served.port, sent, 16, 10.0))
         held = psutil.Process(served.pid).memory_full_info().pss
         print(f"{done:>9,} requests more: {held / 2**20:.1f} MiB", file=sys.stderr, flush=True)
-
-
-# -- other fronts ----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def started(name: str, command: list[str], port: int, kinds: tuple[str, ...] = HTTP, **environment: str) -> Iterator[Front]:
-    """It listens on ``port``; it and its children end with the context."""
-    with tempfile.TemporaryFile() as log:
-        process = psutil.Popen(
-            command, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            until_it_answers(name, process, port, log)
-            own = (process.pid, *(child.pid for child in process.children(recursive=True)))
-            yield Front(name=name, port=port, pids=own, kinds=kinds)
-        finally:
-            family = [*process.children(recursive=True), process]
-            for one in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.terminate()
-            for one in psutil.wait_procs(family, timeout=20)[1]:
-                one.kill()
-
-
-def until_it_answers(name: str, process: psutil.Popen, port: int, log: object) -> None:
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            if asyncio.run(closed_loop(port, request_of("JSON"), 1, 0.01)):
-                return
-        except (OSError, SystemExit, asyncio.IncompleteReadError):
-            pass
-        if process.poll() is not None or time.monotonic() > deadline:
-            log.seek(0)  # type: ignore[attr-defined]
-            sys.exit(f"{name} does not answer:\n{log.read()[-3000:].decode(errors='replace')}")  # type: ignore[attr-defined]
-        time.sleep(0.2)
-
-
-def free_ports(count: int = 1) -> list[int]:
-    urls = {f"port {number}": "127.0.0.1:0" for number in range(count)}
-    return [address.port for address in claim_addresses(urls, who="a front").values()]
-
-
-def starlette(triton: int) -> contextlib.AbstractContextManager[Front]:
-    [port] = free_ports()
-    command = [str(_RUNTIME), str(_BESIDE / "passing.py"), str(port)]
-    return started("Starlette + httpx", command, port, TRITON=f"http://127.0.0.1:{triton}")
-
-
-def ray_serve() -> contextlib.AbstractContextManager[Front]:
-    [port] = free_ports()
-    command = [str(_RUNTIME), str(_BESIDE / "nothing_on_ray.py"), str(port)]
-    return started(
-        "Ray Serve, no model", command, port, ("JSON",), RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_DOCKER_CPU_WARNING="1"
-    )
-
-
-@contextlib.contextmanager
-def mlserver() -> Iterator[Front]:
-    if not (_MLSERVER / "bin" / "mlserver").exists():
-        uv = [str(ROOT / ".venv" / "bin" / "uv"), "-q"]
-        subprocess.run([*uv, "venv", "--python", "3.11", str(_MLSERVER)], check=True)
-        subprocess.run([*uv, "pip", "install", "--python", str(_MLSERVER / "bin" / "python"), *_PINNED], check=True)
-    ports = free_ports(3)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "settings.json").write_text(
-            json.dumps(
-                {
-                    "host": "127.0.0.1", "http_port": ports[0], "grpc_port": ports[1], "metrics_port": ports[2],
-                    "parallel_workers": 0, "debug": False,
-                }
-            )
-        )  # fmt: skip
-        (place / "model-settings.json").write_text(json.dumps({"name": "adder", "implementation": "adder_in_mlserver.Adder"}))
-        command = [str(_MLSERVER / "bin" / "mlserver"), "start", folder]
-        with started("MLServer", command, ports[0], ("JSON",), PYTHONPATH=str(_BESIDE)) as front:
-            yield front
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------

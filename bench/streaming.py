@@ -2,13 +2,15 @@
 
 The same generation is asked for in four ways, in turns: straight from Triton's ``/generate_stream`` and through
 ``/v1/completions``; and, because ``/predict`` shows each token with its log-probability, straight from Triton with
-log-probabilities and through ``/predict``. Times are the client's: from the request to its first token, and to its end.
+log-probabilities and through ``/predict``. With ``--litellm`` also through LiteLLM's proxy in front of the gateway. Times are
+the client's: from the request to its first token, and to its end.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import shutil
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+from others import litellm
 from served import ROOT, Served, serve
 
 _NAME = "tiny-llama"
@@ -43,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--litellm", action="store_true", help="LiteLLM's proxy in front of the gateway as well")
     arguments = parser.parse_args()
     with serve({"orchestration": {"policies": {"evict_after_idle_seconds": 3600}}}, prepare=_put_model) as served:
         # The first answer waits for the load, and for what the engine does once.
@@ -52,7 +56,12 @@ def main() -> None:
         if (runtime := served.model(_NAME).get("runtime")) not in (None, "vllm"):
             sys.exit(f"{_NAME} is served by {runtime}, not by vLLM")
         ways = ways_of(served, arguments.tokens)
-        asyncio.run(measure(ways, runs=arguments.runs, tokens=arguments.tokens))
+        with litellm(_NAME, served.port) if arguments.litellm else contextlib.nullcontext() as proxy:
+            if proxy is not None:
+                through = next(way for way in ways if way.name == "/v1/completions")
+                url = f"http://127.0.0.1:{proxy.port}/v1/completions"
+                ways.append(Way(name="LiteLLM before it", base=through.name, url=url, body=through.body))
+            asyncio.run(measure(ways, runs=arguments.runs, tokens=arguments.tokens))
     for way in ways:
         print(summary(way, {other.name: other for other in ways}))
 
