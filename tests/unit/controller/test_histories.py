@@ -289,7 +289,7 @@ def test_a_refused_model_is_as_new_when_something_can_serve_it() -> None:
     refusal = happens.RefusalDecided(decision(Verb.REFUSE, "runtime.6", "no runtime"))
     life = told(*ARRIVED, refusal, happens.RuntimeFound())
     before = told(*ARRIVED)
-    assert (life.state, life.want) == (before.state, before.want) == (State.UNLOADED, before.want)
+    assert (life.state, life.want) == (before.state, Demand.DISCOVERY) == (State.UNLOADED, Demand.DISCOVERY)
     assert told(*ARRIVED, happens.RuntimeFound()).record == before.record
 
 
