@@ -6,6 +6,8 @@ the caller's. This is the one place that decides who waits; ``queue`` keeps the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelium.controller.leases import Lease
 from modelium.controller.life import events as happens
 from modelium.controller.life.obstacles import obstacle
@@ -17,11 +19,17 @@ from modelium.values import Asker
 _ANYBODY = Asker()
 
 
-class Admission:
-    """Asks ``models`` for leases."""
+def _not_known(_key: str) -> float | None:
+    return None
 
-    def __init__(self, models: Models) -> None:
+
+class Admission:
+    """Asks ``models`` for leases. ``remaining_s``: of the load of that model, or of the one that is over first (""), where
+    somebody knows."""
+
+    def __init__(self, models: Models, remaining_s: Callable[[str], float | None] = _not_known) -> None:
         self._models = models
+        self._remaining_s = remaining_s
 
     def ask(self, model: Model, now: float, asker: Asker = _ANYBODY, *, sends: bool = True) -> Lease | None:
         """A lease where it serves; None where the request may wait for it (``Requests.join``). ``sends``: it sends something,
@@ -39,5 +47,6 @@ class Admission:
             return self._models.requests.grant(model)
         if (in_vain := obstacle(model.record, now)) is not None:
             raise in_vain
-        self._models.requests.queue.check(model.line, asker)
+        key = model.record.key
+        self._models.requests.queue.check(model.line, asker, lambda of_model: self._remaining_s(key if of_model else ""))
         return None

@@ -113,7 +113,7 @@ class Controller:
         self._ledger = ledger
         self._recorder = recorder
         self._models = parts.models
-        self._admission = Admission(parts.models)
+        self._admission = Admission(parts.models, self._remaining_s)
         self._lookup = Lookup(parts.models)
         self._world = parts.world
         self._state = parts.state
@@ -336,6 +336,12 @@ class Controller:
     def under_load(self) -> tuple[str, ...]:
         """The served names of the models that load now."""
         return self._progress.keys()
+
+    def _remaining_s(self, key: str) -> float | None:
+        """Of its load, or of the one that is over first (""); None where that is not known."""
+        under_way = (self.loading(one) for one in ((key,) if key else self._progress.keys()))
+        known = [status.remaining_s for status in under_way if status is not None and status.remaining_s is not None]
+        return min(known, default=None)
 
     def _record_of(self, key: str) -> Record | None:
         model = self._models.get(key)

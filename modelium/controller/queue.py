@@ -5,7 +5,7 @@ Each model has a ``Line``. Within a priority, who came first is the first; no pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,12 @@ from modelium.controller.leases import Lease
 from modelium.errors import KeyQueueFull, QueueFull
 from modelium.values import Asker, Priority
 
-_RETRY_AFTER_S = 5.0
+_RETRY_AFTER_S = 5.0  # where nobody knows when a place is free
+_SOONEST_S, _LATEST_S = 1.0, 30.0  # clients take no more than a minute for serious
+
+
+def _not_known(_of: bool) -> float | None:
+    return None
 
 
 class Waiter(Protocol):
@@ -71,19 +76,25 @@ class Queue:
         self.waiting = 0
         self.by_key: dict[str, int] = {}
 
-    def check(self, line: Line, asker: Asker) -> None:
-        """May one more wait? Raises ``QueueFull``, and ``KeyQueueFull`` where others may."""
+    def check(self, line: Line, asker: Asker, free_in_s: Callable[[bool], float | None] = _not_known) -> None:
+        """May one more wait? Raises ``QueueFull``, and ``KeyQueueFull`` where others may. ``free_in_s``: when the load that
+        lets some of them go is over, where that is known; of this model's (True), or of whichever is over first."""
         bounds = self.bounds
+
+        def again_in_s(of_model: bool) -> float:
+            known = free_in_s(of_model)
+            return _RETRY_AFTER_S if known is None else min(_LATEST_S, max(_SOONEST_S, known))
+
         mine = self.by_key.get(asker.key, 0)
         if asker.key and bounds.per_key is not None and mine >= bounds.per_key:
             words = f"{mine} requests with this API key wait already (gateway.max_waiting_per_key = {bounds.per_key})"
-            raise KeyQueueFull(f"{words}; try again later", _RETRY_AFTER_S)
+            raise KeyQueueFull(f"{words}; try again later", again_in_s(False))
         if self.waiting >= bounds.waiting:
             words = f"{self.waiting} requests wait for models already (gateway.max_waiting = {bounds.waiting})"
-            raise QueueFull(f"{words}; try again later", _RETRY_AFTER_S)
+            raise QueueFull(f"{words}; try again later", again_in_s(False))
         if bounds.per_model is not None and len(line) >= bounds.per_model:
             words = f"{len(line)} requests wait for this model already (gateway.max_waiting_per_model = {bounds.per_model})"
-            raise QueueFull(f"{words}; try again later", _RETRY_AFTER_S)
+            raise QueueFull(f"{words}; try again later", again_in_s(True))
 
     def join(self, line: Line, waiter: Waiter, asker: Asker) -> None:
         """One more waits, behind all others of its priority."""

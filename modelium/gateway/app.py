@@ -61,7 +61,8 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app[STRICT] = gateway.strict
     app[MAX_TIMEOUT_S] = gateway.max_request_timeout_seconds
     app[RECORDER] = metrics
-    app[TELLING] = Telling(controller, Places.of(settings))
+    places = Places.of(settings)
+    app[TELLING] = Telling(controller, places)
     app[BODIES] = bodies = Bodies(gateway.max_buffered_bytes, stall_s=gateway.stall_timeout_seconds)
     app.on_cleanup.append(bodies.close)
     app[LIMITS] = Limits.of(gateway)
@@ -100,7 +101,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
     app.router.add_get("/trace", Trace(controller).show)
-    events = Events(controller, stall_s=gateway.stall_timeout_seconds)
+    events = Events(controller, places, stall_s=gateway.stall_timeout_seconds)
     app.router.add_get("/events", events.show, allow_head=False)
     app.on_shutdown.append(events.close)
     app.add_routes(Document().routes())

@@ -103,13 +103,9 @@ class Answer:
         return "stop_sequence" if self._stopped else "eos_token"
 
 
-def error_event(error: ModeliumError) -> bytes:
-    """The event of an error after the first byte; ``error_type`` is one of those that Hugging Face's clients know."""
-    return b"data:" + orjson.dumps(error_body(error)) + b"\n\n"
-
-
-def error_body(error: ModeliumError) -> Json:
-    """The error as Hugging Face's clients read it."""
+def error_event(error: ModeliumError, words: str) -> bytes:
+    """The event of an error after the first byte, in these words; ``error_type`` is one of those that Hugging Face's clients
+    know."""
     match error:
         case InvalidBody() | InferenceFailed() | BodyTooLarge():
             kind = "validation"
@@ -117,7 +113,7 @@ def error_body(error: ModeliumError) -> Json:
             kind = "overloaded"
         case _:
             kind = "generation"
-    return {"error": str(error), "type": error.type, "error_type": kind}
+    return b"data:" + orjson.dumps({"error": words, "type": error.type, "error_type": kind}) + b"\n\n"
 
 
 def _tokens(piece: Piece, *, ended: bool) -> Iterator[Json]:

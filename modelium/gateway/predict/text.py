@@ -22,6 +22,7 @@ from modelium.gateway.generation.huggingface import Options, TextCall, TextInput
 from modelium.gateway.generation.tgi_answers import Answer, error_event
 from modelium.gateway.generation.values import AT_ONCE
 from modelium.gateway.http.events import EventStream
+from modelium.gateway.http.telling import TELLING
 from modelium.values import Target
 
 if TYPE_CHECKING:
@@ -70,7 +71,13 @@ class PredictText:
         answer = Answer(options, source.prompt)
         build = _builder(target, source, options, tokens=True)
         name = target.model
-        stream = EventStream(request, comment=lambda: self._asking.waiting(name), error_event=error_event, deadline=deadline)
+        telling = request.app[TELLING]
+        stream = EventStream(
+            request,
+            comment=lambda: self._asking.waiting(name),
+            error_event=lambda error: error_event(error, telling.words(error, request)),
+            deadline=deadline,
+        )
         async with stream as events, aclosing(self._asking.generate(name, build, deadline)) as pieces:
             async for piece in pieces:
                 for event in answer.add(piece):

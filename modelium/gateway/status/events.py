@@ -18,6 +18,7 @@ from modelium.errors import QueueFull, UnknownModel
 from modelium.gateway.http.answers import write_within
 from modelium.gateway.http.describing import EVENTS, NAMING, Reply, describes
 from modelium.gateway.http.errors import REQUEST_ID
+from modelium.gateway.places import Places
 from modelium.names import printable
 from modelium.pace import in_pieces
 from modelium.values import LoadingStatus, ModelStatus, State
@@ -43,9 +44,17 @@ class Events:
     """The handler of ``/events``."""
 
     def __init__(
-        self, controller: Controller, *, stall_s: float, progress_s: float = _PROGRESS_S, heartbeat_s: float = _HEARTBEAT_S
+        self,
+        controller: Controller,
+        places: Places,
+        *,
+        stall_s: float,
+        progress_s: float = _PROGRESS_S,
+        heartbeat_s: float = _HEARTBEAT_S,
     ) -> None:
+        """``places``: what is left out of all reasons."""
         self._controller = controller
+        self._places = places
         self._stall_s = stall_s
         self._progress_s = progress_s
         self._heartbeat_s = heartbeat_s
@@ -129,18 +138,18 @@ class Events:
         else:
             statuses = (await self._controller.snapshot()).models
         async for status in in_pieces(statuses):
-            data = _data(status.name, status.state, status.reason, status.loading) | {"at": time()}
+            data = self._data(status.name, status.state, status.reason, status.loading) | {"at": time()}
             await self._send(request, response, _event("state", data, ident))
 
     def _of(self, news: News) -> bytes:
         ident = self._id(news.number)
         if news.state is None:
-            return _event("gone", {"model": news.model, "reason": news.reason, "at": news.at}, ident)
+            return _event("gone", {"model": news.model, "reason": self._said(news.reason), "at": news.at}, ident)
         loading = self._controller.loading(news.model) if news.state is State.LOADING else None
         if loading is not None and news.stage is not None and news.stage is not loading.stage:
             loading = None  # it is further by now, and the news of that comes next
         stage = {"stage": news.stage.value} if news.stage is not None else {}
-        return _event("state", _data(news.model, news.state, news.reason, loading) | stage | {"at": news.at}, ident)
+        return _event("state", self._data(news.model, news.state, news.reason, loading) | stage | {"at": news.at}, ident)
 
     def _progress(self, model: str) -> bytes:
         said = []
@@ -150,17 +159,19 @@ class Events:
             except UnknownModel:
                 continue  # it went meanwhile, and the news of that comes
             if status.loading is not None:
-                data = _data(name, status.state, status.reason, status.loading) | {"waiting": status.waiting}
+                data = self._data(name, status.state, status.reason, status.loading) | {"waiting": status.waiting}
                 said.append(_event("progress", data | {"at": time()}))
         return b"".join(said)
 
+    def _data(self, model: str, state: State, reason: str, loading: LoadingStatus | None) -> dict[str, object]:
+        said = written(Loading, loading) if loading is not None else None
+        return {"model": model, "state": state.value, "reason": self._said(reason), "loading": said}
+
+    def _said(self, reason: str) -> str:
+        return printable(self._places.left_out_of(reason), longest=2000)
+
     def _id(self, number: int) -> str:
         return f"{self._controller.news.era}-{number}"
-
-
-def _data(model: str, state: State, reason: str, loading: LoadingStatus | None) -> dict[str, object]:
-    said = written(Loading, loading) if loading is not None else None
-    return {"model": model, "state": state.value, "reason": printable(reason, longest=2000), "loading": said}
 
 
 def _event(kind: str, data: dict[str, object], ident: str = "") -> bytes:

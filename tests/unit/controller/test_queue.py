@@ -312,6 +312,31 @@ def test_one_key_does_not_fill_the_queue_for_all() -> None:
     assert admission.ask(model, CONTEXT.now, Asker("ci")) is None
 
 
+@pytest.mark.parametrize(
+    ("bounds", "of_model", "of_any", "expected"),
+    [
+        (Bounds(per_model=1), 12.5, 3.0, 12.5),
+        (Bounds(waiting=1), 12.5, 3.0, 3.0),
+        (Bounds(per_key=1), 12.5, 3.0, 3.0),
+        (Bounds(per_model=1), 0.0, 3.0, 1.0),
+        (Bounds(per_model=1), 500.0, 3.0, 30.0),
+        (Bounds(per_model=1), None, 3.0, 5.0),
+    ],
+)
+def test_who_is_turned_away_is_told_when_a_load_lets_some_of_the_queue_go(
+    bounds: Bounds, of_model: float | None, of_any: float | None, expected: float
+) -> None:
+    """Within reason, and five seconds where nobody knows."""
+    models = models_of(bounds)
+    model = tell(models, *ARRIVED)
+    admission = Admission(models, lambda key: of_model if key == "m" else of_any)
+    assert admission.ask(model, CONTEXT.now, Asker("ana")) is None
+    models.requests.join(model, Waiting(0, Asker("ana")), Asker("ana"))
+    with pytest.raises(QueueFull) as caught:
+        admission.ask(model, CONTEXT.now, Asker("ana"))
+    assert caught.value.retry_after_s == expected
+
+
 def test_requests_beyond_max_in_flight_wait_while_it_is_loaded() -> None:
     models = models_of(Bounds(in_flight={"m": 1}))
     model = tell(models, *SERVES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from modelium.controller import Controller
 from modelium.gateway.http.errors import answer_errors
+from modelium.gateway.places import Places
 from modelium.gateway.status.events import Events
 from modelium.values import LoadingStatus, LoadStage, State, Task
 
@@ -66,6 +68,17 @@ async def test_the_states_come_first_and_then_what_changes(gateway: Served) -> N
         assert (gone["event"], gone["data"]["model"]) == ("gone", "a")
 
 
+async def test_places_on_the_server_are_left_out_of_reasons(gateway: Served) -> None:
+    place = Path(tempfile.gettempdir()) / "m" / "x.onnx"
+    gateway.serve(profile_of(Task.FEATURE_EXTRACTION, "m"))
+    gateway.controller.models["m"] = replace(gateway.controller.models["m"], reason=f"{place} is cut short")
+    async with listening(gateway) as events:
+        assert (await anext(events))["data"]["reason"] == "m/x.onnx is cut short"
+        for state in (State.FAILED, None):
+            gateway.controller.news.tell("m", state, f"{place} is gone")
+            assert (await anext(events))["data"]["reason"] == "m/x.onnx is gone"
+
+
 async def test_of_one_model_the_others_are_not_heard_and_its_end_ends_the_stream(gateway: Served) -> None:
     for name in ("a", "b"):
         gateway.serve(profile_of(Task.FEATURE_EXTRACTION, name))
@@ -110,7 +123,7 @@ async def test_loads_are_followed_and_silence_is_filled() -> None:
     status = status_of(profile_of(Task.FEATURE_EXTRACTION, "a"), state=State.LOADING)
     loads = LoadingStatus(stage=LoadStage.LOADING, seconds=2.0, progress=0.5, remaining_s=2.0)
     controller.models["a"] = replace(status, loading=loads, waiting=3)
-    events = Events(cast("Controller", controller), stall_s=60, progress_s=0.01, heartbeat_s=0.02)
+    events = Events(cast("Controller", controller), Places(), stall_s=60, progress_s=0.01, heartbeat_s=0.02)
     app = web.Application(middlewares=(answer_errors,))
     app.router.add_get("/events", events.show)
     runner = web.AppRunner(app)

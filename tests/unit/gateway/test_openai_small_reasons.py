@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelium.errors import DeadlineExceeded, LoadFailed, ModelGone, NotServable
+from modelium.errors import DeadlineExceeded, InferenceFailed, LoadFailed, ModelGone, NotServable
 from modelium.values import State, Task
 
 from .openai_models import chat_model, prompt_of, saying, write_folder
@@ -107,6 +107,17 @@ async def test_no_place_of_the_server_is_in_a_client_s_message(gateway: Served, 
     assert answer["error"]["message"] == "m/x.safetensors: cut short, y and z/w.py; ask POST /predict/m or 3/4"
     _, answer, _ = await post(gateway, "/predict/m", {"inputs": "hello"})
     assert answer["error"] == "m/x.safetensors: cut short, y and z/w.py; ask POST /predict/m or 3/4"
+    gateway.controller.refuse = None
+
+    def steps(inputs: Any) -> Any:
+        assert prompt_of(inputs)
+        yield response("a")
+        yield InferenceFailed(f"{places[0]} broke")
+
+    gateway.triton.streamer = steps
+    body = {"inputs": "hello", "stream": True}
+    async with gateway.http.post(f"{gateway.url}/predict/m", json=body) as streamed:
+        assert '"error":"m/x.safetensors broke"' in await streamed.text()
 
 
 async def test_a_stream_that_an_unload_cuts_says_so(gateway: Served, tmp_path: Path) -> None:
