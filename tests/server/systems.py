@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 
 from modelium.app import Running, running
 from modelium.config import Settings, TritonSettings
+from tests import openapi
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
@@ -100,10 +101,14 @@ class System:
 
     async def get(self, path: str) -> Any:
         async with self.http.get(self.running.gateway_url + path) as response:
+            said = await response.read()
+            openapi.check("get", path, response.status, response.content_type, said)
             return await response.json()
 
     async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         async with self.http.post(self.running.gateway_url + path, json=body, headers=headers) as response:
+            said = await response.read()
+            openapi.check("post", path, response.status, response.content_type, said)
             return response.status, await response.json()
 
     async def add(self, name: str, x: float, *, headers: dict[str, str] | None = None) -> tuple[int, Any]:

@@ -22,6 +22,14 @@ LARGE = 3 * MOST_HELD_TWICE
 TEXTS = json.dumps({"inputs": ["x" * 1000] * (LARGE // 1000)}).encode()
 PROMPT = json.dumps({"inputs": "x" * LARGE, "stream": True}).encode()
 COMPLETION = json.dumps({"model": "m", "prompt": "x" * LARGE}).encode()
+FORM = b"".join(
+    (
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n',
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n',
+        b"\xff" * LARGE,
+        b"\r\n--x--\r\n",
+    )
+)
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * LARGE}]}).encode()
 
 
@@ -38,6 +46,7 @@ async def pieces_of(body: bytes) -> AsyncIterator[bytes]:
         ("/predict/m", PROMPT, Task.TEXT_GENERATION),
         ("/predict/m", b"\xff" * LARGE, Task.AUTOMATIC_SPEECH_RECOGNITION),
         ("/v1/completions", COMPLETION, Task.TEXT_GENERATION),
+        ("/v1/audio/transcriptions", FORM, Task.AUTOMATIC_SPEECH_RECOGNITION),
     ],
 )
 async def test_who_waits_holds_a_large_body_once(path: str, body: bytes, task: Task) -> None:
@@ -48,7 +57,8 @@ async def test_who_waits_holds_a_large_body_once(path: str, body: bytes, task: T
         else:
             gateway.serve(profile)
         gateway.controller.never = True
-        headers = {"Content-Type": "audio/wav" if task is Task.AUTOMATIC_SPEECH_RECOGNITION else "application/json"}
+        kind = "audio/wav" if task is Task.AUTOMATIC_SPEECH_RECOGNITION else "application/json"
+        headers = {"Content-Type": "multipart/form-data; boundary=x" if body is FORM else kind}
 
         async def ask() -> None:
             async with gateway.http.post(gateway.url + path, data=pieces_of(body), headers=headers) as response:
