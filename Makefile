@@ -36,7 +36,7 @@ PYTEST_FLAGS ?=
 MINUTES ?= 2
 CYCLES ?= 10
 
-.PHONY: help setup demo run test test-fast lint format types check generate clients clients-matrix bench gpu-check clean
+.PHONY: help setup demo run test test-fast lint format types check generate clients clients-matrix clients-lm-eval bench gpu-check clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -119,6 +119,16 @@ $(CLIENTS)/.made: .venv/.made tests/clients/requirements.txt $(wildcard tests/cl
 clients-matrix: setup clients ## each client of docs/clients.md asks a model that is loaded, is not, is being unloaded and fails to load: a table (CLIENTS_FLAGS="--only litellm --json FILE")
 	@$(BIN)/python -m tests.clients $(CLIENTS_FLAGS)
 
+LM_EVAL := .clients-lm-eval
+
+$(LM_EVAL)/.made: .venv/.made tests/clients/lm_eval_requirements.txt
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LM_EVAL)
+	@$(BIN)/uv pip install --quiet --python $(LM_EVAL)/bin/python --requirement tests/clients/lm_eval_requirements.txt
+	@touch $@
+
+clients-lm-eval: setup $(LM_EVAL)/.made ## a small task of lm-eval through the gateway: is it told transformers' own log-likelihoods? (an environment of 670 MB)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/clients/likelihoods.py
+
 bench: setup ## how soon unloaded models answer, what many that are alike take, the loop's overhead, that of streaming, the gateway beside Triton and other fronts, 2,000 folders, 2,000 hostile ones, what a plan costs, who waits when memory is short (in virtual time, and three times MINUTES live), 20,000 malformed requests, bodies and connections made to hurt, an endurance run of MINUTES=2 with kills, each fault by itself, 20 kills of all at once, and CYCLES=10 loads and unloads
 	@$(BIN)/python bench/blink.py
 	@$(BIN)/python bench/many_alike.py
@@ -144,5 +154,5 @@ gpu-check: setup ## on a machine with an NVIDIA GPU that nobody else uses: estim
 	@$(BIN)/python bench/cycles.py --cycles 20 --gpu
 
 clean: ## remove the environments and everything that was built (models/ stays)
-	rm -rf .venv .runtime .clients build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .runtime .clients .clients-lm-eval build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
