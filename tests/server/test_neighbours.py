@@ -16,6 +16,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from tests.documented import examples_of, run_example
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LLAMA
 from tests.models.language.corpus import CHATS, FRANCE, GET_WEATHER, PARAGRAPH, PARIS
@@ -234,3 +235,5 @@ async def test_speech_is_transcribed_by_a_model_that_was_not_loaded(modelium: Sy
             await ask(model="whisper-stamps", file=file, language="klingon")
         with pytest.raises(openai.BadRequestError, match="cannot be read as wav"):
             await ask(model="whisper-stamps", file=("a.wav", b"no sound"))
+    (example,) = examples_of("openai.md", "client.audio.")
+    await run_example(example, base, **{"whisper-small": "whisper-stamps", "talk.wav": str(file)})

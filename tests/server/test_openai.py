@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
+from tests.documented import examples_of, run_example
 from tests.models import minilm
 from tests.models.language import ADAPTER, LLAMA
 from tests.models.language.corpus import (
@@ -33,7 +34,7 @@ from tests.models.language.corpus import (
 )
 from tests.patience import PATIENCE_S
 from tests.server import language_predicting
-from tests.server.systems import HEAVY, ROOT, System, system
+from tests.server.systems import HEAVY, System, system
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -222,13 +223,12 @@ async def test_the_list(client: AsyncOpenAI) -> None:
 
 @pytest.mark.parametrize("index", range(4))
 async def test_the_examples_of_the_documentation_run(client: AsyncOpenAI, index: int) -> None:
-    text = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
-    examples = [code for code in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "client." in code]
-    assert len(examples) == 4
-    code = examples[index].replace("http://127.0.0.1:8080/v1", str(client.base_url)).replace('"llama-3"', repr(LLAMA))
-    ran: dict[str, Any] = {}
-    await asyncio.to_thread(exec, code.replace("client = ", "ran['client'] = client = "), {"ran": ran})
-    ran["client"].close()
+    """Those of speech and pictures run where there are models for them (``test_neighbours``, ``test_ray``)."""
+    elsewhere = [*examples_of("openai.md", "client.audio."), *examples_of("openai.md", "client.images.")]
+    examples = [code for code in examples_of("openai.md", "client.") if code not in elsewhere]
+    assert (len(examples), len(elsewhere)) == (4, 2)
+    names = {"llama-3": LLAMA} if '"llama-3"' in examples[index] else {}
+    await run_example(examples[index], str(client.base_url), **names)
 
 
 async def test_each_kind_of_error(client: AsyncOpenAI) -> None:

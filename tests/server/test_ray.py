@@ -23,6 +23,7 @@ import pytest_asyncio
 from PIL import Image
 
 from modelium.resources import templates_directory
+from tests.documented import examples_of, run_example
 from tests.models import ensure_models, minilm, reference
 from tests.models.language import LANGUAGE_CACHE, LLAMA, continuations
 from tests.server import ray_faults
@@ -205,7 +206,9 @@ async def test_a_cross_encoder_ranks_as_sentence_transformers_does(modelium: Sys
     assert status == 200 and [[one["index"] for one in best] for best in answer] == [[0], [1], [2], [3]]
 
 
-async def test_a_pipeline_of_diffusers_paints_the_same_picture(modelium: System, held: Any, ray_models: Path) -> None:
+async def test_a_pipeline_of_diffusers_paints_the_same_picture(
+    modelium: System, held: Any, ray_models: Path, tmp_path: Path
+) -> None:
     await held("painter")
     (case,) = reference(ray_models, "painter")["cases"]
     body = {"inputs": case["inputs"]["PROMPT"], "parameters": case["parameters"]}
@@ -224,6 +227,10 @@ async def test_a_pipeline_of_diffusers_paints_the_same_picture(modelium: System,
     pictures = [Image.open(io.BytesIO(base64.b64decode(one["b64_json"]))) for one in answer["data"]]
     digests = [hashlib.sha256(np.asarray(picture).tobytes()).hexdigest() for picture in pictures]
     assert digests[0] == case["answer"]["sha256"] != digests[1]
+    (example,) = examples_of("openai.md", "client.images.")
+    names = {"sdxl": "painter", "1024x1024": "64x64", "house.png": str(tmp_path / "house.png")}
+    await run_example(example, f"{modelium.running.gateway_url}/v1", **names)
+    assert Image.open(tmp_path / "house.png").size == (64, 64)
 
 
 # -- an application of the user's ----------------------------------------------------------------------------------------
