@@ -230,7 +230,8 @@ async def test_a_pipeline_of_diffusers_paints_the_same_picture(
     (example,) = examples_of("openai.md", "client.images.")
     names = {"sdxl": "painter", "1024x1024": "64x64", "house.png": str(tmp_path / "house.png")}
     await run_example(example, f"{modelium.running.gateway_url}/v1", **names)
-    assert Image.open(tmp_path / "house.png").size == (64, 64)
+    with Image.open(tmp_path / "house.png") as house:
+        assert house.size == (64, 64)
 
 
 # -- an application of the user's ----------------------------------------------------------------------------------------
