@@ -30,6 +30,7 @@ FORM = b"".join(
         b"\r\n--x--\r\n",
     )
 )
+EMBEDDED = json.dumps({"model": "m", "input": "x" * LARGE}).encode()
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * LARGE}]}).encode()
 
 
@@ -46,6 +47,7 @@ async def pieces_of(body: bytes) -> AsyncIterator[bytes]:
         ("/predict/m", PROMPT, Task.TEXT_GENERATION),
         ("/predict/m", b"\xff" * LARGE, Task.AUTOMATIC_SPEECH_RECOGNITION),
         ("/v1/completions", COMPLETION, Task.TEXT_GENERATION),
+        ("/v1/embeddings", EMBEDDED, Task.FEATURE_EXTRACTION),
         ("/v1/audio/transcriptions", FORM, Task.AUTOMATIC_SPEECH_RECOGNITION),
     ],
 )
