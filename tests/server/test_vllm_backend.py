@@ -170,6 +170,21 @@ async def test_a_cancelled_request_leaves_the_engine_long_before_its_end(engines
         await reading
 
 
+async def test_a_beam_search_that_nobody_waits_for_ends(engines: Engines) -> None:
+    """Each of its steps is a request to the engine, which is over when the next one comes: what is written tells."""
+    searching = asyncio.create_task(engines.ask("x", ENDLESS | {"beam_width": 4}))
+    before = await engines.gauge(WRITTEN)
+    await until(lambda: engines.gauge(WRITTEN), lambda value: value > before, "it writes")
+    searching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await searching
+    await engines.ask("x", ENDLESS | {"max_tokens": 4})
+    before = await engines.gauge(WRITTEN)
+    await engines.ask("x", ENDLESS | {"max_tokens": 16})
+    await until(lambda: engines.gauge(WRITTEN), lambda value: value >= before + 16, "the last token is counted")
+    assert await engines.gauge(WRITTEN) == before + 16
+
+
 async def write(engines: Engines, model: str, wanted: Written, *, adapter: str = "") -> Said:
     """Greedy decoding after a prompt. The tokens are those of the logprobs: the sampled one is the first of each position."""
     parameters: dict[str, JsonValue] = {"temperature": 0, "max_tokens": wanted.max_new_tokens, "logprobs": 1}
