@@ -15,7 +15,7 @@ from .stand_in import Served, served
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Served]:
-    async with served(request_timeout_seconds=5, max_body_bytes=100_000) as running:
+    async with served(request_timeout_seconds=60, max_body_bytes=100_000) as running:
         yield running
 
 

@@ -46,7 +46,7 @@ async def gateway(*handlers: Handler, **settings: Any) -> AsyncIterator[tuple[Se
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with served(**{"request_timeout_seconds": 5, "max_body_bytes": 100_000, **settings}) as running:
+        async with served(**{"request_timeout_seconds": 60, "max_body_bytes": 100_000, **settings}) as running:
             running.serve(profile_of(Task.TEXT_CLASSIFICATION))
             running.triton.http_url = f"127.0.0.1:{runner.addresses[0][1]}"
             running.triton.http_headers = {"modelium": "secret"}

@@ -184,7 +184,7 @@ async def test_no_site_is_let_in_by_itself(gateway: Served) -> None:
 
 
 async def test_a_site_that_is_let_in(gateway: Served) -> None:
-    async with served(cors_origins=(SITE,), request_timeout_seconds=5) as running:
+    async with served(cors_origins=(SITE,), request_timeout_seconds=60) as running:
         url = running.serve(profile_of(Task.FEATURE_EXTRACTION), ANSWER)
         headers = {"Origin": SITE, "Sec-Fetch-Site": "cross-site"}
         async with running.http.post(url, json={"inputs": "a"}, headers=headers) as response:
@@ -208,7 +208,7 @@ def _is_readable(headers: Mapping[str, str]) -> None:
 
 
 async def test_streams_of_a_site_that_is_let_in() -> None:
-    async with served(cors_origins=(SITE,), request_timeout_seconds=5) as running:
+    async with served(cors_origins=(SITE,), request_timeout_seconds=60) as running:
         url = running.serve_vllm(profile_of(Task.TEXT_GENERATION), lambda _: [response("a"), response("b", "stop")])
         body = {"inputs": "x", "stream": True}
         async with running.http.post(url, json=body, headers={"Origin": SITE, "Sec-Fetch-Site": "cross-site"}) as answer:
@@ -227,7 +227,7 @@ async def test_streams_of_a_site_that_is_let_in() -> None:
 async def test_a_preflight_needs_no_key_and_names_the_headers(tmp_path: Path, asked: str, granted: str) -> None:
     keys = tmp_path / "keys"
     keys.write_text("the-right-key-0123456789\n", encoding="utf-8")
-    async with served(cors_origins=(SITE,), request_timeout_seconds=5, api_keys_file=keys) as running:
+    async with served(cors_origins=(SITE,), request_timeout_seconds=60, api_keys_file=keys) as running:
         headers = {"Origin": SITE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Private-Network": "true"}
         headers["Access-Control-Request-Headers"] = asked
         async with running.http.options(f"{running.url}/v1/chat/completions", headers=headers) as answer:
@@ -239,7 +239,7 @@ async def test_a_preflight_needs_no_key_and_names_the_headers(tmp_path: Path, as
 
 
 async def test_all_sites_may_be_let_in() -> None:
-    async with served(cors_origins=("*",), request_timeout_seconds=5) as running:
+    async with served(cors_origins=("*",), request_timeout_seconds=60) as running:
         url = running.serve(profile_of(Task.FEATURE_EXTRACTION), ANSWER)
         async with running.http.post(url, json={"inputs": "a"}, headers={"Origin": "app://any"}) as answer:
             assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "app://any")
@@ -279,7 +279,7 @@ async def test_the_metrics_port_looks_at_the_same(gateway: Served) -> None:
 
 
 async def test_the_metrics_port_answers_to_the_same_names() -> None:
-    async with served(allowed_hosts=("modelium",), request_timeout_seconds=5) as running:
+    async with served(allowed_hosts=("modelium",), request_timeout_seconds=60) as running:
         answer = await running.http.get(f"{running.metrics_url}/metrics", headers={"Host": "modelium:9090"})
         assert answer.status == 200
 

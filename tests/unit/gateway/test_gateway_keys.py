@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def locked(file: Path) -> AsyncIterator[Served]:
-    async with served(request_timeout_seconds=5, api_keys_file=file) as running:
+    async with served(request_timeout_seconds=60, api_keys_file=file) as running:
         running.serve(profile_of(Task.FEATURE_EXTRACTION), repeated({"EMBEDDING": numbers([1, 2, 3])}))
         yield running
 
@@ -78,7 +78,7 @@ async def test_who_asks_and_how_urgently_is_known_where_leases_are_given(
 ) -> None:
     file = tmp_path / "keys"
     file.write_text(line.format(key=KEY) + "\n", encoding="utf-8")
-    async with served(request_timeout_seconds=5, api_keys_file=file) as running:
+    async with served(request_timeout_seconds=60, api_keys_file=file) as running:
         url = running.serve(profile_of(Task.FEATURE_EXTRACTION), repeated({"EMBEDDING": numbers([1, 2, 3])}))
         headers = BEARER | ({} if sent is None else {"X-Priority": sent})
         async with running.http.post(url, json={"inputs": "a"}, headers=headers) as response:

@@ -170,7 +170,7 @@ async def test_a_client_that_waits_for_a_load_sees_comments(gateway: Served, mon
 
 async def test_an_error_after_a_comment_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelium.gateway.http.events.SILENCE_S", 0.01)
-    async with served(request_timeout_seconds=5) as gateway:
+    async with served(request_timeout_seconds=60) as gateway:
         wait = asyncio.Event()
         url = gateway.serve_vllm(LLAMA, lambda inputs: [wait, InferenceFailed("too long")])
         async with asyncio.timeout(PATIENCE_S), gateway.http.post(url, json=STREAM) as answer:

@@ -182,7 +182,7 @@ async def test_errors_have_the_classes_of_the_client(gateway: Served, client: an
 async def test_each_client_sends_its_key_in_its_own_header(tmp_path: Path, folder: Path) -> None:
     key = "the-right-key-0123456789"
     (tmp_path / "keys").write_text(f"ana: {key}\n", encoding="utf-8")
-    async with served(request_timeout_seconds=5, api_keys_file=tmp_path / "keys") as locked:
+    async with served(request_timeout_seconds=60, api_keys_file=tmp_path / "keys") as locked:
         locked.serve_vllm(chat_model(folder), saying("x"))
         async with anthropic.AsyncAnthropic(base_url=locked.url, api_key=key, max_retries=0) as client:
             assert (await client.messages.create(model="m", max_tokens=1, messages=HI)).stop_reason == "end_turn"

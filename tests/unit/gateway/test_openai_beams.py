@@ -102,7 +102,7 @@ async def test_what_a_beam_search_would_break_is_refused(model: Served, more: di
 
 async def test_beams_need_the_backend_that_searches_them(tmp_path: Path) -> None:
     body = {"model": "m", "prompt": "a", "messages": HI, "use_beam_search": True}
-    async with served(request_timeout_seconds=5) as gateway:
+    async with served(request_timeout_seconds=60) as gateway:
         gateway.serve(profile_of(Task.TEXT_GENERATION, "m", path=write_folder(tmp_path / "m")))
         for path in ("completions", "chat/completions"):
             status, said = await post(gateway, f"{gateway.url}/v1/{path}", body)
