@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,10 +30,12 @@ _log = logging.getLogger(__name__)
 
 DIRECTORY = "nursery"  # in the state directory
 _CHILDREN, _OWN = "children", "nurseries"  # as in modelium_nursery.register
-_PROTOCOL = 3  # as in modelium_nursery.places; the next line as in its client (tests/unit/triton/test_nurseries.py)
+_COMING = ".coming"  # as in modelium_nursery.places, as the next line
+_PROTOCOL = 3  # the next line as in its client (tests/unit/triton/test_nurseries.py)
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 _GRACE_S = 1.0  # it ends at once; its models end with their stubs
 _AGAIN_AFTER_S = 5.0
+_STEADY_S = 10.0  # one that served so long is started again at once, and loads wait for it
 _WRITING = threading.Lock()  # around the files of expected modules: several threads add to one
 _TOLD_WITHIN_S = 120.0  # one that is still importing hears it when it is warm
 
@@ -57,6 +60,8 @@ class Nurseries:
         """End what an earlier run left; blocking."""
         for record in self.directory.glob("*.json"):
             GuardedProgram(record, grace_s=_GRACE_S).end_leftovers()
+        for left in self.directory.glob(f"*{_COMING}"):
+            left.unlink(missing_ok=True)
 
     def begin(self, python: Path, environment: Mapping[str, str]) -> None:
         """Start those that are expected, and from now on each when it is."""
@@ -102,12 +107,25 @@ class Nurseries:
                 wanted.keeping.cancel()
                 await asyncio.gather(wanted.keeping, return_exceptions=True)
                 wanted.keeping = None
+        for kind in self._wanted:
+            self._announce(kind, False)
         await asyncio.gather(*(wanted.program.stop() for wanted in self._wanted.values() if wanted.program is not None))
 
     def _keep_one(self, kind: str) -> None:
         wanted = self._wanted[kind]
         if wanted.keeping is None and self._place is not None:
+            self._announce(kind, True)  # before any load of that kind
             wanted.keeping = asyncio.create_task(self._keep(kind, wanted, *self._place), name=f"nursery {kind}")
+
+    def _announce(self, kind: str, comes: bool) -> None:
+        """To the stubs, which wait for one that comes."""
+        path = self.directory / f"{kind}{_COMING}"
+        with suppress(OSError):  # a disk that is full: then nobody waits
+            if comes:
+                make_private(self.directory)
+                path.touch()
+            else:
+                path.unlink(missing_ok=True)
 
     async def _keep(self, kind: str, wanted: _Wanted, python: Path, environment: Mapping[str, str]) -> None:
         program = wanted.program = GuardedProgram(self.directory / f"{kind}.json", grace_s=_GRACE_S)
@@ -122,6 +140,7 @@ class Nurseries:
             register=self.directory / _CHILDREN,
         )
         while True:
+            began = time.monotonic()
             try:
                 await asyncio.to_thread(make_private, self.directory)
                 await asyncio.to_thread(_remember, self.directory, kind, sorted(wanted.modules))
@@ -129,10 +148,13 @@ class Nurseries:
                 await program.start(command)
                 code = await program.wait()
                 how = _how(code)
-                _log.warning("the nursery of %s models %s; models load without it until it is there again", kind, how)
+                _log.warning("the nursery of %s models %s; it is started again", kind, how)
             except (NotStarted, OSError) as error:
                 _log.warning("the nursery of %s models does not start (%s): models load without it", kind, error)
-            await asyncio.sleep(_AGAIN_AFTER_S)
+            if time.monotonic() - began < _STEADY_S:
+                self._announce(kind, False)
+                await asyncio.sleep(_AGAIN_AFTER_S)
+            self._announce(kind, True)
 
 
 def _how(code: int | None) -> str:

@@ -201,6 +201,26 @@ async def test_a_child_that_hangs_though_it_is_asked_is_ended(born: Triton, tmp_
     await until(lambda: not lives(child) and not lives(stub))
 
 
+STUCK = """
+
+class TritonPythonModel(TritonPythonModel):
+    def initialize(self, args):
+        import time
+        time.sleep(1_000_000)
+"""
+
+
+async def test_a_child_that_hangs_while_it_loads_is_ended(born: Triton) -> None:
+    profile = profile_of("never", minilm())
+    entry = born.repository.write(profile, on_host(profile))
+    code, config = entry / "1" / "instance.py", entry / "config.pbtxt"
+    code.write_text(code.read_text() + STUCK)
+    config.write_text(config.read_text() + 'parameters { key: "hang_seconds" value: { string_value: "2" } }\n')
+    with pytest.raises(ModeliumError, match="it hangs: it has computed nothing for 2 seconds while it loads"):
+        await load(born.client, "never")
+    assert not [pid for pid in processes() if "/never/1/" in words(pid, "cmdline")]
+
+
 STRAY = """
 
 class TritonPythonModel(TritonPythonModel):
@@ -338,6 +358,13 @@ async def test_a_model_that_outlives_its_nursery_is_promised_more_only_until_it_
         await until(lambda: modelium.running.server.nurseries.listens(Runtime.ONNXRUNTIME))  # type: ignore[union-attr]
         await _reloaded(modelium, "adder")
         assert status("adder").promised_bytes < orphan.promised_bytes
+
+
+async def test_the_first_model_of_a_runtime_waits_for_the_nursery_that_starts_with_it(tmp_path: Path) -> None:
+    async with system(tmp_path) as modelium:
+        write_adder(modelium.incoming / "adder.onnx")  # when Triton is up, and no nursery of this runtime listens
+        await modelium.becomes("adder", "LOADED")
+        assert len(children(tmp_path / "state")) == 1, "it was born"
 
 
 async def _born_adder(modelium: System) -> None:

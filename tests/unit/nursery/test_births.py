@@ -10,13 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelium_nursery import lifelines, orders, places
+from modelium_nursery import client, lifelines, orders, places
 from modelium_nursery.register import Register, created_at
+
+from tests.patience import PATIENCE_S
 
 BIRTH = orders.Birth(
     name="bert",
@@ -218,3 +221,29 @@ def test_where_nurseries_are_follows_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv(places.VARIABLE, "/state/nursery")
     assert places.managed()
     assert places.directory(7) == Path("/state/nursery")
+
+
+def test_a_nursery_that_is_coming_is_waited_for(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    places.coming(tmp_path, "python").touch()
+    places.listen(tmp_path, "python").close()  # a socket that one left: nobody listens there
+    with ThreadPoolExecutor(1) as stub:
+        reached = stub.submit(client.reach, tmp_path, "python")
+        with places.listen(tmp_path, "python"), reached.result(timeout=PATIENCE_S) as connection:
+            assert orders.peer_of(connection) == os.getpid()
+
+
+def test_one_that_does_not_come_is_waited_for_no_longer(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    coming = places.coming(tmp_path, "python")
+    with pytest.raises(FileNotFoundError):
+        client.reach(tmp_path, "python")
+    coming.touch()
+    with ThreadPoolExecutor(1) as stub:
+        reached = stub.submit(client.reach, tmp_path, "python")
+        coming.unlink()
+        with pytest.raises(FileNotFoundError):
+            reached.result(timeout=PATIENCE_S)
+    coming.touch()
+    with pytest.raises(FileNotFoundError):
+        client.reach(tmp_path, "python", within_s=0.0)

@@ -23,6 +23,7 @@ def test_both_start_a_nursery_by_the_same_words() -> None:
 def test_both_look_for_the_same_socket() -> None:
     assert nurseries._socket_name("python") == places.socket_name("python")
     assert places.VARIABLE in launch._OURS
+    assert f"python{nurseries._COMING}" == places.coming(Path(), "python").name
 
 
 def test_a_child_says_that_it_has_taken_down_its_model_by_the_name_that_is_looked_for() -> None:

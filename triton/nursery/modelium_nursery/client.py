@@ -1,6 +1,8 @@
 """A stub's side of a birth: an order enters, a child with its sockets leaves, or None where there is no nursery.
 
 Without one, the model is loaded in the stub. One that is still importing is waited for: it began earlier than the stub would.
+So is one that does not even listen, as long as whoever starts the nurseries says that it is coming: a model that loads in its
+stub meanwhile imports everything once more, and holds that until it is unloaded.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +25,7 @@ from .packets import MOST_CANCELLABLE
 
 _BORN_WITHIN_S = 60.0  # a fork takes some hundredths of a second; but the nursery may have to import vLLM first
 _GONE_WITHIN_S = 10.0
+_LOOK_S = 0.02
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from modelium_nursery.keeper import main; main()"
 
 
@@ -61,9 +65,11 @@ def bear(kind: str, imports: str, make_order: Callable[[], orders.Birth], say: C
         return None
     try:
         order = make_order()  # first: a model on a slow disk must not keep the nursery waiting
-        connection = _connect(directory, kind)
-    except (OSError, orders.Refused):
-        if not places.managed():
+        connection = reach(directory, kind)
+    except (OSError, orders.Refused) as error:
+        if places.managed():
+            say(f"no nursery of {kind} models is there ({error}): the model is loaded in the stub")
+        else:
             _start(directory, kind, imports, server, say)
         return None
     with connection:
@@ -78,6 +84,18 @@ def command_line(directory: Path, kind: str, imports: str, family: int = 0) -> l
     """What starts a nursery, but for the interpreter."""
     package = str(Path(__file__).resolve().parents[1])
     return ["-I", "-X", "utf8", "-c", _BOOT, package, str(directory), kind, imports, "--family", str(family)]
+
+
+def reach(directory: Path, kind: str, within_s: float = _BORN_WITHIN_S) -> socket.socket:
+    """A connection to the nursery of ``kind``. Raises ``OSError`` where there is none, and none is coming within that time."""
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            return _connect(directory, kind)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if not places.coming(directory, kind).exists() or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def _connect(directory: Path, kind: str) -> socket.socket:

@@ -41,8 +41,12 @@ class Exchange:
         self._listener: threading.Thread | None = None
 
     def ask(self, message: dict[str, Any], answer: str) -> None:
-        """Send, and wait for that answer. Raises what the child raised."""
+        """Send, and wait for that answer. Raises what the child raised, and ``RuntimeError`` for one that hangs."""
         packets.send(self._child.requests, message)
+        self._watch.begin()
+        while not self._poll.poll(_LOOK_MS):
+            if self._watch.hangs(time.monotonic()):
+                raise RuntimeError(f"it hangs: it has computed nothing for {self._watch.after_s:g} seconds while it loads")
         _check(packets.receive(self._child.requests, self._incoming)[0], answer)
 
     def answer(self, requests: Sequence[Any]) -> list[Any]:

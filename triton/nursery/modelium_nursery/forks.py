@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 
@@ -62,4 +63,4 @@ def leaving() -> Iterator[None]:
 def say(what: str) -> None:
     """A line in the server's log."""
     with contextlib.suppress(OSError):
-        os.write(2, f"modelium: {what}\n".encode())
+        os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} modelium: [{os.getpid()}] {what}\n".encode())

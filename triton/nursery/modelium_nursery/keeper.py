@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from . import forks, imports, nursery, trials
-from .places import listen, make_private, socket_name
+from .places import coming, listen, make_private, socket_name
 from .register import Register
 from .trials import Trial
 
@@ -155,7 +155,8 @@ class Keeper:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        (self._directory / socket_name(self._kind)).unlink(missing_ok=True)
+        for path in (coming(self._directory, self._kind), self._directory / socket_name(self._kind)):
+            path.unlink(missing_ok=True)
 
     def _start(self, listener: socket.socket) -> tuple[int, Trial]:
         """Fork a generation; a descriptor that ends when neither it nor a successor serves any more, and how its imports go."""
@@ -211,6 +212,7 @@ class Keeper:
         for pid, status in forks.reaped():
             if pid in self._generations:
                 self._ended[pid] = status
+                forks.say(f"the nursery of {self._kind} models that was process {pid} {_how(status)}")
             self._generations.discard(pid)
             self._register.strike(pid)
             self._register.strike_own(pid)
@@ -231,6 +233,11 @@ class Keeper:
             if now - since > _STRAY_GRACE_S:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _children_of_this() -> set[int]:

@@ -51,6 +51,11 @@ def socket_name(kind: str) -> str:
     return f"{kind}-{PROTOCOL}.sock"
 
 
+def coming(directory: Path, kind: str) -> Path:
+    """A file that is there as long as whoever starts the nurseries says that one of that kind serves, or will in a moment."""
+    return directory / f"{kind}.coming"
+
+
 class Reach:
     """A short name for a directory of this user alone: the path of a socket may have 107 bytes, and a state directory may have
     more. Raises ``PermissionError`` where it is open to others.
