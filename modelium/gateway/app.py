@@ -29,6 +29,7 @@ from modelium.gateway.predict.apps import Apps
 from modelium.gateway.predict.endpoint import Predict
 from modelium.gateway.status.events import Events
 from modelium.gateway.status.health import Health
+from modelium.gateway.status.metrics_app import Metrics
 from modelium.gateway.status.models import Models
 from modelium.gateway.status.page import show_page
 from modelium.gateway.status.trace import Trace
@@ -101,6 +102,7 @@ def build_app(controller: Controller, client: TritonClient, settings: Settings, 
     app.add_routes(Models(controller, timeout_s=gateway.request_timeout_seconds).routes())
     app.add_routes(Health(controller).routes())
     app.router.add_get("/trace", Trace(controller).show)
+    app.router.add_get("/metrics", Metrics(controller, metrics).scrape)
     events = Events(controller, places, stall_s=gateway.stall_timeout_seconds)
     app.router.add_get("/events", events.show, allow_head=False)
     app.on_shutdown.append(events.close)

@@ -313,8 +313,9 @@ def reference() -> str:
     return f"""# Metrics
 
 Modelium answers scrapes at `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`), in Prometheus'
-text format or in OpenMetrics, whichever the scraper requests. It computes the values at the time of the
-scrape. The series of a removed model disappear.
+text format or in OpenMetrics, whichever the scraper requests. `/metrics` at the gateway's port gives the
+same, to whoever may ask there. It computes the values at the time of the scrape. The series of a removed
+model disappear.
 
 Counters start at 0 when Modelium starts, and when a removed model comes back. The counters of a model's
 requests, cold starts and loads exist from its first load on, with the value 0 if necessary, because a rate

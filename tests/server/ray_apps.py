@@ -31,6 +31,8 @@ class Greeter:
             case "go":
                 self.go.set()
                 return PlainTextResponse("gone")
+            case "here":
+                return {"here": self.here}
             case "left":
                 return {"left": self.left}
             case "meet":

@@ -76,7 +76,12 @@ async def a_replica_of_an_application_dies_and_its_client_is_told(modelium: Syst
     await load(modelium, "greeter")
     (replica,) = _replicas("greeter", modelium)
     url = f"{modelium.running.gateway_url}/apps/greeter"
+    here = await _here(modelium)
     waiting = asyncio.create_task(modelium.http.post(f"{url}/meet?99", headers=PATIENT))
+    deadline = time.monotonic() + PATIENCE_S
+    while await _here(modelium) == here:  # else it may come to the replica after this one
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
     async with modelium.http.get(f"{url}/words", headers=PATIENT) as response:
         assert await response.content.readany() == b"one "
         os.kill(replica, signal.SIGKILL)
@@ -86,6 +91,12 @@ async def a_replica_of_an_application_dies_and_its_client_is_told(modelium: Syst
         status, answer = response.status, await response.text()
     assert status == 502 and "a replica of the application died while it answered" in answer, answer
     await _until_answered(modelium)
+
+
+async def _here(modelium: System) -> int:
+    """How many have come to meet."""
+    async with modelium.http.get(f"{modelium.running.gateway_url}/apps/greeter/here", headers=PATIENT) as response:
+        return int((await response.json())["here"])
 
 
 async def _until_answered(modelium: System) -> None:

@@ -65,7 +65,9 @@ def status_of(record: Record, now: float, window_s: float) -> ModelStatus:
     """What users see. ``window_s``: over which requests per second are counted."""
     seen = usage_of(record, now, window_s)
     serving, memory, past, retry_at = record.serving, record.memory, record.past, record.tries.retry_at
-    waits_for_retry = record.state is State.FAILED and retry_at is not None and record.demand > Demand.NONE
+    # Who is asked for nothing is not tried again by itself, but nobody may ask before that time either.
+    waits_for_retry = retry_at is not None and (record.demand > Demand.NONE or retry_at > now)
+    waits_for_retry = waits_for_retry and record.state is State.FAILED
     footprint = Footprint(estimated_bytes=memory.estimated, measured_bytes=memory.measured)
     return ModelStatus(
         name=record.key,

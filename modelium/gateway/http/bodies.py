@@ -138,11 +138,12 @@ async def give_back_bodies(request: web.Request, handler: Handler) -> web.Stream
 
 
 async def read_body(request: web.Request, deadline: Deadline, *, as_sent: bool = False) -> bytes:
-    """Before anything else is done: a slow upload must not hold a model. ``as_sent``: packed, if it came so."""
+    """Before anything else is done: a slow upload must not hold a model. ``as_sent``: packed, if it came so, and counted
+    unpacked all the same: whoever unpacks it holds all of it."""
     limit = request.app[MAX_BODY_BYTES]
     if request.content_length is not None and request.content_length > limit:  # before anything is read; chunks are counted
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
-    unpack = None if as_sent else decompression_of(request.headers.get("Content-Encoding", ""))
+    unpack = decompression_of(", ".join(request.headers.getall("Content-Encoding", ())))
     announced = request.content_length
     if unpack is None and announced is not None and announced <= FREE_BYTES and request.content.is_eof():
         return request.content.read_nowait()  # a small one that came with its headers, as most do: nothing to wait for or count
@@ -158,10 +159,14 @@ async def read_body(request: web.Request, deadline: Deadline, *, as_sent: bool =
                     size += len(piece)
                     if sent > limit or size > limit:
                         raise web.HTTPRequestEntityTooLarge(limit, max(sent, size))
-                    bodies.hold(upload, size)
-                    body.write(piece)
+                    if not as_sent:
+                        bodies.hold(upload, size)
+                        body.write(piece)
                     if unpack is not None:
                         await asyncio.sleep(0)  # a little may become much: not all of it in one turn
+                if as_sent:
+                    bodies.hold(upload, sent)
+                    body.write(data)
     except TimeoutError:
         raise deadline.exceeded(" of the body") from None
     bodies.whole(upload)

@@ -17,7 +17,9 @@ from modelium.controller.askers import ASKER
 from modelium.errors import InvalidBody, Unauthorized
 from modelium.values import Asker, Priority, asker_of, priority_called
 
-OPEN_ROUTES = frozenset({"/", "/docs", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+OPEN_ROUTES = frozenset(
+    {"/", "/docs", "/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
+)
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="modelium"'}
 PRIORITY = "X-Priority"
 _SHOWN = 100  # characters of what a stranger sent

@@ -42,7 +42,6 @@ _ELSEWHERE = {
     "/invocations": "/predict/NAME",
     "/healthz": "/health/live",
     "/ready": "/health/ready",
-    "/metrics": "/metrics at metrics.port",
 }
 _SHOWN = 100
 _NAME = re.compile(r"[A-Za-z0-9._~-]+")  # ~ is in the keys of folders whose name is taken

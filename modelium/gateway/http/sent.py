@@ -16,8 +16,8 @@ _MOST_OF_HEADERS = 2**14
 _END_OF_HEAD = b"\r\n\r\n"
 _SAY_MORE = frozenset(
     {
-        b"expect", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"transfer-encoding", b"upgrade",
-        b"x-priority", b"x-request-timeout",
+        b"content-encoding", b"expect", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
+        b"transfer-encoding", b"upgrade", b"x-priority", b"x-request-timeout",
     }
 )  # fmt: skip
 

@@ -47,6 +47,10 @@ class Telling:
             said = f"{status.name!r} was unloaded in the middle of its answer: {status.reason}"
         return self._places.left_out_of(said)
 
+    def without_places(self, said: str) -> str:
+        """The same of what is no error."""
+        return self._places.left_out_of(said)
+
     def again_in_s(self, error: ModeliumError, request: web.Request) -> int | None:
         """When to come back; None where that is no use, or not known. A load goes on without who asked for it."""
         status = self._status(request)
@@ -56,6 +60,8 @@ class Telling:
             seconds = min(status.load_seconds or _WAIT_S, _LONGEST_WAIT_S)
         elif status.retry_in_s is not None and not status.quarantined:
             seconds = status.retry_in_s
+        elif isinstance(error, DeadlineExceeded) and (status.state is State.UNLOADED or status.state.leaves):
+            seconds = _WAIT_S  # it waits for its turn, or for room
         else:
             return None
         return max(1, math.ceil(seconds))

@@ -25,6 +25,7 @@ from modelium.gateway.http.describing import ANYTHING, ASKING, NAMING, READING, 
 from modelium.gateway.http.errors import REQUEST_ID, break_off
 from modelium.gateway.http.fast_path import taken_fault
 from modelium.gateway.http.paths import name_in, shown_path
+from modelium.gateway.http.telling import TELLING
 from modelium.gateway.kserve.passing import LARGE_BYTES, Passage, headers_of, whole, within
 from modelium.gateway.kserve.rules import STATE_HEADER, Ready, in_tritons_words, model_called, tracing_refused, why_not_ready
 from modelium.gateway.kserve.shapes import NotReady
@@ -109,7 +110,7 @@ class KServeModels:
         headers = {STATE_HEADER: status.state.value}
         if why is None:
             return web.Response(headers=headers, content_type="application/json")
-        return json_response({"error": why}, status=400, headers=headers)
+        return json_response({"error": request.app[TELLING].without_places(why)}, status=400, headers=headers)
 
     @describes("Triton's counters of a loaded model; loads nothing.", gives=_TRITONS, fails=(*NAMING, *_TRITON))
     async def stats(self, request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ from modelium.gateway.http.bodies import read_body, work_on
 from modelium.gateway.http.deadline import deadline_of
 from modelium.gateway.http.describing import ANYTHING, LOADING, READING, Reply, describes
 from modelium.gateway.http.paths import model_of, shown_path
+from modelium.gateway.http.telling import TELLING
 from modelium.gateway.kserve.passing import Passage, whole, within
 from modelium.gateway.kserve.rules import (
     NothingToLoad,
@@ -85,15 +86,16 @@ class KServeServer:
     @describes("Every model with its state, in Triton's words.", takes=RepositoryAsked, gives=list[Indexed], example={})
     async def index(self, request: web.Request) -> web.Response:
         """``POST /v2/repository/index``: every model, loaded or not, in Triton's words; with ``{"ready": true}`` those that are
-        loaded."""
+        loaded. LoRA adapters are no models of Triton's."""
         asked = await self._parameters(request, deadline_of(request, self._timeout_s))
         if not isinstance(only := asked.get("ready", False), bool):
             raise RequestError("ready: expected true or false")
         snapshot = await self._controller.snapshot()
-        rows = [index_row(status) async for status in in_pieces(snapshot.models)]
+        rows = [index_row(status) async for status in in_pieces(snapshot.models) if not status.base]
+        without_places = request.app[TELLING].without_places
         return json_response(
             [
-                {"name": row.name, "version": row.version, "state": row.state, "reason": row.reason}
+                {"name": row.name, "version": row.version, "state": row.state, "reason": without_places(row.reason)}
                 for row in rows
                 if row.state == "READY" or not only
             ]

@@ -51,6 +51,10 @@ class Callers:
         self._most = max_buffered_bytes
         self._held = 0
 
+    def without_places(self, said: str) -> str:
+        """What may be told of ``said``."""
+        return self._places.left_out_of(said)
+
     def admit(self, context: Context) -> None:
         """Note who asks. Raises ``Unauthorized``. As over HTTP: ``authorization: Bearer KEY`` or ``x-api-key: KEY`` in the
         metadata, and ``x-priority``."""

@@ -59,8 +59,8 @@ class ServerCalls:
         found = []
         async for status in in_pieces((await self._controller.snapshot()).models):
             row = index_row(status)
-            if row.state == "READY" or not only_ready:
-                said = (row.name, row.version, row.state, row.reason)
+            if not status.base and (row.state == "READY" or not only_ready):
+                said = (row.name, row.version, row.state, self._callers.without_places(row.reason))
                 fields = (wire.bytes_field(number, text) for number, text in enumerate(said, start=1) if text)
                 found.append(wire.bytes_field(1, b"".join(fields)))
         return b"".join(found)

@@ -1,4 +1,5 @@
-"""The metrics port: scrapes enter, Prometheus text or OpenMetrics leaves, whichever the scraper accepts."""
+"""Metrics, at their own port and at the gateway's: scrapes enter, Prometheus text or OpenMetrics leaves, whichever the scraper
+accepts."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 from modelium.config import Settings
 from modelium.gateway.http.browsers import GUARD, Guard, add_headers, guard_from_pages
 from modelium.gateway.http.connections import LIMITS, Limits
+from modelium.gateway.http.describing import TEXT, Reply, describes
 from modelium.metrics import Recorder, collect
 from modelium.values import Snapshot
 
@@ -32,21 +34,30 @@ class _Scrape(Collector):
         return collect(self._snapshot, self._recorder)
 
 
-def build_metrics_app(controller: Controller, settings: Settings, recorder: Recorder) -> web.Application:
-    """The application of ``metrics.port``."""
+class Metrics:
+    """The handler."""
 
-    async def scrape(request: web.Request) -> web.Response:
+    def __init__(self, controller: Controller, recorder: Recorder) -> None:
+        self._controller = controller
+        self._recorder = recorder
+
+    @describes("Metrics for Prometheus.", gives=Reply(content_type=TEXT, says="or OpenMetrics, whichever is accepted"))
+    async def scrape(self, request: web.Request) -> web.Response:
+        """``GET /metrics``."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        snapshot = await controller.snapshot()
+        snapshot = await self._controller.snapshot()
         # In one turn of the loop, so that a model which appears next keeps its first counts.
-        recorder.keep(controller.names())
+        self._recorder.keep(self._controller.names())
         # In a thread: the text of 2,000 models takes a tenth of a second and more, in which requests must not stand still.
-        body = await asyncio.to_thread(encode, _Scrape(snapshot, recorder))
+        body = await asyncio.to_thread(encode, _Scrape(snapshot, self._recorder))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
+
+def build_metrics_app(controller: Controller, settings: Settings, recorder: Recorder) -> web.Application:
+    """The application of ``metrics.port``."""
     app = web.Application(middlewares=(guard_from_pages,))
     app[LIMITS] = Limits.of(settings.gateway)
     app[GUARD] = Guard.of_metrics(settings.gateway, settings.metrics.host)
     app.on_response_prepare.append(add_headers)
-    app.router.add_get("/metrics", scrape)
+    app.router.add_get("/metrics", Metrics(controller, recorder).scrape)
     return app

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
+import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,6 +21,8 @@ from modelium.values import State, Task
 from .kserve_upstream import FINE, GONE, INFER, error, gateway, says
 from .stand_in import profile_of, status_of
 
+PACKED = gzip.compress(b"some tensors")
+
 
 async def test_bytes_pass_in_both_directions_and_secrets_do_not() -> None:
     async with gateway(FINE) as (running, upstream):
@@ -29,14 +35,50 @@ async def test_bytes_pass_in_both_directions_and_secrets_do_not() -> None:
             "Inference-Header-Content-Length": "3",
             "X-Mine": "yes",
         }
-        async with running.http.post(running.url + INFER, data=b"\x1fnot gzip", headers=headers) as answer:
+        async with running.http.post(running.url + INFER, data=PACKED, headers=headers) as answer:
             assert (answer.status, await answer.read()) == (200, b"\x00answer")
             assert answer.headers["Inference-Header-Content-Length"] == "7"
         [(method, path, got, body)] = upstream.seen
-        assert (method, path, body) == ("POST", INFER, b"\x1fnot gzip")
+        assert (method, path, body) == ("POST", INFER, PACKED)
         assert {name.lower() for name in got}.isdisjoint({"authorization", "x-api-key", "x-priority"})
         assert [got[name] for name in ("modelium", "Content-Encoding", "X-Mine")] == ["secret", "gzip", "yes"]
         assert running.controller.held == 0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", gzip.compress(bytes(50_000_000)), 413),
+        ("deflate", zlib.compress(bytes(50_000_000)), 413),
+        ("gzip", b"\x1fnot gzip", 400),
+        ("gzip", PACKED + PACKED, 400),  # who unpacks on would find more than was counted
+        ("compress", b"x", 415),
+        ("gzip, gzip", PACKED, 415),
+    ],
+    ids=["gzip", "deflate", "no gzip", "two of them", "unknown", "packed twice"],
+)
+async def test_a_packed_body_counts_unpacked(encoding: str, body: bytes, status: int) -> None:
+    async with gateway(FINE) as (running, upstream):
+        for _ in range(2):  # the second time a connection to Triton could be had
+            async with running.http.post(running.url + INFER, data=b"{}") as answer:
+                assert answer.status == 200
+            async with running.http.post(running.url + INFER, data=body, headers={"Content-Encoding": encoding}) as answer:
+                assert answer.status == status
+        assert len(upstream.seen) == 2
+        assert running.controller.held == 0
+
+
+async def test_no_place_on_the_server_is_in_what_triton_s_clients_are_told() -> None:
+    async with gateway(FINE) as (running, _):
+        place = Path.cwd() / "models"
+        failed = replace(running.controller.models["m"], state=State.FAILED, reason=f"in {place}/m", quarantined=True)
+        adapter = replace(failed, name="a", state=State.LOADED, base="m")
+        running.controller.models |= {"m": failed, "a": adapter}
+        async with running.http.get(f"{running.url}/v2/models/m/ready") as answer:
+            assert (answer.status, str(place) in await answer.text()) == (400, False)
+        async with running.http.post(f"{running.url}/v2/repository/index") as answer:
+            (row,) = await answer.json()
+            assert (row["name"], row["state"], str(place) in row["reason"]) == ("m", "UNAVAILABLE", False)
 
 
 async def test_what_was_certainly_not_executed_is_sent_again() -> None:

@@ -192,8 +192,11 @@ async def test_watching_counts_as_no_request(gateway: Served) -> None:
     for path in ("/models", "/models/m", "/plan", "/health/live", "/health/ready", "/"):
         async with gateway.http.get(gateway.url + path) as response:
             assert response.status == 200
-    async with gateway.http.get(gateway.metrics_url + "/metrics") as response:
-        assert "modelium_requests_total{" not in await response.text()
+    for url in (gateway.metrics_url, gateway.url):  # vLLM's is at the port of its API
+        async with gateway.http.get(url + "/metrics") as response:
+            text = await response.text()
+            assert (response.status, response.content_type) == (200, "text/plain")
+            assert "modelium_model_state" in text and "modelium_requests_total{" not in text
 
 
 async def test_the_trace_is_what_simulate_reads(gateway: Served, tmp_path: Path) -> None:

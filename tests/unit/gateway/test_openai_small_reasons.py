@@ -90,6 +90,7 @@ async def test_who_asks_during_a_load_is_told_when_to_come_back(gateway: Served,
         (replace(known, state=State.LOADING, load_seconds=7.2), ("8", "true")),
         (replace(known, state=State.FAILED, retry_in_s=0.4), ("1", "true")),
         (replace(known, state=State.FAILED, retry_in_s=None), (None, "false")),
+        (replace(known, state=State.UNLOADED), ("5", "true") if isinstance(fault, DeadlineExceeded) else (None, "false")),
         (known, (None, "false")),
     ):
         gateway.controller.models["m"] = status
