@@ -178,11 +178,15 @@ async def test_a_beam_search_that_nobody_waits_for_ends(engines: Engines) -> Non
     searching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await searching
-    await engines.ask("x", ENDLESS | {"max_tokens": 4})
-    before = await engines.gauge(WRITTEN)
-    await engines.ask("x", ENDLESS | {"max_tokens": 16})
-    await until(lambda: engines.gauge(WRITTEN), lambda value: value >= before + 16, "the last token is counted")
-    assert await engines.gauge(WRITTEN) == before + 16
+
+    async def written_meanwhile() -> float:
+        """Tokens that somebody else was given while 16 were written; they are counted a little later."""
+        before = await engines.gauge(WRITTEN)
+        await engines.ask("x", ENDLESS | {"max_tokens": 16})
+        await until(lambda: engines.gauge(WRITTEN), lambda value: value >= before + 16, "the last token is counted")
+        return await engines.gauge(WRITTEN) - before - 16
+
+    await until(written_meanwhile, lambda value: value == 0, "nobody else is written for")
 
 
 async def write(engines: Engines, model: str, wanted: Written, *, adapter: str = "") -> Said:
