@@ -51,7 +51,8 @@ def ray_serve() -> contextlib.AbstractContextManager[Started]:
     """Answers by itself."""
     [port] = free_ports()
     command = [str(_RUNTIME), str(_BESIDE / "nothing_on_ray.py"), str(port)]
-    return started(command, port, ("POST", _INFER, _FLOATS), RAY_USAGE_STATS_ENABLED="0")
+    # With the mode "token", Ray's own choice, it would write a token into the user's home, which all later clusters want.
+    return started(command, port, ("POST", _INFER, _FLOATS), RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
 
 @contextlib.contextmanager
