@@ -68,3 +68,26 @@ def error(words: str) -> bytes:
 
 GONE = says(404, error("Request for unknown model: 'm' is not found"))
 FINE = says(200, b"\x00answer", **{"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "7"})
+
+
+async def breaks_off(request: web.Request) -> web.StreamResponse:
+    """Before it answers anything."""
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def breaks_off_amid(request: web.Request) -> web.StreamResponse:
+    """After a tenth of a megabyte."""
+    response = web.StreamResponse(headers={"Content-Length": "1000000"})
+    await response.prepare(request)
+    await response.write(b"x" * 100_000)
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def hangs(request: web.Request) -> web.StreamResponse:
+    """For ever."""
+    await asyncio.Event().wait()
+    return web.Response()

@@ -19,7 +19,7 @@ from modelium.gateway.kserve.passing import LARGE_BYTES
 from modelium.metrics.families import REQUESTS
 from modelium.values import State, Task
 
-from .kserve_upstream import FINE, GONE, INFER, Handler, error, gateway, says
+from .kserve_upstream import FINE, GONE, INFER, Handler, breaks_off, breaks_off_amid, error, gateway, hangs, says
 from .stand_in import Served, profile_of, status_of
 
 ASIDE = "X-Priority: normal\r\n"  # asks for what it would get, but aiohttp is to see to it
@@ -119,11 +119,6 @@ async def test_what_was_certainly_not_executed_is_sent_again() -> None:
 
 
 async def test_what_may_have_been_executed_is_not() -> None:
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
     async with gateway(FINE, breaks_off) as (running, upstream), client_of(running) as client:
         await warm_up(client)
         status, _, body = await client.ask(post())
@@ -133,15 +128,7 @@ async def test_what_may_have_been_executed_is_not() -> None:
 
 
 async def test_half_an_answer_is_no_whole_one() -> None:
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "1000000"})
-        await response.prepare(request)
-        await response.write(b"x" * 100_000)
-        assert request.transport is not None
-        request.transport.close()
-        return response
-
-    async with gateway(FINE, breaks_off) as (running, _), client_of(running) as client:
+    async with gateway(FINE, breaks_off_amid) as (running, _), client_of(running) as client:
         await warm_up(client)
         client.writer.write(post())
         assert len(await client.rest()) < 1_000_000
@@ -149,10 +136,6 @@ async def test_half_an_answer_is_no_whole_one() -> None:
 
 
 async def test_a_deadline_holds() -> None:
-    async def hangs(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        return web.Response()
-
     async with gateway(FINE, hangs, request_timeout_seconds=2) as (running, upstream), client_of(running) as client:
         await warm_up(client)
         status, _, body = await client.ask(post())

@@ -18,7 +18,7 @@ from modelium.errors import ModelGone, NotExecuted
 from modelium.triton.faults import http_fault
 from modelium.values import State, Task
 
-from .kserve_upstream import FINE, GONE, INFER, error, gateway, says
+from .kserve_upstream import FINE, GONE, INFER, breaks_off, breaks_off_amid, error, gateway, hangs, says
 from .stand_in import profile_of, status_of
 
 PACKED = gzip.compress(b"some tensors")
@@ -106,11 +106,6 @@ async def test_a_triton_that_nobody_reaches_is_asked_again_and_then_told() -> No
 
 
 async def test_what_may_have_been_executed_is_not_sent_again() -> None:
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
     async with gateway(breaks_off, FINE) as (running, upstream):
         async with running.http.post(running.url + INFER, data=b"{}") as answer:
             assert (answer.status, "not sent again" in (await answer.json())["error"]) == (503, True)
@@ -142,10 +137,6 @@ async def test_a_dead_process_is_reported_and_its_request_is_not_sent_again() ->
 
 
 async def test_a_client_that_hangs_up_ends_the_request() -> None:
-    async def hangs(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        return web.Response()
-
     async with gateway(hangs) as (running, upstream):
         asking = asyncio.create_task(running.http.post(running.url + INFER, data=b"{}"))
         while not upstream.seen:  # noqa: ASYNC110 — a request on its way
@@ -181,15 +172,7 @@ async def test_a_stream_passes_as_it_comes_and_ends_with_its_client() -> None:
 
 
 async def test_an_answer_that_breaks_off_is_no_whole_one() -> None:
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "1000000"})
-        await response.prepare(request)
-        await response.write(b"x" * 100_000)
-        assert request.transport is not None
-        request.transport.close()
-        return response
-
-    async with gateway(breaks_off) as (running, _):
+    async with gateway(breaks_off_amid) as (running, _):
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
             async with running.http.post(running.url + INFER, data=b"{}") as answer:
                 await answer.read()
@@ -204,10 +187,6 @@ async def test_a_body_beyond_the_limit_comes_to_nobody() -> None:
 
 
 async def test_a_deadline_holds() -> None:
-    async def hangs(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        return web.Response()
-
     async with gateway(hangs) as (running, _):
         async with running.http.post(running.url + INFER, data=b"{}", headers={"X-Request-Timeout": "0.2"}) as answer:
             assert (answer.status, (await answer.json())["type"]) == (504, "deadline_exceeded")
